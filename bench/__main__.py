@@ -1,0 +1,20 @@
+"""The commands of the suite: python -m bench."""
+
+COMMANDS = {
+    "bench.run": "train methods on data sets, and keep a record of every run",
+    "bench.report": "tables and figures from the records",
+    "bench.data": "data sets: which there are, which are here, where to get them",
+}
+
+
+def main() -> int:
+    """Lists the commands."""
+    print("The benchmark suite for multi-task learning. Commands:\n")
+    for name, purpose in COMMANDS.items():
+        print(f"  python -m {name:<13} {purpose}")
+    print("\nEach tells its options with --help; README.md shows them at work.")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""How one run is trained: batches, gradients, steps, evaluation, checkpoints."""

@@ -1,0 +1,79 @@
+"""Checkpoints: everything that a run needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.engine.step import Trainee
+from bench.records.record import Scores
+from bench.records.store import write_whole
+from methods.contract import State
+
+
+@dataclass
+class Best:
+    """The epoch (from 1) that validation has picked so far, with its network."""
+
+    epoch: int
+    score: float
+    validation: Scores
+    network: dict[str, Any]
+
+
+@dataclass
+class History:
+    """What has happened so far. curve, positions: rows of curve.csv and positions.csv. seconds: of training."""
+
+    epochs: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    step_seconds: list[float] = field(default_factory=list)
+    curve: list[list[float]] = field(default_factory=list)
+    positions: list[list[float]] = field(default_factory=list)
+    best: Best | None = None
+
+
+def remember_best(trainee: Trainee, epoch: int, score: float, validation: Scores) -> Best:
+    """The present network, copied."""
+    return Best(epoch, score, validation, copy.deepcopy(trainee.network.state_dict()))
+
+
+def save_checkpoint(path: Path, settings: dict[str, Any], trainee: Trainee, history: History) -> None:
+    """Writes the checkpoint whole or not at all."""
+    content = {
+        "settings": settings,
+        "network": trainee.network.state_dict(),
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in trainee.optimizers.items()},
+        "learned": {name: tensor.detach() for name, tensor in trainee.state.learned.items()},
+        "memory": dict(trainee.state.memory),
+        "generator": trainee.generator.get_state(),
+        "solver_fallbacks": trainee.solver_fallbacks,
+        "history": {**vars(history), "best": asdict(history.best) if history.best else None},
+    }
+    write_whole(path, lambda temporary: torch.save(content, temporary))
+
+
+def load_checkpoint(path: Path, settings: dict[str, Any], trainee: Trainee) -> History:
+    """Puts a trainee back to where the checkpoint was taken; a fresh history where none has these settings."""
+    if not path.is_file():
+        return History()
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if content["settings"] != settings:
+        return History()
+    trainee.network.load_state_dict(content["network"])
+    for name, optimizer in trainee.optimizers.items():
+        optimizer.load_state_dict(content["optimizers"][name])
+    with torch.no_grad():
+        for name, tensor in trainee.state.learned.items():
+            tensor.copy_(content["learned"][name])
+    trainee.state = State(trainee.state.learned, content["memory"])
+    trainee.generator.set_state(content["generator"])
+    trainee.solver_fallbacks = content["solver_fallbacks"]
+    stored = content["history"]
+    best = Best(**stored.pop("best")) if stored["best"] else stored.pop("best")
+    return History(**stored, best=best)

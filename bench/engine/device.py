@@ -1,0 +1,57 @@
+"""The device that a run trains on, found by itself; nothing else in the suite names one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+_PROCESS_STATUS = Path("/proc/self/status")
+_RESET_PEAK = Path("/proc/self/clear_refs")
+
+
+class DeviceUnavailable(ValueError):
+    """A device that this machine doesn't have."""
+
+
+def choose_device(name: str) -> torch.device:
+    """The accelerator where there is one for "auto", else the CPU; or the device of that name.
+
+    Raises:
+        DeviceUnavailable: there is no such device.
+    """
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if name == "auto":
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceUnavailable(f"Expected a device like auto, cpu or cuda, found {name!r}.") from error
+    if device.type != "cpu" and (accelerator is None or accelerator.type != device.type):
+        raise DeviceUnavailable(f"Expected the device {name!r}, found none on this machine; use --device auto.")
+    return device
+
+
+def synchronise(device: torch.device) -> None:
+    """Waits until the device has done all that it was asked to."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Forgets the highest use of memory so far."""
+    if device.type != "cpu":
+        torch.accelerator.reset_peak_memory_stats(device)
+    elif _RESET_PEAK.exists():
+        _RESET_PEAK.write_text("5")  # Linux: resets the high-water mark of this process
+
+
+def peak_memory_mib(device: torch.device) -> float | None:
+    """The highest use since the reset, in MiB: of tensors on an accelerator, of the whole process on a CPU (Linux)."""
+    if device.type != "cpu":
+        return float(torch.accelerator.max_memory_allocated(device)) / 2**20
+    if not _PROCESS_STATUS.exists():
+        return None
+    peak = re.search(r"VmHWM:\s+(\d+) kB", _PROCESS_STATUS.read_text())
+    return int(peak.group(1)) / 2**10 if peak else None

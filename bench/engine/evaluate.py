@@ -1,0 +1,76 @@
+"""Scores of a network, or of the constant answer, on a whole split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bench.engine.batches import evaluation_batches
+from bench.records.record import Scores
+from datasets.contract import DatasetInfo, Observation, Split, Task
+from methods.contract import Network
+
+EVALUATION_BATCH = 128
+
+
+@torch.no_grad()
+def evaluate(network: Network, info: DatasetInfo, split: Split, device: torch.device) -> Scores:
+    """Every metric of every task on the split."""
+    network.eval()
+    observations: dict[int, list[Observation]] = {}
+    for source in split:
+        readers = list(source.targets)
+        for group in evaluation_batches(source, info, EVALUATION_BATCH, device):
+            for task, features in zip(readers, network.features(group.inputs, readers), strict=True):
+                output = network.heads[task](features.z)
+                seen = info.tasks[task].measure.observe(output, group.targets[task])
+                observations.setdefault(task, []).append(seen)
+    network.train()
+    return _summarise(info.tasks, observations)
+
+
+def constant_scores(info: DatasetInfo, train: Split, split: Split) -> Scores:
+    """Scores on `split` of the best answer, learned on `train`, that ignores the image."""
+    observations: dict[int, list[Observation]] = {}
+    for learned_on, source in zip(train, split, strict=True):
+        for index, target in source.targets.items():
+            task = info.tasks[index]
+            answer = task.constant(learned_on.targets[index])
+            for part in target.split(EVALUATION_BATCH):
+                observations.setdefault(index, []).append(task.measure.observe(_everywhere(answer, part), part))
+    return _summarise(info.tasks, observations)
+
+
+def _everywhere(answer: Tensor, target: Tensor) -> Tensor:
+    """The answer (outputs,) for every entry of target (B,) or every pixel of (B, [C,] H, W)."""
+    places = target.shape[-2:] if target.dim() > 1 else ()
+    shape = (1, len(answer), *(1 for _ in places))
+    return answer.reshape(shape).expand(len(target), len(answer), *places)
+
+
+def _summarise(tasks: Sequence[Task], observations: dict[int, list[Observation]]) -> Scores:
+    return {task.key: task.measure.summarise(observations[index]) for index, task in enumerate(tasks)}
+
+
+def selection_score(info: DatasetInfo, scores: Scores, constant: Scores) -> float:
+    """What picks the epoch on validation, higher is better.
+
+    "accuracy": mean over tasks of the first metric. "gain": mean over tasks of the mean over metrics of the relative
+    gain over the constant answer (metrics at which that scores 0 left out), so that no task's unit counts more.
+    """
+    if info.selection == "accuracy":
+        return _mean([scores[task.key][task.measure.metrics[0].key] for task in info.tasks])
+    gains = []
+    for task in info.tasks:
+        signs = {metric.key: 1 if metric.direction == "higher" else -1 for metric in task.measure.metrics}
+        base = constant[task.key]
+        gains.append(
+            _mean([sign * (scores[task.key][key] / base[key] - 1) for key, sign in signs.items() if base[key] != 0])
+        )
+    return _mean(gains)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

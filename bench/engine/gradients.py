@@ -1,0 +1,98 @@
+"""Gradients of m tasks at the price of one pass through each head and, per task, one through the shared part.
+
+The graph is cut where head i reads its features z_i. Each head runs forward and backward on its own; what arrives at
+the cut, ∂L_i/∂z_i, is all that the shared part needs to know of task i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from datasets.contract import Group, Task
+from methods.contract import Network
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Task i at the cut: its loss (), its features z_i on the graph of the shared part, and ∂L_i/∂z_i.
+
+    position_gradient: ∂L_i/∂p_i where the task has a position on a flow.
+    """
+
+    task: int
+    loss: Tensor
+    z: Tensor
+    gradient: Tensor
+    position_gradient: Tensor | None
+
+
+class SharedGradients:
+    """The gradients of the shared parameters, in buffers that are made once.
+
+    flat: (P,), of which every parameter's .grad is a view. jacobian: (m, P), row i the gradient of task i's loss;
+    without rows for a weighting that needs none.
+    """
+
+    def __init__(self, parameters: Sequence[torch.nn.Parameter], n_rows: int) -> None:
+        self.parameters = list(parameters)
+        first = self.parameters[0]
+        size = sum(p.numel() for p in self.parameters)
+        self.flat = torch.zeros(size, dtype=first.dtype, device=first.device)
+        self.jacobian = torch.zeros(n_rows, size, dtype=first.dtype, device=first.device)
+        for parameter, piece in zip(
+            self.parameters, self.flat.split([p.numel() for p in self.parameters]), strict=True
+        ):
+            parameter.grad = piece.view_as(parameter)
+
+    def fill_rows(self, boundaries: Sequence[Boundary]) -> None:
+        """One backward pass per task; the graph is freed with the last of the tasks that share it."""
+        for index, boundary in enumerate(boundaries):
+            pieces = torch.autograd.grad(
+                boundary.z,
+                self.parameters,
+                boundary.gradient,
+                retain_graph=index + 1 < len(boundaries),
+                allow_unused=True,
+                materialize_grads=True,
+            )
+            torch.cat([piece.reshape(-1) for piece in pieces], out=self.jacobian[boundary.task])
+
+    def combine_rows(self, weights: Tensor) -> None:
+        """Places weights @ jacobian."""
+        torch.mv(self.jacobian.T, weights.to(self.flat), out=self.flat)
+
+    def backward_once(self, boundaries: Sequence[Boundary], weights: Tensor) -> None:
+        """Places Σ w_i ∂L_i/∂θ with one backward pass, for weights that are known without the rows."""
+        self.flat.zero_()
+        scales = weights.tolist()
+        torch.autograd.backward(
+            [boundary.z for boundary in boundaries],
+            [boundary.gradient * scales[boundary.task] for boundary in boundaries],
+        )
+
+    def gramian(self) -> Tensor:
+        """J Jᵀ (m, m), float64 on the CPU: the one transfer that a step needs."""
+        return (self.jacobian @ self.jacobian.T).double().cpu()
+
+
+def cross_heads(network: Network, tasks: Sequence[Task], group: Group) -> list[Boundary]:
+    """Runs the shared part forward once, and the head of every task of the group forward and backward.
+
+    The heads' own gradients add up in their parameters' .grad. The gradient of a position is
+    ∂L_i/∂p_i = ⟨∂L_i/∂z(p_i), dz/dt at p_i⟩ (Ye et al. 2023, Eq. (7)): nothing passes back through the model.
+    """
+    readers = list(group.targets)
+    boundaries = []
+    for task, features in zip(readers, network.features(group.inputs, readers), strict=True):
+        z = features.z.detach().requires_grad_()
+        loss = tasks[task].loss(network.heads[task](z), group.targets[task])
+        loss.backward()
+        gradient = z.grad
+        assert gradient is not None
+        along = None if features.velocity is None else (gradient * features.velocity).sum()
+        boundaries.append(Boundary(task, loss.detach(), features.z, gradient, along))
+    return boundaries

@@ -1,0 +1,218 @@
+"""One run from its spec to its record: epochs of steps, selection on validation, one look at the test set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bench import ROOT
+from bench.engine.batches import training_batches
+from bench.engine.build import build_network
+from bench.engine.checkpoint import History, load_checkpoint, remember_best, save_checkpoint
+from bench.engine.clock import StepClock
+from bench.engine.device import peak_memory_mib, reset_peak_memory
+from bench.engine.evaluate import constant_scores, evaluate, selection_score
+from bench.engine.seeds import generator_for, seed_for
+from bench.engine.step import Outcome, Trainee, make_trainee, train_step
+from bench.records.environment import describe_environment
+from bench.records.record import (
+    Labels,
+    MetricRecord,
+    Order,
+    Parameters,
+    Record,
+    Scores,
+    Selected,
+    Status,
+    TaskRecord,
+)
+from bench.records.store import CHECKPOINT, CURVE, POSITIONS, write_csv, write_record
+from bench.spec import RunSpec
+from datasets import DATASETS
+from datasets.contract import Splits
+from methods import METHODS
+from methods.contract import Diverged
+
+RULES = {
+    "accuracy": "highest mean accuracy over tasks on validation",
+    "gain": "highest mean relative gain over the constant answer on validation",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run happens: the folder of its data, the folder of its results, its device and threads."""
+
+    data: Path
+    folder: Path
+    device: torch.device
+    threads: int
+
+
+def train(spec: RunSpec, place: Place, on_epoch: Callable[[int], None]) -> Record:
+    """Trains, evaluates and records one run; goes on from a checkpoint where there is one.
+
+    on_epoch(epochs done) is called at the start and after each epoch. A run that diverges is recorded as such.
+    """
+    torch.set_num_threads(place.threads)
+    reset_peak_memory(place.device)
+    splits = spec.info.read(place.data, spec.data_settings)
+    trainee = make_trainee(spec, build_network(spec, place.device))
+    checkpoint = place.folder / CHECKPOINT
+    history = load_checkpoint(checkpoint, spec.settings(), trainee)
+    constant = {
+        part: constant_scores(spec.info, splits.train, getattr(splits, part)) for part in ("validation", "test")
+    }
+    record = _blank_record(spec, splits, trainee, place, constant["test"])
+    on_epoch(history.epochs)
+    status: Status = "done"
+    try:
+        while history.epochs < spec.train.epochs:
+            _train_epoch(spec, splits, trainee, history, place, constant["validation"])
+            save_checkpoint(checkpoint, spec.settings(), trainee, history)
+            on_epoch(history.epochs)
+    except Diverged as error:
+        status, record.reason = "diverged", str(error)
+    else:
+        _judge(record, spec, splits, trainee, history, place)
+    record.status = status
+    _account(record, trainee, history, place)
+    _write_curves(spec, trainee, history, place.folder)
+    write_record(place.folder, record)
+    checkpoint.unlink(missing_ok=True)
+    return record
+
+
+def failed_record(spec: RunSpec, reason: str) -> Record:
+    """The record of a run that stopped on an error."""
+    return Record(status="failed", reason=reason, **_identity(spec))  # type: ignore[arg-type]
+
+
+def _train_epoch(
+    spec: RunSpec, splits: Splits, trainee: Trainee, history: History, place: Place, constant: Scores
+) -> None:
+    """Moves trainee and history on by one epoch."""
+    start, epoch = time.perf_counter(), history.epochs
+    # Batches, dropout and the like depend on seed and epoch alone, so a resumed run draws what it would have drawn.
+    torch.manual_seed(seed_for(spec.seed, "noise", epoch))
+    _set_learning_rate(spec, trainee, epoch)
+    order = generator_for(spec.seed, "batches", epoch)
+    clock = StepClock(place.device, history.step_seconds)
+    outcomes: list[Outcome] = []
+    for batch in training_batches(splits.train, spec.info, spec.train.batch_size, order, place.device):
+        with clock.step():
+            outcomes.append(train_step(trainee, batch, history.steps, epoch))
+        history.steps += 1
+        positions = trainee.network.positions()
+        if positions is not None:
+            history.positions.append([history.steps, *positions.tolist()])
+    validation = evaluate(trainee.network, spec.info, splits.validation, place.device)
+    score = selection_score(spec.info, validation, constant)
+    history.epochs += 1
+    if history.best is None or score > history.best.score:
+        history.best = remember_best(trainee, history.epochs, score, validation)
+    history.seconds += time.perf_counter() - start
+    losses = torch.stack([outcome.losses for outcome in outcomes]).mean(dim=0).tolist()
+    weights = torch.stack([outcome.weights for outcome in outcomes]).mean(dim=0).tolist()
+    numbers = [value for task in validation.values() for value in task.values()]
+    history.curve.append([history.epochs, history.steps, history.seconds, *losses, *numbers, *weights, score])
+
+
+def _set_learning_rate(spec: RunSpec, trainee: Trainee, epoch: int) -> None:
+    recipe = spec.train
+    decays = epoch // recipe.lr_decay_every if recipe.lr_decay_every else 0
+    for group in trainee.optimizers["network"].param_groups:
+        group["lr"] = recipe.lr * recipe.lr_decay**decays
+
+
+def _judge(record: Record, spec: RunSpec, splits: Splits, trainee: Trainee, history: History, place: Place) -> None:
+    """Scores the last epoch, then the selected one, on the test set."""
+    best = history.best
+    assert best is not None, "a run has at least one epoch"
+    record.last_test = evaluate(trainee.network, spec.info, splits.test, place.device)
+    trainee.network.load_state_dict(best.network)
+    record.test = evaluate(trainee.network, spec.info, splits.test, place.device)
+    record.validation = best.validation
+    record.selected = Selected(epoch=best.epoch, rule=RULES[spec.info.selection], score=best.score)
+    positions = trainee.network.positions()
+    if positions is not None:
+        record.positions = dict(zip(spec.tasks, positions.tolist(), strict=True))
+
+
+def _account(record: Record, trainee: Trainee, history: History, place: Place) -> None:
+    record.epochs, record.steps, record.seconds = history.epochs, history.steps, history.seconds
+    record.step_seconds = StepClock(place.device, history.step_seconds).timing()
+    record.peak_memory_mib = peak_memory_mib(place.device)
+    record.solver_fallbacks = trainee.solver_fallbacks
+
+
+def _write_curves(spec: RunSpec, trainee: Trainee, history: History, folder: Path) -> None:
+    measured = [f"validation/{t.key}/{metric.key}" for t in spec.info.tasks for metric in t.measure.metrics]
+    columns = ["epoch", "step", "seconds", *(f"train/{key}" for key in spec.tasks), *measured]
+    columns += [*(f"weight/{key}" for key in spec.tasks), "score"]
+    write_csv(folder / CURVE, columns, history.curve)
+    if trainee.network.positions() is not None:
+        write_csv(folder / POSITIONS, ["step", *spec.tasks], history.positions)
+
+
+def _identity(spec: RunSpec) -> dict[str, object]:
+    """What is known of a run before it starts."""
+    methods = list(METHODS)
+    return {
+        "data": spec.data,
+        "method": spec.method,
+        "architecture": spec.architecture,
+        "weighting": spec.weighting,
+        "variant": spec.variant,
+        "seed": spec.seed,
+        "labels": Labels(data=spec.info.label, method=spec.label),
+        "order": Order(
+            data=list(DATASETS).index(spec.data),
+            method=methods.index(spec.method) if spec.method in methods else len(methods),
+        ),
+        "kind": spec.info.kind,
+        "selection": spec.info.selection,
+        "settings": spec.settings(),
+        "overrides": dict(spec.overrides),
+        "tasks": [
+            TaskRecord(
+                key=task.key,
+                label=task.label,
+                metrics=[
+                    MetricRecord(key=m.key, label=m.label, direction=m.direction, unit=m.unit)
+                    for m in task.measure.metrics
+                ],
+            )
+            for task in spec.info.tasks
+        ],
+        "environment": dict(describe_environment(ROOT)),
+    }
+
+
+def _blank_record(spec: RunSpec, splits: Splits, trainee: Trainee, place: Place, reference: Scores) -> Record:
+    identity = _identity(spec)
+    environment = {**describe_environment(ROOT), "device": _device_name(place.device), "threads": place.threads}
+    network = trainee.network
+    count = {
+        "shared": network.shared_parameters(),
+        "heads": network.heads.parameters(),
+        "positions": network.position_parameters(),
+    }
+    return Record(
+        status="failed",
+        **{**identity, "environment": environment},  # type: ignore[arg-type]
+        reference=reference,
+        parameters=Parameters(**{part: sum(p.numel() for p in members) for part, members in count.items()}),
+        head_rule=trainee.head_rule,
+        splits=dict(splits.provenance),
+    )
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cpu":
+        return "cpu"
+    return f"{device.type}: {torch.get_device_module(device).get_device_name(device)}"

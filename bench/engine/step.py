@@ -1,0 +1,141 @@
+"""One training step: losses, weights, gradients placed, parameters moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, Optimizer
+
+from bench.engine.gradients import Boundary, SharedGradients, cross_heads
+from bench.engine.seeds import generator_for
+from bench.spec import RunSpec
+from datasets.contract import Batch, Task
+from methods.contract import Diverged, HeadRule, Network, Signal, State, Update, Weighting
+
+
+@dataclass
+class Trainee:
+    """All that training changes: parameters, their optimizers, the state of the weighting and its random stream.
+
+    optimizers: "network"; "positions" where the architecture learns task positions; "weights" where the weighting
+    learns its own scales. solver_fallbacks: counted over all steps.
+    """
+
+    network: Network
+    tasks: Sequence[Task]
+    shared: SharedGradients
+    weighting: Weighting
+    head_rule: HeadRule
+    state: State
+    optimizers: dict[str, Optimizer]
+    generator: torch.Generator
+    solver_fallbacks: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """losses (m,) before the step and weights (m,) as applied to the shared part, float64 on the CPU."""
+
+    losses: Tensor
+    weights: Tensor
+
+
+def make_trainee(spec: RunSpec, network: Network) -> Trainee:
+    """A network with fresh optimizers: Adam for it and for learned scales, plain steps for positions."""
+    weighting = spec.weighting_settings
+    shared = SharedGradients(network.shared_parameters(), len(spec.tasks) if weighting.needs_gramian else 0)
+    own = list(network.heads.parameters())
+    recipe = spec.train
+    optimizers: dict[str, Optimizer] = {
+        "network": Adam([*shared.parameters, *own], lr=recipe.lr, weight_decay=recipe.weight_decay)
+    }
+    position_parameters = network.position_parameters()
+    if position_parameters and spec.arch_settings.position_lr_ratio:
+        optimizers["positions"] = SGD(position_parameters, lr=recipe.lr * spec.arch_settings.position_lr_ratio)
+    state = weighting.init(len(spec.tasks))
+    if weighting.learned_lr is not None:
+        optimizers["weights"] = Adam(list(state.learned.values()), lr=weighting.learned_lr)
+    rule = weighting.heads if spec.heads.rule == "published" else spec.heads.rule
+    return Trainee(
+        network, spec.info.tasks, shared, weighting, rule, state, optimizers, generator_for(spec.seed, "method")
+    )
+
+
+def train_step(trainee: Trainee, batch: Batch, step: int, epoch: int) -> Outcome:
+    """Moves every parameter once.
+
+    Raises:
+        Diverged: a loss, a gradient, a weight or a position is not finite; nothing has moved then.
+    """
+    trainee.network.heads.zero_grad(set_to_none=True)
+    boundaries, losses = observe(trainee, batch, step)
+    gramian = trainee.shared.gramian() if trainee.weighting.needs_gramian else None
+    if gramian is not None:
+        _require_finite(trainee.tasks, gramian.diagonal(), "squared gradient norm", step)
+    update = trainee.weighting.step(Signal(losses, gramian, step, epoch, trainee.generator), trainee.state)
+    _require_finite(trainee.tasks, update.weights, "weight", step)
+    place(trainee, boundaries, update)
+    for optimizer in trainee.optimizers.values():
+        optimizer.step()
+    trainee.state = update.state
+    trainee.solver_fallbacks += update.fallbacks
+    return Outcome(losses, update.weights)
+
+
+def observe(trainee: Trainee, batch: Batch, step: int) -> tuple[list[Boundary], Tensor]:
+    """Crosses all heads and, for a weighting that needs them, fills the Jacobian's rows; also gives the losses (m,).
+
+    Rows are filled group by group, so that of several inputs only one graph is alive at a time.
+    """
+    boundaries: list[Boundary] = []
+    for group in batch:
+        crossed = cross_heads(trainee.network, trainee.tasks, group)
+        if trainee.weighting.needs_gramian:
+            trainee.shared.fill_rows(crossed)
+        boundaries += crossed
+    boundaries.sort(key=lambda boundary: boundary.task)
+    losses = torch.stack([boundary.loss for boundary in boundaries]).double().cpu()
+    _require_finite(trainee.tasks, losses, "loss", step)
+    return boundaries, losses
+
+
+def place(trainee: Trainee, boundaries: Sequence[Boundary], update: Update) -> None:
+    """Puts every gradient where its optimizer looks for it."""
+    if trainee.weighting.needs_gramian:
+        trainee.shared.combine_rows(update.weights)
+    else:
+        trainee.shared.backward_once(boundaries, update.weights)
+    _scale_heads(trainee, update)
+    if "positions" in trainee.optimizers:
+        trainee.optimizers["positions"].zero_grad()
+        _place_positions(trainee.network, boundaries)
+    if update.auxiliary is not None:
+        trainee.optimizers["weights"].zero_grad()
+        update.auxiliary.backward()
+
+
+def _place_positions(network: Network, boundaries: Sequence[Boundary]) -> None:
+    positions = network.positions()
+    along = [b.position_gradient for b in boundaries if b.position_gradient is not None]
+    assert positions is not None and len(along) == len(positions), "every task needs a velocity at its position"
+    positions.backward(torch.stack(along))
+
+
+def _scale_heads(trainee: Trainee, update: Update) -> None:
+    if trainee.head_rule == "plain":
+        return
+    scales = update.weights if trainee.head_rule == "weighted" else update.head_weights
+    assert scales is not None, "a weighting with heads = 'own' must give head_weights"
+    for head, scale in zip(trainee.network.heads, scales.tolist(), strict=True):
+        gradients = [p.grad for p in head.parameters() if p.grad is not None]
+        if gradients and scale != 1.0:
+            torch._foreach_mul_(gradients, scale)
+
+
+def _require_finite(tasks: Sequence[Task], values: Tensor, what: str, step: int) -> None:
+    for task, value in zip(tasks, values.tolist(), strict=True):
+        if not abs(value) < float("inf"):
+            raise Diverged(f"{what} of task {task.key} is {value} at step {step}")

@@ -1,0 +1,140 @@
+"""Runs on this machine: a few worker processes that take one run after another.
+
+A run that fails is recorded and the others go on; so does a worker that dies. Workers leave Ctrl-C to the parent,
+which stops them: what they had finished is recorded, what they had begun has its checkpoint.
+"""
+
+from __future__ import annotations
+
+import signal
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Literal
+
+from bench.engine.device import choose_device
+from bench.engine.loop import Place, failed_record, train
+from bench.records.record import Record
+from bench.records.store import run_folder, write_record
+from bench.spec import RunSpec
+
+ERROR_LOG = "error.txt"
+
+
+@dataclass(frozen=True)
+class Site:
+    """What all runs of a launch share: folders of data by name, the results folder, device name, threads per run."""
+
+    data: Mapping[str, Path]
+    results: Path
+    device: str
+    threads: int
+
+    def folder(self, spec: RunSpec) -> Path:
+        return run_folder(self.results, spec.data, spec.variant, spec.seed)
+
+
+@dataclass(frozen=True)
+class Event:
+    """News of one run: an epoch done, or its end with the record."""
+
+    kind: Literal["epoch", "end"]
+    spec: RunSpec
+    epochs: int = 0
+    record: Record | None = None
+
+
+@dataclass
+class _Worker:
+    process: SpawnProcess
+    connection: Connection
+    spec: RunSpec | None = field(default=None)
+
+
+def run_locally(specs: Sequence[RunSpec], site: Site, jobs: int, on_event: Callable[[Event], None]) -> None:
+    """Executes all runs, at most `jobs` at a time, and reports what happens as it happens.
+
+    Raises:
+        KeyboardInterrupt: after all workers have stopped.
+    """
+    queue = list(specs)
+    workers = [_start(site) for _ in range(min(jobs, len(queue)))]
+    try:
+        for worker in workers:
+            _hand_out(worker, queue)
+        while any(worker.spec for worker in workers):
+            ready = set(wait([worker.connection for worker in workers if worker.spec]))
+            for index, worker in enumerate(workers):
+                if worker.connection in ready and not _listen(worker, queue, site, on_event):
+                    workers[index] = _start(site)
+                    _hand_out(workers[index], queue)
+    finally:
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            worker.process.join()
+
+
+def _start(site: Site) -> _Worker:
+    here, there = get_context("spawn").Pipe()
+    process = get_context("spawn").Process(target=_work, args=(there, site), daemon=True)
+    process.start()
+    there.close()
+    return _Worker(process, here)
+
+
+def _hand_out(worker: _Worker, queue: list[RunSpec]) -> None:
+    worker.spec = queue.pop(0) if queue else None
+    if worker.spec:
+        worker.connection.send(worker.spec)
+
+
+def _listen(worker: _Worker, queue: list[RunSpec], site: Site, on_event: Callable[[Event], None]) -> bool:
+    """Passes on one event; False where the worker has died, whose run is recorded as failed."""
+    spec = worker.spec
+    assert spec is not None
+    try:
+        event: Event = worker.connection.recv()
+    except EOFError:
+        worker.process.join()
+        reason = f"the process of the run died (exit code {worker.process.exitcode}); -9 often means out of memory"
+        record = failed_record(spec, reason)
+        write_record(site.folder(spec), record)
+        worker.spec = None
+        on_event(Event("end", spec, record=record))
+        return False
+    if event.kind == "end":
+        _hand_out(worker, queue)
+    on_event(event)
+    return True
+
+
+def _work(connection: Connection, site: Site) -> None:
+    """The life of a worker: one run after another until the parent ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    device = choose_device(site.device)
+    while True:
+        try:
+            spec: RunSpec = connection.recv()
+        except EOFError:
+            return
+        connection.send(
+            _attempt(spec, site, Place(site.data[spec.data], site.folder(spec), device, site.threads), connection)
+        )
+
+
+def _attempt(spec: RunSpec, site: Site, place: Place, connection: Connection) -> Event:
+    """One run; whatever goes wrong becomes a record with the reason, and a file with the traceback."""
+    log = place.folder / ERROR_LOG
+    try:
+        record = train(spec, place, lambda epochs: connection.send(Event("epoch", spec, epochs)))
+        log.unlink(missing_ok=True)
+    except Exception as error:  # the boundary between one run and all the others
+        record = failed_record(spec, f"{type(error).__name__}: {error}")
+        write_record(place.folder, record)
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+    return Event("end", spec, record=record)

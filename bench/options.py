@@ -1,0 +1,59 @@
+"""Options that several commands share, and how bad input ends: one or two lines on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench import ROOT
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def add_results(parser: ArgumentParser) -> None:
+    """--results DIR."""
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / "results", metavar="DIR", help="records (default: results)"
+    )
+
+
+def add_data_root(parser: ArgumentParser) -> None:
+    """--data-root DIR, MTL_DATA, or `data` beside the suite."""
+    default = Path(os.environ.get("MTL_DATA") or ROOT / "data")
+    parser.add_argument(
+        "--data-root", type=Path, default=default, metavar="DIR", help="data sets (default: $MTL_DATA, or data)"
+    )
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """ "section.key=value" with the value as YAML would read it."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ArgumentTypeError(f"expected section.key=value, found {text!r}")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ArgumentTypeError(f"expected a value after {key}=, found {value!r}") from error
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"expected a whole number ≥ 1, found {text!r}")
+    return int(text)
+
+
+def guarded(command: Callable[[], int], *faults: type[Exception]) -> int:
+    """Runs a command; turns its faults into their message and exit code 2."""
+    try:
+        return command()
+    except faults as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT

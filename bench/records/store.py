@@ -1,0 +1,82 @@
+"""Where records live: results/<data>/<variant>/seed-<s>/, each file written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas
+from pydantic import ValidationError
+
+from bench.records.record import SCHEMA_VERSION, Record
+
+RECORD = "record.json"
+CURVE = "curve.csv"
+POSITIONS = "positions.csv"
+CHECKPOINT = "checkpoint.pt"
+
+
+class RecordError(Exception):
+    """A record that cannot be read; the message names the file, the fault and what to do."""
+
+
+def run_folder(results: Path, data: str, variant: str, seed: int) -> Path:
+    """The folder of one run."""
+    return results / data / variant / f"seed-{seed}"
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Calls write(temporary path), then moves it to `path`, so that a crash leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Writes record.json."""
+    text = record.model_dump_json(indent=1)
+    write_whole(folder / RECORD, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
+    """Writes a table of numbers at full precision."""
+    frame = pandas.DataFrame(list(rows), columns=list(columns))
+    write_whole(path, lambda temporary: frame.to_csv(temporary, index=False))
+
+
+def read_record(path: Path) -> Record:
+    """One record.
+
+    Raises:
+        RecordError: half-written, of another schema version, or not a record.
+    """
+    advice = "delete its folder and run it again"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: expected a record in JSON, found {error}; {advice}.") from error
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version != SCHEMA_VERSION:
+        raise RecordError(f"{path}: expected schema version {SCHEMA_VERSION}, found {version!r}; {advice}.")
+    try:
+        return Record.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise RecordError(f"{path}: {place}: {first['msg']} (found {first['input']!r:.80}); {advice}.") from error
+
+
+def read_records(results: Path) -> list[Record]:
+    """All records below a results folder, by data set, method, variant and seed.
+
+    Raises:
+        RecordError: any of them cannot be read.
+    """
+    records = [read_record(path) for path in sorted(results.glob(f"*/*/seed-*/{RECORD}"))]
+    return sorted(records, key=lambda r: (r.order.data, r.data, r.order.method, r.variant, r.seed))

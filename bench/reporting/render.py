@@ -1,0 +1,119 @@
+"""Tables as LaTeX, Markdown and CSV. Every character of the input arrives in the output."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from bench.reporting.table import MISSING, Table
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+CSV_COLUMNS = ("data", "variant", "method", "task", "metric", "unit", "direction", "n", "mean", "sd", "seeds", "notes")
+
+# Longest first, so that "Δ_b" is not taken for a letter and an underscore.
+LATEX = {
+    "Δ_b": r"$\Delta_b$", "--": r"-{}-", "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",
+    "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}", "*": "{*}", '"': "''", "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$", "±": r"$\pm$", "×": r"$\times$", "°": r"$^\circ$", "–": "--", "—": "---", "−": "$-$",
+    "…": r"\ldots{}", "≤": r"$\le$", "≥": r"$\ge$", "≠": r"$\ne$", "≈": r"$\approx$", "∞": r"$\infty$", "·": r"$\cdot$",
+    "‖": r"$\|$", "√": r"$\surd$", "²": r"$^2$", "α": r"$\alpha$", "β": r"$\beta$", "γ": r"$\gamma$",
+    "δ": r"$\delta$", "ε": r"$\varepsilon$", "η": r"$\eta$", "θ": r"$\theta$", "λ": r"$\lambda$", "μ": r"$\mu$",
+    "µ": r"$\mu$", "ν": r"$\nu$", "ξ": r"$\xi$", "ρ": r"$\rho$", "σ": r"$\sigma$", "τ": r"$\tau$", "φ": r"$\varphi$",
+    "ω": r"$\omega$", "Δ": r"$\Delta$", "Σ": r"$\Sigma$", "’": "'", "‘": "`", "“": "``", "”": "''",
+}  # fmt: skip
+LATEX_PATTERN = re.compile("|".join(re.escape(token) for token in sorted(LATEX, key=len, reverse=True)))
+# What pdflatex sets without further packages; it stops at most other letters.
+ACCENTED = "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿßŒœŠšŽžŁłŐőŰűČčŘřĚěŇňĆćŃńŚśŹźŻżĞğİıŞş§"
+
+# Text width of `article` in points, and what a character and the gap between two columns take of it in \small.
+TEXT_WIDTH, CHARACTER_WIDTH, COLUMN_GAP = 345.0, 4.7, 8.0
+# More rows than this fill a page only in a smaller type.
+MOST_ROWS = 30
+
+
+def latex(table: Table) -> str:
+    """A `table` environment with booktabs rules that compiles on its own; a comment names the packages it needs."""
+    width = _width(table)
+    return _environment().get_template("table.tex.j2").render(
+        table=table, marks=table.footnotes, resize=width > TEXT_WIDTH, long=len(table.rows) > MOST_ROWS
+    )  # fmt: skip
+
+
+def markdown(table: Table) -> str:
+    """A pipe table with its caption above and its notes below; column groups become part of the column heads."""
+    groups = [group.text for group in table.groups for _ in range(group.span)] or [""] * len(table.columns)
+    heads = [f"{group} {column.head.text}".strip() for group, column in zip(groups, table.columns, strict=True)]
+    return _environment().get_template("table.md.j2").render(table=table, marks=table.footnotes, heads=heads)
+
+
+def comma_separated(table: Table, data: str) -> str:
+    """One line per cell: who and what, then n, mean and sd (n - 1) at full precision in the recorded unit."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in table.rows:
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            line = {"data": data, **row.head.identity, **column.head.identity}
+            line |= {"n": str(len(cell.seeds)), "mean": _number(cell.mean), "sd": _number(cell.sd)}
+            line["seeds"] = " ".join(str(seed) for seed in cell.seeds)
+            line["notes"] = "; ".join((*row.head.notes, *column.head.notes, *cell.notes))
+            writer.writerow(line)
+    return text.getvalue()
+
+
+def index(**content: object) -> str:
+    """The page that leads to everything else."""
+    return _environment().get_template("README.md.j2").render(**content)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        block_start_string="<%",
+        block_end_string="%>",
+        variable_start_string="<<",
+        variable_end_string=">>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+    )
+    environment.filters |= {"tex": tex, "texcell": _tex_cell, "md": md, "markdown": markdown}
+    return environment
+
+
+def tex(text: str) -> str:
+    """Text in which LaTeX finds nothing to act upon; letters that it can't set are written as their code point."""
+    escaped = LATEX_PATTERN.sub(lambda match: LATEX[match[0]], " ".join(text.split()))
+    return "".join(c if " " <= c <= "~" or c in ACCENTED else f"{{[}}U+{ord(c):04X}{{]}}" for c in escaped)
+
+
+def _tex_cell(text: str) -> str:
+    """A cell's text, with minus signs for hyphens and a small spread; a missing value stays a dash."""
+    if text == MISSING:
+        return text
+    signed = re.sub(r"(?<!\S)-(?=\d)", "$-$", tex(text))
+    return re.sub(r" \$\\pm\$ ([\d.]+)", r"\,{\\scriptsize$\\pm$\1}", signed)
+
+
+def md(text: str) -> str:
+    """Text in which Markdown finds nothing to act upon; underscores inside words are safe as they are."""
+    return re.sub(r"[\\|*<\[`~]|(?<!\w)_|_(?!\w)", lambda match: "\\" + match[0], " ".join(text.split()))
+
+
+def _width(table: Table) -> float:
+    """A guess at the width in points, on the large side."""
+    columns = [[c.head.text, *(row.cells[place].text for row in table.rows)] for place, c in enumerate(table.columns)]
+    columns.append([table.stub, *(row.head.text for row in table.rows)])
+    return sum(max(len(text) for text in column) * CHARACTER_WIDTH + COLUMN_GAP for column in columns)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else repr(value)

@@ -1,0 +1,73 @@
+"""What runs wrote down as they went: curves and task positions, over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas
+
+from bench.records.store import RecordError, run_folder
+from bench.reporting.study import Study, Variant
+
+Numbers = npt.NDArray[np.float64]
+# More points than this on a line can't be told apart in print and only make the file heavy.
+MOST_POINTS = 400
+
+
+@dataclass(frozen=True)
+class Band:
+    """A line over its x: the mean over seeds, and the lowest and highest seed; all (points,)."""
+
+    x: Numbers
+    mean: Numbers
+    low: Numbers
+    high: Numbers
+
+
+def read_series(
+    results: Path, study: Study, variant: Variant, name: str, columns: Sequence[str]
+) -> Mapping[int, pandas.DataFrame]:
+    """The file `name` of each finished seed of a row that has one.
+
+    Raises:
+        RecordError: a file that isn't a table of numbers with these columns.
+    """
+    frames = {}
+    for seed in variant.scored:
+        path = run_folder(results, study.data, variant.key, seed) / name
+        if path.exists():
+            frames[seed] = _read(path, columns)
+    return frames
+
+
+def _read(path: Path, columns: Sequence[str]) -> pandas.DataFrame:
+    advice = "delete the folder of the run and run it again"
+    try:
+        frame = pandas.read_csv(path)
+    except (pandas.errors.ParserError, pandas.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: expected a table in CSV, found {error}; {advice}.") from error
+    lacking = [column for column in columns if column not in frame.columns]
+    if lacking:
+        raise RecordError(f"{path}: expected a column {lacking[0]!r}, found {list(frame.columns)}; {advice}.")
+    for column in columns:
+        if not pandas.api.types.is_numeric_dtype(frame[column]):
+            raise RecordError(f"{path}: expected numbers in column {column!r}, found other text; {advice}.")
+    return frame
+
+
+def band(frames: Mapping[int, pandas.DataFrame], x: str, y: str) -> Band | None:
+    """A column over seeds, where every seed has a value of it; None where there is no such place."""
+    lines = [frame.dropna(subset=[y]).drop_duplicates(x, keep="last").set_index(x)[y] for frame in frames.values()]
+    if not lines:
+        return None
+    together = pandas.concat(lines, axis=1, join="inner").sort_index()
+    if together.empty:
+        return None
+    places = np.unique(np.linspace(0, len(together) - 1, MOST_POINTS).round().astype(int))
+    values = together.to_numpy(dtype=np.float64)[places]  # (points, seeds)
+    at = together.index.to_numpy(dtype=np.float64)[places]
+    return Band(at, values.mean(axis=1), values.min(axis=1), values.max(axis=1))

@@ -1,0 +1,82 @@
+"""Puts all reports of some records into a folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from bench.records.record import Record
+from bench.records.store import CURVE, POSITIONS, write_whole
+from bench.reporting.cost import cost_table
+from bench.reporting.figures import curves_figure, positions_figure, save, scores_figure
+from bench.reporting.page import Section, readme, runs_csv
+from bench.reporting.render import comma_separated, latex, markdown
+from bench.reporting.series import Band, band, read_series
+from bench.reporting.study import Study, Variant, studies
+from bench.reporting.tables import score_tables
+
+INDEX = "README.md"
+RUNS = "runs.csv"
+
+
+def write_reports(results: Path, records: Sequence[Record], out: Path, spread: bool) -> tuple[Path, ...]:
+    """Tables, figures, runs.csv and the index; returns the files, the index first.
+
+    Raises:
+        RecordError: records that contradict each other, or a curve that can't be read.
+    """
+    sections = []
+    files: list[Path] = []
+    for study in studies(records):
+        tables = (*score_tables(study, spread), cost_table(study))
+        for table in tables:
+            texts = {"tex": latex(table), "md": markdown(table), "csv": comma_separated(table, study.data)}
+            files += [_write(out / study.data / f"{table.name}.{end}", text) for end, text in texts.items()]
+        figures = _figures(results, study)
+        for name, (_, figure) in figures.items():
+            files += save(figure, out / study.data / name)
+        sections.append(Section(study, tables, {title: name for name, (title, _) in figures.items()}))
+    files.append(_write(out / RUNS, runs_csv(records)))
+    return (_write(out / INDEX, readme(records, sections, spread)), *files)
+
+
+def _write(path: Path, text: str) -> Path:
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+    write_whole(path, write)
+    return path
+
+
+def _figures(results: Path, study: Study) -> dict[str, tuple[str, Figure]]:
+    """Title and figure by file name."""
+    wanted = {
+        "scores": ("Scores of all finished seeds; a bar marks the mean", scores_figure(study)),
+        "curves": ("Learning curves: mean over finished seeds, lowest to highest shaded", _curves(results, study)),
+    }
+    for variant in study.variants:
+        name = "positions-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", variant.key)
+        title = f"Task positions of {variant.label}: mean over finished seeds, lowest to highest shaded"
+        wanted[name] = (title, positions_figure(study, _positions(results, study, variant)))
+    return {name: (title, figure) for name, (title, figure) in wanted.items() if figure is not None}
+
+
+def _curves(results: Path, study: Study) -> Figure | None:
+    bands = {}
+    for variant in study.variants:
+        frames = read_series(results, study, variant, CURVE, ("epoch", "score"))
+        bands[variant.key] = band(frames, "epoch", "score")
+    return curves_figure(study, _present(bands))
+
+
+def _positions(results: Path, study: Study, variant: Variant) -> Mapping[str, Band]:
+    keys = [task.key for task in study.tasks]
+    frames = read_series(results, study, variant, POSITIONS, ("step", *keys))
+    return _present({key: band(frames, "step", key) for key in keys})
+
+
+def _present(bands: Mapping[str, Band | None]) -> dict[str, Band]:
+    return {key: found for key, found in bands.items() if found is not None}

@@ -1,0 +1,144 @@
+"""Trains methods on data sets: python -m bench.run --method normal --data digits."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from rich.console import Console
+
+from bench.engine.build import build_network
+from bench.engine.device import DeviceUnavailable, choose_device
+from bench.launch.local import Event, Site, run_locally
+from bench.lookup import UnknownName
+from bench.options import INTERRUPTED, add_data_root, add_results, assignment, guarded, positive
+from bench.plan import Plan, PlanError, Request, load_study, make_plan
+from bench.progress import RunProgress, run_name
+from datasets.contract import DataError
+from methods import METHODS
+from methods.architectures.backbones import WeightsUnavailable
+
+DEFAULT_SEEDS = (0, 1, 2)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0: all runs are kept. 1: a run failed. 2: bad input. 130: interrupted."""
+    arguments = _parser().parse_args(argv)
+    faults = (PlanError, UnknownName, DataError, DeviceUnavailable, WeightsUnavailable)
+    return guarded(lambda: _run(arguments), *faults)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="python -m bench.run", description=__doc__)
+    what = parser.add_argument_group("what to run")
+    what.add_argument("--method", nargs="+", default=[], metavar="NAME", help=f"all, or any of {', '.join(METHODS)}")
+    what.add_argument("--data", nargs="+", default=[], metavar="NAME", help="all, or names of data sets")
+    what.add_argument("--study", metavar="NAME", help="a study of bench/studies instead of --method and --data")
+    what.add_argument("--arch", metavar="NAME", help="the architecture, instead of the method's own")
+    what.add_argument("--weighting", metavar="NAME", help="the weighting, instead of the method's own")
+    what.add_argument("--seeds", nargs="+", type=int, metavar="N", help="default: 0 1 2")
+    what.add_argument(
+        "--set", nargs="+", action="extend", type=assignment, default=[], metavar="KEY=VALUE", dest="assignments"
+    )
+    what.add_argument("--epochs", type=positive, metavar="N", help="the same as --set train.epochs=N")
+    how = parser.add_argument_group("how to run")
+    how.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
+    how.add_argument("--jobs", type=positive, metavar="N", help="runs at a time (default: one per core, one on a GPU)")
+    how.add_argument("--threads", type=positive, default=1, metavar="N", help="threads per run (default: 1)")
+    how.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
+    add_results(how)  # type: ignore[arg-type]
+    add_data_root(how)  # type: ignore[arg-type]
+    return parser
+
+
+def _run(arguments: Namespace) -> int:
+    console = Console(soft_wrap=True, highlight=False)
+    device = choose_device(arguments.device)
+    plan = make_plan(_request(arguments), arguments.data_root, arguments.results, make_data=not arguments.dry_run)
+    for remark in plan.remarks:
+        console.print(remark, markup=False)
+    if arguments.dry_run:
+        _describe(plan, console)
+        return 0
+    if not plan.pending:
+        console.print(f"All {len(plan.kept)} runs are already in {arguments.results}; nothing to train.", markup=False)
+        return 0
+    jobs = arguments.jobs or (len(os.sched_getaffinity(0)) if device.type == "cpu" else 1)
+    site = Site(plan.folders, arguments.results, str(device), arguments.threads)
+    return _execute(plan, site, device, jobs, console)
+
+
+def _request(arguments: Namespace) -> Request:
+    assignments = dict(arguments.assignments)
+    if arguments.epochs:
+        assignments["train.epochs"] = arguments.epochs
+    if arguments.study:
+        study = load_study(arguments.study)
+        return Request(
+            arguments.method or study.methods,
+            arguments.data or study.data,
+            arguments.seeds or study.seeds,
+            arguments.arch,
+            arguments.weighting,
+            {**study.set, **assignments},
+            study.only_found,
+            study.otherwise,
+        )
+    if not arguments.data:
+        raise PlanError(
+            "Expected --data NAME (or --study NAME), found neither; `python -m bench.data list` shows them."
+        )
+    if not (arguments.method or arguments.arch or arguments.weighting):
+        raise PlanError(f"Expected --method NAME, found none; known: all, {', '.join(METHODS)}.")
+    seeds = arguments.seeds or DEFAULT_SEEDS
+    return Request(arguments.method, arguments.data, seeds, arguments.arch, arguments.weighting, assignments)
+
+
+def _describe(plan: Plan, console: Console) -> None:
+    for spec in plan.pending:
+        settings = " ".join(f"{key}={value}" for key, value in spec.overrides.items())
+        console.print(f"would run {run_name(spec)}, {spec.train.epochs} epochs {settings}".rstrip(), markup=False)
+    console.print(f"{len(plan.pending)} runs to train, {len(plan.kept)} already kept.")
+
+
+def _execute(plan: Plan, site: Site, device: torch.device, jobs: int, console: Console) -> int:
+    """Trains what is pending and says how it ended."""
+    # Once here, so that images are decoded and weights fetched before the workers need them, and so that bad files
+    # are found before anything starts.
+    for spec in {(s.data, s.data_settings): s for s in plan.pending}.values():
+        spec.info.read(plan.folders[spec.data], spec.data_settings)
+    for spec in {(s.data, s.backbone): s for s in plan.pending}.values():
+        build_network(spec, device)
+    console.print(
+        f"{len(plan.pending)} runs to train, {len(plan.kept)} already kept; {jobs} at a time on {site.device}.",
+        markup=False,
+    )
+    statuses: Counter[str] = Counter()
+    with RunProgress(console, plan.pending) as progress:
+
+        def follow(event: Event) -> None:
+            progress(event)
+            if event.record is not None:
+                statuses[event.record.status] += 1
+
+        try:
+            run_locally(plan.pending, site, jobs, follow)
+        except KeyboardInterrupt:
+            progress.bars.stop()
+            print(
+                f"Interrupted: {statuses['done']} runs are finished and kept; the same command goes on with the others "
+                "from their last epoch.",
+                file=sys.stderr,
+            )
+            return INTERRUPTED
+    counts = ", ".join(f"{statuses[status]} {status}" for status in ("done", "diverged", "failed") if statuses[status])
+    console.print(f"{counts}. Records: {site.results}", markup=False)
+    return 1 if statuses["failed"] else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,182 @@
+"""What methods are compared on: the table of data sets, the real ones of the paper first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from datasets.celeba import TASKS as CELEBA_TASKS
+from datasets.celeba import read_celeba
+from datasets.contract import DataMissing, DatasetInfo, Recipe
+from datasets.embedded import digits, faces, rooms
+from datasets.nyuv2 import TASKS as NYUV2_TASKS
+from datasets.nyuv2 import read_nyuv2
+from datasets.office import (
+    OFFICE31_CLASSES,
+    OFFICE31_DOMAINS,
+    OFFICEHOME_CLASSES,
+    OFFICEHOME_DOMAINS,
+    domain_tasks,
+    office_reader,
+)
+
+_OFFICE_RECIPE = Recipe(epochs=100, batch_size=64, lr=1e-4, weight_decay=1e-5)
+_CENTRED = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+
+DATASETS: Mapping[str, DatasetInfo] = {
+    "office31": DatasetInfo(
+        label="Office-31",
+        kind="multi-input",
+        tasks=domain_tasks(OFFICE31_DOMAINS, OFFICE31_CLASSES),
+        folder=("office31", "office-31", "Office31", "Office-31"),
+        markers=("amazon", "Amazon"),
+        backbone="resnet18",
+        backbone_weights="imagenet",
+        head="linear",
+        recipe=_OFFICE_RECIPE,
+        selection="accuracy",
+        image_size=(224, 224),
+        read=office_reader(OFFICE31_DOMAINS, OFFICE31_CLASSES),
+        how="Get Office-31 (4,110 images) and lay it out as amazon|dslr|webcam/images/<class>/.",
+        source="Saenko, Kulis, Fritz, Darrell: Adapting visual category models to new domains (ECCV 2010)",
+    ),
+    "officehome": DatasetInfo(
+        label="Office-Home",
+        kind="multi-input",
+        tasks=domain_tasks(OFFICEHOME_DOMAINS, OFFICEHOME_CLASSES),
+        folder=("officehome", "office-home", "office_home", "OfficeHome", "Office-Home", "OfficeHomeDataset_10072016"),
+        markers=("Art",),
+        backbone="resnet18",
+        backbone_weights="imagenet",
+        head="linear",
+        recipe=_OFFICE_RECIPE,
+        selection="accuracy",
+        image_size=(224, 224),
+        read=office_reader(OFFICEHOME_DOMAINS, OFFICEHOME_CLASSES),
+        how="Get Office-Home (15,588 images) from https://www.hemanthdv.org/officeHomeDataset.html and lay it out as "
+        "Art|Clipart|Product|Real_World/<class>/.",
+        source="Venkateswara, Eusebio, Chakraborty, Panchanathan: Deep hashing network (CVPR 2017)",
+    ),
+    "nyuv2": DatasetInfo(
+        label="NYUv2",
+        kind="single-input",
+        tasks=NYUV2_TASKS,
+        folder=("nyuv2", "NYUv2", "nyu_v2"),
+        markers=("train/image",),
+        backbone="resnet18_dilated",
+        backbone_weights="imagenet",
+        head="aspp",
+        recipe=Recipe(epochs=200, batch_size=8, lr=1e-4, weight_decay=1e-5, lr_decay_every=100, lr_decay=0.5),
+        selection="gain",
+        image_size=(288, 384),
+        read=read_nyuv2,
+        how="Get the NYUv2 preprocessed for MTAN (https://github.com/lorenmt/mtan) and lay it out as "
+        "train|val/image|label|depth|normal/<i>.npy (795 and 654 files each).",
+        source="Silberman, Hoiem, Kohli, Fergus: Indoor segmentation and support inference (ECCV 2012)",
+    ),
+    "celeba": DatasetInfo(
+        label="CelebA",
+        kind="single-input",
+        tasks=CELEBA_TASKS,
+        folder=("celeba", "CelebA"),
+        markers=("Anno/list_attr_celeba.txt", "list_attr_celeba.txt"),
+        backbone="resnet18_quarters",
+        backbone_weights="imagenet",
+        head="linear",
+        recipe=Recipe(epochs=15, batch_size=256, lr=3e-4),
+        selection="accuracy",
+        image_size=(64, 64),
+        read=read_celeba,
+        how="Get CelebA from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html and lay it out as "
+        "Anno/list_attr_celeba.txt, Eval/list_eval_partition.txt, Img/img_align_celeba/.",
+        source="Liu, Luo, Wang, Tang: Deep learning face attributes in the wild (ICCV 2015)",
+    ),
+    "digits": DatasetInfo(
+        label="Digits",
+        kind="multi-input",
+        tasks=domain_tasks(digits.DOMAINS, digits.CLASSES),
+        folder=("digits",),
+        markers=("plain",),
+        backbone="small",
+        backbone_weights="none",
+        head="linear",
+        recipe=Recipe(epochs=36, batch_size=64, lr=3e-3),
+        selection="accuracy",
+        image_size=None,
+        read=office_reader(digits.DOMAINS, digits.CLASSES),
+        make=digits.make,
+        how="Made on this machine from the handwritten digits of scikit-learn.",
+        source="Alpaydin, Kaynak: Optical recognition of handwritten digits (UCI, 1998), as shipped by scikit-learn",
+        **_CENTRED,
+    ),
+    "rooms": DatasetInfo(
+        label="Rooms",
+        kind="single-input",
+        tasks=NYUV2_TASKS,
+        folder=("rooms",),
+        markers=("train/image",),
+        backbone="small_dense",
+        backbone_weights="none",
+        head="conv",
+        recipe=Recipe(epochs=12, batch_size=8, lr=2e-3),
+        selection="gain",
+        image_size=None,
+        read=read_nyuv2,
+        make=rooms.make,
+        how="Made on this machine: ray-cast furnished rooms.",
+        source="this suite",
+        **_CENTRED,
+    ),
+    "faces": DatasetInfo(
+        label="Faces",
+        kind="single-input",
+        tasks=CELEBA_TASKS,
+        folder=("faces",),
+        markers=("Anno/list_attr_celeba.txt",),
+        backbone="small_face",
+        backbone_weights="none",
+        head="linear",
+        recipe=Recipe(epochs=6, batch_size=64, lr=3e-3),
+        selection="accuracy",
+        image_size=(32, 32),
+        read=read_celeba,
+        make=faces.make,
+        how="Made on this machine: drawn faces with 40 visible attributes.",
+        source="this suite",
+        **_CENTRED,
+    ),
+}
+
+
+def find(name: str, root: Path) -> Path | None:
+    """The folder of a data set under the data root, or one level below its own folder; None where it is not."""
+    info = DATASETS[name]
+    for folder in (root / candidate for candidate in info.folder):
+        below = sorted(child for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else []
+        for place in (folder, *below):
+            if any((place / marker).exists() for marker in info.markers):
+                return place
+    return None
+
+
+def obtain(name: str, root: Path) -> Path:
+    """The folder of a data set; an embedded one is made where it is not yet.
+
+    Raises:
+        DataMissing: it is not there and can't be made; says what was looked for, where, and how to supply it.
+    """
+    info = DATASETS[name]
+    folder = find(name, root)
+    if folder is None and info.make is not None:
+        place = root / info.folder[0]
+        if place.exists():
+            raise DataMissing(f"{name}: expected {info.markers[0]} in {place}, found none; remove that folder.")
+        root.mkdir(parents=True, exist_ok=True)
+        info.make(place)
+        folder = find(name, root)
+    if folder is None:
+        raise DataMissing(
+            f"{name}: expected a folder {' or '.join(info.folder[:2])} with {info.markers[0]} in {root}, found none. "
+            f"{info.how} Name another place with --data-root or MTL_DATA."
+        )
+    return folder

@@ -1,0 +1,170 @@
+"""Drawn faces in which each of CelebA's 40 attributes can be seen, also after a squash to 48x48 pixels.
+
+Coordinates are pixels of the finished picture: x to the right of the middle of the face, y down from the top edge.
+A face is turned, scaled and shifted as a whole when its points are placed on the canvas.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+Attributes = Mapping[str, bool]
+Points = NDArray[np.float64]  # (n, 2)
+Colour = tuple[int, ...]  # red, green, blue and, where it lets through what lies below, opacity
+
+WIDTH, HEIGHT = 89, 109  # half of CelebA's 178x218
+SUPERSAMPLING = 3
+SPECKLES = 170
+
+LIGHT_SKIN, DARK_SKIN, PALE_SKIN = (238, 192, 154), (148, 98, 66), (255, 243, 240)
+PIGMENTS: Mapping[str, Colour] = {
+    "Black_Hair": (26, 23, 30),
+    "Blond_Hair": (240, 208, 105),
+    "Brown_Hair": (104, 62, 32),
+    "Gray_Hair": (168, 170, 176),
+}
+LIPSTICKS: Sequence[Colour] = ((228, 0, 32), (240, 16, 136), (160, 16, 160))
+OTHER_HAIR: Colour = (196, 78, 30)  # red: CelebA names no label for it either
+WHITE, INK = (255, 255, 255), (30, 24, 28)
+CROOKEDNESS = 0.26  # slope of the eyes, and of the mouth the other way, on a face that is not Attractive
+BLUR_RADIUS = 2.4
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What differs between two pictures of the same attributes; `side` is the way a crooked face leans."""
+
+    turn: float
+    scale: float
+    shift: Points
+    side: int
+    width: float
+    skin: float
+    hues: Points  # of background, clothes, hat, jewels, eyelids, irises
+    backdrop: Points
+    hair: float
+    lips: int
+    light: Points
+    brightness: float
+    speckles: Points
+    noise: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colours and proportions that several parts of a face share; `outline` is the right half, from top to chin."""
+
+    skin: Colour
+    hair: Colour
+    whiskers: Colour
+    half_width: float
+    chin: float
+    outline: Points
+
+
+@dataclass(frozen=True)
+class Pen:
+    """Fills shapes on the canvas; `slope` lowers the right of what it draws and raises the left."""
+
+    canvas: ImageDraw.ImageDraw
+    matrix: Points
+    offset: Points
+    slope: float = 0.0
+
+    def fill(self, points: Points, colour: Colour) -> None:
+        level = points + np.outer(points[:, 0], (0.0, self.slope))
+        self.canvas.polygon((level @ self.matrix.T + self.offset).ravel().tolist(), fill=colour)
+
+    def fill_both(self, points: Points, colour: Colour) -> None:
+        self.fill(points, colour)
+        self.fill(points * (-1, 1), colour)
+
+
+def draw(attributes: Attributes, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Picture (HEIGHT, WIDTH, 3) of a face. What rng decides does not depend on the attributes."""
+    chance = _sample_chance(rng)
+    look = _look(attributes, chance)
+    image = _background(chance)
+    pen = _pen(image, chance)
+    lean = 0.0 if attributes["Attractive"] else CROOKEDNESS * chance.side
+    upper, lower = replace(pen, slope=lean), replace(pen, slope=-lean)
+    hair_behind(pen, attributes, look)
+    body(pen, attributes, look, chance)
+    head(pen, attributes, look)
+    jaw_hair(pen, attributes, look, chance)
+    cheeks(pen, attributes, look)
+    wrinkles(pen, attributes, look)
+    mouth(lower, attributes, look, chance)
+    nose(lower, attributes, look)
+    hair_in_front(pen, attributes, look)
+    eyes(upper, attributes, look, chance)
+    worn(pen, upper, attributes, look, chance)
+    return _photograph(image, attributes["Blurry"], chance)
+
+
+def _sample_chance(rng: np.random.Generator) -> Chance:
+    return Chance(
+        turn=rng.uniform(-5, 5),
+        scale=rng.uniform(0.95, 1.04),
+        shift=rng.uniform(-2.5, 2.5, 2),
+        side=int(rng.choice((-1, 1))),
+        width=rng.uniform(-1, 1),
+        skin=rng.random(),
+        hues=rng.random(6),
+        backdrop=rng.uniform((0.1, 0.45), (0.5, 0.95), (2, 2)),
+        hair=rng.uniform(0.88, 1.12),
+        lips=int(rng.integers(len(LIPSTICKS))),
+        light=rng.uniform(-0.13, 0.13, 2),
+        brightness=rng.uniform(0.9, 1.08),
+        speckles=rng.random((SPECKLES, 2)),
+        noise=rng.normal(0, 4, (HEIGHT, WIDTH, 3)),
+    )
+
+
+def _pen(image: Image.Image, chance: Chance) -> Pen:
+    cos, sin = np.cos(np.deg2rad(chance.turn)), np.sin(np.deg2rad(chance.turn))
+    matrix = SUPERSAMPLING * chance.scale * np.array(((cos, -sin), (sin, cos)))
+    centre = SUPERSAMPLING * (np.array((WIDTH / 2, HEIGHT / 2)) + chance.shift)
+    return Pen(ImageDraw.Draw(image, "RGBA"), matrix, centre - matrix @ (0, HEIGHT / 2))
+
+
+def _look(has: Attributes, chance: Chance) -> Look:
+    hair = shade(next((colour for name, colour in PIGMENTS.items() if has[name]), OTHER_HAIR), chance.hair)
+    chin = 82.0 + 5 * has["Oval_Face"]
+    width = 25.5 + chance.width + 4.5 * has["Chubby"] - 4 * has["Oval_Face"]
+    jaw = (0.96 if has["Male"] else 0.86) + 0.06 * has["Chubby"] - 0.04 * has["Oval_Face"]
+    tip = (0.70 if has["Male"] else 0.46) + 0.10 * has["Chubby"] - 0.10 * has["Oval_Face"]
+    brow = ((0, 16), (0.6 * width, 19.5), (0.95 * width, 33), (width, 50))
+    outline = smooth(mirrored((*brow, (jaw * width, 65), (tip * width, chin - 4), (0, chin))))
+    return Look(
+        skin=PALE_SKIN if has["Pale_Skin"] else mix(LIGHT_SKIN, DARK_SKIN, chance.skin),
+        hair=hair,
+        whiskers=shade(hair, 0.72),
+        half_width=width,
+        chin=chin,
+        outline=outline[outline[:, 0] >= -1e-9],
+    )
+
+
+def _background(chance: Chance) -> Image.Image:
+    top, bottom = (vivid(chance.hues[0], *tone) for tone in chance.backdrop)
+    small = np.linspace(top, bottom, HEIGHT)[:, None, :].repeat(2, axis=1)
+    size = (SUPERSAMPLING * WIDTH, SUPERSAMPLING * HEIGHT)
+    return Image.fromarray(small.astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
+
+
+def _photograph(image: Image.Image, blurry: bool, chance: Chance) -> NDArray[np.uint8]:
+    small = image.reduce(SUPERSAMPLING)
+    if blurry:
+        small = small.filter(ImageFilter.GaussianBlur(BLUR_RADIUS))
+    across, down = np.linspace(-1, 1, WIDTH), np.linspace(-1, 1, HEIGHT)
+    light = chance.brightness + chance.light[0] * across + chance.light[1] * down[:, None]
+    lit = np.asarray(small, dtype=np.float64) * light[:, :, None] + chance.noise
+    pixels: NDArray[np.uint8] = lit.clip(0, 255).round().astype(np.uint8)
+    return pixels

@@ -1,0 +1,100 @@
+"""NYUv2 as preprocessed for MTAN: {train,val}/{image,label,depth,normal}/<i>.npy; three dense tasks on one input."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datasets.contract import DataError, DataSettings, Source, Splits, Task
+from datasets.losses import (
+    UNLABELLED,
+    class_prior,
+    cross_entropy,
+    depth_loss,
+    mean_depth,
+    mean_normal,
+    normal_loss,
+)
+from datasets.metrics import DEPTH, NORMALS, SEGMENTATION
+from datasets.pixels import decoded, npy_loader
+
+CLASSES = 13
+VALIDATION_SHARE = 0.2
+
+TASKS = (
+    Task(
+        "segmentation",
+        "Segmentation",
+        CLASSES,
+        cross_entropy,
+        SEGMENTATION,
+        lambda labels: class_prior(labels, CLASSES),
+    ),
+    Task("depth", "Depth", 1, depth_loss, DEPTH, mean_depth),
+    Task("normal", "Surface normal", 3, normal_loss, NORMALS, mean_normal),
+)
+
+
+def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
+    """The heldout protocol: a fifth of the training images, drawn by seed, validates; "val" is the test set."""
+    everything = _read_part(root / "train", settings)
+    order = np.random.default_rng([settings.split_seed, 795]).permutation(len(everything))
+    held_out = round(VALIDATION_SHARE * len(everything))
+    validation, train = sorted(order[:held_out].tolist()), sorted(order[held_out:].tolist())
+    test = _read_part(root / "val", settings)
+    return Splits(
+        (_members(everything, train),),
+        (_members(everything, validation),),
+        (test,),
+        {
+            "rule": "heldout: 20 % of the training images validate, val is the test set",
+            "seed": settings.split_seed,
+            "counts": {"train": len(train), "validation": len(validation), "test": len(test)},
+            "digest": hashlib.sha256(str(validation).encode()).hexdigest()[:16],
+        },
+    )
+
+
+def _members(source: Source, indices: list[int]) -> Source:
+    chosen = torch.tensor(indices)
+    return Source(source.images[chosen], {task: target[chosen] for task, target in source.targets.items()})
+
+
+def _read_part(folder: Path, settings: DataSettings) -> Source:
+    count = len(list((folder / "image").glob("*.npy")))
+    if count == 0:
+        raise DataError(f"{folder / 'image'}: expected files 0.npy, 1.npy, ..., found none.")
+    height, width = settings.image_size or (None, None)
+
+    def stack(kind: str, load_shape: tuple[int | None, ...], convert: object) -> Tensor:
+        paths = [folder / kind / f"{index}.npy" for index in range(count)]
+        return decoded(folder, paths, npy_loader(convert, load_shape), kind)  # type: ignore[arg-type]
+
+    images = stack("image", (height, width, 3), _to_uint8)
+    labels = stack("label", (height, width), _to_labels)
+    depth = stack("depth", (height, width, 1), _channels_first)
+    normals = stack("normal", (height, width, 3), _channels_first)
+    return Source(images, {0: labels, 1: depth, 2: normals})
+
+
+def _to_uint8(image: NDArray[np.generic]) -> NDArray[np.generic]:
+    values = image.astype(np.float32)
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise DataError(f"Expected image values in [0, 1], found {values.min():g} to {values.max():g}.")
+    return np.round(values * 255).astype(np.uint8)
+
+
+def _to_labels(labels: NDArray[np.generic]) -> NDArray[np.generic]:
+    values = labels.astype(np.int64)
+    if not (values.min() >= UNLABELLED and values.max() < CLASSES):
+        raise DataError(f"Expected labels from -1 to {CLASSES - 1}, found {values.min()} to {values.max()}.")
+    return values
+
+
+def _channels_first(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    return np.ascontiguousarray(np.moveaxis(array.astype(np.float32), -1, 0))

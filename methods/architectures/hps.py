@@ -1,0 +1,49 @@
+"""HPS: hard parameter sharing, one encoder for all tasks and one head per task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from methods.contract import Features, TaskFeatures
+
+
+class HardSharingNetwork(nn.Module):
+    """All heads read the encoder's features."""
+
+    def __init__(self, encoder: nn.Module, heads: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.heads = nn.ModuleList(heads)
+
+    def features(self, inputs: Tensor, tasks: Sequence[int]) -> list[TaskFeatures]:
+        z = self.encoder(inputs)
+        return [TaskFeatures(z, None) for _ in tasks]
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        return list(self.encoder.parameters())
+
+    def positions(self) -> Tensor | None:
+        return None
+
+    def position_parameters(self) -> list[nn.Parameter]:
+        return []
+
+
+@dataclass(frozen=True)
+class HPS:
+    """Hard parameter sharing has nothing to set."""
+
+    position_lr_ratio: ClassVar[None] = None
+
+    def check(self, tasks: Sequence[str]) -> None:
+        del tasks
+
+    def build(
+        self, encoder: nn.Module, heads: Sequence[nn.Module], features: Features, tasks: Sequence[str]
+    ) -> HardSharingNetwork:
+        del features, tasks
+        return HardSharingNetwork(encoder, heads)

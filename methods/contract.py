@@ -1,0 +1,180 @@
+"""What a method is: the few shapes that weightings and architectures share with the engine.
+
+m tasks, P shared parameters, B batch. A weighting sees losses (m,) and their Gramian (m, m), never a
+model; an architecture sees inputs and task indices, never a loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+HeadRule = Literal["weighted", "plain", "own"]
+
+
+class Diverged(ArithmeticError):
+    """Training left the finite world; the message names the step, the task and the value."""
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What one training step observed.
+
+    losses: (m,) float64 on the CPU, one mean loss per task.
+    gramian: (m, m) float64 on the CPU, inner products of the tasks' gradients in the shared parameters;
+        None for a weighting whose `needs_gramian` is False.
+    step, epoch: counted from 0.
+    generator: the run's own stream of random numbers for its method.
+    """
+
+    losses: Tensor
+    gramian: Tensor | None
+    step: int
+    epoch: int
+    generator: torch.Generator
+
+    def required_gramian(self) -> Tensor:
+        """The Gramian, for weightings that cannot do without.
+
+        Raises:
+            ValueError: the engine did not form one.
+        """
+        if self.gramian is None:
+            raise ValueError("expected a Gramian of the task gradients, found none: set `needs_gramian = True`")
+        return self.gramian
+
+
+@dataclass(frozen=True)
+class State:
+    """All that a weighting carries from step to step; tensors only, so it is checkpointed as it is.
+
+    learned: parameters driven by `Update.auxiliary` with an optimizer of their own.
+    memory: everything else (running means, the last solution, ...).
+    """
+
+    learned: Mapping[str, Tensor] = field(default_factory=dict)
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a weighting answers.
+
+    weights: (m,) float64; the shared gradient becomes weights @ jacobian.
+    head_weights: (m,) for the gradients of each task's own head; read only where the weighting declares
+        `heads = "own"`.
+    auxiliary: a scalar that depends on `state.learned` alone; its gradient drives their optimizer.
+    fallbacks: how often a solver met an input without a regular solution at this step and took the documented
+        substitute; summed into the record as `solver_fallbacks`.
+    """
+
+    weights: Tensor
+    state: State
+    head_weights: Tensor | None = None
+    auxiliary: Tensor | None = None
+    fallbacks: int = 0
+
+
+@runtime_checkable
+class Weighting(Protocol):
+    """A frozen dataclass of hyper-parameters with a pure step.
+
+    needs_gramian: whether `Signal.gramian` must be formed (m backward passes through the shared part).
+    heads: how the gradients of task i's own head are scaled, as published: "weighted" by weights[i],
+        "plain" (as they are), or "own" (by `Update.head_weights[i]`).
+    learned_lr: learning rate of Adam, without weight decay, on `State.learned`; None where nothing is learned.
+    """
+
+    @property
+    def needs_gramian(self) -> bool: ...
+    @property
+    def heads(self) -> HeadRule: ...
+    @property
+    def learned_lr(self) -> float | None: ...
+    def init(self, n_tasks: int) -> State: ...
+    def step(self, signal: Signal, state: State) -> Update: ...
+
+
+class TaskFeatures(NamedTuple):
+    """What head i reads, z_i, and how it moves along the task's position, dz/dt at p_i (None: no position)."""
+
+    z: Tensor
+    velocity: Tensor | None
+
+
+class Network(Protocol):
+    """A built architecture: shared part, one head per task and, for some, one learned position per task.
+
+    `features` runs the shared part once for all `tasks` that read `inputs` (B, C, H, W).
+    """
+
+    heads: nn.ModuleList
+
+    def features(self, inputs: Tensor, tasks: Sequence[int]) -> list[TaskFeatures]: ...
+    def shared_parameters(self) -> list[nn.Parameter]: ...
+    def positions(self) -> Tensor | None: ...
+    def position_parameters(self) -> list[nn.Parameter]: ...
+
+    # What every torch module brings.
+    def to(self, device: torch.device) -> Any: ...
+    def train(self, mode: bool = True) -> Any: ...
+    def eval(self) -> Any: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Features:
+    """What an encoder puts out: `channels` wide; `dense` maps are `stride` times smaller than the input."""
+
+    channels: int
+    dense: bool
+    stride: int
+
+
+class Architecture(Protocol):
+    """A frozen dataclass of hyper-parameters that wires an encoder and heads into a network.
+
+    position_lr_ratio: step size of task positions over the network's learning rate; None without positions.
+    check: raises ValueError where the hyper-parameters don't fit the tasks.
+    """
+
+    @property
+    def position_lr_ratio(self) -> float | None: ...
+    def check(self, tasks: Sequence[str]) -> None: ...
+    def build(
+        self, encoder: nn.Module, heads: Sequence[nn.Module], features: Features, tasks: Sequence[str]
+    ) -> Network: ...
+
+
+@dataclass(frozen=True)
+class WeightingInfo:
+    """A row of the table of weightings: `label` as published, `factory` its dataclass, where it was published."""
+
+    label: str
+    factory: type[Any]
+    paper: str
+    deviations: str = "none"
+
+
+@dataclass(frozen=True)
+class ArchitectureInfo:
+    """A row of the table of architectures."""
+
+    label: str
+    factory: type[Any]
+    paper: str
+    deviations: str = "none"
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """A row of a published table: a label and the pair of architecture and weighting that it stands for."""
+
+    label: str
+    architecture: str
+    weighting: str

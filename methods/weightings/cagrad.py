@@ -1,0 +1,101 @@
+"""CAGrad: the direction within a ball around the mean gradient that helps the worst task most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from methods.checks import require_at_least, require_one_of
+from methods.contract import HeadRule, Signal, State, Update
+from methods.weightings.simplex import Matrix, Vector, minimise_over_simplex, solve_with_unit_sum
+
+Rescale = Literal["none", "1+c^2", "1+c"]
+
+
+def conflict_weights(gramian: Matrix, c: float) -> Vector:
+    """argmin over the simplex of g_w·g_0 + c‖g_0‖‖g_w‖, (m,), exact up to rounding; g_0 is the mean gradient.
+
+    On the hull of a support the minimiser is the hull's point nearest to 0 plus a multiple of one direction, both
+    from a linear system; the active-set method does the rest. Where the slope along the direction exceeds c‖g_0‖
+    there is no minimiser on the hull, and the direction leads to the boundary.
+
+    Source: Liu et al. (NeurIPS 2021), Eq. (4), solved there by SLSQP.
+    """
+    m = len(gramian)
+    gram = gramian / max(float(gramian.diagonal().max()), np.finfo(np.float64).tiny)
+    products = gram.mean(axis=1)  # (m,) g_i·g_0
+    squared_radius = c**2 * max(float(products.mean()), 0.0)
+
+    def gradient(w: Vector) -> Vector:
+        combined = gram @ w
+        norm = np.sqrt(max(float(w @ combined), 0.0))
+        return products + (np.sqrt(squared_radius) / norm * combined if norm > 0 else 0.0)
+
+    def affine_minimiser(support: NDArray[np.intp], inside: Vector) -> Vector:
+        local, slope = gram[np.ix_(support, support)], products[support]
+        right = np.zeros((len(support) + 1, 2))
+        right[-1, 0] = 1.0
+        right[:-1, 1] = -slope
+        nearest, direction = solve_with_unit_sum(local, right).T
+        squared_slope = -slope @ direction
+        if squared_radius > squared_slope:
+            squared_distance = max(float(nearest @ local @ nearest), 0.0)
+            return nearest + np.sqrt(squared_distance / (squared_radius - squared_slope)) * direction
+        falling = direction < 0
+        if not falling.any():
+            return inside
+        return inside + 2 * (inside[falling] / -direction[falling]).min() * direction
+
+    objective = products + np.sqrt(squared_radius * gram.diagonal())
+    return minimise_over_simplex(gradient, affine_minimiser, int(np.argmin(objective)), m)
+
+
+def conflict_averse_weights(gramian: Matrix, c: float, rescale: Rescale) -> tuple[Vector, bool]:
+    """Weights (m,) of g_0 + c‖g_0‖ g_w/‖g_w‖, over 1, 1 + c² or 1 + c.
+
+    Returns also whether ‖g_w‖ = 0 while c‖g_0‖ > 0, where the direction is undefined and the mean gradient is taken.
+    """
+    m = len(gramian)
+    scale = {"none": 1.0, "1+c^2": 1 + c**2, "1+c": 1 + c}[rescale]
+    mean = np.full(m, 1 / m)
+    radius = c * np.sqrt(max(float(gramian.mean()), 0.0))
+    if radius == 0:
+        return mean / scale, False
+    w = conflict_weights(gramian, c)
+    squared_norm = float(w @ gramian @ w)
+    if squared_norm <= np.finfo(np.float64).eps * float(gramian.diagonal().max()) * 1e-4:
+        return mean / scale, True
+    return (mean + radius / np.sqrt(squared_norm) * w) / scale, False
+
+
+@dataclass(frozen=True)
+class CAGrad:
+    """Conflict-averse gradient descent.
+
+    c: radius of the ball around the mean gradient g_0, in units of ‖g_0‖. rescale: what the update is divided by.
+    Own heads keep their plain gradients, as in the released code. Deviations: none; where the worst combination of
+    gradients vanishes, the mean gradient is taken and it is counted.
+    """
+
+    c: float = 0.4
+    rescale: Rescale = "1+c^2"
+
+    needs_gramian: ClassVar[bool] = True
+    heads: ClassVar[HeadRule] = "plain"
+    learned_lr: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        require_at_least("c", self.c, 0)
+        require_one_of("rescale", self.rescale, get_args(Rescale))
+
+    def init(self, n_tasks: int) -> State:
+        del n_tasks
+        return State()
+
+    def step(self, signal: Signal, state: State) -> Update:
+        weights, degenerate = conflict_averse_weights(signal.required_gramian().numpy(), self.c, self.rescale)
+        return Update(torch.from_numpy(weights), state, fallbacks=int(degenerate))

@@ -1,0 +1,79 @@
+"""IMTL: impartial learning of loss scales (IMTL-L) and an update with equal projections (IMTL-G)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from methods.checks import require_one_of, require_positive
+from methods.contract import HeadRule, Signal, State, Update
+
+Variant = Literal["full", "loss", "gradient"]
+
+# Below this, relative to the sum of magnitudes, the sum of the solution is rounding and can't be divided by.
+_VANISHING = 1e-10
+
+
+def equal_projection_weights(gramian: Tensor) -> tuple[Tensor, bool]:
+    """Weights (m,) with sum 1 whose combined gradient has the same projection on every task's unit gradient.
+
+    They solve G α ∝ √diag G. Least squares serve where G is singular, task by task scaled to unit norm first.
+    Returns also whether no such weights exist (their sum vanishes, or no gradient is left) and 1/m was taken.
+
+    Source: Liu et al. (ICLR 2021), Eq. (6) in closed form.
+    """
+    m = len(gramian)
+    norms = gramian.diagonal().clamp_min(0).sqrt()
+    inverse_norms = torch.where(norms > 0, 1 / norms, torch.zeros_like(norms))
+    cosines = gramian * torch.outer(inverse_norms, inverse_norms)
+    unit = (norms > 0).to(gramian.dtype)
+    solution = torch.linalg.lstsq(cosines, unit.unsqueeze(1), driver="gelsd").solution.squeeze(1) * inverse_norms
+    total = solution.sum()
+    if not torch.isfinite(total) or total.abs() <= _VANISHING * solution.abs().sum():
+        return torch.full_like(norms, 1 / m), True
+    return solution / total, False
+
+
+@dataclass(frozen=True)
+class IMTL:
+    """Impartial multi-task learning.
+
+    variant: "full" (IMTL-G on the losses scaled by IMTL-L), "loss" (IMTL-L alone), "gradient" (IMTL-G alone).
+    lr: Adam's rate on the log scales s of IMTL-L, without weight decay. Own heads get the gradients of their scaled
+    losses e^s L. Deviations: none; where gradients admit no equal projections, tasks weigh 1/m and it is counted.
+    """
+
+    variant: Variant = "full"
+    lr: float = 0.025
+
+    heads: ClassVar[HeadRule] = "own"
+
+    def __post_init__(self) -> None:
+        require_one_of("variant", self.variant, get_args(Variant))
+        require_positive("lr", self.lr)
+
+    @property
+    def needs_gramian(self) -> bool:
+        return self.variant != "loss"
+
+    @property
+    def learned_lr(self) -> float | None:
+        return None if self.variant == "gradient" else self.lr
+
+    def init(self, n_tasks: int) -> State:
+        log_scales = torch.zeros(n_tasks, dtype=torch.float64)
+        return State() if self.variant == "gradient" else State(learned={"log_scales": log_scales.requires_grad_()})
+
+    def step(self, signal: Signal, state: State) -> Update:
+        scales, auxiliary = torch.ones_like(signal.losses), None
+        if self.variant != "gradient":
+            log_scales = state.learned["log_scales"]
+            scales = log_scales.detach().exp()
+            auxiliary = (log_scales.exp() * signal.losses - log_scales).sum()  # IMTL-L: Liu et al., Eq. (8)
+        if self.variant == "loss":
+            return Update(scales, state, head_weights=scales, auxiliary=auxiliary)
+        balance, degenerate = equal_projection_weights(signal.required_gramian() * torch.outer(scales, scales))
+        return Update(balance * scales, state, head_weights=scales, auxiliary=auxiliary, fallbacks=int(degenerate))

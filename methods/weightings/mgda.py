@@ -1,0 +1,72 @@
+"""MGDA: the shortest vector in the convex hull of the task gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from methods.checks import require_one_of
+from methods.contract import HeadRule, Signal, State, Update
+from methods.weightings.simplex import Matrix, Vector, minimise_over_simplex, solve_with_unit_sum
+
+Normalisation = Literal["none", "l2", "loss", "loss+"]
+
+
+def min_norm_weights(gramian: Matrix) -> Vector:
+    """argmin over the simplex of wᵀ G w, (m,), exact up to rounding.
+
+    Source: Désidéri (2012); Sener, Koltun (NeurIPS 2018), Eq. (3). The solver there is Frank-Wolfe.
+    """
+    gram = gramian / max(float(gramian.diagonal().max()), np.finfo(np.float64).tiny)
+    m = len(gram)
+
+    def affine_minimiser(support: NDArray[np.intp], inside: Vector) -> Vector:
+        del inside
+        unit_sum = np.zeros((len(support) + 1, 1))
+        unit_sum[-1] = 1.0
+        return solve_with_unit_sum(gram[np.ix_(support, support)], unit_sum)[:, 0]
+
+    return minimise_over_simplex(lambda w: gram @ w, affine_minimiser, int(np.argmin(gram.diagonal())), m)
+
+
+def gradient_scales(norms: Tensor, losses: Tensor, normalisation: Normalisation) -> Tensor:
+    """What each task's gradient is divided by, (m,): 1, its norm, its loss, or both.
+
+    Source: Sener, Koltun (2018), released code. A task whose scale is 0 keeps 1: its gradient is zero or its loss is.
+    """
+    scales = {"none": torch.ones_like(losses), "l2": norms, "loss": losses, "loss+": losses * norms}[normalisation]
+    return torch.where(scales > 0, scales, torch.ones_like(scales))
+
+
+@dataclass(frozen=True)
+class MGDA:
+    """The multiple-gradient descent algorithm.
+
+    normalisation: gradients are divided by "none", their norm ("l2"), their loss ("loss") or both ("loss+") first.
+    Own heads keep their plain gradients, as in Sener, Koltun (2018), Algorithm 2.
+    Deviations: gradients in all shared parameters, not the upper bound in the representation (MGDA-UB).
+    """
+
+    normalisation: Normalisation = "none"
+
+    needs_gramian: ClassVar[bool] = True
+    heads: ClassVar[HeadRule] = "plain"
+    learned_lr: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        require_one_of("normalisation", self.normalisation, get_args(Normalisation))
+
+    def init(self, n_tasks: int) -> State:
+        del n_tasks
+        return State()
+
+    def step(self, signal: Signal, state: State) -> Update:
+        gramian = signal.required_gramian()
+        scales = gradient_scales(gramian.diagonal().clamp_min(0).sqrt(), signal.losses, self.normalisation)
+        scaled = gramian / torch.outer(scales, scales)
+        return Update(torch.from_numpy(min_norm_weights(scaled.numpy())) / scales, state)

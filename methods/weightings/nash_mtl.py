@@ -1,0 +1,105 @@
+"""Nash-MTL: the update as the Nash bargaining solution between tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from methods.checks import require_at_least, require_positive
+from methods.contract import HeadRule, Signal, State, Update
+from methods.weightings.simplex import Matrix, Vector
+
+RESIDUAL = 1e-8
+_MAX_NEWTON_STEPS = 200
+# At a Pareto-stationary point the bargain has no solution; this much is added to the squared unit norms instead.
+_RIDGE = 1e-6
+
+
+def bargaining_weights(gramian: Matrix) -> tuple[Vector, bool]:
+    """Weights α (m,) > 0 with G α = 1/α, from which ‖Σ α_i g_i‖ = √m.
+
+    They are the stationary point of the strictly convex ½αᵀGα − Σ log α_i, found by damped Newton after scaling every
+    gradient to unit norm (α_i = β_i/‖g_i‖ with C β = 1/β for the cosines C). A task without a gradient takes no part
+    and gets 0. Returns also whether the exact solution does not exist (Pareto-stationary: some combination of the
+    gradients vanishes) or a task took no part; then the cosines get a ridge of 1e-6.
+
+    Source: Navon et al. (ICML 2022), Eq. (2) and Claim 3.1; the convex-concave procedure there is not needed.
+    """
+    norms = np.sqrt(np.maximum(gramian.diagonal(), 0.0))
+    players = np.flatnonzero(norms > 0)
+    weights = np.zeros(len(gramian))
+    if not len(players):
+        return weights, True
+    inverse_norms = 1 / norms[players]
+    cosines = gramian[np.ix_(players, players)] * np.outer(inverse_norms, inverse_norms)
+    solution, residual = _newton(cosines)
+    regular = residual <= RESIDUAL
+    if not regular:
+        solution, _ = _newton(cosines + _RIDGE * np.eye(len(players)))
+    weights[players] = solution * inverse_norms
+    return weights, not regular or len(players) < len(gramian)
+
+
+def _newton(cosines: Matrix) -> tuple[Vector, float]:
+    """β (n,) with C β = 1/β and the residual max |β_i (Cβ)_i − 1| that is left.
+
+    The objective is self-concordant, so a step of length 1/(1 + decrement) stays positive and descends.
+    """
+    n = len(cosines)
+    beta = np.full(n, 1 / np.sqrt(n))
+    best, least = beta, np.inf
+    for _ in range(_MAX_NEWTON_STEPS):
+        slope = cosines @ beta - 1 / beta
+        residual = float(np.abs(beta * slope).max())
+        if residual < least:
+            best, least = beta, residual
+        if residual <= RESIDUAL * 1e-4:
+            break
+        # In the variables log β the Hessian is β C β + I: well conditioned where β spreads over many magnitudes.
+        scaled = cosines * np.outer(beta, beta)
+        scaled[np.diag_indices(n)] += 1.0
+        step = np.linalg.solve(scaled, beta * slope)
+        decrement = np.sqrt(max(float(step @ (beta * slope)), 0.0))
+        length = 1.0 if decrement < 0.25 else 1 / (1 + decrement)
+        moved = beta * (1 - length * step)
+        if not (moved > 0).all() or not np.isfinite(moved).all() or np.array_equal(moved, beta):
+            break
+        beta = moved
+    return best, least
+
+
+@dataclass(frozen=True)
+class NashMTL:
+    """Multi-task learning as a bargaining game.
+
+    max_norm: the shared gradient is clipped to this norm (0: no clipping), as in the released code; before the clip
+    its norm is √m. update_every: steps between two bargains. Own heads get their gradients times α, unclipped.
+    Deviations: solved exactly; the released code's convex-concave procedure may stop far from the solution.
+    """
+
+    max_norm: float = 1.0
+    update_every: int = 1
+
+    needs_gramian: ClassVar[bool] = True
+    heads: ClassVar[HeadRule] = "own"
+    learned_lr: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        require_at_least("max_norm", self.max_norm, 0)
+        require_positive("update_every", self.update_every)
+
+    def init(self, n_tasks: int) -> State:
+        return State(memory={"alpha": torch.ones(n_tasks, dtype=torch.float64)})
+
+    def step(self, signal: Signal, state: State) -> Update:
+        gramian = signal.required_gramian()
+        alpha, fallback = state.memory["alpha"], False
+        if signal.step % self.update_every == 0:
+            solution, fallback = bargaining_weights(gramian.numpy())
+            alpha = torch.from_numpy(solution)
+        norm = float((alpha @ gramian @ alpha).clamp_min(0).sqrt())
+        clip = self.max_norm / norm if 0 < self.max_norm < norm else 1.0
+        return Update(alpha * clip, State(memory={"alpha": alpha}), head_weights=alpha, fallbacks=int(fallback))

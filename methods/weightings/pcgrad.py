@@ -1,0 +1,54 @@
+"""PCGrad: gradient surgery, each task's gradient projected off those that it conflicts with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from methods.contract import HeadRule, Signal, State, Update
+
+
+def projected_weights(gramian: Tensor, orders: Tensor) -> Tensor:
+    """Weights (m,) of the sum of the projected gradients.
+
+    orders: (m, m) row i is the order in which task i meets all tasks. Each projected gradient is carried as its
+    coefficients on the original ones, since every product that the projections need is an entry of coefficients @ G.
+    The m tasks are independent, so all of them take their k-th projection at once.
+
+    Source: Yu et al. (NeurIPS 2020), Algorithm 1.
+    """
+    m = len(gramian)
+    tasks = torch.arange(m)
+    squared_norms = gramian.diagonal()
+    coefficients = torch.eye(m, dtype=gramian.dtype)  # (m, m) row i: task i's gradient
+    for others in orders.T:  # (m,) whom each task meets next
+        products = (coefficients * gramian[others]).sum(dim=1)  # (m,) <g_i^PC, g_other>
+        norms = squared_norms[others]
+        conflict = (products < 0) & (others != tasks) & (norms > 0)
+        shares = torch.where(conflict, products / torch.where(conflict, norms, torch.ones_like(norms)), 0.0)
+        coefficients[tasks, others] -= shares
+    return coefficients.sum(dim=0)
+
+
+@dataclass(frozen=True)
+class PCGrad:
+    """Projecting conflicting gradients, in an order drawn anew at each step from the run's own generator.
+
+    Own heads keep their plain gradients. Deviations: none.
+    """
+
+    needs_gramian: ClassVar[bool] = True
+    heads: ClassVar[HeadRule] = "plain"
+    learned_lr: ClassVar[None] = None
+
+    def init(self, n_tasks: int) -> State:
+        del n_tasks
+        return State()
+
+    def step(self, signal: Signal, state: State) -> Update:
+        gramian = signal.required_gramian()
+        orders = torch.rand(gramian.shape, generator=signal.generator).argsort(dim=1)
+        return Update(projected_weights(gramian, orders), state)

@@ -1,0 +1,59 @@
+"""UW: weighting by learned homoscedastic uncertainty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from methods.checks import require_positive
+from methods.contract import HeadRule, Signal, State, Update
+
+
+def uncertainty_weights(log_variances: Tensor) -> Tensor:
+    """Weights (m,) exp(-s)/2 for s = log σ² (m,)."""
+    return torch.exp(-log_variances) / 2
+
+
+def uncertainty_objective(log_variances: Tensor, losses: Tensor) -> Tensor:
+    """Σ exp(-s_i) L_i / 2 + s_i / 2, least at s_i = log L_i.
+
+    Source: Kendall, Gal, Cipolla (CVPR 2018), Eq. (7), with s = log σ².
+    """
+    return (uncertainty_weights(log_variances) * losses + log_variances / 2).sum()
+
+
+@dataclass(frozen=True)
+class UW:
+    """Losses divided by learned variances σ², which pay a price of log σ.
+
+    initial_log_variance: s_i before the first step. lr: Adam's rate on s, without weight decay.
+    Deviations: the regression form, Eq. (7), serves every task, also classification (Eq. (10) there has no 1/2).
+    """
+
+    initial_log_variance: float = 0.0
+    lr: float = 0.025
+
+    needs_gramian: ClassVar[bool] = False
+    heads: ClassVar[HeadRule] = "weighted"
+
+    def __post_init__(self) -> None:
+        require_positive("lr", self.lr)
+
+    @property
+    def learned_lr(self) -> float:
+        return self.lr
+
+    def init(self, n_tasks: int) -> State:
+        log_variances = torch.full((n_tasks,), self.initial_log_variance, dtype=torch.float64)
+        return State(learned={"log_variances": log_variances.requires_grad_()})
+
+    def step(self, signal: Signal, state: State) -> Update:
+        log_variances = state.learned["log_variances"]
+        return Update(
+            weights=uncertainty_weights(log_variances.detach()),
+            state=state,
+            auxiliary=uncertainty_objective(log_variances, signal.losses),
+        )

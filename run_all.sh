@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# One button: environment, data, every method on every problem, tables and figures.
+set -euo pipefail
+
+usage() {
+    cat <<'TEXT'
+./run_all.sh [embedded]   every method × three seeds on the three embedded problems, tables and figures
+./run_all.sh paper        the same on whichever of Office-31, Office-Home, NYUv2 and CelebA are found
+./run_all.sh --quick      one seed, one epoch: see that everything runs
+./run_all.sh test [...]   the test suite; further words go to pytest
+
+Further options go to `python -m bench.run`: --data-root DIR, --jobs N, --device NAME, --seeds N ...
+MTL_VENV=DIR   an environment elsewhere than .venv (torch with CUDA takes 6 GB)
+MTL_DATA=DIR   data sets elsewhere than data/
+TEXT
+}
+
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+venv="${MTL_VENV:-$here/.venv}"
+
+find_python() {
+    for candidate in python3 python3.13 python3.12 python3.11 python3.10 python; do
+        if command -v "$candidate" >/dev/null 2>&1 &&
+            "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "Expected Python 3.10 or newer with venv, found none; install it, or put it on the PATH." >&2
+    exit 2
+}
+
+# Installs once per state of the dependency lists and of the checkout's place, so that a second call installs nothing.
+prepare_environment() {
+    local wanted stamp="$venv/.mtl-bench-installed"
+    wanted="$(cat "$here/setup.cfg" "$here/pyproject.toml" | cksum) $here"
+    if [[ -f "$stamp" && "$(cat "$stamp")" == "$wanted" ]]; then
+        return
+    fi
+    local python
+    python="$(find_python)"
+    echo "Installing into $venv; the first time takes some minutes and 6 GB."
+    if [[ ! -x "$venv/bin/python" ]]; then
+        "$python" -m venv "$venv"
+    fi
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e "$here[dev]"
+    echo "$wanted" >"$stamp"
+}
+
+run_study() {
+    local study="$1" results="$2" reports="$3"
+    shift 3
+    local status=0
+    "$venv/bin/python" -m bench.run --study "$study" --results "$results" "$@" || status=$?
+    # Failed runs are shown in the tables; bad input and interruptions end here.
+    if [[ $status -gt 1 ]]; then
+        exit "$status"
+    fi
+    for word in "$@"; do
+        if [[ "$word" == "--dry-run" || "$word" == "--help" || "$word" == "-h" ]]; then
+            exit "$status"
+        fi
+    done
+    "$venv/bin/python" -m bench.report --results "$results" --out "$reports"
+    exit "$status"
+}
+
+word="${1:-embedded}"
+case "$word" in
+    help | --help | -h)
+        usage
+        exit 0
+        ;;
+esac
+
+prepare_environment
+cd "$here"
+
+case "$word" in
+    test)
+        shift
+        exec "$venv/bin/python" -m pytest "$@"
+        ;;
+    embedded | paper)
+        shift || true
+        run_study "$word" "$here/results" "$here/reports" "$@"
+        ;;
+    --quick)
+        shift
+        run_study quick "$here/results/quick" "$here/reports/quick" "$@"
+        ;;
+    --*)
+        run_study embedded "$here/results" "$here/reports" "$@"
+        ;;
+    *)
+        echo "Expected embedded, paper, test or an option, found '$word'." >&2
+        usage >&2
+        exit 2
+        ;;
+esac

@@ -1,0 +1,175 @@
+"""Made-up records in the form of real ones, for the tests of what only reads records."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.records.record import (
+    Direction,
+    Labels,
+    MetricRecord,
+    Order,
+    Parameters,
+    Record,
+    Scores,
+    Selected,
+    TaskRecord,
+    Timing,
+)
+from bench.records.store import CURVE, POSITIONS, run_folder, write_csv, write_record
+
+METHODS = ("EW", "UW", "GradNorm", "MGDA", "PCGrad", "IMTL", "CAGrad", "Nash-MTL", "NORMAL")
+FACES = [
+    "5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs", "Big_Lips", "Big_Nose",
+    "Black_Hair", "Blond_Hair", "Blurry", "Brown_Hair", "Bushy_Eyebrows", "Chubby", "Double_Chin", "Eyeglasses",
+    "Goatee", "Gray_Hair", "Heavy_Makeup", "High_Cheekbones", "Male", "Mouth_Slightly_Open", "Mustache",
+    "Narrow_Eyes", "No_Beard", "Oval_Face", "Pale_Skin", "Pointy_Nose", "Receding_Hairline", "Rosy_Cheeks",
+    "Sideburns", "Smiling", "Straight_Hair", "Wavy_Hair", "Wearing_Earrings", "Wearing_Hat", "Wearing_Lipstick",
+    "Wearing_Necklace", "Wearing_Necktie", "Young",
+]  # fmt: skip
+
+
+def metric(key: str, label: str, direction: Direction = "higher", unit: str = "") -> MetricRecord:
+    return MetricRecord(key=key, label=label, direction=direction, unit=unit)
+
+
+ACCURACY = metric("accuracy", "Accuracy", unit="%")
+DIGITS = [TaskRecord(key=k, label=k.capitalize(), metrics=[ACCURACY]) for k in ("plain", "colour", "outline", "noisy")]
+ROOMS = [
+    TaskRecord(key="segmentation", label="Segmentation", metrics=[metric("miou", "mIoU"), metric("pixacc", "PixAcc")]),
+    TaskRecord(
+        key="depth",
+        label="Depth",
+        metrics=[metric("abs", "AbsErr", "lower", "m"), metric("rel", "RelErr", "lower")],
+    ),
+    TaskRecord(
+        key="normal",
+        label="Normal",
+        metrics=[
+            metric("mean", "Mean", "lower", "°"),
+            metric("median", "Median", "lower", "°"),
+            metric("within11", "11.25"),
+            metric("within22", "22.5"),
+            metric("within30", "30"),
+        ],
+    ),
+]
+MANY = [
+    TaskRecord(key=name.lower(), label=name.replace("_", " "), metrics=[ACCURACY, metric("f1", "F1", unit="%")])
+    for name in FACES
+]
+TASKS = {"digits": DIGITS, "rooms": ROOMS, "faces": MANY}
+# Scores of EW before any spread.
+TYPICAL = {
+    "accuracy": 0.9, "f1": 0.7, "miou": 0.4875, "pixacc": 0.7183, "abs": 0.4179, "rel": 0.1734, "mean": 25.42,
+    "median": 18.84, "within11": 0.3243, "within22": 0.5729, "within30": 0.6845,
+}  # fmt: skip
+
+
+def even_scores(data: str, factor: float = 1.0) -> Scores:
+    """Scores of all tasks, the typical ones times a factor."""
+    return {task.key: {m.key: factor * TYPICAL[m.key] for m in task.metrics} for task in TASKS[data]}
+
+
+def make_record(data: str = "digits", method: str = "EW", seed: int = 0, **fields: Any) -> Record:
+    """A finished run; any field of `Record` can be given instead."""
+    key = method.lower().replace("-", "_")
+    scores = even_scores(data)
+    values: dict[str, Any] = {
+        "status": "done",
+        "data": data,
+        "method": key,
+        "architecture": "normal" if method == "NORMAL" else "hps",
+        "weighting": "ew" if method == "NORMAL" else key,
+        "variant": key,
+        "seed": seed,
+        "labels": Labels(data=data.capitalize(), method=method),
+        "order": Order(
+            data=list(TASKS).index(data), method=METHODS.index(method) if method in METHODS else len(METHODS)
+        ),
+        "kind": "multi-input" if data == "digits" else "single-input",
+        "selection": "gain" if data == "rooms" else "accuracy",
+        "settings": {"train": {"epochs": 10, "lr": 0.003}, "weighting": {}},
+        "tasks": TASKS[data],
+        "validation": scores,
+        "test": scores,
+        "last_test": scores,
+        "selected": Selected(epoch=8 + seed, rule="highest mean score on validation", score=0.9),
+        "epochs": 10,
+        "steps": 100,
+        "step_seconds": Timing(median=0.04, mean=0.05, steps=90, warmup=10),
+        "parameters": Parameters(shared=25000, heads=2600, positions=4 if method == "NORMAL" else 0),
+        "environment": {
+            "torch": "2.0",
+            "python": "3.11",
+            "device": "cpu",
+            "cpu": "a CPU",
+            "threads": 1,
+            "commit": "0123abc",
+        },
+    }
+    return Record.model_validate({**values, **fields})
+
+
+def make_unfinished(status: str, reason: str, **fields: Any) -> Record:
+    """A run that diverged or failed, with nothing to score."""
+    nothing: dict[str, Any] = {"validation": {}, "test": {}, "last_test": {}, "selected": None, "step_seconds": None}
+    return make_record(status=status, reason=reason, **{**nothing, **fields})
+
+
+def make_study(data: str, methods: Sequence[str] = METHODS, seeds: Sequence[int] = (0, 1, 2)) -> list[Record]:
+    """One run per method and seed, with scores spread as if they had been trained."""
+    reference = {
+        task.key: {m.key: TYPICAL[m.key] * (0.3 if m.direction == "higher" else 2.1) for m in task.metrics}
+        for task in TASKS[data]
+    }
+    return [
+        make_record(
+            data,
+            method,
+            seed,
+            test=_spread_scores(data, method, seed),
+            reference=reference,
+            step_seconds=Timing(median=0.04 * (1 + METHODS.index(method) / 9), mean=0.05, steps=90, warmup=10),
+        )
+        for method in methods
+        for seed in seeds
+    ]
+
+
+def _spread_scores(data: str, method: str, seed: int) -> Scores:
+    draw = random.Random(f"{data} {method} {seed}")
+    lift = 0.004 * METHODS.index(method)
+    scores: Scores = {}
+    for place, task in enumerate(TASKS[data]):
+        scores[task.key] = {}
+        for m in task.metrics:
+            sign = 1 if m.direction == "higher" else -1
+            change = sign * (lift + draw.gauss(0, 0.012)) - 0.004 * (place % 12)
+            scores[task.key][m.key] = TYPICAL[m.key] * (1 + change)
+    return scores
+
+
+def write_runs(results: Path, records: Sequence[Record]) -> None:
+    """The records in their folders, with curves, and positions for runs of NORMAL."""
+    for record in records:
+        folder = run_folder(results, record.data, record.variant, record.seed)
+        write_record(folder, record)
+        draw = random.Random(f"{record.variant} {record.seed}")
+        rise = 0.25 + 0.03 * record.order.method + draw.gauss(0, 0.02)
+        curve = [
+            (epoch, 10 * epoch, 0.4 * epoch, 0.9 * (1 - math.exp(-rise * epoch)) + draw.gauss(0, 0.01))
+            for epoch in range(1, record.epochs + 1)
+        ]
+        write_csv(folder / CURVE, ("epoch", "step", "seconds", "score"), curve)
+        if record.architecture == "normal":
+            keys = [task.key for task in record.tasks]
+            ends = [draw.gauss(0, 0.03) + 1.8 + 0.02 * place for place in range(len(keys))]
+            rows = [
+                (step, *(1 + (end - 1) * (1 - math.exp(-step / 40)) for end in ends)) for step in range(record.steps)
+            ]
+            write_csv(folder / POSITIONS, ("step", *keys), rows)

@@ -1,0 +1,82 @@
+"""Δ_b against the paper's own column, and its rules in closed form."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+
+import bench.reporting
+from bench.records.record import MetricRecord, Scores, TaskRecord
+from bench.reporting.delta import delta, relative_gain
+from bench.reporting.stats import deviation, mean
+
+PAPER = Path(bench.reporting.__file__).parent / "paper"
+LOWER = {"AbsErr", "RelErr", "Mean", "Median"}
+
+
+def published_rows() -> list[dict[str, str]]:
+    with (PAPER / "table2_nyuv2.csv").open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def published_tasks() -> list[TaskRecord]:
+    names = [name.split("/") for name in published_rows()[0] if "/" in name]
+    return [
+        TaskRecord(
+            key=task,
+            label=task,
+            metrics=[
+                MetricRecord(key=name, label=name, direction="lower" if name in LOWER else "higher", unit="")
+                for owner, name in names
+                if owner == task
+            ],
+        )
+        for task in dict.fromkeys(task for task, _ in names)
+    ]
+
+
+def published_scores(row: dict[str, str]) -> Scores:
+    return {task.key: {m.key: float(row[f"{task.key}/{m.key}"]) for m in task.metrics} for task in published_tasks()}
+
+
+@pytest.mark.parametrize("row", published_rows(), ids=lambda row: row["method"])
+def test_gives_the_column_that_the_paper_printed(row: dict[str, str]) -> None:
+    found = 100 * delta(published_scores(row), published_scores(published_rows()[0]), published_tasks())
+    assert found == pytest.approx(float(row["delta_percent"]), abs=0.015)
+
+
+def test_averages_within_a_task_before_it_averages_over_tasks() -> None:
+    tasks = published_tasks()  # 2, 2 and 5 metrics
+    baseline = {task.key: {m.key: 1.0 for m in task.metrics} for task in tasks}
+    scores = {**baseline, "segmentation": {"mIoU": 1.3, "PixAcc": 1.0}}
+    assert delta(scores, baseline, tasks) == pytest.approx(0.3 / 2 / 3)
+
+
+def test_lower_is_a_gain_where_lower_is_better() -> None:
+    assert relative_gain(0.9, 1.0, "lower") == pytest.approx(0.1)
+    assert relative_gain(0.9, 1.0, "higher") == pytest.approx(-0.1)
+
+
+@pytest.mark.parametrize(("value", "baseline"), [(1.0, 0.0), (math.nan, 1.0), (1.0, math.nan), (math.inf, 1.0)])
+def test_no_gain_without_two_numbers_and_something_to_divide_by(value: float, baseline: float) -> None:
+    assert math.isnan(relative_gain(value, baseline, "higher"))
+
+
+def test_a_missing_metric_leaves_no_gain() -> None:
+    tasks = published_tasks()
+    scores = published_scores(published_rows()[0])
+    assert math.isnan(delta({**scores, "depth": {}}, scores, tasks))
+
+
+def test_deviation_divides_by_n_minus_1() -> None:
+    assert deviation([0.1, 0.2, 0.3]) == pytest.approx(0.1)
+    assert deviation([2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]) == pytest.approx(math.sqrt(32 / 7))
+    assert deviation([0.5]) is None
+
+
+def test_nothing_has_no_mean() -> None:
+    with pytest.raises(ValueError, match="found none"):
+        mean([])

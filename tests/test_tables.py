@@ -1,0 +1,261 @@
+"""Tables: what is averaged, what is bold, what is missing and why."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+
+import pytest
+from record_factory import DIGITS, MANY, even_scores, make_record, make_study, make_unfinished
+
+from bench.records.record import Record, Scores, Timing
+from bench.records.store import RecordError
+from bench.reporting.cost import cost_table
+from bench.reporting.paper import published
+from bench.reporting.render import comma_separated, latex, markdown
+from bench.reporting.study import studies
+from bench.reporting.table import Cell, Table
+from bench.reporting.tables import score_tables
+
+
+def plain_scores(*accuracies: float) -> Scores:
+    """Accuracies of the tasks of digits."""
+    return {task.key: {"accuracy": value} for task, value in zip(DIGITS, accuracies, strict=True)}
+
+
+def run(method: str, seed: int, accuracy: float, **fields: object) -> Record:
+    return make_record("digits", method, seed, test=plain_scores(*[accuracy] * 4), **fields)
+
+
+def main_table(records: Sequence[Record], spread: bool = False) -> Table:
+    (study,) = studies(records)
+    return score_tables(study, spread)[0]
+
+
+def cell(table: Table, row: str, column: int) -> Cell:
+    return next(r for r in table.rows if r.head.text == row).cells[column]
+
+
+def notes_of(table: Table, row: str) -> tuple[str, ...]:
+    return next(r for r in table.rows if r.head.text == row).head.notes
+
+
+def test_cells_hold_the_mean_and_the_deviation_with_n_minus_1() -> None:
+    records = [run("EW", seed, value) for seed, value in enumerate((0.1, 0.2, 0.3))]
+    found = cell(main_table(records, spread=True), "EW", 0)
+    assert found.mean == pytest.approx(0.2)
+    assert found.sd == pytest.approx(0.1)
+    assert found.seeds == (0, 1, 2)
+    assert found.text == "20.00 ± 10.00"
+    assert cell(main_table(records), "EW", 0).text == "20.00"
+
+
+def test_average_is_over_tasks() -> None:
+    record = make_record("digits", test=plain_scores(0.1, 0.2, 0.3, 0.8))
+    assert [c.text for c in main_table([record]).rows[0].cells] == ["10.00", "20.00", "30.00", "80.00", "35.00"]
+
+
+def test_best_mean_is_bold_and_ties_as_printed_share_it() -> None:
+    table = main_table([run("EW", 0, 0.90001), run("UW", 0, 0.90002), run("MGDA", 0, 0.8)])
+    assert [cell(table, row, 0).bold for row in ("EW", "UW", "MGDA")] == [True, True, False]
+    assert "Bold: best mean" in table.caption
+
+
+def test_lowest_is_bold_where_lower_is_better() -> None:
+    better = even_scores("rooms")
+    better["depth"]["abs"] *= 0.5
+    table = main_table([make_record("rooms", "EW"), make_record("rooms", "UW", test=better)])
+    assert (cell(table, "EW", 2).bold, cell(table, "UW", 2).bold) == (False, True)
+
+
+def test_the_constant_answer_is_last_set_off_and_never_bold() -> None:
+    reference = plain_scores(0.99, 0.99, 0.99, 0.99)
+    table = main_table([run("EW", 0, 0.5, reference=reference), run("UW", 0, 0.6, reference=reference)])
+    assert table.rows[-1].head.text == "Constant answer"
+    assert table.rows[-1].rule
+    assert cell(table, "Constant answer", 0).text == "99.00"
+    assert not cell(table, "Constant answer", 0).bold
+    assert cell(table, "UW", 0).bold
+
+
+def test_rows_say_what_became_of_their_missing_seeds_and_are_not_bold() -> None:
+    records = [run(method, seed, 0.5) for method in ("EW", "UW") for seed in (0, 1, 2)]
+    records += [run("CAGrad", 0, 0.9), make_unfinished("diverged", "loss is nan at step 7.", method="CAGrad", seed=1)]
+    table = main_table(records)
+    assert cell(table, "CAGrad", 0).text == "90.00"
+    assert cell(table, "CAGrad", 0).seeds == (0,)
+    assert not cell(table, "CAGrad", 0).bold
+    assert notes_of(table, "CAGrad") == ("seed 1 diverged (loss is nan at step 7); seed 2 not run",)
+    assert notes_of(table, "EW") == ()
+    assert "unless a note says otherwise" in table.caption
+
+
+def test_a_row_without_any_finished_run_prints_dashes() -> None:
+    records = [run("EW", seed, 0.5) for seed in (0, 1)]
+    records += [make_unfinished("failed", "out of memory", method="MGDA", seed=seed) for seed in (0, 1)]
+    table = main_table(records)
+    assert {c.text for c in table.rows[1].cells} == {"--"}
+    assert notes_of(table, "MGDA") == ("seeds 0, 1 failed (out of memory)",)
+
+
+def test_different_seeds_are_told_apart() -> None:
+    table = main_table([run("EW", 0, 0.5), run("UW", 1, 0.6)])
+    assert notes_of(table, "EW") == ("seed 1 not run",)
+    assert notes_of(table, "UW") == ("seed 0 not run",)
+    assert not any(c.bold for row in table.rows for c in row.cells)
+
+
+def test_a_score_that_is_no_number_leaves_the_cell_empty_rather_than_averaging_the_rest() -> None:
+    records = [run("EW", 0, 0.5), make_record("digits", "EW", 1, test=plain_scores(0.5, math.nan, 0.5, 0.5))]
+    table = main_table(records)
+    assert cell(table, "EW", 0).text == "50.00"
+    assert (cell(table, "EW", 1).text, cell(table, "EW", 4).text) == ("--", "--")
+    assert cell(table, "EW", 1).notes == ("no finite score recorded for seed 1",)
+
+
+def test_settings_of_all_rows_stand_in_the_caption_and_those_of_one_in_its_label() -> None:
+    everywhere = {"train.epochs": 3}
+    records = [
+        run("EW", 0, 0.5, overrides=everywhere, variant="ew@1"),
+        run("CAGrad", 0, 0.5, overrides={**everywhere, "weighting.c": 0.4}, variant="cagrad@2"),
+    ]
+    table = main_table(records)
+    assert [row.head.text for row in table.rows] == ["EW", "CAGrad (weighting.c=0.4)"]
+    assert "All rows: train.epochs=3." in table.caption
+    assert r"CAGrad (weighting.c=0.4) &" in latex(table)
+
+
+def test_rows_with_the_same_name_are_told_apart_by_their_variant() -> None:
+    table = main_table([run("EW", 0, 0.5), run("EW", 0, 0.6, variant="ew@9")])
+    assert [row.head.text for row in table.rows] == ["EW (ew)", "EW (ew@9)"]
+
+
+def test_seeds_that_ran_with_different_settings_are_not_averaged() -> None:
+    records = [run("EW", seed, 0.5, settings={"train": {"epochs": 10 + seed}}) for seed in (0, 1)]
+    table = main_table(records)
+    assert cell(table, "EW", 0).text == "--"
+    assert notes_of(table, "EW") == ("seeds ran with different settings and are not averaged: train.epochs: 10, 11",)
+
+
+def test_rows_with_other_shared_settings_or_splits_say_so() -> None:
+    usual = {"settings": {"train": {"epochs": 10}, "weighting": {"c": 1}}, "splits": {"digest": "a"}}
+    odd = {"settings": {"train": {"epochs": 5}, "weighting": {"c": 2}}, "splits": {"digest": "b"}}
+    table = main_table([run("EW", 0, 0.5, **usual), run("UW", 0, 0.5, **usual), run("MGDA", 0, 0.5, **odd)])
+    assert notes_of(table, "MGDA") == (
+        "train.epochs=5, other rows have 10",
+        "not the split of the data that the other rows have",
+    )
+    assert notes_of(table, "EW") == ()
+
+
+def test_records_that_disagree_about_the_tasks_are_refused() -> None:
+    with pytest.raises(RecordError, match="digits/uw/seed-0: expected the tasks and metrics of digits/ew/seed-0"):
+        studies([run("EW", 0, 0.5), make_record("digits", "UW", tasks=DIGITS[:2])])
+
+
+def test_two_records_of_one_run_are_refused() -> None:
+    with pytest.raises(RecordError, match="expected one record, found two"):
+        studies([run("EW", 0, 0.5), run("EW", 0, 0.6)])
+
+
+def scaled(method: str, seed: int, factor: float, **fields: object) -> Record:
+    return make_record("rooms", method, seed, test=even_scores("rooms", factor), **fields)
+
+
+def test_delta_compares_each_seed_with_equal_weighting_of_that_seed() -> None:
+    records = [scaled("EW", 0, 1.0), scaled("EW", 1, 2.0), scaled("UW", 0, 1.1), scaled("UW", 1, 2.4)]
+    table = main_table(records, spread=True)
+    gains = [sum(factor * sign for sign in (1, -1, 0.2)) / 3 for factor in (0.1, 0.2)]  # 3 tasks; normals gain 3-2 of 5
+    assert cell(table, "UW", -1).mean == pytest.approx(sum(gains) / 2)
+    assert cell(table, "UW", -1).sd == pytest.approx((gains[1] - gains[0]) / math.sqrt(2))
+    assert cell(table, "EW", -1).text == "0.00 ± 0.00"
+
+
+def test_no_delta_without_the_same_seeds_of_equal_weighting() -> None:
+    table = main_table([scaled("EW", 0, 1.0), scaled("UW", 0, 1.1), scaled("UW", 1, 1.1)])
+    assert cell(table, "UW", -1).text == "--"
+    assert cell(table, "UW", -1).notes == ("no EW run to compare with for seed 1",)
+    assert cell(table, "UW", 0).text != "--"
+
+
+def test_equal_weighting_with_settings_of_its_own_is_no_baseline() -> None:
+    tuned = {"overrides": {"train.lr": 0.1}, "variant": "ew@1"}
+    table = main_table([scaled("EW", 0, 1.0, **tuned), scaled("UW", 0, 1.1)])
+    assert {row.cells[-1].text for row in table.rows} == {"--"}
+    shared = main_table([scaled("EW", 0, 1.0, **tuned), scaled("UW", 0, 1.1, overrides=tuned["overrides"])])
+    assert "--" not in {row.cells[-1].text for row in shared.rows}
+
+
+def test_dense_tables_group_metrics_by_task_and_print_units_as_the_paper_does() -> None:
+    table = main_table([make_record("rooms")])
+    assert [(group.text, group.span) for group in table.groups] == [
+        ("Segmentation", 2), ("Depth", 2), ("Normal", 5), ("", 1),
+    ]  # fmt: skip
+    assert [c.text for c in table.rows[0].cells] == [
+        "0.4875", "0.7183", "0.4179", "0.1734", "25.42", "18.84", "0.3243", "0.5729", "0.6845", "0.00",
+    ]  # fmt: skip
+    assert [column.head.text for column in table.columns][2:4] == ["AbsErr ↓", "RelErr ↓"]
+
+
+def test_many_tasks_get_averages_and_the_worst_task_and_a_table_of_their_own() -> None:
+    scores = even_scores("faces")
+    scores[MANY[4].key]["accuracy"] = 0.5
+    records = [make_record("faces", "EW", test=scores), make_record("faces", "UW")]
+    (study,) = studies(records)
+    main, *by_task = score_tables(study, spread=False)
+    assert [group.text for group in main.groups] == ["Accuracy (%)", "F1 (%)"]
+    assert cell(main, "EW", 0).text == "89.00"
+    assert cell(main, "EW", 1).text == "50.00 (Bald)"
+    assert [table.name for table in by_task] == ["tasks-accuracy", "tasks-f1"]
+    assert len(by_task[0].rows) == 40
+    assert [column.head.text for column in by_task[0].columns] == ["EW", "UW"]
+    assert [c.bold for c in by_task[0].rows[4].cells] == [False, True]
+
+
+def test_costs_are_relative_to_equal_weighting_of_the_same_seeds() -> None:
+    records = [
+        run(method, seed, 0.5, step_seconds=Timing(median=median, mean=1, steps=9, warmup=1), solver_fallbacks=seed)
+        for method, medians in {"EW": (0.1, 0.2), "UW": (0.2, 0.6)}.items()
+        for seed, median in enumerate(medians)
+    ]
+    (study,) = studies(records)
+    table = cost_table(study)
+    assert [column.head.text for column in table.columns] == [
+        "s/step", "× EW", "Parameters", "Fallbacks", "Epoch", "of",
+    ]  # fmt: skip
+    assert [c.text for c in table.rows[1].cells] == ["0.4000", "2.50", "27,600", "1", "8–9", "10"]
+
+
+def test_costs_on_different_devices_say_so() -> None:
+    (study,) = studies([run("EW", 0, 0.5), run("UW", 0, 0.5, environment={"device": "a GPU"}, peak_memory_mib=9.0)])
+    table = cost_table(study)
+    assert notes_of(table, "UW") == ("timed on a GPU",)
+    assert [cell(table, row, 2).text for row in ("EW", "UW")] == ["--", "9"]
+
+
+def test_csv_keeps_full_precision_and_loads_as_one_line_per_cell() -> None:
+    records = [run("EW", seed, value) for seed, value in enumerate((0.1, 0.2, 0.4))]
+    lines = list(csv.DictReader(io.StringIO(comma_separated(main_table(records), "digits"))))
+    assert len(lines) == 5
+    assert float(lines[0]["mean"]) == (0.1 + 0.2 + 0.4) / 3
+    assert (lines[0]["n"], lines[0]["seeds"], lines[0]["task"], lines[0]["variant"]) == ("3", "0 1 2", "plain", "ew")
+
+
+def test_markdown_names_the_group_in_each_head() -> None:
+    text = markdown(main_table(make_study("rooms", ("EW", "UW"))))
+    assert "| Method | Segmentation mIoU ↑ | Segmentation PixAcc ↑ | Depth AbsErr ↓ |" in text
+    assert "| *Constant answer* |" in text
+
+
+@pytest.mark.parametrize(("data", "columns"), [("office31", 4), ("officehome", 5), ("nyuv2", 10), ("celeba", 1)])
+def test_published_numbers_stand_as_printed(data: str, columns: int) -> None:
+    table = published(data, "A data set")[0]
+    assert "published (Ye et al., IJCAI 2023), not comparable: other splits, other code" in table.caption
+    assert [row.head.text for row in table.rows][0::8] == ["EW", "NORMAL"]
+    assert {len(row.cells) for row in table.rows} == {columns}
+
+
+def test_nothing_is_published_for_made_up_data() -> None:
+    assert published("digits", "Digits") == ()
