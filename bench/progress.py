@@ -33,9 +33,9 @@ def outcome_line(record: Record) -> str:
     if record.status != "done":
         return f"{name}: {record.status}: {record.reason}"
     assert record.selected is not None
-    score = f"{100 * record.selected.score:.2f} %"
-    kind = "validation accuracy" if record.selection == "accuracy" else "validation gain over the constant answer"
-    return f"{name}: {kind} {score} at epoch {record.selected.epoch}, {record.seconds:.0f} s"
+    score = record.selected.score
+    shown = f"accuracy {100 * score:.2f} %" if record.selection == "accuracy" else f"log gain {score:.3f}"
+    return f"{name}: validation {shown} at epoch {record.selected.epoch}, {record.seconds:.0f} s"
 
 
 class RunProgress:

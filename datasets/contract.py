@@ -147,7 +147,7 @@ class DatasetInfo:
     folder: names under the data root where it is looked for; it is there if any of `markers` is inside.
     backbone, head, backbone_weights: names that `methods` knows. mean, std: per-channel normalisation of images in
     [0, 1]. selection: what picks the epoch on validation, "accuracy" (mean over tasks) or "gain" (mean over tasks of
-    the relative gain over the constant answer).
+    the log gain over the constant answer).
     read(folder, settings) -> Splits. make(folder) writes an embedded data set in the layout of its kind.
     how: where to get it and how to lay it out.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +14,7 @@ from datasets.contract import DatasetInfo, Observation, Split, Task
 from methods.contract import Network
 
 EVALUATION_BATCH = 128
+_LEAST_SHARE = 1e-4
 
 
 @torch.no_grad()
@@ -57,19 +59,23 @@ def _summarise(tasks: Sequence[Task], observations: dict[int, list[Observation]]
 def selection_score(info: DatasetInfo, scores: Scores, constant: Scores) -> float:
     """What picks the epoch on validation, higher is better.
 
-    "accuracy": mean over tasks of the first metric. "gain": mean over tasks of the mean over metrics of the relative
-    gain over the constant answer (metrics at which that scores 0 left out), so that no task's unit counts more.
+    "accuracy": mean over tasks of the first metric. "gain": mean over tasks of the mean over metrics of the logarithm
+    of the gain over the constant answer. Logarithms make the constant answer a mere offset: the same epoch is picked
+    whatever it scores, and no task's unit counts more than another's.
     """
     if info.selection == "accuracy":
         return _mean([scores[task.key][task.measure.metrics[0].key] for task in info.tasks])
     gains = []
     for task in info.tasks:
         signs = {metric.key: 1 if metric.direction == "higher" else -1 for metric in task.measure.metrics}
-        base = constant[task.key]
-        gains.append(
-            _mean([sign * (scores[task.key][key] / base[key] - 1) for key, sign in signs.items() if base[key] != 0])
-        )
+        own, base = scores[task.key], constant[task.key]
+        gains.append(_mean([sign * (_log(own[key]) - _log(base[key])) for key, sign in signs.items()]))
     return _mean(gains)
+
+
+def _log(value: float) -> float:
+    """The logarithm, bounded below: a share of pixels may be 0 at first."""
+    return math.log(max(value, _LEAST_SHARE))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -39,7 +39,7 @@ from methods.contract import Diverged
 
 RULES = {
     "accuracy": "highest mean accuracy over tasks on validation",
-    "gain": "highest mean relative gain over the constant answer on validation",
+    "gain": "highest mean log gain over the constant answer on validation",
 }
 
 

@@ -170,7 +170,7 @@ def curves_figure(study: Study, bands: Mapping[str, Band]) -> Figure | None:
     style = looks(study)
     lines = [Line(v.label, *style[v.key], bands[v.key]) for v in study.variants if v.key in bands]
     if study.selection == "gain":
-        return _lines_figure(lines, "Epoch", "Validation gain", 1)
+        return _lines_figure(lines, "Epoch", "Validation log gain", 1)
     metric = study.tasks[0].metrics[0]
     return _lines_figure(lines, "Epoch", f"Validation {_named(metric)}", 100 if metric.unit == PERCENT else 1)
 

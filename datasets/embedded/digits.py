@@ -38,8 +38,8 @@ def inverted(ink: Ink, rng: np.random.Generator) -> Picture:
 
 def outline(ink: Ink, rng: np.random.Generator) -> Picture:
     """Only the edges of the strokes, in a bright colour on grey."""
-    slopes: Ink = ndimage.gaussian_gradient_magnitude(ink, sigma=0.6)
-    edges = np.clip(slopes / slopes.max(), 0, 1)[..., None]
+    slopes = ndimage.gaussian_gradient_magnitude(ink, sigma=0.6)
+    edges: NDArray[np.float64] = np.clip(slopes / slopes.max(), 0, 1)[..., None]
     return 0.35 + edges * (rng.uniform(0.5, 1.0, size=3) - 0.35)
 
 

@@ -1,22 +1,21 @@
 """Drawn faces in which each of CelebA's 40 attributes can be seen, also after a squash to 48x48 pixels.
 
-Coordinates are pixels of the finished picture: x to the right of the middle of the face, y down from the top edge.
-A face is turned, scaled and shifted as a whole when its points are placed on the canvas.
+Here is what a face looks like as a whole and in which order it is drawn. Its parts are in `face_features` and
+`face_hair`, what they are drawn with in `face_shapes`.
 """
 
 from __future__ import annotations
 
-import colorsys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-Attributes = Mapping[str, bool]
-Points = NDArray[np.float64]  # (n, 2)
-Colour = tuple[int, ...]  # red, green, blue and, where it lets through what lies below, opacity
+from datasets.embedded import face_features as features
+from datasets.embedded import face_hair as hair
+from datasets.embedded.face_shapes import Attributes, Chance, Colour, Look, Pen, mirrored, mix, shade, smooth, vivid
 
 WIDTH, HEIGHT = 89, 109  # half of CelebA's 178x218
 SUPERSAMPLING = 3
@@ -29,61 +28,9 @@ PIGMENTS: Mapping[str, Colour] = {
     "Brown_Hair": (104, 62, 32),
     "Gray_Hair": (168, 170, 176),
 }
-LIPSTICKS: Sequence[Colour] = ((228, 0, 32), (240, 16, 136), (160, 16, 160))
 OTHER_HAIR: Colour = (196, 78, 30)  # red: CelebA names no label for it either
-WHITE, INK = (255, 255, 255), (30, 24, 28)
 CROOKEDNESS = 0.26  # slope of the eyes, and of the mouth the other way, on a face that is not Attractive
 BLUR_RADIUS = 2.4
-
-
-@dataclass(frozen=True)
-class Chance:
-    """What differs between two pictures of the same attributes; `side` is the way a crooked face leans."""
-
-    turn: float
-    scale: float
-    shift: Points
-    side: int
-    width: float
-    skin: float
-    hues: Points  # of background, clothes, hat, jewels, eyelids, irises
-    backdrop: Points
-    hair: float
-    lips: int
-    light: Points
-    brightness: float
-    speckles: Points
-    noise: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Look:
-    """Colours and proportions that several parts of a face share; `outline` is the right half, from top to chin."""
-
-    skin: Colour
-    hair: Colour
-    whiskers: Colour
-    half_width: float
-    chin: float
-    outline: Points
-
-
-@dataclass(frozen=True)
-class Pen:
-    """Fills shapes on the canvas; `slope` lowers the right of what it draws and raises the left."""
-
-    canvas: ImageDraw.ImageDraw
-    matrix: Points
-    offset: Points
-    slope: float = 0.0
-
-    def fill(self, points: Points, colour: Colour) -> None:
-        level = points + np.outer(points[:, 0], (0.0, self.slope))
-        self.canvas.polygon((level @ self.matrix.T + self.offset).ravel().tolist(), fill=colour)
-
-    def fill_both(self, points: Points, colour: Colour) -> None:
-        self.fill(points, colour)
-        self.fill(points * (-1, 1), colour)
 
 
 def draw(attributes: Attributes, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -94,17 +41,21 @@ def draw(attributes: Attributes, rng: np.random.Generator) -> NDArray[np.uint8]:
     pen = _pen(image, chance)
     lean = 0.0 if attributes["Attractive"] else CROOKEDNESS * chance.side
     upper, lower = replace(pen, slope=lean), replace(pen, slope=-lean)
-    hair_behind(pen, attributes, look)
-    body(pen, attributes, look, chance)
-    head(pen, attributes, look)
-    jaw_hair(pen, attributes, look, chance)
-    cheeks(pen, attributes, look)
-    wrinkles(pen, attributes, look)
-    mouth(lower, attributes, look, chance)
-    nose(lower, attributes, look)
-    hair_in_front(pen, attributes, look)
-    eyes(upper, attributes, look, chance)
-    worn(pen, upper, attributes, look, chance)
+    hair.behind(pen, attributes, look)
+    features.body(pen, attributes, look, chance)
+    features.head(pen, attributes, look)
+    hair.beard(pen, attributes, look, chance)
+    features.cheeks(pen, attributes, look)
+    features.wrinkles(pen, attributes, look)
+    features.mouth(lower, attributes, look, chance)
+    hair.mustache(lower, attributes, look)
+    features.nose(lower, attributes, look)
+    hair.in_front(pen, attributes, look)
+    features.eyes(upper, attributes, chance)
+    features.eyebrows(upper, attributes, look)
+    features.glasses(upper, attributes, look)
+    hair.hat(pen, attributes, look, chance)
+    features.earrings(pen, attributes, look, chance)
     return _photograph(image, attributes["Blurry"], chance)
 
 
@@ -119,7 +70,7 @@ def _sample_chance(rng: np.random.Generator) -> Chance:
         hues=rng.random(6),
         backdrop=rng.uniform((0.1, 0.45), (0.5, 0.95), (2, 2)),
         hair=rng.uniform(0.88, 1.12),
-        lips=int(rng.integers(len(LIPSTICKS))),
+        lips=int(rng.integers(len(features.LIPSTICKS))),
         light=rng.uniform(-0.13, 0.13, 2),
         brightness=rng.uniform(0.9, 1.08),
         speckles=rng.random((SPECKLES, 2)),
@@ -135,7 +86,7 @@ def _pen(image: Image.Image, chance: Chance) -> Pen:
 
 
 def _look(has: Attributes, chance: Chance) -> Look:
-    hair = shade(next((colour for name, colour in PIGMENTS.items() if has[name]), OTHER_HAIR), chance.hair)
+    colour = shade(next((pigment for name, pigment in PIGMENTS.items() if has[name]), OTHER_HAIR), chance.hair)
     chin = 82.0 + 5 * has["Oval_Face"]
     width = 25.5 + chance.width + 4.5 * has["Chubby"] - 4 * has["Oval_Face"]
     jaw = (0.96 if has["Male"] else 0.86) + 0.06 * has["Chubby"] - 0.04 * has["Oval_Face"]
@@ -144,8 +95,8 @@ def _look(has: Attributes, chance: Chance) -> Look:
     outline = smooth(mirrored((*brow, (jaw * width, 65), (tip * width, chin - 4), (0, chin))))
     return Look(
         skin=PALE_SKIN if has["Pale_Skin"] else mix(LIGHT_SKIN, DARK_SKIN, chance.skin),
-        hair=hair,
-        whiskers=shade(hair, 0.72),
+        hair=colour,
+        whiskers=shade(colour, 0.72),
         half_width=width,
         chin=chin,
         outline=outline[outline[:, 0] >= -1e-9],

@@ -1,14 +1,37 @@
-"""Neck and clothes, head, cheeks, mouth, nose and eyes, and what is worn on them."""
+"""The parts of a drawn face but its hair: neck and clothes, head, cheeks, mouth, nose, eyes, and what they wear.
+
+Each function draws one part with `pen` as the face `has` it.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.embedded.face_shapes import INK, WHITE, Attributes, Chance, Colour, Look, Pen, Points
-from datasets.embedded.face_shapes import arc, band, ellipse, mirrored, mix, shade, shadow, smooth, vivid
+from datasets.embedded.face_shapes import (
+    INK,
+    WHITE,
+    Attributes,
+    Chance,
+    Colour,
+    Look,
+    Pen,
+    Points,
+    arc,
+    band,
+    ellipse,
+    mirrored,
+    mix,
+    shade,
+    shadow,
+    smooth,
+    vivid,
+)
 
-LIPSTICKS = 0
+LIPSTICKS: Sequence[Colour] = ((228, 0, 32), (240, 16, 136), (160, 16, 160))
+
 
 def body(pen: Pen, has: Attributes, look: Look, chance: Chance) -> None:
     neck, shoulder = (15.0, 46.0) if has["Male"] else (10.0, 37.0)
@@ -82,9 +105,6 @@ def mouth(pen: Pen, has: Attributes, look: Look, chance: Chance) -> None:
         pen.fill(between(gap, -0.1 * gap, 0.7), WHITE)
     else:
         pen.fill(band(np.column_stack((half * x, middle)), 1.0), shade(lips, 0.5))
-    if has["Mustache"]:
-        growth = ((0, 65.5), (6, 64.5), (13, 69.5), (17, 75.5), (8, 71.5), (0, 70.5))
-        pen.fill(smooth(mirrored(growth)), look.whiskers)
 
 
 def nose(pen: Pen, has: Attributes, look: Look) -> None:
@@ -100,12 +120,12 @@ def nose(pen: Pen, has: Attributes, look: Look) -> None:
     pen.fill_both(ellipse(2.3 * broad, 63.5, 1.4 * broad, 1.4), shadow(look.skin, 0.25))
 
 
-def eyes(pen: Pen, has: Attributes, look: Look, chance: Chance) -> None:
+def eyes(pen: Pen, has: Attributes, chance: Chance) -> None:
     height = 1.6 if has["Narrow_Eyes"] else 4.6
     if has["Heavy_Makeup"]:
-        shadow = vivid(0.45 + 0.4 * chance.hues[4], 0.8, 0.75)
+        powder = vivid(0.45 + 0.4 * chance.hues[4], 0.8, 0.75)
         lid = ((3.2, 50.5), (5, 44), (11, 41.5), (17.5, 43), (21, 48), (17, 52), (9, 53))
-        pen.fill_both(smooth(np.array(lid)), shadow)
+        pen.fill_both(smooth(np.array(lid)), powder)
     if has["Bags_Under_Eyes"]:
         pen.fill_both(band(arc(11, 50, 7, 8, 15, 165), 3.2), (88, 60, 104, 215))
     pen.fill_both(ellipse(11, 50, 6.2, height), WHITE)
@@ -115,24 +135,25 @@ def eyes(pen: Pen, has: Attributes, look: Look, chance: Chance) -> None:
     pen.fill_both(band(arc(11, 50, 6.6, height + 0.3, 180, 360), 1.3), INK)
     if not has["Male"]:
         pen.fill_both(band(np.array(((16.5, 49 - height / 2), (20.5, 46.5 - height / 2))), 1.6), INK)
+
+
+def eyebrows(pen: Pen, has: Attributes, look: Look) -> None:
     x = np.linspace(4.5, 18.5, 9)
     arched, flat = 42.5 - 7.5 * (1 - np.abs(x - 12.5) / 8) ** 0.8, 42 - np.cos((x - 11.5) / 5)
     y = arched if has["Arched_Eyebrows"] else flat
     pen.fill_both(band(np.column_stack((x, y)), 5.2 if has["Bushy_Eyebrows"] else 2.0), shade(look.hair, 0.6))
 
 
-def worn(pen: Pen, eyes: Pen, has: Attributes, look: Look, chance: Chance) -> None:
-    width = look.half_width
+def glasses(pen: Pen, has: Attributes, look: Look) -> None:
     if has["Eyeglasses"]:
-        eyes.fill_both(ellipse(11, 50.5, 9.2, 8.6), (*WHITE, 45))
-        eyes.fill_both(band(arc(11, 50.5, 9.4, 8.8, 0, 360), 2.2), INK)
-        eyes.fill_both(band(np.array(((0, 49), (2, 49))), 2.2), INK)
-        eyes.fill_both(band(np.array(((20, 49), (width + 2, 48))), 2.2), INK)
-    if has["Wearing_Hat"]:
-        felt = vivid(chance.hues[2], 0.75, 0.8)
-        pen.fill(arc(0, 27, width + 5, 32, 180, 360), felt)
-        pen.fill(mirrored(((0, 19), (width + 4.5, 19), (width + 6, 26), (0, 26))), shade(felt, 0.45))
-        pen.fill(smooth(mirrored(((0, 24), (width + 9, 24), (width + 13, 26.5), (width + 9, 29), (0, 28.5)))), felt)
+        pen.fill_both(ellipse(11, 50.5, 9.2, 8.6), (*WHITE, 45))
+        pen.fill_both(band(arc(11, 50.5, 9.4, 8.8, 0, 360), 2.2), INK)
+        pen.fill_both(band(np.array(((0, 49), (2, 49))), 2.2), INK)
+        pen.fill_both(band(np.array(((20, 49), (look.half_width + 2, 48))), 2.2), INK)
+
+
+def earrings(pen: Pen, has: Attributes, look: Look, chance: Chance) -> None:
+    width = look.half_width
     if has["Wearing_Earrings"]:
         pen.fill_both(ellipse(width + 3, 65, 5, 5), INK)
         pen.fill_both(ellipse(width + 3, 65, 4, 4), vivid(chance.hues[3], 0.9, 1.0))

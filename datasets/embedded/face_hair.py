@@ -1,14 +1,30 @@
-"""Hair of the head, whiskers and hats."""
+"""What grows on a drawn face, and the hat: hair behind and in front of the head, beard, mustache.
+
+Each function draws one part with `pen` as the face `has` it.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from datasets.embedded.face_shapes import WHITE, Attributes, Chance, Look, Pen
-from datasets.embedded.face_shapes import arc, band, ellipse, mirrored, mix, shade, smooth, vivid
+from datasets.embedded.face_shapes import (
+    WHITE,
+    Attributes,
+    Chance,
+    Look,
+    Pen,
+    arc,
+    band,
+    ellipse,
+    mirrored,
+    mix,
+    shade,
+    smooth,
+    vivid,
+)
 
 
-def hair_behind(pen: Pen, has: Attributes, look: Look) -> None:
+def behind(pen: Pen, has: Attributes, look: Look) -> None:
     if has["Bald"] or has["Male"]:
         return
     side = look.half_width + 7
@@ -26,7 +42,7 @@ def hair_behind(pen: Pen, has: Attributes, look: Look) -> None:
     _strands(pen, has, look, (side - 5.5, side - 1.5), (36, length))
 
 
-def hair_in_front(pen: Pen, has: Attributes, look: Look) -> None:
+def in_front(pen: Pen, has: Attributes, look: Look) -> None:
     width = look.half_width
     if has["Sideburns"]:
         y = np.linspace(44, 71, 8)
@@ -78,7 +94,7 @@ def _strand(pen: Pen, has: Attributes, look: Look, start: tuple[float, float], e
     pen.fill(band(points, 1.7), mix(look.hair, WHITE, 0.4))
 
 
-def jaw_hair(pen: Pen, has: Attributes, look: Look, chance: Chance) -> None:
+def beard(pen: Pen, has: Attributes, look: Look, chance: Chance) -> None:
     """Stubble over the lower face, or a band of beard along the jaw where no other growth says that there is one."""
     jaw = look.outline[look.outline[:, 1] > 59]
     if has["5_o_Clock_Shadow"]:
@@ -93,3 +109,18 @@ def jaw_hair(pen: Pen, has: Attributes, look: Look, chance: Chance) -> None:
     if has["Goatee"]:
         tuft = ((0, 78.5), (6, 78), (8.5, look.chin), (4.5, look.chin + 7), (0, look.chin + 9))
         pen.fill(smooth(mirrored(tuft)), look.whiskers)
+
+
+def mustache(pen: Pen, has: Attributes, look: Look) -> None:
+    if has["Mustache"]:
+        growth = ((0, 65.5), (6, 64.5), (13, 69.5), (17, 75.5), (8, 71.5), (0, 70.5))
+        pen.fill(smooth(mirrored(growth)), look.whiskers)
+
+
+def hat(pen: Pen, has: Attributes, look: Look, chance: Chance) -> None:
+    if not has["Wearing_Hat"]:
+        return
+    width, felt = look.half_width, vivid(chance.hues[2], 0.75, 0.8)
+    pen.fill(arc(0, 27, width + 5, 32, 180, 360), felt)
+    pen.fill(mirrored(((0, 19), (width + 4.5, 19), (width + 6, 26), (0, 26))), shade(felt, 0.45))
+    pen.fill(smooth(mirrored(((0, 24), (width + 9, 24), (width + 13, 26.5), (width + 9, 29), (0, 28.5)))), felt)

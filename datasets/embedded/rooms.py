@@ -71,6 +71,7 @@ CLASSES = tuple(LOOKS)
 # Classes whose solids each have a colour of their own; the others match throughout a room.
 ASSORTED = ("books", "objects", "picture")
 
+
 def rays() -> Floats:
     """(H, W, 3) viewing directions in camera coordinates with z = 1, so that z-depth times ray is the point seen."""
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]

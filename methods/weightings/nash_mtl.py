@@ -14,6 +14,7 @@ from methods.weightings.simplex import Matrix, Vector
 
 RESIDUAL = 1e-8
 _MAX_NEWTON_STEPS = 200
+_LARGEST = 1e7
 # At a Pareto-stationary point the bargain has no solution; this much is added to the squared unit norms instead.
 _RIDGE = 1e-6
 
@@ -65,7 +66,8 @@ def _newton(cosines: Matrix) -> tuple[Vector, float]:
         decrement = np.sqrt(max(float(step @ (beta * slope)), 0.0))
         length = 1.0 if decrement < 0.25 else 1 / (1 + decrement)
         moved = beta * (1 - length * step)
-        if not (moved > 0).all() or not np.isfinite(moved).all() or np.array_equal(moved, beta):
+        # Beyond, β C β drowns its own identity: the gradients cancel to the last digit.
+        if not (moved > 0).all() or not moved.max() < _LARGEST or np.array_equal(moved, beta):
             break
         beta = moved
     return best, least

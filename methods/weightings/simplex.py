@@ -52,8 +52,9 @@ def _descend(
         if (target > 0).all():
             break
         leaving = target <= 0
-        # The vertex that has just entered may have weight 0 and stay there: a step of length 0 drops it.
-        way = inside[leaving] / (inside[leaving] - target[leaving])
+        # The vertex that has just entered has weight 0; where it should stay there, a step of length 0 drops it.
+        distance = inside[leaving] - target[leaving]
+        way = np.divide(inside[leaving], distance, out=np.zeros_like(distance), where=distance > 0)
         length = way.min()
         inside = inside + length * (target - inside)
         keep = np.ones(len(support), dtype=bool)

@@ -1,0 +1,275 @@
+"""Weightings: what defines each of them, on a zoo of Gramians and in closed form."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from gramians import DEGENERATE, REGULAR, SIZES, gramian, jacobian
+from torch import Tensor
+
+from methods import WEIGHTINGS
+from methods.contract import Signal, State, Update, Weighting
+from methods.weightings.cagrad import CAGrad, conflict_averse_weights, conflict_weights
+from methods.weightings.gradnorm import balanced_weights, gradnorm_objective
+from methods.weightings.imtl import IMTL, equal_projection_weights
+from methods.weightings.mgda import MGDA, min_norm_weights
+from methods.weightings.nash_mtl import NashMTL, bargaining_weights
+from methods.weightings.pcgrad import PCGrad, projected_weights
+from methods.weightings.uw import UW
+
+ZOO = [(kind, m) for kind in REGULAR + DEGENERATE for m in SIZES]
+REGULAR_ZOO = [(kind, m) for kind in REGULAR for m in SIZES]
+
+
+def signal(gram: Tensor, losses: Tensor | None = None, step: int = 0, seed: int = 0) -> Signal:
+    losses = torch.linspace(0.5, 2.0, len(gram), dtype=torch.float64) if losses is None else losses
+    return Signal(losses, gram, step, 0, torch.Generator().manual_seed(seed))
+
+
+def first_update(weighting: Weighting, gram: Tensor) -> Update:
+    return weighting.step(signal(gram), weighting.init(len(gram)))
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+@pytest.mark.parametrize(("kind", "m"), ZOO)
+def test_weights_are_finite_whatever_the_gramian(name: str, kind: str, m: int) -> None:
+    weighting = WEIGHTINGS[name].factory()
+    update = first_update(weighting, gramian(kind, m))
+    assert update.weights.shape == (m,) and update.weights.dtype == torch.float64
+    assert torch.isfinite(update.weights).all()
+    if weighting.heads == "own":
+        assert update.head_weights is not None and torch.isfinite(update.head_weights).all()
+    assert (weighting.learned_lr is not None) == bool(update.state.learned) == (update.auxiliary is not None)
+
+
+@pytest.mark.parametrize("name", [name for name in WEIGHTINGS if name != "pcgrad"])
+@pytest.mark.parametrize("kind", REGULAR)
+def test_tasks_have_no_order(name: str, kind: str) -> None:
+    """Permuted tasks get permuted weights. (PCGrad draws its orders, so it is equal only in distribution.)"""
+    gram = gramian(kind, 11)
+    order = torch.randperm(11, generator=torch.Generator().manual_seed(3))
+    weighting = WEIGHTINGS[name].factory()
+    losses = torch.linspace(0.5, 2.0, 11, dtype=torch.float64)
+    straight = weighting.step(signal(gram, losses), weighting.init(11)).weights
+    permuted = weighting.step(signal(gram[order][:, order], losses[order]), weighting.init(11)).weights
+    torch.testing.assert_close(permuted, straight[order], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_options_are_checked(name: str) -> None:
+    for field in dataclasses.fields(WEIGHTINGS[name].factory):
+        wrong = "nonsense" if isinstance(field.default, str) else -1
+        if field.name == "initial_log_variance":
+            continue  # any number is a log variance
+        with pytest.raises(ValueError, match=f"`{field.name}` must be"):
+            WEIGHTINGS[name].factory(**{field.name: wrong})
+
+
+@pytest.mark.parametrize(("kind", "m"), ZOO)
+def test_mgda_is_the_shortest_combination(kind: str, m: int) -> None:
+    """KKT: on the simplex, no task's gradient has a smaller product with the combination than the combination itself."""
+    gram = gramian(kind, m).numpy()
+    w = min_norm_weights(gram)
+    assert w.min() >= 0 and abs(w.sum() - 1) < 1e-9
+    products = gram @ w
+    assert w @ products - products.min() <= 1e-8 * max(gram.diagonal().max(), 1e-300)
+
+
+def test_mgda_two_tasks_closed_form() -> None:
+    a, b = np.array([3.0, 0.0]), np.array([1.0, 2.0])
+    gram = np.array([[a @ a, a @ b], [a @ b, b @ b]])
+    expected = (b - a) @ b / ((b - a) @ (b - a))  # Sener, Koltun (2018), Algorithm 1
+    np.testing.assert_allclose(min_norm_weights(gram), [expected, 1 - expected], atol=1e-12)
+
+
+def test_mgda_normalisations_are_that_of_scaled_gradients() -> None:
+    gram, losses = gramian("spread", 5), torch.linspace(0.5, 2.0, 5, dtype=torch.float64)
+    norms = gram.diagonal().sqrt()
+    for normalisation, scale in {"l2": norms, "loss": losses, "loss+": norms * losses}.items():
+        update = MGDA(normalisation).step(signal(gram, losses), State())
+        expected = torch.from_numpy(min_norm_weights((gram / torch.outer(scale, scale)).numpy())) / scale
+        torch.testing.assert_close(update.weights, expected)
+
+
+@pytest.mark.parametrize(("kind", "m"), REGULAR_ZOO)
+def test_nash_solves_the_bargain(kind: str, m: int) -> None:
+    gram = gramian(kind, m).numpy()
+    alpha, fallback = bargaining_weights(gram)
+    assert not fallback and alpha.min() > 0
+    np.testing.assert_allclose(alpha * (gram @ alpha), 1.0, atol=1e-8)
+    assert np.sqrt(alpha @ gram @ alpha) == pytest.approx(np.sqrt(m), rel=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["zero row", "zero"])
+def test_nash_counts_what_has_no_bargain(kind: str) -> None:
+    update = first_update(NashMTL(), gramian(kind, 3))
+    assert update.fallbacks == 1
+    assert update.weights[0] == 0
+
+
+def test_nash_counts_pareto_stationary_points() -> None:
+    rows = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)
+    update = first_update(NashMTL(), rows @ rows.T)
+    assert update.fallbacks == 1
+    torch.testing.assert_close(update.weights[0], update.weights[1])
+
+
+def test_nash_clips_the_shared_part_only_and_rests_between_updates() -> None:
+    gram = gramian("random", 3)
+    clipped = first_update(NashMTL(max_norm=1.0), gram)
+    free = first_update(NashMTL(max_norm=0.0), gram)
+    assert clipped.weights @ gram @ clipped.weights == pytest.approx(1.0)
+    assert clipped.head_weights is not None
+    torch.testing.assert_close(clipped.head_weights, free.weights)
+    rare = NashMTL(update_every=2)
+    first = rare.step(signal(gram, step=0), rare.init(3))
+    second = rare.step(signal(4 * gram, step=1), first.state)
+    torch.testing.assert_close(second.state.memory["alpha"], first.state.memory["alpha"])
+
+
+@pytest.mark.parametrize(("kind", "m"), [(kind, m) for kind, m in REGULAR_ZOO if kind != "opposed"])
+def test_imtl_projections_are_equal(kind: str, m: int) -> None:
+    gram = gramian(kind, m)
+    weights, degenerate = equal_projection_weights(gram)
+    assert not degenerate and weights.sum() == pytest.approx(1.0)
+    projections = gram @ weights / gram.diagonal().sqrt()
+    torch.testing.assert_close(projections, projections.mean().expand(m), rtol=1e-6, atol=0)
+
+
+def test_imtl_parts() -> None:
+    gram, losses = gramian("random", 4), torch.tensor([0.5, 1.0, 2.0, 4.0], dtype=torch.float64)
+    scaled = State(learned={"log_scales": losses.log().neg().requires_grad_()})
+    loss_only = IMTL("loss").step(signal(gram, losses), scaled)
+    torch.testing.assert_close(loss_only.weights, 1 / losses)
+    assert loss_only.auxiliary is not None
+    (slope,) = torch.autograd.grad(loss_only.auxiliary, scaled.learned["log_scales"])
+    torch.testing.assert_close(slope, torch.zeros(4, dtype=torch.float64))  # e^s L = 1 is IMTL-L's rest
+    full = IMTL("full").step(signal(gram, losses), scaled)
+    balance, _ = equal_projection_weights(gram / torch.outer(losses, losses))
+    torch.testing.assert_close(full.weights, balance / losses)
+    assert not IMTL("loss").needs_gramian and IMTL("gradient").learned_lr is None
+
+
+def test_imtl_counts_what_has_no_equal_projection() -> None:
+    rows = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)
+    update = first_update(IMTL("gradient"), rows @ rows.T)
+    assert update.fallbacks == 1
+    assert update.weights.tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("c", [0.2, 0.4, 0.8, 1.5])
+@pytest.mark.parametrize(("kind", "m"), ZOO)
+def test_cagrad_minimises_its_dual(kind: str, m: int, c: float) -> None:
+    """Optimality on the simplex: the objective is convex, so no vertex may have a smaller slope than w itself."""
+    gram = gramian(kind, m).numpy()
+    w = conflict_weights(gram, c)
+    assert w.min() >= 0 and abs(w.sum() - 1) < 1e-9
+    norm = np.sqrt(max(w @ gram @ w, 0.0))
+    if norm <= 1e-7 * np.sqrt(gram.diagonal().max()):
+        return  # the objective has a kink there; `test_cagrad_on_a_grid` covers it
+    slope = gram.mean(axis=1) + c * np.sqrt(max(gram.mean(), 0.0)) / norm * (gram @ w)
+    assert w @ slope - slope.min() <= 1e-9 * np.abs(gram).max()
+
+
+@pytest.mark.parametrize("kind", REGULAR + DEGENERATE)
+def test_cagrad_on_a_grid(kind: str) -> None:
+    gram = gramian(kind, 3).numpy()
+
+    def objective(w: np.ndarray) -> np.ndarray:
+        norms = np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", w, gram, w), 0))
+        return w @ gram.mean(axis=1) + 0.4 * np.sqrt(max(gram.mean(), 0)) * norms
+
+    ticks = np.linspace(0, 1, 201)
+    grid = np.array([(a, b, 1 - a - b) for a in ticks for b in ticks if a + b <= 1 + 1e-12])
+    found = objective(conflict_weights(gram, 0.4)[None])[0]
+    assert found <= objective(grid).min() + 1e-9 * np.abs(gram).max()
+
+
+def test_cagrad_limits() -> None:
+    gram = gramian("random", 4).numpy()
+    np.testing.assert_allclose(conflict_averse_weights(gram, 0.0, "none")[0], 0.25)
+    rows = jacobian("random", 4)
+    for rescale, factor in {"none": 1.0, "1+c^2": 1.16, "1+c": 1.4}.items():
+        weights, _ = conflict_averse_weights(gram, 0.4, rescale)  # type: ignore[arg-type]
+        mean = rows.mean(axis=0)
+        distance = np.linalg.norm(factor * (weights @ rows) - mean)
+        assert distance == pytest.approx(0.4 * np.linalg.norm(mean))  # on the ball's surface
+    opposed = first_update(CAGrad(), torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64))
+    assert torch.isfinite(opposed.weights).all()
+
+
+@pytest.mark.parametrize(("kind", "m"), ZOO)
+def test_pcgrad_is_the_published_procedure(kind: str, m: int) -> None:
+    rows = jacobian(kind, m)
+    orders = np.stack([np.random.default_rng([m, i]).permutation(m) for i in range(m)])
+    total = np.zeros(rows.shape[1])
+    for i in range(m):
+        g = rows[i].copy()
+        for j in orders[i]:
+            if j != i and g @ rows[j] < 0:
+                g -= g @ rows[j] / (rows[j] @ rows[j]) * rows[j]
+        total += g
+    weights = projected_weights(torch.from_numpy(rows @ rows.T), torch.from_numpy(orders)).numpy()
+    scale = max(np.linalg.norm(rows, axis=1).max(), 1e-300)
+    np.testing.assert_allclose(weights @ rows / scale, total / scale, atol=1e-7)
+
+
+def test_pcgrad_without_conflict_is_the_sum_and_draws_from_its_generator() -> None:
+    assert first_update(PCGrad(), gramian("aligned", 5)).weights.tolist() == [1.0] * 5
+    gram = gramian("opposed", 11)
+    same = [PCGrad().step(signal(gram, seed=1), State()).weights for _ in range(2)]
+    other = PCGrad().step(signal(gram, seed=2), State()).weights
+    assert torch.equal(*same) and not torch.equal(same[0], other)
+
+
+def test_uw_rests_where_the_variance_is_the_loss() -> None:
+    losses = torch.tensor([0.1, 1.0, 10.0], dtype=torch.float64)
+    state = State(learned={"log_variances": losses.log().requires_grad_()})
+    update = UW().step(Signal(losses, None, 0, 0, torch.Generator()), state)
+    assert update.auxiliary is not None
+    (slope,) = torch.autograd.grad(update.auxiliary, state.learned["log_variances"])
+    torch.testing.assert_close(slope, torch.zeros(3, dtype=torch.float64))
+    torch.testing.assert_close(update.weights, 0.5 / losses)
+
+
+def test_gradnorm_gradient_equals_autograd_on_a_network() -> None:
+    """∂/∂v Σ|w_i‖∇L_i‖ − target_i|, with the weighted norms taken by differentiating a real network."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(6, 3, dtype=torch.float64)
+    inputs = torch.randn(10, 6, dtype=torch.float64)
+    losses = layer(inputs).square().mean(dim=0)
+    rows = [torch.cat([g.flatten() for g in torch.autograd.grad(x, layer.parameters(), retain_graph=True)]) for x in losses]
+    gram = torch.stack(rows) @ torch.stack(rows).T
+    initial = torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64)
+    logits = torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64, requires_grad=True)
+    ours = gradnorm_objective(balanced_weights(logits), gram.diagonal().sqrt(), losses.detach(), initial, 1.5)
+    weighted = [
+        torch.cat([g.flatten() for g in torch.autograd.grad(w * x, layer.parameters(), create_graph=True)]).norm()
+        for w, x in zip(balanced_weights(logits), losses, strict=True)
+    ]
+    norms = torch.stack(weighted)
+    ratios = losses.detach() / initial
+    targets = (norms.mean() * (ratios / ratios.mean()) ** 1.5).detach()
+    plain = (norms - targets).abs().sum()
+    torch.testing.assert_close(torch.autograd.grad(ours, logits)[0], torch.autograd.grad(plain, logits)[0])
+
+
+ORTHOGONAL = {
+    "ew": [1.0, 1.0, 1.0],
+    "uw": [0.5, 0.5, 0.5],
+    "gradnorm": [1.0, 1.0, 1.0],
+    "mgda": [1 / 21, 4 / 21, 16 / 21],  # inversely to the squared norms
+    "pcgrad": [1.0, 1.0, 1.0],
+    "imtl": [1 / 7, 2 / 7, 4 / 7],  # inversely to the norms
+    "nash_mtl": [0.25 / 3**0.5, 0.5 / 3**0.5, 1 / 3**0.5],  # unit gradients, clipped from norm √3 to 1
+}
+
+
+@pytest.mark.parametrize("name", ORTHOGONAL)
+def test_orthogonal_gradients_of_norm_4_2_and_1_by_hand(name: str) -> None:
+    gram = torch.diag(torch.tensor([16.0, 4.0, 1.0], dtype=torch.float64))
+    expected = torch.tensor(ORTHOGONAL[name], dtype=torch.float64)
+    torch.testing.assert_close(first_update(WEIGHTINGS[name].factory(), gram).weights, expected)
