@@ -1,0 +1,164 @@
+"""Runs as a whole: repeatable to the bit, resumable, fair between methods, honest when they fail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.engine import loop
+from bench.engine.batches import epoch_order, steps_per_epoch, training_batches
+from bench.engine.build import build_network
+from bench.engine.evaluate import constant_scores, evaluate, selection_score
+from bench.engine.loop import Place, train
+from bench.engine.seeds import generator_for
+from bench.records.record import Record
+from bench.records.store import CHECKPOINT, CURVE, POSITIONS, RECORD, read_record
+from bench.spec import RunSpec, resolve
+from datasets import DATASETS, find
+from datasets.contract import DataSettings
+from methods import METHODS
+
+CPU = torch.device("cpu")
+
+
+class Stop(Exception):
+    """A crash in the middle of a run."""
+
+
+def run(
+    data_root: Path, folder: Path, method: str = "ew", data: str = "digits", stop_after: int | None = None, **settings: object
+) -> Record:
+    spec = resolve(data, method, None, None, 0, {"train.epochs": 3, **settings})
+    source = find(data, data_root)
+    assert source is not None
+
+    def on_epoch(epochs: int) -> None:
+        if epochs == stop_after:
+            raise Stop
+
+    return train(spec, Place(source, folder, CPU, 1), on_epoch)
+
+
+def scores(record: Record) -> dict[str, object]:
+    kept = ("test", "validation", "last_test", "selected", "positions", "solver_fallbacks", "steps", "reference")
+    return {key: value for key, value in record.model_dump().items() if key in kept}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_repeats_to_the_bit_and_resumes_as_if_it_had_never_stopped(
+    method: str, data_root: Path, tmp_path: Path
+) -> None:
+    first = run(data_root, tmp_path / "a", method)
+    with pytest.raises(Stop):
+        run(data_root, tmp_path / "b", method, stop_after=2)
+    assert (tmp_path / "b" / CHECKPOINT).is_file() and not (tmp_path / "b" / RECORD).exists()
+    resumed = run(data_root, tmp_path / "b", method)
+    assert first.status == "done" and scores(first) == scores(resumed)
+    for name in (CURVE, POSITIONS) if method == "normal" else (CURVE,):
+        columns = [[line.split(",") for line in (tmp_path / x / name).read_text().splitlines()] for x in "ab"]
+        for left, right in zip(*columns, strict=True):  # all but the seconds
+            assert [c for i, c in enumerate(left) if columns[0][0][i] != "seconds"] == [
+                c for i, c in enumerate(right) if columns[0][0][i] != "seconds"
+            ]
+    assert not (tmp_path / "b" / CHECKPOINT).exists()
+    assert read_record(tmp_path / "b" / RECORD).status == "done"
+
+
+@pytest.mark.parametrize("data", ["rooms", "faces"])
+def test_the_other_problems_repeat_to_the_bit(data: str, data_root: Path, tmp_path: Path) -> None:
+    settings = {"train.epochs": 1, "train.batch_size": 64}
+    first, second = (run(data_root, tmp_path / x, "nash_mtl", data, **settings) for x in "ab")
+    assert first.status == "done" and scores(first) == scores(second)
+
+
+def test_a_checkpoint_of_other_settings_is_not_resumed(data_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        run(data_root, tmp_path / "a", stop_after=2)
+    fresh = run(data_root, tmp_path / "b", **{"train.lr": 1e-3})
+    other = run(data_root, tmp_path / "a", **{"train.lr": 1e-3})
+    assert scores(other) == scores(fresh)
+
+
+def test_every_method_starts_from_the_same_network_and_batches(data_root: Path) -> None:
+    def start(method: str) -> tuple[RunSpec, dict[str, torch.Tensor]]:
+        spec = resolve("digits", method, None, None, 5, {})
+        state = build_network(spec, CPU).state_dict()
+        return spec, {name: value for name, value in state.items() if name.startswith(("encoder", "heads"))}
+
+    _, reference = start("ew")
+    for method in METHODS:
+        _, state = start(method)
+        assert state.keys() == reference.keys()
+        assert all(torch.equal(state[name], reference[name]) for name in state), method
+    _, other = (None, build_network(resolve("digits", "ew", None, None, 6, {}), CPU).state_dict())
+    assert not torch.equal(other["heads.0.weight"], reference["heads.0.weight"])
+
+
+def test_short_sources_go_round_again(data_root: Path) -> None:
+    folder = find("digits", data_root)
+    assert folder is not None
+    info = DATASETS["digits"]
+    splits = info.read(folder, DataSettings(None))
+    assert steps_per_epoch(splits.train, 64) == 269 // 64
+    batches = list(training_batches(splits.train, info, 268, generator_for(0, "x"), CPU))
+    assert len(batches) == 1 and [len(group.inputs) for group in batches[0]] == [268] * 4
+    order = epoch_order(5, 12, generator_for(0, "x")).tolist()
+    assert sorted(order[:5]) == sorted(order[5:10]) == list(range(5)) and len(order) == 12
+
+
+def test_a_diverged_run_says_where(data_root: Path, tmp_path: Path) -> None:
+    record = run(data_root, tmp_path / "a", **{"train.lr": 1e30})
+    assert record.status == "diverged"
+    assert "of task plain is " in record.reason and " at step " in record.reason
+    assert read_record(tmp_path / "a" / RECORD) == record and not record.test
+
+
+def test_a_runaway_position_is_a_diverged_run(data_root: Path, tmp_path: Path) -> None:
+    record = run(data_root, tmp_path / "a", "normal", **{"arch.eta_ratio": 1e6})
+    assert record.status == "diverged" and record.reason.startswith("position of task ")
+    assert record.steps < 12
+
+
+def test_selection_looks_at_validation_only(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test split is read after the last epoch, and the epoch reported is the best of the validation curve."""
+    seen: list[tuple[str, int]] = []
+    real = evaluate
+
+    def spy(network, info, split, device):  # type: ignore[no-untyped-def]
+        scores = real(network, info, split, device)
+        seen.append(("validation" if len(split[0]) == 89 else "test", len(seen)))
+        return scores
+
+    monkeypatch.setattr(loop, "evaluate", spy)
+    record = run(data_root, tmp_path / "a", **{"train.epochs": 6})
+    assert [part for part, _ in seen] == ["validation"] * 6 + ["test"] * 2
+    header, *rows = [line.split(",") for line in (tmp_path / "a" / CURVE).read_text().splitlines()]
+    curve = [float(row[header.index("score")]) for row in rows]
+    assert record.selected is not None
+    assert record.selected.epoch == curve.index(max(curve)) + 1 and record.selected.score == max(curve)
+
+
+def test_the_record_is_complete(data_root: Path, tmp_path: Path) -> None:
+    record = run(data_root, tmp_path / "a", "normal", **{"train.epochs": 4})
+    assert record.parameters is not None and record.parameters.positions == 4
+    assert record.parameters.heads == 4 * (64 * 10 + 10)
+    assert record.step_seconds is not None and record.step_seconds.steps == record.steps - record.step_seconds.warmup
+    assert record.settings["arch"]["step_size"] == 0.25 and record.overrides == {"train.epochs": 4}
+    assert set(record.positions) == {"plain", "inverted", "outline", "noisy"}
+    assert record.splits["counts"]["test"]["plain"] == 96
+    assert {"torch", "python", "cpu", "device", "threads", "commit"} <= set(record.environment)
+    assert str(Path.home()) not in json.dumps(record.model_dump())
+
+
+@pytest.mark.parametrize("data", ["digits", "rooms", "faces"])
+def test_the_constant_answer_scores_zero_gain(data: str, data_root: Path) -> None:
+    info, folder = DATASETS[data], find(data, data_root)
+    assert folder is not None
+    splits = info.read(folder, DataSettings(info.image_size))
+    constant = constant_scores(info, splits.train, splits.test)
+    if info.selection == "gain":
+        assert selection_score(info, constant, constant) == 0.0
+    assert set(constant) == {task.key for task in info.tasks}
