@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.lookup import UnknownName, lookup
-from bench.options import add_data_root, guarded
+from bench.options import add_data_root, guarded, plain_console
 from datasets import DATASETS, find
 
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for command in (listing, how):
         add_data_root(command)
     arguments = parser.parse_args(argv)
-    console = Console(soft_wrap=True, highlight=False)
+    console = plain_console()
     if arguments.command == "list":
         return _list(arguments.data_root, console)
     return guarded(lambda: _how(arguments.name, arguments.data_root, console), UnknownName)
@@ -48,7 +48,7 @@ def _list(root: Path, console: Console) -> int:
 
 def _how(name: str, root: Path, console: Console) -> int:
     info = DATASETS[lookup(DATASETS, "data set", name)]
-    console.print(f"{info.label}: {info.how}\nIt goes into {root / info.folder[0]}.\n{info.source}", markup=False)
+    console.print(f"{info.label}: {info.how}\nIt goes into {root / info.folder[0]}.\n{info.source}")
     return 0
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.console import Console
 
 from bench import ROOT
 
@@ -48,6 +49,12 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"expected a whole number ≥ 1, found {text!r}")
     return int(text)
+
+
+def plain_console() -> Console:
+    """A console that leaves lines whole, also where output is piped."""
+    width = None if sys.stdout.isatty() else 200
+    return Console(width=width, soft_wrap=True, markup=False, highlight=False)
 
 
 def guarded(command: Callable[[], int], *faults: type[Exception]) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
-
-from rich.console import Console
 
 from bench import ROOT
 from bench.lookup import UnknownName
+from bench.options import BAD_INPUT, plain_console
 from bench.records.store import RecordError
 from bench.reporting.choose import chosen_records
 from bench.reporting.write import write_reports
@@ -28,12 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         records = chosen_records(options.results, options.data)
         files = write_reports(options.results, records, options.out, options.spread)
     except (RecordError, UnknownName) as error:
-        Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(str(error), style="red")
-        return 2
-    console = Console(soft_wrap=True, markup=False, highlight=False)
-    console.print(str(files[0]), style="bold")
-    for folder, inside in groupby(files[1:], key=lambda path: path.parent):
-        console.print(f"{folder}: {', '.join(path.name for path in inside)}")
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    console = plain_console()
+    console.print(f"Tables and figures of {len(records)} runs: {files[0]}", style="bold")
+    for folder in dict.fromkeys(path.parent for path in files[1:] if path.suffix == ".tex"):
+        console.print(f"  {folder}: {', '.join(path.name for path in files if path.parent == folder)}")
     return 0
 
 

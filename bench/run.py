@@ -15,7 +15,7 @@ from bench.engine.build import build_network
 from bench.engine.device import DeviceUnavailable, choose_device
 from bench.launch.local import Event, Site, run_locally
 from bench.lookup import UnknownName
-from bench.options import INTERRUPTED, add_data_root, add_results, assignment, guarded, positive
+from bench.options import INTERRUPTED, add_data_root, add_results, assignment, guarded, plain_console, positive
 from bench.plan import Plan, PlanError, Request, load_study, make_plan
 from bench.progress import RunProgress, run_name
 from datasets.contract import DataError
@@ -56,16 +56,16 @@ def _parser() -> ArgumentParser:
 
 
 def _run(arguments: Namespace) -> int:
-    console = Console(soft_wrap=True, highlight=False)
+    console = plain_console()
     device = choose_device(arguments.device)
     plan = make_plan(_request(arguments), arguments.data_root, arguments.results, make_data=not arguments.dry_run)
     for remark in plan.remarks:
-        console.print(remark, markup=False)
+        console.print(remark)
     if arguments.dry_run:
         _describe(plan, console)
         return 0
     if not plan.pending:
-        console.print(f"All {len(plan.kept)} runs are already in {arguments.results}; nothing to train.", markup=False)
+        console.print(f"All {len(plan.kept)} runs are already in {arguments.results}; nothing to train.")
         return 0
     jobs = arguments.jobs or (len(os.sched_getaffinity(0)) if device.type == "cpu" else 1)
     site = Site(plan.folders, arguments.results, str(device), arguments.threads)
@@ -101,7 +101,7 @@ def _request(arguments: Namespace) -> Request:
 def _describe(plan: Plan, console: Console) -> None:
     for spec in plan.pending:
         settings = " ".join(f"{key}={value}" for key, value in spec.overrides.items())
-        console.print(f"would run {run_name(spec)}, {spec.train.epochs} epochs {settings}".rstrip(), markup=False)
+        console.print(f"would run {run_name(spec)}, {spec.train.epochs} epochs {settings}".rstrip())
     console.print(f"{len(plan.pending)} runs to train, {len(plan.kept)} already kept.")
 
 
@@ -115,7 +115,6 @@ def _execute(plan: Plan, site: Site, device: torch.device, jobs: int, console: C
         build_network(spec, device)
     console.print(
         f"{len(plan.pending)} runs to train, {len(plan.kept)} already kept; {jobs} at a time on {site.device}.",
-        markup=False,
     )
     statuses: Counter[str] = Counter()
     with RunProgress(console, plan.pending) as progress:
@@ -136,7 +135,7 @@ def _execute(plan: Plan, site: Site, device: torch.device, jobs: int, console: C
             )
             return INTERRUPTED
     counts = ", ".join(f"{statuses[status]} {status}" for status in ("done", "diverged", "failed") if statuses[status])
-    console.print(f"{counts}. Records: {site.results}", markup=False)
+    console.print(f"{counts}. Records: {site.results}")
     return 1 if statuses["failed"] else 0
 
 

@@ -169,10 +169,11 @@ def obtain(name: str, root: Path) -> Path:
     folder = find(name, root)
     if folder is None and info.make is not None:
         place = root / info.folder[0]
-        if place.exists():
-            raise DataMissing(f"{name}: expected {info.markers[0]} in {place}, found none; remove that folder.")
-        root.mkdir(parents=True, exist_ok=True)
-        info.make(place)
+        try:
+            info.make(place)
+        except FileExistsError as error:  # perhaps made by another process since we looked
+            if find(name, root) is None:
+                raise DataMissing(f"{name}: expected {info.markers[0]} in {place}, found none. {error}") from error
         folder = find(name, root)
     if folder is None:
         raise DataMissing(

@@ -104,7 +104,7 @@ def _existing(root: Path, candidates: tuple[str, ...]) -> Path:
 
 def _read_attributes(path: Path) -> tuple[list[str], NDArray[np.uint8]]:
     """File names and attributes (N, 40) as 0 and 1, in the order of `ATTRIBUTES`."""
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8", errors="replace") as lines:
         count, header = lines.readline().strip(), lines.readline().split()
         rows = [line.split() for line in lines if line.strip()]
     if header != list(ATTRIBUTES):
@@ -114,16 +114,27 @@ def _read_attributes(path: Path) -> tuple[list[str], NDArray[np.uint8]]:
         raise DataError(f"{path}: expected {count} rows as line 1 says, found {len(rows)}.")
     for number, row in enumerate(rows, 3):
         if len(row) != 41 or not set(row[1:]) <= {"1", "-1"}:
-            raise DataError(f"{path}:{number}: expected a file name and 40 values of 1 or -1, found {len(row)} fields.")
+            found = next((repr(value) for value in row[1:] if value not in ("1", "-1")), f"{len(row)} fields")
+            raise DataError(f"{path}:{number}: expected a file name and 40 values of 1 or -1, found {found}.")
     values = np.array([[value == "1" for value in row[1:]] for row in rows], dtype=np.uint8)
     return [row[0] for row in rows], values
 
 
 def _read_partition(path: Path, names: list[str]) -> NDArray[np.int64]:
     """The part (N,) of each of `names`."""
-    with path.open(encoding="utf-8") as lines:
-        part = dict(line.split()[:2] for line in lines if line.strip())
+    part: dict[str, int] = {}
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, row in enumerate(map(str.split, lines), 1):
+            if not row:
+                continue
+            if len(row) != 2 or row[1] not in ("0", "1", "2"):
+                raise DataError(f"{path}:{number}: expected a file name and 0, 1 or 2, found {' '.join(row)!r}.")
+            part[row[0]] = int(row[1])
     missing = next((name for name in names if name not in part), None)
     if missing is not None:
         raise DataError(f"{path}: expected a row for {missing}, found none.")
-    return np.array([int(part[name]) for name in names])
+    known = set(names)
+    odd = next((name for name in part if name not in known), None)
+    if odd is not None:
+        raise DataError(f"{path}: expected only images that {ATTRIBUTE_FILE} names, found {odd}.")
+    return np.array([part[name] for name in names])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.contract import DataError, DataSettings, Source, Splits, Task
@@ -21,8 +21,9 @@ from datasets.losses import (
     normal_loss,
 )
 from datasets.metrics import DEPTH, NORMALS, SEGMENTATION
-from datasets.pixels import decoded, npy_loader
+from datasets.pixels import Array, decoded, npy_loader
 
+KINDS = ("image", "label", "depth", "normal")
 CLASSES = 13
 VALIDATION_SHARE = 0.2
 
@@ -66,35 +67,39 @@ def _members(source: Source, indices: list[int]) -> Source:
 
 
 def _read_part(folder: Path, settings: DataSettings) -> Source:
-    count = len(list((folder / "image").glob("*.npy")))
+    # The most of any kind, so that a file which only one kind lacks is missed.
+    count = max(len(list((folder / kind).glob("*.npy"))) for kind in KINDS)
     if count == 0:
         raise DataError(f"{folder / 'image'}: expected files 0.npy, 1.npy, ..., found none.")
-    height, width = settings.image_size or (None, None)
 
-    def stack(kind: str, load_shape: tuple[int | None, ...], convert: object) -> Tensor:
+    def stack(kind: str, shape: tuple[int | None, ...], convert: Callable[[Array], Array]) -> Tensor:
         paths = [folder / kind / f"{index}.npy" for index in range(count)]
-        return decoded(folder, paths, npy_loader(convert, load_shape), kind)  # type: ignore[arg-type]
+        return decoded(folder, paths, npy_loader(convert, shape), f"{kind} {shape}")
 
-    images = stack("image", (height, width, 3), _to_uint8)
+    images = stack("image", (*(settings.image_size or (None, None)), 3), _to_uint8)
+    height, width = images.shape[1:3]
     labels = stack("label", (height, width), _to_labels)
     depth = stack("depth", (height, width, 1), _channels_first)
     normals = stack("normal", (height, width, 3), _channels_first)
     return Source(images, {0: labels, 1: depth, 2: normals})
 
 
-def _to_uint8(image: NDArray[np.generic]) -> NDArray[np.generic]:
+def _to_uint8(image: Array) -> Array:
     values = image.astype(np.float32)
     if not (values.min() >= 0 and values.max() <= 1):
-        raise DataError(f"Expected image values in [0, 1], found {values.min():g} to {values.max():g}.")
+        raise ValueError(f"expected image values in [0, 1], found {values.min():g} to {values.max():g}")
     return np.round(values * 255).astype(np.uint8)
 
 
-def _to_labels(labels: NDArray[np.generic]) -> NDArray[np.generic]:
-    values = labels.astype(np.int64)
-    if not (values.min() >= UNLABELLED and values.max() < CLASSES):
-        raise DataError(f"Expected labels from -1 to {CLASSES - 1}, found {values.min()} to {values.max()}.")
-    return values
+def _to_labels(labels: Array) -> Array:
+    odd = labels[~np.isin(labels, np.arange(UNLABELLED, CLASSES))]
+    if odd.size:
+        raise ValueError(f"expected whole labels from {UNLABELLED} to {CLASSES - 1}, found {odd[0]}")
+    return labels.astype(np.int64)
 
 
-def _channels_first(array: NDArray[np.generic]) -> NDArray[np.generic]:
-    return np.ascontiguousarray(np.moveaxis(array.astype(np.float32), -1, 0))
+def _channels_first(array: Array) -> Array:
+    values = array.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError(f"expected finite values, found {values[~np.isfinite(values)][0]}")
+    return np.ascontiguousarray(np.moveaxis(values, -1, 0))

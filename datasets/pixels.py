@@ -6,11 +6,12 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from datasets.contract import DataError
@@ -27,7 +28,7 @@ def image_loader(size: tuple[int, int] | None) -> Callable[[Path], Array]:
         try:
             with Image.open(path) as image:
                 rgb = image.convert("RGB")
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(f"{path}: expected a readable image, found {error}; replace the file.") from error
         if size is not None and rgb.size != (size[1], size[0]):
             rgb = rgb.resize((size[1], size[0]), Image.Resampling.BILINEAR)
@@ -37,18 +38,25 @@ def image_loader(size: tuple[int, int] | None) -> Callable[[Path], Array]:
 
 
 def npy_loader(convert: Callable[[Array], Array], shape: tuple[int | None, ...]) -> Callable[[Path], Array]:
-    """A function from a .npy file of `shape` (None: any extent) to what `convert` makes of it."""
+    """A function from a .npy file of `shape` (None: any extent) to what `convert` makes of it.
+
+    convert raises ValueError, "expected ..., found ...", where the values are not as they should be.
+    """
 
     def load(path: Path) -> Array:
         try:
-            array = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            with path.open("rb") as file:
+                array = np.lib.format.read_array(file, allow_pickle=False)
+        except (OSError, ValueError, TokenError) as error:  # TokenError: a damaged header
             raise DataError(f"{path}: expected a readable .npy file, found {error}; replace the file.") from error
         fits = len(array.shape) == len(shape) and all(b in (None, a) for a, b in zip(array.shape, shape, strict=True))
         if not fits:
             expected = "×".join("any" if extent is None else str(extent) for extent in shape)
             raise DataError(f"{path}: expected an array of {expected}, found {'×'.join(map(str, array.shape))}.")
-        return convert(array)
+        try:
+            return convert(array)
+        except ValueError as error:
+            raise DataError(f"{path}: {error}; replace the file.") from error
 
     return load
 

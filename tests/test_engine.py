@@ -29,7 +29,12 @@ class Stop(Exception):
 
 
 def run(
-    data_root: Path, folder: Path, method: str = "ew", data: str = "digits", stop_after: int | None = None, **settings: object
+    data_root: Path,
+    folder: Path,
+    method: str = "ew",
+    data: str = "digits",
+    stop_after: int | None = None,
+    **settings: object,
 ) -> Record:
     spec = resolve(data, method, None, None, 0, {"train.epochs": 3, **settings})
     source = find(data, data_root)

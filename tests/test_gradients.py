@@ -23,7 +23,9 @@ CPU = torch.device("cpu")
 PROBLEMS = ("digits", "rooms", "faces")
 
 
-def prepared(data: str, data_root: Path, weighting: str, arch: str = "hps", **assignments: object) -> tuple[Trainee, Batch]:
+def prepared(
+    data: str, data_root: Path, weighting: str, arch: str = "hps", **assignments: object
+) -> tuple[Trainee, Batch]:
     """A float64 network with one batch."""
     settings = {"train.batch_size": 4, **assignments}
     spec: RunSpec = resolve(data, None, arch, weighting, 0, settings)
@@ -90,7 +92,9 @@ def head_scales(trainee: Trainee, update: Update) -> list[float]:
 
 def test_every_parameter_is_optimised_once(data_root: Path) -> None:
     trainee, _ = prepared("digits", data_root, "ew", "normal")
-    optimised = [id(p) for optimizer in trainee.optimizers.values() for g in optimizer.param_groups for p in g["params"]]
+    optimised = [
+        id(p) for optimizer in trainee.optimizers.values() for g in optimizer.param_groups for p in g["params"]
+    ]
     assert sorted(optimised) == sorted(id(p) for p in trainee.network.parameters())  # type: ignore[attr-defined]
 
 

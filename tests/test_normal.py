@@ -184,7 +184,9 @@ def test_every_option_changes_the_outcome(change: dict[str, object]) -> None:
 
 
 def test_forms_of_positions() -> None:
-    free, positive, constant = (network((0.5, 1.0, 2.0), position_form=form) for form in ("free", "positive", "constant"))
+    free, positive, constant = (
+        network((0.5, 1.0, 2.0), position_form=form) for form in ("free", "positive", "constant")
+    )
     for net in (free, positive, constant):
         positions = net.positions()
         assert positions is not None

@@ -70,7 +70,7 @@ def test_options_are_checked(name: str) -> None:
 
 @pytest.mark.parametrize(("kind", "m"), ZOO)
 def test_mgda_is_the_shortest_combination(kind: str, m: int) -> None:
-    """KKT: on the simplex, no task's gradient has a smaller product with the combination than the combination itself."""
+    """KKT: no task's gradient has a smaller product with the combination than the combination itself."""
     gram = gramian(kind, m).numpy()
     w = min_norm_weights(gram)
     assert w.min() >= 0 and abs(w.sum() - 1) < 1e-9
@@ -241,7 +241,9 @@ def test_gradnorm_gradient_equals_autograd_on_a_network() -> None:
     layer = torch.nn.Linear(6, 3, dtype=torch.float64)
     inputs = torch.randn(10, 6, dtype=torch.float64)
     losses = layer(inputs).square().mean(dim=0)
-    rows = [torch.cat([g.flatten() for g in torch.autograd.grad(x, layer.parameters(), retain_graph=True)]) for x in losses]
+    rows = [
+        torch.cat([g.flatten() for g in torch.autograd.grad(x, layer.parameters(), retain_graph=True)]) for x in losses
+    ]
     gram = torch.stack(rows) @ torch.stack(rows).T
     initial = torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64)
     logits = torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64, requires_grad=True)

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from sklearn.datasets import load_digits
 
 from datasets.embedded.whole_folder import written_whole
 from datasets.office import Domain
@@ -69,6 +68,8 @@ def make(folder: Path) -> None:
 
 
 def _write(folder: Path) -> None:
+    from sklearn.datasets import load_digits  # as slow to import as torch, and needed only once
+
     images, labels = load_digits(return_X_y=True)
     styles = list(STYLES.items())
     seen = [0] * CLASSES

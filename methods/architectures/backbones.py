@@ -1,4 +1,7 @@
-"""Encoders f_θ: images (B, 3, H, W) to features, each with the shape of what it puts out."""
+"""Encoders f_θ: images (B, 3, H, W) to features, each with the shape of what it puts out.
+
+torchvision is imported where it is used: it takes as long to import as torch itself.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights, resnet18
 
 from methods.contract import Features
 
@@ -19,11 +21,11 @@ class WeightsUnavailable(Exception):
 
 @dataclass(frozen=True)
 class Backbone:
-    """A row of the table of encoders: how one is made, what it puts out, where its pretrained weights come from."""
+    """A row of the table of encoders: how one is made, what it puts out, torchvision's name of its ImageNet weights."""
 
     make: Callable[[], nn.Module]
     features: Features
-    imagenet: ResNet18_Weights | None = None
+    imagenet: str = ""
 
 
 def _block(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
@@ -58,7 +60,9 @@ def small_dense_encoder() -> nn.Module:
 
 def resnet18_encoder() -> nn.Module:
     """(B, 3, H, W) -> (B, 512)."""
-    network = resnet18()
+    from torchvision.models import resnet18
+
+    network: nn.Module = resnet18()
     network.fc = nn.Identity()
     return network
 
@@ -89,6 +93,8 @@ def dilate(stage: nn.Module, dilation: int) -> None:
 
 def resnet18_dilated_encoder() -> nn.Module:
     """(B, 3, H, W) -> (B, 512, H/8, W/8)."""
+    from torchvision.models import resnet18
+
     network = resnet18()
     dilate(network.layer3, 2)
     dilate(network.layer4, 4)
@@ -101,13 +107,13 @@ BACKBONES: Mapping[str, Backbone] = {
     "small_face": Backbone(small_face_encoder, Features(channels=256, dense=False, stride=1)),
     "small_dense": Backbone(small_dense_encoder, Features(channels=64, dense=True, stride=4)),
     "resnet18": Backbone(
-        resnet18_encoder, Features(channels=512, dense=False, stride=1), ResNet18_Weights.IMAGENET1K_V1
+        resnet18_encoder, Features(channels=512, dense=False, stride=1), "ResNet18_Weights.IMAGENET1K_V1"
     ),
     "resnet18_quarters": Backbone(
-        resnet18_quarters_encoder, Features(channels=2048, dense=False, stride=1), ResNet18_Weights.IMAGENET1K_V1
+        resnet18_quarters_encoder, Features(channels=2048, dense=False, stride=1), "ResNet18_Weights.IMAGENET1K_V1"
     ),
     "resnet18_dilated": Backbone(
-        resnet18_dilated_encoder, Features(channels=512, dense=True, stride=8), ResNet18_Weights.IMAGENET1K_V1
+        resnet18_dilated_encoder, Features(channels=512, dense=True, stride=8), "ResNet18_Weights.IMAGENET1K_V1"
     ),
 }
 
@@ -143,13 +149,16 @@ def load_weights(encoder: nn.Module, backbone: Backbone, weights: str) -> None:
 
 
 def _imagenet_state(backbone: Backbone) -> Mapping[str, Tensor]:
-    if backbone.imagenet is None:
+    from torchvision.models import get_weight
+
+    if not backbone.imagenet:
         raise WeightsUnavailable("This backbone has no ImageNet weights: use --set backbone.weights=none.")
+    weights = get_weight(backbone.imagenet)
     try:
-        state: Mapping[str, Tensor] = backbone.imagenet.get_state_dict(progress=False, check_hash=True)
+        state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
     except OSError as error:
         raise WeightsUnavailable(
-            f"Expected to fetch ImageNet weights from {backbone.imagenet.url}, found no way ({error}); give a local "
+            f"Expected to fetch ImageNet weights from {weights.url}, found no way ({error}); give a local "
             "file with --set backbone.weights=PATH, or train from scratch with --set backbone.weights=none."
         ) from error
     return state

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from torch import nn
-from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
 from methods.contract import Features
 
@@ -29,6 +28,8 @@ def conv_head(features: Features, outputs: int) -> nn.Module:
 
 def aspp_head(features: Features, outputs: int) -> nn.Module:
     """(B, channels, h, w) -> (B, outputs, H, W): atrous spatial pyramid pooling, as in DeepLabV3."""
+    from torchvision.models.segmentation.deeplabv3 import DeepLabHead  # slow to import
+
     return nn.Sequential(DeepLabHead(features.channels, outputs), _enlarge(features))
 
 

@@ -1,0 +1,222 @@
+"""The commands as a user types them: good requests, bad ones, interruptions and deaths."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench import ROOT, data, run
+from bench.__main__ import COMMANDS
+from bench.__main__ import main as list_commands
+from bench.plan import STUDIES, load_study
+from bench.records.store import CHECKPOINT, RECORD, read_record, read_records
+from methods import METHODS
+
+QUICK = ["--data", "digits", "--seeds", "0", "--epochs", "1", "--device", "cpu"]
+
+
+@pytest.fixture
+def ask(data_root: Path, tmp_path: Path) -> Callable[..., int]:
+    """bench.run with the test's own data and results."""
+
+    def call(*arguments: str) -> int:
+        return run.main([*arguments, "--results", str(tmp_path), "--data-root", str(data_root)])
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "nashmlt", "--data", "digits"], "Did you mean 'nash_mtl'?"),
+        (["--method", "ew", "--data", "officehom"], "Did you mean 'officehome'?"),
+        (["--method", "ew", "--data", "digits", "--arch", "norml"], "Did you mean 'normal'?"),
+        (["--method", "ew", "--data", "digits", "--weighting", "cagrd"], "Did you mean 'cagrad'?"),
+        (["--study", "embeded"], "Did you mean 'embedded'?"),
+        (["--method", "ew", "--data", "digits", "--set", "train.eopchs=3"], "Did you mean 'epochs'?"),
+        (["--method", "ew", "--data", "digits", "--set", "trian.epochs=3"], "Did you mean 'train'?"),
+        (["--method", "ew", "--data", "digits", "--set", "epochs=3"], "section.key"),
+        (["--method", "ew", "--data", "digits", "--set", "train.lr=fast"], "train.lr: "),
+        (["--method", "ew", "--data", "digits", "--set", "train.lr=-1"], "`lr` must be ≥ 0, found -1"),
+        (["--method", "cagrad", "--data", "digits", "--set", "weighting.c=-0.3"], "`c` must be ≥ 0, found -0.3"),
+        (["--method", "ew", "--data", "digits", "--set", "weighting.c=0.3"], "Unknown setting of EW 'c'"),
+        (
+            ["--method", "normal", "--data", "digits", "--set", "arch.initial_positions=[1,2]"],
+            "must hold 1 or 4 numbers",
+        ),
+        (["--method", "ew", "--data", "digits", "--set", "backbone.name=resnet81"], "Did you mean 'resnet18'?"),
+        (["--method", "ew", "--data", "digits", "--set", "backbone.weights=/no/such.pt"], "a file with a state dict"),
+        (["--method", "ew", "--data", "digits", "--device", "abacus"], "Expected a device"),
+        (["--method", "ew"], "Expected --data"),
+        (["--data", "digits"], "Expected --method"),
+    ],
+)
+def test_bad_input_ends_with_two_lines_and_2(
+    arguments: list[str], message: str, ask: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert ask(*arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.strip().splitlines()) <= 2
+    assert not list(tmp_path.rglob("record.json"))
+
+
+@pytest.mark.parametrize("name", ["office31", "officehome", "nyuv2", "celeba"])
+def test_absent_data_says_what_was_looked_for_where_and_how_to_supply_it(
+    name: str, ask: Callable[..., int], capsys: pytest.CaptureFixture[str], data_root: Path
+) -> None:
+    assert ask("--method", "normal", "--data", name) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"{name}: expected a folder {name}") and error.count("\n") == 1
+    assert str(data_root) in error and "--data-root" in error and "lay it out as" in error
+
+
+def test_all_faults_are_told_at_once(ask: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask("--method", "nashmlt", "ew", "--data", "digits", "officehome", "celebb") == 2
+    error = capsys.readouterr().err
+    assert all(part in error for part in ("nash_mtl", "officehome: expected", "celeba"))
+
+
+def test_argparse_faults_end_with_2(ask: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--epochs", "0"], ["--set", "nonsense"], ["--jobs", "many"]):
+        with pytest.raises(SystemExit) as exit_:
+            ask("--method", "ew", "--data", "digits", *arguments)
+        assert exit_.value.code == 2
+    assert "expected a whole number ≥ 1, found '0'" in capsys.readouterr().err
+
+
+def test_a_dry_run_trains_nothing(ask: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert ask("--method", "all", *QUICK, "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert out.count("would run digits") == len(METHODS) and f"{len(METHODS)} runs to train" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_forgive_and_pairs_combine(
+    ask: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert ask("--method", "Nash-MTL", *QUICK, "--arch", "NORMAL", "--set", "arch.xi=0.5", "weighting.max_norm=2") == 0
+    (record,) = read_records(tmp_path)
+    assert record.method == "normal+nash_mtl" and record.labels.method == "NORMAL + Nash-MTL"
+    assert record.overrides == {"train.epochs": 1, "arch.xi": 0.5, "weighting.max_norm": 2.0}
+    assert record.settings["weighting"] == {"max_norm": 2.0, "update_every": 1}
+    assert ask("--weighting", "cagrad", *QUICK) == 0
+    assert {r.method for r in read_records(tmp_path)} == {"normal+nash_mtl", "cagrad"}
+
+
+def test_what_is_done_is_not_done_again_and_other_settings_are_refused(
+    ask: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert ask("--method", "ew", *QUICK) == 0
+    (path,) = tmp_path.rglob(RECORD)
+    before = path.read_bytes()
+    assert ask("--method", "ew", *QUICK) == 0
+    assert "nothing to train" in capsys.readouterr().out and path.read_bytes() == before
+    raw = json.loads(before)
+    raw["settings"]["train"]["lr"] = 0.5
+    path.write_text(json.dumps(raw))
+    assert ask("--method", "ew", *QUICK) == 2
+    assert "made with other settings" in capsys.readouterr().err
+
+
+def test_divergence_does_not_stop_a_study(
+    ask: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert ask("--method", "ew", "uw", *QUICK, "--set", "train.lr=1e30") == 0
+    records = read_records(tmp_path)
+    assert [record.status for record in records] == ["diverged", "diverged"]
+    assert all("is nan at step" in record.reason or "is inf at step" in record.reason for record in records)
+    assert "2 diverged" in capsys.readouterr().out
+
+
+def test_studies_are_sound() -> None:
+    for path in STUDIES.glob("*.yaml"):
+        assert load_study(path.stem).title
+
+
+def test_a_study_of_absent_data_takes_the_embedded_ones(
+    ask: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask("--study", "paper", "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert all(f"{name}: not found under" in out for name in ("office31", "officehome", "nyuv2", "celeba"))
+    assert "running digits, rooms, faces instead" in out and "81 runs to train" in out
+
+
+def test_the_listing_of_commands_and_of_data(capsys: pytest.CaptureFixture[str], data_root: Path) -> None:
+    assert list_commands() == 0
+    listing = capsys.readouterr().out
+    for command in COMMANDS:
+        assert command in listing
+        helped = subprocess.run([sys.executable, "-m", command, "--help"], cwd=ROOT, capture_output=True, check=True)
+        assert b"usage" in helped.stdout
+    assert data.main(["list", "--data-root", str(data_root)]) == 0
+    listing = capsys.readouterr().out
+    assert "Office-Home" in listing and "not found" in listing and str(data_root / "digits") in listing
+    assert data.main(["how", "celebA"]) == 0 and "Img/img_align_celeba" in capsys.readouterr().out
+    assert data.main(["how", "celebb"]) == 2
+
+
+def start(data_root: Path, results: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "bench.run", "--data", "digits", "--device", "cpu", *arguments]
+    command += ["--results", str(results), "--data-root", str(data_root)]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def wait_for(found: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not found():
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def test_ctrl_c_keeps_what_is_finished_and_resumes_the_rest(data_root: Path, tmp_path: Path) -> None:
+    arguments = ["--method", "ew", "--seeds", "0", "1", "--epochs", "30", "--jobs", "1"]
+    process = start(data_root, tmp_path, *arguments)
+    wait_for(lambda: list(tmp_path.rglob(f"seed-1/{CHECKPOINT}")), process)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in error + out
+    assert "1 runs are finished and kept" in error
+    (kept,) = read_records(tmp_path)
+    assert kept.seed == 0 and kept.status == "done"
+    process = start(data_root, tmp_path, *arguments)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0 and "1 runs to train, 1 already kept" in out
+    assert [record.status for record in read_records(tmp_path)] == ["done", "done"]
+
+
+def test_a_worker_that_dies_is_a_failed_run_and_the_others_go_on(data_root: Path, tmp_path: Path) -> None:
+    process = start(data_root, tmp_path, "--method", "ew", "uw", "--seeds", "0", "--epochs", "30", "--jobs", "1")
+    wait_for(lambda: list(tmp_path.rglob(CHECKPOINT)), process)
+    for worker in workers_of(process.pid):
+        os.kill(worker, signal.SIGKILL)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 1 and "1 done, 1 failed" in out
+    failed = read_record(tmp_path / "digits" / variant(tmp_path, "ew") / "seed-0" / RECORD)
+    assert failed.status == "failed" and "exit code -9" in failed.reason
+    process = start(data_root, tmp_path, "--method", "ew", "uw", "--seeds", "0", "--epochs", "30", "--jobs", "1")
+    out, _ = process.communicate(timeout=120)  # a failed run is tried again, from its checkpoint
+    assert process.returncode == 0 and "1 runs to train, 1 already kept" in out
+
+
+def workers_of(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    if not children.exists():
+        pytest.skip("finding the worker's process needs Linux's /proc")
+    pids = [int(child) for child in children.read_text().split()]
+    return [child for child in pids if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def variant(results: Path, method: str) -> str:
+    (folder,) = (results / "digits").glob(f"{method}@*")
+    return folder.name
