@@ -45,8 +45,8 @@ class RunProgress:
         self.console = console
         self.total = len(specs)
         self.ended = 0
-        self.epochs_total = sum(spec.train.epochs for spec in specs)
-        self.epochs: dict[str, int] = {}
+        # Of each run, since runs of different problems take more alike times than their epochs.
+        self.fractions: dict[str, float] = {}
         self.start = time.monotonic()
         self.bars = Progress(
             TextColumn("{task.description}"),
@@ -57,7 +57,7 @@ class RunProgress:
             console=console,
             disable=not console.is_terminal,
         )
-        self.overall = self.bars.add_task("all runs (epochs)", total=self.epochs_total)
+        self.overall = self.bars.add_task("all runs", total=self.total)
         self.current: dict[str, TaskID] = {}
 
     def __enter__(self) -> RunProgress:
@@ -72,25 +72,25 @@ class RunProgress:
     def __call__(self, event: Event) -> None:
         name = run_name(event.spec)
         if event.kind == "epoch":
-            self.epochs[name] = event.epochs
+            self.fractions[name] = event.epochs / event.spec.train.epochs
             if name not in self.current:
                 self.current[name] = self.bars.add_task(name, total=event.spec.train.epochs)
             self.bars.update(self.current[name], completed=event.epochs)
         else:
             self.ended += 1
-            self.epochs[name] = event.spec.train.epochs
+            self.fractions[name] = 1.0
             if name in self.current:
                 self.bars.remove_task(self.current.pop(name))
             if event.record is not None:
                 colour = None if event.record.status == "done" else "red"
                 line = f"[{self.ended}/{self.total}] {outcome_line(event.record)}{self._time_left()}"
                 self.console.print(line, style=colour, markup=False, highlight=False, soft_wrap=True)
-        self.bars.update(self.overall, completed=sum(self.epochs.values()))
+        self.bars.update(self.overall, completed=sum(self.fractions.values()))
 
     def _time_left(self) -> str:
-        """Seen from the epochs done so far; only where no bar shows it."""
-        done = sum(self.epochs.values())
+        """Seen from what is done so far; only where no bar shows it."""
+        done = sum(self.fractions.values())
         if self.console.is_terminal or self.ended == self.total or not done:
             return ""
-        left = (time.monotonic() - self.start) / done * (self.epochs_total - done)
+        left = (time.monotonic() - self.start) / done * (self.total - done)
         return f"; {left / 60:.0f} min left" if left >= 90 else f"; {left:.0f} s left"

@@ -15,7 +15,7 @@ from methods.weightings.pcgrad import PCGrad
 from methods.weightings.uw import UW
 
 WEIGHTINGS: Mapping[str, WeightingInfo] = {
-    "ew": WeightingInfo("EW", EW, "Equal weighting"),
+    "ew": WeightingInfo("EW", EW, "Equal weighting", "the sum of the losses instead of their mean"),
     "uw": WeightingInfo(
         "UW",
         UW,

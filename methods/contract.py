@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 HeadRule = Literal["weighted", "plain", "own"]
+Needs = Literal["losses", "gramian", "jacobian"]
 
 
 class Diverged(ArithmeticError):
@@ -26,7 +27,9 @@ class Signal:
 
     losses: (m,) float64 on the CPU, one mean loss per task.
     gramian: (m, m) float64 on the CPU, inner products of the tasks' gradients in the shared parameters;
-        None for a weighting whose `needs_gramian` is False.
+        None for a weighting that needs no more than losses.
+    jacobian: (m, P) on the device of the network, row i the gradient of task i; only for a weighting that needs it.
+        It is a buffer of the engine: read it, and copy what is to be kept.
     step, epoch: counted from 0.
     generator: the run's own stream of random numbers for its method.
     """
@@ -36,6 +39,7 @@ class Signal:
     step: int
     epoch: int
     generator: torch.Generator
+    jacobian: Tensor | None = None
 
     def required_gramian(self) -> Tensor:
         """The Gramian, for weightings that cannot do without.
@@ -44,8 +48,18 @@ class Signal:
             ValueError: the engine did not form one.
         """
         if self.gramian is None:
-            raise ValueError("expected a Gramian of the task gradients, found none: set `needs_gramian = True`")
+            raise ValueError('expected a Gramian of the task gradients, found none: set `needs = "gramian"`')
         return self.gramian
+
+    def required_jacobian(self) -> Tensor:
+        """The Jacobian, for weightings that cannot do without.
+
+        Raises:
+            ValueError: the engine did not hand it out.
+        """
+        if self.jacobian is None:
+            raise ValueError('expected the Jacobian of the tasks, found none: set `needs = "jacobian"`')
+        return self.jacobian
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,7 @@ class Update:
     """What a weighting answers.
 
     weights: (m,) float64; the shared gradient becomes weights @ jacobian.
+    direction: (P,) the shared gradient itself, from a weighting that does more than weigh the rows of the Jacobian.
     head_weights: (m,) for the gradients of each task's own head; read only where the weighting declares
         `heads = "own"`.
     auxiliary: a scalar that depends on `state.learned` alone; its gradient drives their optimizer.
@@ -77,20 +92,22 @@ class Update:
     head_weights: Tensor | None = None
     auxiliary: Tensor | None = None
     fallbacks: int = 0
+    direction: Tensor | None = None
 
 
 @runtime_checkable
 class Weighting(Protocol):
     """A frozen dataclass of hyper-parameters with a pure step.
 
-    needs_gramian: whether `Signal.gramian` must be formed (m backward passes through the shared part).
+    needs: what a step must observe. "losses" costs one backward pass through the shared part, "gramian" and
+        "jacobian" cost one per task.
     heads: how the gradients of task i's own head are scaled, as published: "weighted" by weights[i],
         "plain" (as they are), or "own" (by `Update.head_weights[i]`).
     learned_lr: learning rate of Adam, without weight decay, on `State.learned`; None where nothing is learned.
     """
 
     @property
-    def needs_gramian(self) -> bool: ...
+    def needs(self) -> Needs: ...
     @property
     def heads(self) -> HeadRule: ...
     @property

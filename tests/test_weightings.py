@@ -150,7 +150,7 @@ def test_imtl_parts() -> None:
     full = IMTL("full").step(signal(gram, losses), scaled)
     balance, _ = equal_projection_weights(gram / torch.outer(losses, losses))
     torch.testing.assert_close(full.weights, balance / losses)
-    assert not IMTL("loss").needs_gramian and IMTL("gradient").learned_lr is None
+    assert IMTL("loss").needs == "losses" and IMTL("gradient").learned_lr is None
 
 
 def test_imtl_counts_what_has_no_equal_projection() -> None:

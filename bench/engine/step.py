@@ -46,7 +46,7 @@ class Outcome:
 def make_trainee(spec: RunSpec, network: Network) -> Trainee:
     """A network with fresh optimizers: Adam for it and for learned scales, plain steps for positions."""
     weighting = spec.weighting_settings
-    shared = SharedGradients(network.shared_parameters(), len(spec.tasks) if weighting.needs_gramian else 0)
+    shared = SharedGradients(network.shared_parameters(), len(spec.tasks) if weighting.needs != "losses" else 0)
     own = list(network.heads.parameters())
     recipe = spec.train
     optimizers: dict[str, Optimizer] = {
@@ -72,10 +72,12 @@ def train_step(trainee: Trainee, batch: Batch, step: int, epoch: int) -> Outcome
     """
     trainee.network.heads.zero_grad(set_to_none=True)
     boundaries, losses = observe(trainee, batch, step)
-    gramian = trainee.shared.gramian() if trainee.weighting.needs_gramian else None
+    gramian = trainee.shared.gramian() if trainee.weighting.needs != "losses" else None
     if gramian is not None:
         _require_finite(trainee.tasks, gramian.diagonal(), "squared gradient norm", step)
-    update = trainee.weighting.step(Signal(losses, gramian, step, epoch, trainee.generator), trainee.state)
+    jacobian = trainee.shared.jacobian if trainee.weighting.needs == "jacobian" else None
+    signal = Signal(losses, gramian, step, epoch, trainee.generator, jacobian)
+    update = trainee.weighting.step(signal, trainee.state)
     _require_finite(trainee.tasks, update.weights, "weight", step)
     place(trainee, boundaries, update)
     for optimizer in trainee.optimizers.values():
@@ -93,7 +95,7 @@ def observe(trainee: Trainee, batch: Batch, step: int) -> tuple[list[Boundary], 
     boundaries: list[Boundary] = []
     for group in batch:
         crossed = cross_heads(trainee.network, trainee.tasks, group)
-        if trainee.weighting.needs_gramian:
+        if trainee.weighting.needs != "losses":
             trainee.shared.fill_rows(crossed)
         boundaries += crossed
     boundaries.sort(key=lambda boundary: boundary.task)
@@ -104,7 +106,9 @@ def observe(trainee: Trainee, batch: Batch, step: int) -> tuple[list[Boundary], 
 
 def place(trainee: Trainee, boundaries: Sequence[Boundary], update: Update) -> None:
     """Puts every gradient where its optimizer looks for it."""
-    if trainee.weighting.needs_gramian:
+    if update.direction is not None:
+        trainee.shared.flat.copy_(update.direction)
+    elif trainee.weighting.needs != "losses":
         trainee.shared.combine_rows(update.weights)
     else:
         trainee.shared.backward_once(boundaries, update.weights)

@@ -6,6 +6,7 @@ which stops them: what they had finished is recorded, what they had begun has it
 
 from __future__ import annotations
 
+import os
 import signal
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from bench.records.store import run_folder, write_record
 from bench.spec import RunSpec
 
 ERROR_LOG = "error.txt"
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ def run_locally(specs: Sequence[RunSpec], site: Site, jobs: int, on_event: Calla
         KeyboardInterrupt: after all workers have stopped.
     """
     queue = list(specs)
+    # Read by the linear algebra under torch and numpy when a worker starts; more threads than cores slow all of them.
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(site.threads)))
     workers = [_start(site) for _ in range(min(jobs, len(queue)))]
     try:
         for worker in workers:
@@ -99,7 +103,7 @@ def _listen(worker: _Worker, queue: list[RunSpec], site: Site, on_event: Callabl
     assert spec is not None
     try:
         event: Event = worker.connection.recv()
-    except EOFError:
+    except (EOFError, OSError):
         worker.process.join()
         reason = f"the process of the run died (exit code {worker.process.exitcode}); -9 often means out of memory"
         record = failed_record(spec, reason)
@@ -120,21 +124,28 @@ def _work(connection: Connection, site: Site) -> None:
     while True:
         try:
             spec: RunSpec = connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
             return
-        connection.send(
-            _attempt(spec, site, Place(site.data[spec.data], site.folder(spec), device, site.threads), connection)
-        )
+        place = Place(site.data[spec.data], site.folder(spec), device, site.threads)
+        _tell(connection, _attempt(spec, place, connection))
 
 
-def _attempt(spec: RunSpec, site: Site, place: Place, connection: Connection) -> Event:
+def _attempt(spec: RunSpec, place: Place, connection: Connection) -> Event:
     """One run; whatever goes wrong becomes a record with the reason, and a file with the traceback."""
     log = place.folder / ERROR_LOG
     try:
-        record = train(spec, place, lambda epochs: connection.send(Event("epoch", spec, epochs)))
+        record = train(spec, place, lambda epochs: _tell(connection, Event("epoch", spec, epochs)))
         log.unlink(missing_ok=True)
     except Exception as error:  # the boundary between one run and all the others
         record = failed_record(spec, f"{type(error).__name__}: {error}")
         write_record(place.folder, record)
         log.write_text(traceback.format_exc(), encoding="utf-8")
     return Event("end", spec, record=record)
+
+
+def _tell(connection: Connection, event: Event) -> None:
+    """Sends an event; where nobody listens any more, the worker ends, and its run can be resumed."""
+    try:
+        connection.send(event)
+    except OSError:
+        raise SystemExit(1) from None

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from methods.checks import require_at_least, require_one_of
-from methods.contract import HeadRule, Signal, State, Update
+from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.simplex import Matrix, Vector, minimise_over_simplex, solve_with_unit_sum
 
 Rescale = Literal["none", "1+c^2", "1+c"]
@@ -77,14 +77,14 @@ class CAGrad:
     """Conflict-averse gradient descent.
 
     c: radius of the ball around the mean gradient g_0, in units of ‖g_0‖. rescale: what the update is divided by.
-    Own heads keep their plain gradients, as in the released code. Deviations: none; where the worst combination of
-    gradients vanishes, the mean gradient is taken and it is counted.
+    Own heads keep their plain gradients, as in the released code. Where the worst combination of gradients vanishes,
+    the mean gradient is taken and it is counted. Deviations: solved exactly, where the released code uses SLSQP.
     """
 
     c: float = 0.4
     rescale: Rescale = "1+c^2"
 
-    needs_gramian: ClassVar[bool] = True
+    needs: ClassVar[Needs] = "gramian"
     heads: ClassVar[HeadRule] = "plain"
     learned_lr: ClassVar[None] = None
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from methods.contract import HeadRule, Signal, State, Update
+from methods.contract import HeadRule, Needs, Signal, State, Update
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class EW:
     undoes, and it leaves every task's own head with the gradient of its own loss.
     """
 
-    needs_gramian: ClassVar[bool] = False
+    needs: ClassVar[Needs] = "losses"
     heads: ClassVar[HeadRule] = "weighted"
     learned_lr: ClassVar[None] = None
 

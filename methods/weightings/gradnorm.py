@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from methods.checks import require_at_least, require_positive
-from methods.contract import HeadRule, Signal, State, Update
+from methods.contract import HeadRule, Needs, Signal, State, Update
 
 
 def balanced_weights(logits: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class GradNorm:
     alpha: float = 1.5
     lr: float = 0.025
 
-    needs_gramian: ClassVar[bool] = True
+    needs: ClassVar[Needs] = "gramian"
     heads: ClassVar[HeadRule] = "weighted"
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from methods.checks import require_one_of, require_positive
-from methods.contract import HeadRule, Signal, State, Update
+from methods.contract import HeadRule, Needs, Signal, State, Update
 
 Variant = Literal["full", "loss", "gradient"]
 
@@ -56,8 +56,8 @@ class IMTL:
         require_positive("lr", self.lr)
 
     @property
-    def needs_gramian(self) -> bool:
-        return self.variant != "loss"
+    def needs(self) -> Needs:
+        return "losses" if self.variant == "loss" else "gramian"
 
     @property
     def learned_lr(self) -> float | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from methods.checks import require_one_of
-from methods.contract import HeadRule, Signal, State, Update
+from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.simplex import Matrix, Vector, minimise_over_simplex, solve_with_unit_sum
 
 Normalisation = Literal["none", "l2", "loss", "loss+"]
@@ -54,7 +54,7 @@ class MGDA:
 
     normalisation: Normalisation = "none"
 
-    needs_gramian: ClassVar[bool] = True
+    needs: ClassVar[Needs] = "gramian"
     heads: ClassVar[HeadRule] = "plain"
     learned_lr: ClassVar[None] = None
 

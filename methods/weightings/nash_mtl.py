@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from methods.checks import require_at_least, require_positive
-from methods.contract import HeadRule, Signal, State, Update
+from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.simplex import Matrix, Vector
 
 RESIDUAL = 1e-8
@@ -85,7 +85,7 @@ class NashMTL:
     max_norm: float = 1.0
     update_every: int = 1
 
-    needs_gramian: ClassVar[bool] = True
+    needs: ClassVar[Needs] = "gramian"
     heads: ClassVar[HeadRule] = "own"
     learned_lr: ClassVar[None] = None
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from methods.contract import HeadRule, Signal, State, Update
+from methods.contract import HeadRule, Needs, Signal, State, Update
 
 
 def projected_weights(gramian: Tensor, orders: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class PCGrad:
     Own heads keep their plain gradients. Deviations: none.
     """
 
-    needs_gramian: ClassVar[bool] = True
+    needs: ClassVar[Needs] = "gramian"
     heads: ClassVar[HeadRule] = "plain"
     learned_lr: ClassVar[None] = None
 

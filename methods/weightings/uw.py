@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from methods.checks import require_positive
-from methods.contract import HeadRule, Signal, State, Update
+from methods.contract import HeadRule, Needs, Signal, State, Update
 
 
 def uncertainty_weights(log_variances: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class UW:
     initial_log_variance: float = 0.0
     lr: float = 0.025
 
-    needs_gramian: ClassVar[bool] = False
+    needs: ClassVar[Needs] = "losses"
     heads: ClassVar[HeadRule] = "weighted"
 
     def __post_init__(self) -> None:
