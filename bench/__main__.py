@@ -4,6 +4,8 @@ COMMANDS = {
     "bench.run": "train methods on data sets, and keep a record of every run",
     "bench.report": "tables and figures from the records",
     "bench.data": "data sets: which there are, which are here, where to get them",
+    "bench.speed": "how long a step of every weighting takes, beside other packages",
+    "bench.toy": "every weighting on the published two-task problem in the plane",
 }
 
 

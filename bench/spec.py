@@ -15,9 +15,10 @@ from bench.lookup import UnknownName, lookup
 from datasets import DATASETS
 from datasets.contract import DatasetInfo, DataSettings, Recipe
 from methods import ARCHITECTURES, METHODS, WEIGHTINGS
+from methods.adapters import adapted_weightings, is_adapter
 from methods.architectures.backbones import BACKBONES
 from methods.architectures.heads import HEADS
-from methods.contract import Architecture, Weighting
+from methods.contract import Architecture, Weighting, WeightingInfo
 
 SECTIONS = ("train", "data", "backbone", "heads", "arch", "weighting")
 
@@ -83,7 +84,7 @@ class RunSpec:
         """The method's name as published; for a pair that nobody has named, both parts."""
         if self.method in METHODS:
             return METHODS[self.method].label
-        return f"{ARCHITECTURES[self.architecture].label} + {WEIGHTINGS[self.weighting].label}"
+        return f"{ARCHITECTURES[self.architecture].label} + {_weightings(self.weighting)[self.weighting].label}"
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """All settings by section, as plain data for the record."""
@@ -109,7 +110,7 @@ def resolve(
     data = lookup(DATASETS, "data set", data)
     pair = METHODS[lookup(METHODS, "method", method)] if method else METHODS["ew"]
     architecture = lookup(ARCHITECTURES, "architecture", architecture) if architecture else pair.architecture
-    weighting = lookup(WEIGHTINGS, "weighting", weighting) if weighting else pair.weighting
+    weighting = lookup(_weightings(weighting), "weighting", weighting) if weighting else pair.weighting
     info = DATASETS[data]
     defaults = (
         info.recipe,
@@ -117,7 +118,7 @@ def resolve(
         BackboneSettings(info.backbone, info.backbone_weights),
         HeadSettings(info.head),
         ARCHITECTURES[architecture].factory(),
-        WEIGHTINGS[weighting].factory(),
+        _weightings(weighting)[weighting].factory(),
     )
     chosen = _by_section(assignments)
     parts = [_changed(section, default, chosen[section]) for section, default in zip(SECTIONS, defaults, strict=True)]
@@ -149,7 +150,12 @@ def _method_name(architecture: str, weighting: str) -> str:
     for name, pair in METHODS.items():
         if (pair.architecture, pair.weighting) == (architecture, weighting):
             return name
-    return f"{architecture}+{weighting}"
+    return f"{architecture}+{weighting}".replace(":", "-")  # it names a folder
+
+
+def _weightings(name: str) -> Mapping[str, WeightingInfo]:
+    """The table in which to look a weighting up: other packages' carry their prefix."""
+    return adapted_weightings() if is_adapter(name) else WEIGHTINGS
 
 
 def _by_section(assignments: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -5,13 +5,28 @@ from collections.abc import Mapping
 from methods.architectures.hps import HPS
 from methods.architectures.normal import Normal
 from methods.contract import ArchitectureInfo, MethodInfo, WeightingInfo
+from methods.weightings.aligned_mtl import AlignedMTL
 from methods.weightings.cagrad import CAGrad
+from methods.weightings.db_mtl import DBMTL
+from methods.weightings.dwa import DWA
 from methods.weightings.ew import EW
+from methods.weightings.excess_mtl import ExcessMTL
+from methods.weightings.fairgrad import FairGrad
+from methods.weightings.famo import FAMO
+from methods.weightings.fixed import Fixed
+from methods.weightings.gls import GLS
+from methods.weightings.graddrop import GradDrop
 from methods.weightings.gradnorm import GradNorm
+from methods.weightings.gradvac import GradVac
 from methods.weightings.imtl import IMTL
+from methods.weightings.log_loss import LogLoss
 from methods.weightings.mgda import MGDA
+from methods.weightings.moco import MoCo
 from methods.weightings.nash_mtl import NashMTL
 from methods.weightings.pcgrad import PCGrad
+from methods.weightings.rlw import RLW
+from methods.weightings.stch import STCH
+from methods.weightings.upgrad import UPGrad
 from methods.weightings.uw import UW
 
 WEIGHTINGS: Mapping[str, WeightingInfo] = {
@@ -55,6 +70,65 @@ WEIGHTINGS: Mapping[str, WeightingInfo] = {
         "(ICML 2022)",
         "solved exactly instead of by the convex-concave procedure",
     ),
+    "fixed": WeightingInfo("Fixed", Fixed, "Fixed weights, given by the user"),
+    "dwa": WeightingInfo("DWA", DWA, "Liu, Johns, Davison: End-to-end multi-task learning with attention (CVPR 2019)"),
+    "rlw": WeightingInfo("RLW", RLW, "Lin, Ye, Zhang, Tsang: Reasonable effectiveness of random weighting (TMLR 2022)"),
+    "gls": WeightingInfo(
+        "GLS",
+        GLS,
+        "Chennupati, Sistu, Yogamani, Rawashdeh: MultiNet++, multi-stream feature aggregation and geometric loss "
+        "strategy (CVPR Workshops 2019)",
+    ),
+    "log_loss": WeightingInfo(
+        "SI",
+        LogLoss,
+        "Scale-invariant baseline of Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik, Fetaya: Multi-task learning "
+        "as a bargaining game (ICML 2022)",
+    ),
+    "gradvac": WeightingInfo("GradVac", GradVac, "Wang, Tsvetkov, Firat, Cao: Gradient vaccine (ICLR 2021)"),
+    "aligned_mtl": WeightingInfo(
+        "Aligned-MTL",
+        AlignedMTL,
+        "Senushkin, Patakin, Kuznetsov, Konushin: Independent component alignment for multi-task learning (CVPR 2023)",
+    ),
+    "famo": WeightingInfo(
+        "FAMO", FAMO, "Liu, Feng, Stone, Liu: FAMO, fast adaptive multitask optimization (NeurIPS 2023)"
+    ),
+    "fairgrad": WeightingInfo(
+        "FairGrad",
+        FairGrad,
+        "Ban, Ji: Fair resource allocation in multi-task learning (ICML 2024)",
+        "solved exactly instead of by nonlinear least squares",
+    ),
+    "upgrad": WeightingInfo("UPGrad", UPGrad, "Quinton, Rey: Jacobian descent for multi-objective optimization (2024)"),
+    "stch": WeightingInfo(
+        "STCH",
+        STCH,
+        "Lin, Zhang, Yang, Liu, Wang, Zhang: Smooth Tchebycheff scalarization for multi-objective optimization "
+        "(ICML 2024)",
+    ),
+    "graddrop": WeightingInfo(
+        "GradDrop",
+        GradDrop,
+        "Chen, Ngiam, Huang, Luong, Kretzschmar, Chai, Anguelov: Just pick a sign (NeurIPS 2020)",
+        "masks on the gradients of the shared parameters instead of those of the representation",
+    ),
+    "db_mtl": WeightingInfo(
+        "DB-MTL", DBMTL, "Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Kwok: Dual-balancing for multi-task learning (2023)"
+    ),
+    "excess_mtl": WeightingInfo(
+        "ExcessMTL",
+        ExcessMTL,
+        "He, Zhou, Zhang, Yun, Xu, Zeng, Chilimbi, Zhao: Robust multi-task learning with excess risks (ICML 2024)",
+        "weights sum to m instead of 1; risks relative to the first step instead of the first three epochs",
+    ),
+    "moco": WeightingInfo(
+        "MoCo",
+        MoCo,
+        "Fernando, Shen, Liu, Chaudhury, Murugesan, Chen: Mitigating gradient bias in multi-objective learning "
+        "(ICLR 2023)",
+        "the update takes gradients and weights after they have moved; tracked gradients are not confined to a ball",
+    ),
 }
 
 ARCHITECTURES: Mapping[str, ArchitectureInfo] = {
@@ -79,4 +153,19 @@ METHODS: Mapping[str, MethodInfo] = {
     "cagrad": MethodInfo("CAGrad", "hps", "cagrad"),
     "nash_mtl": MethodInfo("Nash-MTL", "hps", "nash_mtl"),
     "normal": MethodInfo("NORMAL", "normal", "ew"),
+    "fixed": MethodInfo("Fixed", "hps", "fixed"),
+    "dwa": MethodInfo("DWA", "hps", "dwa"),
+    "rlw": MethodInfo("RLW", "hps", "rlw"),
+    "gls": MethodInfo("GLS", "hps", "gls"),
+    "log_loss": MethodInfo("SI", "hps", "log_loss"),
+    "gradvac": MethodInfo("GradVac", "hps", "gradvac"),
+    "aligned_mtl": MethodInfo("Aligned-MTL", "hps", "aligned_mtl"),
+    "famo": MethodInfo("FAMO", "hps", "famo"),
+    "fairgrad": MethodInfo("FairGrad", "hps", "fairgrad"),
+    "upgrad": MethodInfo("UPGrad", "hps", "upgrad"),
+    "stch": MethodInfo("STCH", "hps", "stch"),
+    "graddrop": MethodInfo("GradDrop", "hps", "graddrop"),
+    "db_mtl": MethodInfo("DB-MTL", "hps", "db_mtl"),
+    "excess_mtl": MethodInfo("ExcessMTL", "hps", "excess_mtl"),
+    "moco": MethodInfo("MoCo", "hps", "moco"),
 }

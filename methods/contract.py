@@ -23,7 +23,7 @@ class Diverged(ArithmeticError):
 
 @dataclass(frozen=True)
 class Signal:
-    """What one training step observed.
+    """What one training step observed; finite, since the engine ends a run that is not.
 
     losses: (m,) float64 on the CPU, one mean loss per task.
     gramian: (m, m) float64 on the CPU, inner products of the tasks' gradients in the shared parameters;
@@ -114,6 +114,17 @@ class Weighting(Protocol):
     def learned_lr(self) -> float | None: ...
     def init(self, n_tasks: int) -> State: ...
     def step(self, signal: Signal, state: State) -> Update: ...
+
+
+@runtime_checkable
+class LooksBack(Protocol):
+    """What a weighting has besides when it learns from the effect of a step.
+
+    after: the next state, from that of `Update` and the losses (m,) of the same batch once the parameters have moved;
+        float64 on the CPU. They cost one more forward pass.
+    """
+
+    def after(self, losses: Tensor, state: State) -> State: ...
 
 
 class TaskFeatures(NamedTuple):

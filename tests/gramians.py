@@ -14,7 +14,7 @@ def jacobian(kind: str, m: int) -> np.ndarray:
     if kind == "aligned":
         return rows + 2.0
     if kind == "spread":
-        return rows * 10 ** rng.uniform(-3, 3, size=(m, 1))
+        return rows * 10 ** rng.uniform(-6, 6, size=(m, 1))
     if kind == "opposed":
         rows[1::2] = -rows[::2][: len(rows[1::2])] + 0.05 * rows[1::2]
         return rows
@@ -33,7 +33,7 @@ def jacobian(kind: str, m: int) -> np.ndarray:
 
 REGULAR = ("random", "aligned", "spread", "opposed")
 DEGENERATE = ("duplicated", "low rank", "zero row", "zero")
-SIZES = (1, 2, 3, 11, 40)
+SIZES = (1, 2, 3, 11, 40, 100)
 
 
 def gramian(kind: str, m: int) -> Tensor:

@@ -22,11 +22,20 @@ from methods.weightings.uw import UW
 
 ZOO = [(kind, m) for kind in REGULAR + DEGENERATE for m in SIZES]
 REGULAR_ZOO = [(kind, m) for kind in REGULAR for m in SIZES]
+# These draw from the generator, so permuted tasks are equal only in distribution.
+DRAWN = ("pcgrad", "graddrop", "gradvac", "rlw")
+# Any number will do.
+UNCHECKED = ("initial_log_variance", "reference")
 
 
 def signal(gram: Tensor, losses: Tensor | None = None, step: int = 0, seed: int = 0) -> Signal:
+    """One step with this Gramian. The Jacobian is its symmetric root: permuted tasks permute its rows and columns."""
     losses = torch.linspace(0.5, 2.0, len(gram), dtype=torch.float64) if losses is None else losses
-    return Signal(losses, gram, step, 0, torch.Generator().manual_seed(seed))
+    norms = gram.diagonal().sqrt()
+    inverse_norms = torch.where(norms > 0, 1 / norms, 0.0)
+    eigenvalues, vectors = torch.linalg.eigh(gram * torch.outer(inverse_norms, inverse_norms))
+    rows = norms.unsqueeze(1) * (vectors * eigenvalues.clamp_min(0).sqrt()) @ vectors.T
+    return Signal(losses, gram, step, 0, torch.Generator().manual_seed(seed), rows)
 
 
 def first_update(weighting: Weighting, gram: Tensor) -> Update:
@@ -40,15 +49,17 @@ def test_weights_are_finite_whatever_the_gramian(name: str, kind: str, m: int) -
     update = first_update(weighting, gramian(kind, m))
     assert update.weights.shape == (m,) and update.weights.dtype == torch.float64
     assert torch.isfinite(update.weights).all()
+    if update.direction is not None:
+        assert weighting.needs == "jacobian" and torch.isfinite(update.direction).all()
     if weighting.heads == "own":
         assert update.head_weights is not None and torch.isfinite(update.head_weights).all()
     assert (weighting.learned_lr is not None) == bool(update.state.learned) == (update.auxiliary is not None)
 
 
-@pytest.mark.parametrize("name", [name for name in WEIGHTINGS if name != "pcgrad"])
+@pytest.mark.parametrize("name", [name for name in WEIGHTINGS if name not in DRAWN])
 @pytest.mark.parametrize("kind", REGULAR)
 def test_tasks_have_no_order(name: str, kind: str) -> None:
-    """Permuted tasks get permuted weights. (PCGrad draws its orders, so it is equal only in distribution.)"""
+    """Permuted tasks get permuted weights."""
     gram = gramian(kind, 11)
     order = torch.randperm(11, generator=torch.Generator().manual_seed(3))
     weighting = WEIGHTINGS[name].factory()
@@ -61,11 +72,35 @@ def test_tasks_have_no_order(name: str, kind: str) -> None:
 @pytest.mark.parametrize("name", WEIGHTINGS)
 def test_options_are_checked(name: str) -> None:
     for field in dataclasses.fields(WEIGHTINGS[name].factory):
-        wrong = "nonsense" if isinstance(field.default, str) else -1
-        if field.name == "initial_log_variance":
-            continue  # any number is a log variance
+        wrong: object = "nonsense" if isinstance(field.default, str) else -1
+        if isinstance(field.default, tuple):
+            wrong = (1.0, -1.0)
+        if field.name in UNCHECKED:
+            continue
         with pytest.raises(ValueError, match=f"`{field.name}` must be"):
             WEIGHTINGS[name].factory(**{field.name: wrong})
+
+
+@pytest.mark.parametrize("kind", REGULAR)
+@pytest.mark.parametrize(("name", "power"), [("mgda", 0), ("imtl", 0), ("cagrad", 0), ("pcgrad", 0), ("nash_mtl", -1)])
+def test_gradients_of_another_scale(name: str, power: int, kind: str) -> None:
+    """All gradients s times as long: the same weights, but for the bargain, whose update keeps its length."""
+    gram, weighting = gramian(kind, 11), WEIGHTINGS[name].factory()
+    for scale in (1e-3, 1e4):
+        scaled = first_update(weighting, scale**2 * gram).weights / scale**power
+        torch.testing.assert_close(scaled, first_update(weighting, gram).weights, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("cosine", [-0.9, -1 + 1e-3, -1 + 1e-6])
+def test_two_nearly_opposed_tasks_by_hand(cosine: float) -> None:
+    """Norms 1 and 100: by symmetry every method that is blind to norms weighs them as 1 : 1/100."""
+    gram = np.array([[1.0, 100 * cosine], [100 * cosine, 1e4]])
+    alpha, fallback = bargaining_weights(gram)
+    assert not fallback
+    np.testing.assert_allclose(alpha * [1, 100], 1 / np.sqrt(1 + cosine), rtol=1e-6)
+    np.testing.assert_allclose(alpha * (gram @ alpha), 1.0, atol=1e-8)
+    balance, degenerate = equal_projection_weights(torch.from_numpy(gram))
+    assert not degenerate and float(balance[0] / balance[1]) == pytest.approx(100, rel=1e-6)
 
 
 @pytest.mark.parametrize(("kind", "m"), ZOO)
@@ -130,7 +165,7 @@ def test_nash_clips_the_shared_part_only_and_rests_between_updates() -> None:
     torch.testing.assert_close(second.state.memory["alpha"], first.state.memory["alpha"])
 
 
-@pytest.mark.parametrize(("kind", "m"), [(kind, m) for kind, m in REGULAR_ZOO if kind != "opposed"])
+@pytest.mark.parametrize(("kind", "m"), REGULAR_ZOO)
 def test_imtl_projections_are_equal(kind: str, m: int) -> None:
     gram = gramian(kind, m)
     weights, degenerate = equal_projection_weights(gram)

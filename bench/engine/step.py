@@ -13,7 +13,7 @@ from bench.engine.gradients import Boundary, SharedGradients, cross_heads
 from bench.engine.seeds import generator_for
 from bench.spec import RunSpec
 from datasets.contract import Batch, Task
-from methods.contract import Diverged, HeadRule, Network, Signal, State, Update, Weighting
+from methods.contract import Diverged, HeadRule, LooksBack, Network, Signal, State, Update, Weighting
 
 
 @dataclass
@@ -68,7 +68,8 @@ def train_step(trainee: Trainee, batch: Batch, step: int, epoch: int) -> Outcome
     """Moves every parameter once.
 
     Raises:
-        Diverged: a loss, a gradient, a weight or a position is not finite; nothing has moved then.
+        Diverged: a loss, a gradient, a weight or a position is not finite; nothing has moved then. For a weighting
+            that looks back, also where a loss is not finite after the move.
     """
     trainee.network.heads.zero_grad(set_to_none=True)
     boundaries, losses = observe(trainee, batch, step)
@@ -83,6 +84,8 @@ def train_step(trainee: Trainee, batch: Batch, step: int, epoch: int) -> Outcome
     for optimizer in trainee.optimizers.values():
         optimizer.step()
     trainee.state = update.state
+    if isinstance(trainee.weighting, LooksBack):
+        trainee.state = trainee.weighting.after(losses_now(trainee, batch, step), update.state)
     trainee.solver_fallbacks += update.fallbacks
     return Outcome(losses, update.weights)
 
@@ -102,6 +105,19 @@ def observe(trainee: Trainee, batch: Batch, step: int) -> tuple[list[Boundary], 
     losses = torch.stack([boundary.loss for boundary in boundaries]).double().cpu()
     _require_finite(trainee.tasks, losses, "loss", step)
     return boundaries, losses
+
+
+@torch.no_grad()
+def losses_now(trainee: Trainee, batch: Batch, step: int) -> Tensor:
+    """The losses (m,) of a batch at the present parameters, in training mode as in the step itself."""
+    values: dict[int, Tensor] = {}
+    for group in batch:
+        readers = list(group.targets)
+        for task, features in zip(readers, trainee.network.features(group.inputs, readers), strict=True):
+            values[task] = trainee.tasks[task].loss(trainee.network.heads[task](features.z), group.targets[task])
+    losses = torch.stack([values[task] for task in sorted(values)]).double().cpu()
+    _require_finite(trainee.tasks, losses, "loss after the move", step)
+    return losses
 
 
 def place(trainee: Trainee, boundaries: Sequence[Boundary], update: Update) -> None:

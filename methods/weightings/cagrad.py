@@ -15,6 +15,9 @@ from methods.weightings.simplex import Matrix, Vector, minimise_over_simplex, so
 
 Rescale = Literal["none", "1+c^2", "1+c"]
 
+# Below this, relative to its terms, ‖g_w‖² is rounding.
+_CANCELLED = 16 * float(np.finfo(np.float64).eps)
+
 
 def conflict_weights(gramian: Matrix, c: float) -> Vector:
     """argmin over the simplex of g_w·g_0 + c‖g_0‖‖g_w‖, (m,), exact up to rounding; g_0 is the mean gradient.
@@ -25,18 +28,34 @@ def conflict_weights(gramian: Matrix, c: float) -> Vector:
 
     Source: Liu et al. (NeurIPS 2021), Eq. (4), solved there by SLSQP.
     """
-    m = len(gramian)
     gram = gramian / max(float(gramian.diagonal().max()), np.finfo(np.float64).tiny)
     products = gram.mean(axis=1)  # (m,) g_i·g_0
-    squared_radius = c**2 * max(float(products.mean()), 0.0)
+    radius = c * np.sqrt(max(float(products.mean()), 0.0))
+    present = (gram.diagonal() > 0).nonzero()[0]
+    if len(present) == len(gram):
+        return _minimise(gram, products, radius)
+    # A gradient of zero gives the objective its kink, and 0 there: the others' minimum, of degree 1, may lie below.
+    w = np.zeros(len(gram))
+    if len(present):
+        among = gram[present[:, None], present]
+        w[present] = _minimise(among, products[present], radius)
+        if w @ products + radius * np.sqrt(max(float(w @ gram @ w), 0.0)) < 0:
+            return w
+    return np.asarray(gram.diagonal() == 0, dtype=np.float64) / (len(gram) - len(present))
 
-    def gradient(w: Vector) -> Vector:
-        combined = gram @ w
+
+def _minimise(gram: Matrix, products: Vector, radius: float) -> Vector:
+    """argmin over the simplex of w·products + radius √(wᵀ gram w), (m,)."""
+    magnitudes, squared_radius = np.abs(gram), radius**2
+
+    def gradient(w: Vector) -> tuple[Vector, float]:
+        combined, sizes = gram @ w, magnitudes @ np.abs(w)
         norm = np.sqrt(max(float(w @ combined), 0.0))
-        return products + (np.sqrt(squared_radius) / norm * combined if norm > 0 else 0.0)
+        pull = radius / norm if norm > 0 else 0.0
+        return products + pull * combined, float(np.abs(products).max() + pull * sizes.max())
 
     def affine_minimiser(support: NDArray[np.intp], inside: Vector) -> Vector:
-        local, slope = gram[np.ix_(support, support)], products[support]
+        local, slope = gram[support[:, None], support], products[support]
         right = np.zeros((len(support) + 1, 2))
         right[-1, 0] = 1.0
         right[:-1, 1] = -slope
@@ -50,8 +69,8 @@ def conflict_weights(gramian: Matrix, c: float) -> Vector:
             return inside
         return inside + 2 * (inside[falling] / -direction[falling]).min() * direction
 
-    objective = products + np.sqrt(squared_radius * gram.diagonal())
-    return minimise_over_simplex(gradient, affine_minimiser, int(np.argmin(objective)), m)
+    objective = products + radius * np.sqrt(gram.diagonal())
+    return minimise_over_simplex(gradient, affine_minimiser, int(np.argmin(objective)), len(gram))
 
 
 def conflict_averse_weights(gramian: Matrix, c: float, rescale: Rescale) -> tuple[Vector, bool]:
@@ -67,7 +86,7 @@ def conflict_averse_weights(gramian: Matrix, c: float, rescale: Rescale) -> tupl
         return mean / scale, False
     w = conflict_weights(gramian, c)
     squared_norm = float(w @ gramian @ w)
-    if squared_norm <= np.finfo(np.float64).eps * float(gramian.diagonal().max()) * 1e-4:
+    if squared_norm <= _CANCELLED * float(w @ np.abs(gramian) @ w):
         return mean / scale, True
     return (mean + radius / np.sqrt(squared_norm) * w) / scale, False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,16 +26,16 @@ def equal_projection_weights(gramian: Tensor) -> tuple[Tensor, bool]:
 
     Source: Liu et al. (ICLR 2021), Eq. (6) in closed form.
     """
-    m = len(gramian)
-    norms = gramian.diagonal().clamp_min(0).sqrt()
-    inverse_norms = torch.where(norms > 0, 1 / norms, torch.zeros_like(norms))
-    cosines = gramian * torch.outer(inverse_norms, inverse_norms)
-    unit = (norms > 0).to(gramian.dtype)
-    solution = torch.linalg.lstsq(cosines, unit.unsqueeze(1), driver="gelsd").solution.squeeze(1) * inverse_norms
+    gram = gramian.numpy()
+    m = len(gram)
+    norms = np.sqrt(np.maximum(gram.diagonal(), 0.0))
+    inverse_norms = np.divide(1.0, norms, out=np.zeros(m), where=norms > 0)
+    cosines = gram * (inverse_norms[:, None] * inverse_norms)
+    solution = np.linalg.lstsq(cosines, (norms > 0).astype(np.float64), rcond=None)[0] * inverse_norms
     total = solution.sum()
-    if not torch.isfinite(total) or total.abs() <= _VANISHING * solution.abs().sum():
-        return torch.full_like(norms, 1 / m), True
-    return solution / total, False
+    if not np.isfinite(total) or abs(total) <= _VANISHING * np.abs(solution).sum():
+        return torch.full((m,), 1 / m, dtype=torch.float64), True
+    return torch.from_numpy(solution / total), False
 
 
 @dataclass(frozen=True)

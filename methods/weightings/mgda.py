@@ -23,15 +23,18 @@ def min_norm_weights(gramian: Matrix) -> Vector:
     Source: Désidéri (2012); Sener, Koltun (NeurIPS 2018), Eq. (3). The solver there is Frank-Wolfe.
     """
     gram = gramian / max(float(gramian.diagonal().max()), np.finfo(np.float64).tiny)
-    m = len(gram)
+    magnitudes, m = np.abs(gram), len(gram)
 
     def affine_minimiser(support: NDArray[np.intp], inside: Vector) -> Vector:
         del inside
         unit_sum = np.zeros((len(support) + 1, 1))
         unit_sum[-1] = 1.0
-        return solve_with_unit_sum(gram[np.ix_(support, support)], unit_sum)[:, 0]
+        return solve_with_unit_sum(gram[support[:, None], support], unit_sum)[:, 0]
 
-    return minimise_over_simplex(lambda w: gram @ w, affine_minimiser, int(np.argmin(gram.diagonal())), m)
+    def gradient(w: Vector) -> tuple[Vector, float]:
+        return gram @ w, float((magnitudes @ np.abs(w)).max())
+
+    return minimise_over_simplex(gradient, affine_minimiser, int(np.argmin(gram.diagonal())), m)
 
 
 def gradient_scales(norms: Tensor, losses: Tensor, normalisation: Normalisation) -> Tensor:

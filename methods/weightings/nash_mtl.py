@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from scipy.linalg.lapack import dposv
 
 from methods.checks import require_at_least, require_positive
 from methods.contract import HeadRule, Needs, Signal, State, Update
@@ -15,6 +16,8 @@ from methods.weightings.simplex import Matrix, Vector
 RESIDUAL = 1e-8
 _MAX_NEWTON_STEPS = 200
 _LARGEST = 1e7
+# Close to the solution the whole Newton step is taken.
+_FULL_STEP = 0.25
 # At a Pareto-stationary point the bargain has no solution; this much is added to the squared unit norms instead.
 _RIDGE = 1e-6
 
@@ -47,27 +50,28 @@ def bargaining_weights(gramian: Matrix) -> tuple[Vector, bool]:
 def _newton(cosines: Matrix) -> tuple[Vector, float]:
     """β (n,) with C β = 1/β and the residual max |β_i (Cβ)_i − 1| that is left.
 
-    The objective is self-concordant, so a step of length 1/(1 + decrement) stays positive and descends.
+    Starts at the best point of the ray through 1. Along a step that takes β to β(1 − t s), the curvature at t is at
+    most that at 0 over (1 − t max s)²: a length of 1/(1 + max s) stays positive and descends.
     """
     n = len(cosines)
-    beta = np.full(n, 1 / np.sqrt(n))
+    beta = np.full(n, np.sqrt(n / max(float(cosines.sum()), _RIDGE * n)))
     best, least = beta, np.inf
     for _ in range(_MAX_NEWTON_STEPS):
-        slope = cosines @ beta - 1 / beta
-        residual = float(np.abs(beta * slope).max())
+        right = beta * (cosines @ beta) - 1
+        residual = float(np.abs(right).max())
         if residual < least:
             best, least = beta, residual
         if residual <= RESIDUAL * 1e-4:
             break
         # In the variables log β the Hessian is β C β + I: well conditioned where β spreads over many magnitudes.
-        scaled = cosines * np.outer(beta, beta)
-        scaled[np.diag_indices(n)] += 1.0
-        step = np.linalg.solve(scaled, beta * slope)
-        decrement = np.sqrt(max(float(step @ (beta * slope)), 0.0))
-        length = 1.0 if decrement < 0.25 else 1 / (1 + decrement)
+        scaled = cosines * (beta[:, None] * beta)
+        scaled.ravel()[:: n + 1] += 1.0
+        step = dposv(scaled, right)[1]
+        longest = float(step.max())
+        length = 1.0 if longest < _FULL_STEP else 1 / (1 + longest)
         moved = beta * (1 - length * step)
         # Beyond, β C β drowns its own identity: the gradients cancel to the last digit.
-        if not (moved > 0).all() or not moved.max() < _LARGEST or np.array_equal(moved, beta):
+        if not moved.min() > 0 or not moved.max() < _LARGEST or (moved == beta).all():
             break
         beta = moved
     return best, least

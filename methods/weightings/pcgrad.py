@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,16 +22,16 @@ def projected_weights(gramian: Tensor, orders: Tensor) -> Tensor:
     Source: Yu et al. (NeurIPS 2020), Algorithm 1.
     """
     m = len(gramian)
-    tasks = torch.arange(m)
-    squared_norms = gramian.diagonal()
-    coefficients = torch.eye(m, dtype=gramian.dtype)  # (m, m) row i: task i's gradient
-    for others in orders.T:  # (m,) whom each task meets next
-        products = (coefficients * gramian[others]).sum(dim=1)  # (m,) <g_i^PC, g_other>
-        norms = squared_norms[others]
-        conflict = (products < 0) & (others != tasks) & (norms > 0)
-        shares = torch.where(conflict, products / torch.where(conflict, norms, torch.ones_like(norms)), 0.0)
-        coefficients[tasks, others] -= shares
-    return coefficients.sum(dim=0)
+    gram, met = gramian.numpy(), orders.numpy()
+    tasks = np.arange(m)
+    # Infinite where there is nothing to project off: the task itself, and a gradient of zero.
+    squared_norms = np.where((met != tasks[:, None]) & (gram.diagonal()[met] > 0), gram.diagonal()[met], np.inf)
+    coefficients = np.eye(m)  # (m, m) row i: task i's gradient
+    for k in range(m):
+        others = met[:, k]  # (m,) whom each task meets next
+        products = np.einsum("ij,ij->i", coefficients, gram[others])  # (m,) <g_i^PC, g_other>
+        coefficients[tasks, others] -= np.minimum(products, 0.0) / squared_norms[:, k]
+    return torch.from_numpy(coefficients.sum(axis=0))
 
 
 @dataclass(frozen=True)

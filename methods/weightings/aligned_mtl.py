@@ -1,0 +1,66 @@
+"""Aligned-MTL: gradients made orthogonal and of one length, with the least change, before they are added."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from methods.checks import require_one_of
+from methods.contract import HeadRule, Needs, Signal, State, Update
+from methods.weightings.fixed import one_per_task, require_weights
+
+Scale = Literal["min", "median", "rmse"]
+
+
+def alignment(gramian: Tensor, scale: Scale) -> tuple[Tensor, int]:
+    """B (m, m), for which the rows of B J have equal singular values σ, and the rank of the Gramian.
+
+    B = σ G^(−1/2), on the range of G where it is singular: eigenvalues up to m·λ_max·1.2e-7 count as 0, as in the
+    released code, since gradients come in single precision. σ² is the least eigenvalue, the (lower) median, or the
+    mean. Without any gradient, B is the identity.
+
+    Source: Senushkin, Patakin, Kuznetsov, Konushin (CVPR 2023), Eq. (10)-(13), Algorithm 1.
+    """
+    eigenvalues, vectors = torch.linalg.eigh(gramian)
+    kept = eigenvalues > eigenvalues.max().clamp_min(0) * len(gramian) * torch.finfo(torch.float32).eps
+    rank = int(kept.sum())
+    if rank == 0:
+        return torch.eye(len(gramian), dtype=gramian.dtype), 0
+    eigenvalues, vectors = eigenvalues[kept], vectors[:, kept]
+    squared = {"min": eigenvalues.min(), "median": eigenvalues.median(), "rmse": eigenvalues.mean()}[scale]
+    return (vectors * (squared / eigenvalues).sqrt()) @ vectors.T, rank
+
+
+@dataclass(frozen=True)
+class AlignedMTL:
+    """Independent component alignment.
+
+    scale: the singular value that all get, from the "min", "median" or mean ("rmse") eigenvalue of the Gramian.
+    weights: of the tasks in the sum of the aligned gradients, one for all or one per task. Own heads keep their plain
+    gradients. Deviations: none; steps at which the gradients are linearly dependent, so that only their span is
+    aligned, are counted.
+    """
+
+    scale: Scale = "min"
+    weights: tuple[float, ...] = (1.0,)
+
+    needs: ClassVar[Needs] = "gramian"
+    heads: ClassVar[HeadRule] = "plain"
+    learned_lr: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        require_one_of("scale", self.scale, get_args(Scale))
+        require_weights("weights", self.weights)
+
+    def init(self, n_tasks: int) -> State:
+        one_per_task("weights", self.weights, n_tasks)
+        return State()
+
+    def step(self, signal: Signal, state: State) -> Update:
+        gramian = signal.required_gramian()
+        balance, rank = alignment(gramian, self.scale)
+        weights = balance @ one_per_task("weights", self.weights, len(gramian))
+        return Update(weights, state, fallbacks=int(rank < len(gramian)))

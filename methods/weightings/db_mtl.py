@@ -1,0 +1,78 @@
+"""DB-MTL: losses balanced by their logarithm, running means of gradients balanced to the largest norm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from methods.checks import require_at_least
+from methods.contract import HeadRule, Needs, Signal, State, Update
+
+# What a loss counts as at least, so that 1/L stays in range; the released code adds as much to every loss.
+_LEAST_LOSS = 1e-8
+
+
+def log_loss_scales(losses: Tensor) -> tuple[Tensor, int]:
+    """1/L_i (m,), which turns the gradient of L_i into that of log L_i; and how many losses have no logarithm.
+
+    Those (L_i ≤ 0) get 0.
+    """
+    without = losses <= 0
+    return torch.where(without, 0.0, 1 / losses.clamp_min(_LEAST_LOSS)), int(without.sum())
+
+
+def largest_norm_scales(norms: Tensor) -> tuple[Tensor, int]:
+    """max_j n_j / n_i (m,), which brings every gradient to the largest norm; 0 for those without norm, and how many.
+
+    Source: Lin et al. (2023), Eq. (4) with α_k the largest norm.
+    """
+    without = norms <= 0
+    return torch.where(without, 0.0, norms.max() / torch.where(without, 1.0, norms)), int(without.sum())
+
+
+@dataclass(frozen=True)
+class DBMTL:
+    """Dual balancing: ĝ_i ← β_k ĝ_i + (1 − β_k) ∇log L_i, then Σ_i (max_j ‖ĝ_j‖ / ‖ĝ_i‖) ĝ_i.
+
+    beta, beta_sigma: β_k = beta / k^beta_sigma at step k = 1, 2, …, from ĝ = 0; beta in [0, 1).
+    The weights are those of the present gradients, (max_j ‖ĝ_j‖ / ‖ĝ_i‖) / L_i: the update is weights @ jacobian where
+    beta = 0. Own heads get the gradients of log L_i. A loss ≤ 0 has no logarithm and its gradient is left out; a task
+    whose running mean is zero takes no part; both are counted. Deviations: none.
+    """
+
+    beta: float = 0.9
+    beta_sigma: float = 0.5
+
+    needs: ClassVar[Needs] = "jacobian"
+    heads: ClassVar[HeadRule] = "own"
+    learned_lr: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        require_at_least("beta", self.beta, 0)
+        if self.beta >= 1:
+            raise ValueError(f"`beta` must be < 1, found {self.beta}")
+        require_at_least("beta_sigma", self.beta_sigma, 0)
+
+    def init(self, n_tasks: int) -> State:
+        del n_tasks
+        return State()
+
+    def step(self, signal: Signal, state: State) -> Update:
+        jacobian = signal.required_jacobian()
+        scales, without_logarithm = log_loss_scales(signal.losses)
+        kept = self.beta / (signal.step + 1) ** self.beta_sigma
+        means = jacobian * ((1 - kept) * scales).to(jacobian).unsqueeze(1)  # (m, P)
+        if "means" in state.memory:
+            means.add_(state.memory["means"].to(jacobian), alpha=kept)
+        norms = torch.linalg.vector_norm(means, dim=1).double().cpu()
+        balance, without_gradient = largest_norm_scales(norms)
+        return Update(
+            weights=balance * scales,
+            state=State(memory={"means": means}),
+            head_weights=scales,
+            fallbacks=int(without_logarithm + without_gradient > 0),
+            direction=balance.to(means) @ means,
+        )

@@ -1,0 +1,69 @@
+"""DWA: dynamic weight averaging, more weight for tasks whose loss falls slowly from epoch to epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from methods.checks import require_positive
+from methods.contract import HeadRule, Needs, Signal, State, Update
+
+
+def descending_rate_weights(last: Tensor, before: Tensor, temperature: float) -> tuple[Tensor, bool]:
+    """m · softmax(r / T), (m,), for the ratios r of the losses of the last epoch to those of the epoch before.
+
+    A ratio over a loss of 0 is taken as 1, a task at rest; returns also whether there was one.
+
+    Source: Liu, Johns, Davison (CVPR 2019), Eq. (7).
+    """
+    ratios = last / before
+    undefined = ~torch.isfinite(ratios)
+    ratios = torch.where(undefined, torch.ones_like(ratios), ratios)
+    return len(ratios) * torch.softmax(ratios / temperature, dim=0), bool(undefined.any())
+
+
+@dataclass(frozen=True)
+class DWA:
+    """Dynamic weight averaging over the mean losses of whole epochs; the first two epochs have equal weights.
+
+    temperature: how close to equal the weights stay. Own heads get the gradients of their weighted losses.
+    Deviations: none; a task whose mean loss was 0 two epochs ago counts as at rest, and every step is counted.
+    """
+
+    temperature: float = 2.0
+
+    needs: ClassVar[Needs] = "losses"
+    heads: ClassVar[HeadRule] = "weighted"
+    learned_lr: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        require_positive("temperature", self.temperature)
+
+    def init(self, n_tasks: int) -> State:
+        """epoch: the one being summed up; total, steps: of its losses; means: (2, m) of the two epochs before it."""
+        return State(
+            memory={
+                "epoch": torch.tensor(0),
+                "total": torch.zeros(n_tasks, dtype=torch.float64),
+                "steps": torch.tensor(0),
+                "means": torch.ones(2, n_tasks, dtype=torch.float64),
+            }
+        )
+
+    def step(self, signal: Signal, state: State) -> Update:
+        memory = dict(state.memory)
+        if signal.epoch != int(memory["epoch"]):
+            ended = memory["total"] / memory["steps"].clamp_min(1)
+            memory["means"] = torch.stack([memory["means"][1], ended])
+            memory["total"], memory["steps"] = torch.zeros_like(ended), torch.tensor(0)
+            memory["epoch"] = torch.tensor(signal.epoch)
+        memory["total"] = memory["total"] + signal.losses
+        memory["steps"] = memory["steps"] + 1
+        weights, undefined = torch.ones_like(signal.losses), False
+        if signal.epoch >= 2:
+            before, last = memory["means"]
+            weights, undefined = descending_rate_weights(last, before, self.temperature)
+        return Update(weights, State(memory=memory), fallbacks=int(undefined))

@@ -1,0 +1,97 @@
+"""FAMO: weights under which the losses fall at one relative rate, learned from what each step did to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from methods.checks import require_at_least, require_one_of, require_positive
+from methods.contract import HeadRule, Needs, Signal, State, Update
+
+Rule = Literal["adam", "plain"]
+
+_OFFSET = 1e-8
+_ADAM_BETAS, _ADAM_EPSILON = (0.9, 0.999), 1e-8
+
+
+def offset_losses(losses: Tensor) -> Tensor:
+    """L_i + 1e-8, (m,), as in the released code; 1e-8 where a loss is negative and has no logarithm."""
+    return losses.clamp_min(0) + _OFFSET
+
+
+def balanced_rate_weights(logits: Tensor, losses: Tensor) -> Tensor:
+    """c z_i / L_i, (m,), for z = softmax(ξ) and c such that they sum to 1.
+
+    Source: Liu, Feng, Stone, Liu (NeurIPS 2023), Eq. (8).
+    """
+    shares = torch.softmax(logits, dim=0) / offset_losses(losses)
+    return shares / shares.sum()
+
+
+def logit_gradient(logits: Tensor, before: Tensor, after: Tensor, gamma: float) -> Tensor:
+    """∇_ξ z·(log L − log L') + γ ξ, (m,), for the losses before and after a step.
+
+    Source: Liu et al. (2023), Eq. (9) and Algorithm 1, with the derivative of the softmax in closed form.
+    """
+    z = torch.softmax(logits, dim=0)
+    fall = offset_losses(before).log() - offset_losses(after).log()
+    return z * (fall - z @ fall) + gamma * logits
+
+
+def adam_step(memory: Mapping[str, Tensor], slope: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Adam's direction (m,), of unit rate, and its moments after this slope."""
+    first, second = _ADAM_BETAS
+    steps = memory["steps"] + 1
+    mean = first * memory["mean"] + (1 - first) * slope
+    square = second * memory["square"] + (1 - second) * slope.square()
+    size = (square / (1 - second ** int(steps))).sqrt() + _ADAM_EPSILON
+    return mean / (1 - first ** int(steps)) / size, {"steps": steps, "mean": mean, "square": square}
+
+
+@dataclass(frozen=True)
+class FAMO:
+    """Fast adaptive multi-task optimisation.
+
+    lr: step size on the logits ξ. gamma: their decay. rule: steps of "adam", as in the released code, or "plain"
+    ones, as in the paper. Losses are bounded below by 0. Own heads get the gradients of their weighted losses.
+    Deviations: none; steps at which a loss, before or after, is negative and counts as 0 are counted, those after
+    it together with the next step.
+    """
+
+    lr: float = 0.025
+    gamma: float = 0.01
+    rule: Rule = "adam"
+
+    needs: ClassVar[Needs] = "losses"
+    heads: ClassVar[HeadRule] = "weighted"
+    learned_lr: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        require_positive("lr", self.lr)
+        require_at_least("gamma", self.gamma, 0)
+        require_one_of("rule", self.rule, get_args(Rule))
+
+    def init(self, n_tasks: int) -> State:
+        """logits ξ; losses before the step; whether one was negative after it; and the moments of Adam."""
+        zeros = torch.zeros(n_tasks, dtype=torch.float64)
+        memory = {name: zeros for name in ("logits", "losses", "mean", "square")}
+        return State(memory={**memory, "negative": torch.tensor(0), "steps": torch.tensor(0)})
+
+    def step(self, signal: Signal, state: State) -> Update:
+        weights = balanced_rate_weights(state.memory["logits"], signal.losses)
+        fallbacks = int(state.memory["negative"]) + int((signal.losses < 0).any())
+        memory = {**state.memory, "losses": signal.losses, "negative": torch.tensor(0)}
+        return Update(weights, State(memory=memory), fallbacks=fallbacks)
+
+    def after(self, losses: Tensor, state: State) -> State:
+        logits = state.memory["logits"]
+        direction = logit_gradient(logits, state.memory["losses"], losses, self.gamma)
+        moments: dict[str, Tensor] = {}
+        if self.rule == "adam":
+            direction, moments = adam_step(state.memory, direction)
+        negative = torch.tensor(int((losses < 0).any()))
+        return State(memory={**state.memory, **moments, "logits": logits - self.lr * direction, "negative": negative})

@@ -1,0 +1,54 @@
+"""Fixed weights, given by the user: the tuned scalarisation that every other method has to beat."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from methods.contract import HeadRule, Needs, Signal, State, Update
+
+
+def one_per_task(name: str, values: Sequence[float], n_tasks: int) -> Tensor:
+    """The values as (m,) float64; a single one serves every task.
+
+    Raises:
+        ValueError: there is neither one for all nor one for each.
+    """
+    if len(values) not in (1, n_tasks):
+        raise ValueError(f"`{name}` must be one number for all tasks or {n_tasks}, one per task; found {len(values)}")
+    return torch.tensor(values, dtype=torch.float64).expand(n_tasks).clone()
+
+
+def require_weights(name: str, values: Sequence[float]) -> None:
+    """Raises ValueError unless the values are finite, none is negative and one is positive."""
+    if not all(math.isfinite(value) and value >= 0 for value in values) or not any(values):
+        raise ValueError(f"`{name}` must be finite, ≥ 0 and not all 0, found {tuple(values)}")
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Weights that the user sets: one for all tasks, or one per task in the order of the tasks.
+
+    Own heads get the gradients of their weighted losses. Deviations: none.
+    """
+
+    weights: tuple[float, ...] = (1.0,)
+
+    needs: ClassVar[Needs] = "losses"
+    heads: ClassVar[HeadRule] = "weighted"
+    learned_lr: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        require_weights("weights", self.weights)
+
+    def init(self, n_tasks: int) -> State:
+        one_per_task("weights", self.weights, n_tasks)
+        return State()
+
+    def step(self, signal: Signal, state: State) -> Update:
+        return Update(one_per_task("weights", self.weights, len(signal.losses)), state)

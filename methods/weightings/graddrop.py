@@ -1,0 +1,75 @@
+"""GradDrop: every parameter follows the tasks that agree on one sign, drawn by how pure the signs are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from methods.checks import require_at_least
+from methods.contract import HeadRule, Needs, Signal, State, Update
+
+
+def sign_purity(jacobian: Tensor) -> Tensor:
+    """½(1 + Σ_i g_i / Σ_i |g_i|) for every parameter, (P,): 1 where all signs are +, 0 where all are −, ½ without any.
+
+    Source: Chen et al. (NeurIPS 2020), Eq. (1).
+    """
+    magnitude = jacobian.abs().sum(dim=0)
+    ratio = jacobian.sum(dim=0) / torch.where(magnitude > 0, magnitude, torch.ones_like(magnitude))
+    return (1 + ratio.clamp(-1, 1)) / 2
+
+
+def kept_gradients(jacobian: Tensor, draws: Tensor, leak: float) -> tuple[Tensor, Tensor]:
+    """The combined gradient (P,), and of each task the share (m,) of its squared norm that passes.
+
+    Σ_i (leak + (1 − leak) M_i) g_i, where the mask M_i keeps task i's positive entries where the purity exceeds the
+    draw, and its negative ones elsewhere. draws: (P,) uniform in [0, 1). A gradient of zero passes whole.
+
+    Source: Chen et al. (NeurIPS 2020), Algorithm 1, with the identity for f.
+    """
+    keep_positive = sign_purity(jacobian) > draws
+    combined, norms = torch.zeros_like(draws), []
+    for gradient in jacobian:
+        kept = torch.where(keep_positive, gradient.clamp_min(0), gradient.clamp_max(0))
+        combined += kept
+        norms.append(torch.linalg.vector_norm(kept))
+    whole = torch.linalg.vector_norm(jacobian, dim=1).double().cpu()
+    masked = torch.stack(norms).double().cpu() / torch.where(whole > 0, whole, 1.0)
+    shares = torch.where(whole > 0, leak + (1 - leak) * masked.square(), 1.0)
+    return torch.lerp(combined, jacobian.sum(dim=0), leak), shares
+
+
+@dataclass(frozen=True)
+class GradDrop:
+    """Gradient sign dropout, drawn anew at each step from the run's own generator.
+
+    leak: the part of every gradient that passes in any case, in [0, 1]; at 1 the update is the plain sum.
+    The weights are the shares of each task's squared gradient norm that passed; the update itself is no combination
+    of whole gradients. Own heads keep their plain gradients.
+    Deviations: masks are on the gradients of the shared parameters, one draw for each; the paper masks those of the
+    representation, summed over the batch after multiplying with its sign.
+    """
+
+    leak: float = 0.0
+
+    needs: ClassVar[Needs] = "jacobian"
+    heads: ClassVar[HeadRule] = "plain"
+    learned_lr: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        require_at_least("leak", self.leak, 0)
+        if self.leak > 1:
+            raise ValueError(f"`leak` must be ≤ 1, found {self.leak}")
+
+    def init(self, n_tasks: int) -> State:
+        del n_tasks
+        return State()
+
+    def step(self, signal: Signal, state: State) -> Update:
+        jacobian = signal.required_jacobian()
+        draws = torch.rand(jacobian.shape[1], generator=signal.generator, dtype=jacobian.dtype)
+        direction, shares = kept_gradients(jacobian, draws.to(jacobian.device), self.leak)
+        return Update(shares, state, direction=direction)

@@ -1,0 +1,50 @@
+"""Scale-invariant loss: the sum of the logarithms of the losses, on which constant factors have no influence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from methods.contract import HeadRule, Needs, Signal, State, Update
+
+# The smallest normal number of single precision, in which losses are computed: anything below is 0 to a network.
+SMALLEST_LOSS = torch.finfo(torch.float32).tiny
+
+
+def log_losses(losses: Tensor) -> tuple[Tensor, Tensor]:
+    """log L_i, (m,), and which tasks have one, (m,) bool; the others, whose loss is not positive, get 0."""
+    positive = losses >= SMALLEST_LOSS
+    return torch.where(positive, losses, torch.ones_like(losses)).log(), positive
+
+
+def inverse_loss_weights(losses: Tensor) -> tuple[Tensor, bool]:
+    """1/L_i, (m,), the gradient of Σ log L_i. A task whose loss is not positive gets 0; returns whether there is one.
+
+    Source: Navon et al. (ICML 2022), Section 5: the baseline SI.
+    """
+    logarithms, positive = log_losses(losses)
+    return torch.where(positive, torch.exp(-logarithms), torch.zeros_like(losses)), not bool(positive.all())
+
+
+@dataclass(frozen=True)
+class LogLoss:
+    """Scale-invariant weighting: each gradient is divided by its loss.
+
+    Own heads get the gradients of the logarithms, too. Deviations: none; a task whose loss is not positive has no
+    logarithm, so it is left out and the step is counted.
+    """
+
+    needs: ClassVar[Needs] = "losses"
+    heads: ClassVar[HeadRule] = "weighted"
+    learned_lr: ClassVar[None] = None
+
+    def init(self, n_tasks: int) -> State:
+        del n_tasks
+        return State()
+
+    def step(self, signal: Signal, state: State) -> Update:
+        weights, undefined = inverse_loss_weights(signal.losses)
+        return Update(weights, state, fallbacks=int(undefined))

@@ -1,0 +1,89 @@
+"""MoCo: tracked gradients and tracked weights, so that noise doesn't bias the shortest combination."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from methods.checks import require_at_least, require_one_of, require_positive
+from methods.contract import HeadRule, Needs, Signal, State, Update
+
+Normalisation = Literal["loss", "none"]
+Simplex = Literal["projection", "softmax"]
+
+
+def project_onto_simplex(point: Tensor) -> Tensor:
+    """The point of {w ≥ 0, Σw = 1} nearest to `point`, (m,).
+
+    Source: Held, Wolfe, Crowder, "Validation of subgradient optimization", Math. Programming 6 (1974).
+    """
+    shifted = point - point.max()  # no change of the answer, and no cancellation in the sums of what matters
+    descending = shifted.sort(descending=True).values
+    counts = torch.arange(1, len(point) + 1, dtype=point.dtype)
+    thresholds = (descending.cumsum(0) - 1) / counts
+    last = int((descending > thresholds).nonzero().max())
+    return (shifted - thresholds[last]).clamp_min(0)
+
+
+def loss_norm_scales(norms: Tensor, losses: Tensor) -> Tensor:
+    """L_i/‖g_i‖ (m,), which gives every gradient its loss for a norm; 0 for a gradient of zero."""
+    without = norms <= 0
+    return torch.where(without, 0.0, losses / torch.where(without, 1.0, norms))
+
+
+@dataclass(frozen=True)
+class MoCo:
+    """Multi-objective gradient correction: y_i ← y_i − β_k (y_i − h_i), λ ← Π(λ − γ_k (Y Yᵀ + ρI) λ), update λ @ Y.
+
+    beta, beta_sigma, gamma, gamma_sigma: β_k = beta / k^beta_sigma and γ_k alike, at step k = 1, 2, …; from y = 0 and
+    λ = 1/m. rho: ρ. normalisation: h_i is the gradient brought to the norm L_i ("loss", as in the released code) or
+    as it is ("none", Algorithm 1). simplex: Π is the "projection" onto the simplex, or a "softmax", as in the released
+    code, which keeps λ within a factor e of equal weights. The weights are those of the present gradients, λ_i times
+    their scale: the update is weights @ jacobian where β_k = 1. Own heads keep their plain gradients.
+    A task without a gradient is counted under "loss"; h_i = 0 then. Source: Fernando et al. (ICLR 2023), Algorithm 1.
+    Deviations: the update takes y and λ after they have moved, as in the released code; y is not confined to a ball.
+    """
+
+    beta: float = 0.5
+    beta_sigma: float = 0.5
+    gamma: float = 0.1
+    gamma_sigma: float = 0.5
+    rho: float = 0.0
+    normalisation: Normalisation = "loss"
+    simplex: Simplex = "projection"
+
+    needs: ClassVar[Needs] = "jacobian"
+    heads: ClassVar[HeadRule] = "plain"
+    learned_lr: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        require_positive("beta", self.beta)
+        for name in ("beta_sigma", "gamma", "gamma_sigma", "rho"):
+            require_at_least(name, getattr(self, name), 0)
+        if self.beta > 1:
+            raise ValueError(f"`beta` must be ≤ 1, found {self.beta}")
+        require_one_of("normalisation", self.normalisation, get_args(Normalisation))
+        require_one_of("simplex", self.simplex, get_args(Simplex))
+
+    def init(self, n_tasks: int) -> State:
+        return State(memory={"lambda": torch.full((n_tasks,), 1 / n_tasks, dtype=torch.float64)})
+
+    def step(self, signal: Signal, state: State) -> Update:
+        jacobian, count = signal.required_jacobian(), signal.step + 1
+        beta, gamma = self.beta / count**self.beta_sigma, self.gamma / count**self.gamma_sigma
+        scales, fallbacks = torch.ones_like(signal.losses), 0
+        if self.normalisation == "loss":
+            norms = torch.linalg.vector_norm(jacobian, dim=1).double().cpu()
+            scales, fallbacks = loss_norm_scales(norms, signal.losses), int((norms <= 0).any())
+        tracked = jacobian * (beta * scales).to(jacobian).unsqueeze(1)  # (m, P)
+        if "tracked" in state.memory:
+            tracked.add_(state.memory["tracked"].to(jacobian), alpha=1 - beta)
+        before = state.memory["lambda"]
+        slope = (tracked @ tracked.T).double().cpu() @ before + self.rho * before
+        moved = before - gamma * slope
+        after = project_onto_simplex(moved) if self.simplex == "projection" else torch.softmax(moved, dim=0)
+        memory = {"tracked": tracked, "lambda": after}
+        return Update(after * scales, State(memory=memory), fallbacks=fallbacks, direction=after.to(tracked) @ tracked)

@@ -1,0 +1,56 @@
+"""RLW: weights drawn at random at every step, the baseline for all methods that compute them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from methods.checks import require_one_of
+from methods.contract import HeadRule, Needs, Signal, State, Update
+
+Distribution = Literal["normal", "uniform", "dirichlet"]
+
+
+def random_weights(n_tasks: int, distribution: Distribution, generator: torch.Generator) -> Tensor:
+    """Positive weights (m,) that sum to 1.
+
+    "normal" and "uniform": softmax of independent standard draws. "dirichlet": uniform on the simplex, as the
+    shares of independent exponential draws.
+
+    Source: Lin, Ye, Zhang, Tsang (TMLR 2022), Section 3.
+    """
+    empty = torch.empty(n_tasks, dtype=torch.float64)
+    if distribution == "dirichlet":
+        draws = empty.exponential_(generator=generator)
+        return draws / draws.sum()
+    normal = distribution == "normal"
+    draws = empty.normal_(generator=generator) if normal else empty.uniform_(generator=generator)
+    return torch.softmax(draws, dim=0)
+
+
+@dataclass(frozen=True)
+class RLW:
+    """Random loss weighting, drawn anew at each step from the run's own generator.
+
+    distribution: "normal", "uniform" or "dirichlet". Own heads get the gradients of their weighted losses.
+    Deviations: none; the two Bernoulli variants are left out.
+    """
+
+    distribution: Distribution = "normal"
+
+    needs: ClassVar[Needs] = "losses"
+    heads: ClassVar[HeadRule] = "weighted"
+    learned_lr: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        require_one_of("distribution", self.distribution, get_args(Distribution))
+
+    def init(self, n_tasks: int) -> State:
+        del n_tasks
+        return State()
+
+    def step(self, signal: Signal, state: State) -> Update:
+        return Update(random_weights(len(signal.losses), self.distribution, signal.generator), state)

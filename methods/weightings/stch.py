@@ -1,0 +1,91 @@
+"""STCH: a smooth maximum of the losses in place of their sum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from methods.checks import require_at_least, require_one_of, require_positive
+from methods.contract import HeadRule, Needs, Signal, State, Update
+from methods.weightings.fixed import one_per_task, require_weights
+from methods.weightings.log_loss import inverse_loss_weights, log_losses
+
+Objective = Literal["log", "plain"]
+
+
+def smooth_maximum_weights(losses: Tensor, mu: float, preference: Tensor, reference: Tensor) -> Tensor:
+    """Weights (m,): the gradient in the losses of μ log Σ exp(λ_i (L_i − z_i) / μ).
+
+    Source: Lin, Zhang, Yang, Liu, Wang, Zhang (ICML 2024), Eq. (7).
+    """
+    return preference * torch.softmax(preference * (losses - reference) / mu, dim=0)
+
+
+def log_smooth_maximum_weights(losses: Tensor, mu: float, nadir: Tensor) -> tuple[Tensor, bool]:
+    """Weights (m,): the gradient in the losses of m μ log Σ exp(log(L_i / n_i) / μ) for their first level n.
+
+    A task whose loss or level is not positive gets 0; returns whether there is one.
+
+    Source: Lin et al. (2024), released code for multi-task learning.
+    """
+    (logarithms, positive), (levels, positive_level) = log_losses(losses), log_losses(nadir)
+    positive = positive & positive_level
+    terms = torch.where(positive, (logarithms - levels) / mu, torch.full_like(losses, -torch.inf))
+    if not positive.any():
+        return torch.zeros_like(losses), True
+    weights = len(losses) * torch.exp(torch.log_softmax(terms, dim=0) - logarithms)
+    return torch.where(positive, weights, torch.zeros_like(losses)), not bool(positive.all())
+
+
+@dataclass(frozen=True)
+class STCH:
+    """Smooth Tchebycheff scalarisation.
+
+    mu: smoothness μ; towards 0 the worst task alone counts. objective: "log" is the released code's, on log losses
+    relative to their means in epoch `warmup_epochs`, up to whose end the sum of the log losses is trained; "plain" is
+    the paper's, with `preference` λ and `reference` point z (one number for all tasks or one per task, read by
+    "plain" alone). Own heads get the gradients of the objective, too. Deviations: none; steps at which a task has no
+    logarithm, and is left out, are counted.
+    """
+
+    mu: float = 1.0
+    objective: Objective = "log"
+    warmup_epochs: int = 4
+    preference: tuple[float, ...] = (1.0,)
+    reference: tuple[float, ...] = (0.0,)
+
+    needs: ClassVar[Needs] = "losses"
+    heads: ClassVar[HeadRule] = "weighted"
+    learned_lr: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        require_positive("mu", self.mu)
+        require_one_of("objective", self.objective, get_args(Objective))
+        require_at_least("warmup_epochs", self.warmup_epochs, 0)
+        require_weights("preference", self.preference)
+
+    def init(self, n_tasks: int) -> State:
+        """total, steps: of the losses in the last epoch of the warm-up."""
+        one_per_task("preference", self.preference, n_tasks)
+        one_per_task("reference", self.reference, n_tasks)
+        if self.objective == "plain":
+            return State()
+        return State(memory={"total": torch.zeros(n_tasks, dtype=torch.float64), "steps": torch.tensor(0)})
+
+    def step(self, signal: Signal, state: State) -> Update:
+        losses, m = signal.losses, len(signal.losses)
+        if self.objective == "plain":
+            preference = one_per_task("preference", self.preference, m)
+            reference = one_per_task("reference", self.reference, m)
+            return Update(smooth_maximum_weights(losses, self.mu, preference, reference), state)
+        total, steps = state.memory["total"], state.memory["steps"]
+        if signal.epoch > self.warmup_epochs:
+            weights, undefined = log_smooth_maximum_weights(losses, self.mu, total / steps)
+            return Update(weights, state, fallbacks=int(undefined))
+        weights, undefined = inverse_loss_weights(losses)
+        if signal.epoch == self.warmup_epochs:
+            state = State(memory={"total": total + losses, "steps": steps + 1})
+        return Update(weights, state, fallbacks=int(undefined))
