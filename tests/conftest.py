@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from data_trees import DOMAINS, Trees, write_celeba, write_nyuv2, write_office
 
 import bench  # noqa: F401  (puts our `datasets` first)
 from datasets import obtain
@@ -23,3 +25,19 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("digits", "rooms", "faces"):
         obtain(name, root)
     return root
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> Trees:
+    """One tree of each data set, which no test may change."""
+
+    @cache
+    def tree(name: str) -> Path:
+        root = tmp_path_factory.mktemp(name)
+        if name in DOMAINS:
+            write_office(root, name)
+        else:
+            {"nyuv2": write_nyuv2, "celeba": write_celeba}[name](root)
+        return root
+
+    return tree

@@ -1,0 +1,162 @@
+"""Small trees of the real data sets, in each layout that their readers accept, and what is in them."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from datasets import DATASETS
+from datasets.celeba import ATTRIBUTES
+from datasets.contract import DataSettings, Source, Split, Splits
+from datasets.pixels import CACHE
+
+REAL = ("office31", "officehome", "nyuv2", "celeba")
+SETTINGS = DataSettings(image_size=(4, 6))
+TOLERANCE = 2  # what JPEG loses of a plain colour, in 1/255
+
+DOMAINS = {
+    "office31": ("amazon/images", "dslr/images", "webcam/images"),
+    "officehome": ("Art", "Clipart", "Product", "Real_World"),
+}
+# In code-point order, which is neither that of a dictionary nor that of creation below.
+CLASSES = {
+    name: ("Alarm_Clock", "TV", "Table", "ToothBrush", *(f"back_pack_{i:02d}" for i in range(count - 4)))
+    for name, count in (("office31", 31), ("officehome", 65))
+}
+SCENES = {"train": 15, "val": 11}
+PARTS = (0, 0, 1, 2, 0, 1, 0, 2, 0, 1)  # of CelebA's images in order
+KNOWN_ROW, KNOWN_ATTRIBUTES = 4, ("Bangs", "Eyeglasses", "Male", "Smiling", "Young")
+
+Colour = tuple[int, int, int]
+Member = tuple[int, int]
+Trees = Callable[[str], Path]
+
+
+@cache
+def jpeg(colour: Colour, size: tuple[int, int] = (9, 7)) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", size, colour).save(stream, "JPEG", quality=100)
+    return stream.getvalue()
+
+
+def office_colour(domain: int, label: int, index: int) -> Colour:
+    return 20 + 50 * domain, 20 + 3 * label, 20 + 20 * index
+
+
+def files_of(domain: int, label: int) -> int:
+    return 5 + (label + domain) % 6 if label < 6 else 5
+
+
+def write_office(root: Path, name: str) -> None:
+    for domain, folder in enumerate(DOMAINS[name]):
+        for label, class_name in reversed(list(enumerate(CLASSES[name]))):
+            place = root / folder / class_name
+            place.mkdir(parents=True)
+            for index in range(files_of(domain, label)):
+                (place / f"frame_{index:04d}.jpg").write_bytes(jpeg(office_colour(domain, label, index)))
+
+
+def scene(index: int) -> dict[str, NDArray[np.float64]]:
+    """Image, labels, depth and normals that tell the index; some pixels unlabelled, unmeasured or unknown."""
+    image = np.full((4, 6, 3), [10 * index, 3, 200]) / 255
+    label, depth, normal = np.full((4, 6), index % 13), np.full((4, 6, 1), 1 + index / 4), np.zeros((4, 6, 3))
+    normal[..., index % 3] = -1 if index % 2 else 1
+    label[0, 0], depth[0, 1], normal[1, 1] = -1, 0, 0
+    return {"image": image, "label": label.astype(float), "depth": depth, "normal": normal}
+
+
+def write_nyuv2(root: Path, dtype: str = "float64") -> None:
+    for part, count in SCENES.items():
+        for index in range(count):
+            for kind, array in scene(index).items():
+                (root / part / kind).mkdir(parents=True, exist_ok=True)
+                np.save(root / part / kind / f"{index}.npy", array.astype(dtype))
+
+
+def celeba_colour(index: int) -> Colour:
+    return 20 + 20 * index, 220 - 20 * index, 100
+
+
+def celeba_attributes() -> NDArray[np.bool_]:
+    """(images, 40)"""
+    attributes = np.random.default_rng(0).random((len(PARTS), len(ATTRIBUTES))) < 0.5
+    attributes[KNOWN_ROW] = [name in KNOWN_ATTRIBUTES for name in ATTRIBUTES]
+    return attributes
+
+
+def write_celeba(root: Path, layout: str = "official") -> None:
+    """As distributed, as torchvision keeps it ("flat"), or with the images that are not compressed ("png")."""
+    flat, ending = layout == "flat", "png" if layout == "png" else "jpg"
+    annotations, evaluation = (root, root) if flat else (root / "Anno", root / "Eval")
+    images = root / ("img_align_celeba" if flat else f"Img/img_align_celeba{'_png' if layout == 'png' else ''}")
+    for folder in (annotations, evaluation, images):
+        folder.mkdir(parents=True, exist_ok=True)
+    names = [f"{index + 1:06d}.jpg" for index in range(len(PARTS))]
+    rows = [" ".join(f"{1 if has else -1:2d}" for has in row) for row in celeba_attributes()]
+    lines = [str(len(names)), " ".join(ATTRIBUTES), *map("{} {}".format, names, rows)]
+    (annotations / "list_attr_celeba.txt").write_text("\n".join(lines) + "\n")
+    (evaluation / "list_eval_partition.txt").write_text("".join(map("{} {}\n".format, names, PARTS)))
+    for index, name in enumerate(names):
+        Image.new("RGB", (9, 7), celeba_colour(index)).save((images / name).with_suffix(f".{ending}"), quality=100)
+
+
+def view(tree: Path, root: Path, own: str = "") -> None:
+    """A tree under another root by links, except the folder `own` and its files, which may be changed."""
+    first, _, rest = own.partition("/")
+    root.mkdir(exist_ok=True)
+    for child in tree.iterdir():
+        if child.name == CACHE:
+            continue
+        if child.name == first:
+            view(child, root / first, rest)
+        elif own or child.is_dir():
+            (root / child.name).symlink_to(child)
+        else:
+            shutil.copy2(child, root)
+
+
+def read(name: str, root: Path, settings: DataSettings = SETTINGS) -> Splits:
+    return DATASETS[name].read(root, settings)
+
+
+def parts(splits: Splits) -> tuple[Split, Split, Split]:
+    return splits.train, splits.validation, splits.test
+
+
+def tensors(splits: Splits) -> list[Tensor]:
+    return [
+        tensor for split in parts(splits) for source in split for tensor in (source.images, *source.targets.values())
+    ]
+
+
+def same(first: Splits, second: Splits) -> bool:
+    return all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(tensors(first), tensors(second), strict=True))
+
+
+def office_members(source: Source, task: int) -> list[Member]:
+    """(label, index) of each image, told from its colour, which must be that of its domain and label."""
+    label = source.targets[task]
+    index = ((source.images[:, 2, 3, 2].int() - 20) / 20).round().int()
+    members = list(zip(label.tolist(), index.tolist(), strict=True))
+    colours = torch.tensor([office_colour(task, *member) for member in members])
+    assert (source.images.int() - colours[:, None, None]).abs().max() <= TOLERANCE
+    return members
+
+
+def office_split(splits: Splits) -> list[list[list[Member]]]:
+    """part -> domain -> members"""
+    return [[office_members(source, task) for task, source in enumerate(split)] for split in parts(splits)]
+
+
+every_office = pytest.mark.parametrize("name", DOMAINS)
+every_data_set = pytest.mark.parametrize("name", REAL)

@@ -1,0 +1,273 @@
+"""The readers of the real data sets, on small trees in each layout they accept: contents, splits, places."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from data_trees import (
+    CLASSES,
+    DOMAINS,
+    KNOWN_ATTRIBUTES,
+    KNOWN_ROW,
+    PARTS,
+    SETTINGS,
+    TOLERANCE,
+    Member,
+    Trees,
+    celeba_attributes,
+    celeba_colour,
+    every_data_set,
+    every_office,
+    files_of,
+    jpeg,
+    office_colour,
+    office_split,
+    parts,
+    read,
+    same,
+    scene,
+    view,
+    write_celeba,
+    write_nyuv2,
+)
+
+from datasets import DATASETS, find, obtain
+from datasets.contract import DataMissing, DataSettings, Source
+from datasets.embedded.whole_folder import written_whole
+from datasets.office import partition
+
+
+@every_office
+def test_office_images_come_back_with_the_label_of_their_folder(name: str, trees: Trees) -> None:
+    splits = read(name, trees(name))
+    assert all(source.images.dtype == torch.uint8 for split in parts(splits) for source in split)
+    assert all(source.images.shape == (len(source), 4, 6, 3) for split in parts(splits) for source in split)
+    tasks = DATASETS[name].tasks
+    assert [len(split) for split in parts(splits)] == [len(tasks)] * 3
+    assert all(list(source.targets) == [task] for split in parts(splits) for task, source in enumerate(split))
+    assert {task.outputs for task in tasks} == {len(CLASSES[name])}
+
+
+@every_office
+def test_office_splits_each_class_of_each_domain_by_the_floor_rule(name: str, trees: Trees) -> None:
+    splits = read(name, trees(name))
+    split = office_split(splits)
+    for domain, task in enumerate(DATASETS[name].tasks):
+        everyone = [member for part in split for member in part[domain]]
+        expected = [(label, i) for label in range(task.outputs) for i in range(files_of(domain, label))]
+        assert sorted(everyone) == expected  # all of them, each once
+        for label in range(task.outputs):
+            files = files_of(domain, label)
+            sizes = [sum(member[0] == label for member in part[domain]) for part in split]
+            assert sizes == [3 * files // 5, files // 5, files - 3 * files // 5 - files // 5]
+    keys = [task.key for task in DATASETS[name].tasks]
+    counts = {
+        part: dict(zip(keys, map(len, members), strict=True))
+        for part, members in zip(("train", "validation", "test"), split, strict=True)
+    }
+    assert splits.provenance["counts"] == counts
+
+
+def test_parts_of_a_class_are_exact_floors() -> None:
+    """60 and 20 % of a number of files are not exact in floating point; the floors must be."""
+    for files in range(5, 500):
+        train, validation, test = partition(files, 0, "amazon", "TV")
+        assert (len(train), len(validation)) == (3 * files // 5, files // 5)
+        assert sorted(train + validation + test) == list(range(files))
+
+
+def test_each_class_of_each_domain_is_drawn_on_its_own() -> None:
+    draws = [partition(20, 0, domain, name) for domain in ("amazon", "dslr") for name in ("TV", "Table")]
+    assert all(a != b for i, a in enumerate(draws) for b in draws[:i])
+
+
+@pytest.mark.parametrize(
+    ("name", "domain", "folder"),
+    [
+        ("office31", 0, "amazon"),
+        ("office31", 0, "Amazon/images"),
+        ("office31", 1, "DSLR/images"),
+        ("office31", 2, "Webcam"),
+        ("officehome", 0, "Art/images"),
+        ("officehome", 3, "Real World"),
+        ("officehome", 3, "RealWorld"),
+        ("officehome", 3, "Real"),
+    ],
+)
+def test_variants_of_office_folders(tmp_path: Path, trees: Trees, name: str, domain: int, folder: str) -> None:
+    for index, usual in enumerate(DOMAINS[name]):
+        place = tmp_path / (folder if index == domain else usual)
+        place.parent.mkdir(exist_ok=True)
+        place.symlink_to(trees(name) / usual)
+    variant, usual_one = read(name, tmp_path), read(name, trees(name))
+    assert same(variant, usual_one)
+    assert variant.provenance == usual_one.provenance
+
+
+def test_what_is_not_a_class_or_an_image_is_passed_over(tmp_path: Path, trees: Trees) -> None:
+    view(trees("office31"), tmp_path, "dslr/images/TV")
+    (tmp_path / "dslr/images/TV/Thumbs.db").touch()
+    (tmp_path / "dslr/images/.thumbnails").mkdir()
+    (tmp_path / "dslr/images/readme.txt").touch()
+    assert same(read("office31", tmp_path), read("office31", trees("office31")))
+
+
+def test_a_file_of_one_class_does_not_move_the_others(tmp_path: Path, trees: Trees) -> None:
+    view(trees("office31"), tmp_path, "dslr/images/Table")
+    added = files_of(1, 2)
+    (tmp_path / f"dslr/images/Table/frame_{added:04d}.jpg").write_bytes(jpeg(office_colour(1, 2, added)))
+    before, after = (office_split(read("office31", root)) for root in (trees("office31"), tmp_path))
+
+    def others(split: list[list[list[Member]]]) -> list[list[tuple[int, Member]]]:
+        return [[(d, m) for d, members in enumerate(part) for m in members if (d, m[0]) != (1, 2)] for part in split]
+
+    assert others(before) == others(after)
+    assert sum(member == (2, added) for part in after for member in part[1]) == 1
+
+
+def scene_indices(source: Source) -> list[int]:
+    """The index of each scene, told from its image; its labels, depth and normals must be those of that scene."""
+    indices = (source.images[:, 0, 0, 0] // 10).tolist()
+    for row, index in enumerate(indices):
+        expected = scene(index)
+        assert torch.equal(source.images[row], torch.tensor([10 * index, 3, 200]).expand(4, 6, 3))
+        assert source.targets[0][row].tolist() == expected["label"].tolist()
+        for task, kind in ((1, "depth"), (2, "normal")):
+            assert source.targets[task][row].tolist() == np.moveaxis(expected[kind], -1, 0).tolist()
+    return indices
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float32", None), ("float64", (4, 6))])
+def test_scenes_come_back(tmp_path: Path, dtype: str, size: tuple[int, int] | None) -> None:
+    write_nyuv2(tmp_path, dtype)
+    splits = read("nyuv2", tmp_path, DataSettings(size))
+    (train,), (validation,), (test,) = parts(splits)
+    assert [len(source) for source in (train, validation, test)] == [12, 3, 11]
+    assert splits.provenance["counts"] == {"train": 12, "validation": 3, "test": 11}
+    assert sorted(scene_indices(train) + scene_indices(validation)) == list(range(15))
+    assert scene_indices(test) == list(range(11))  # by number: 10 is not between 1 and 2
+
+
+def test_pixels_without_truth_are_kept_as_they_are(trees: Trees) -> None:
+    (test,) = read("nyuv2", trees("nyuv2")).test
+    labels, depth, normals = (test.targets[task] for task in range(3))
+    assert (labels.dtype, depth.dtype, normals.dtype) == (torch.int64, torch.float32, torch.float32)
+    assert (labels.shape, depth.shape, normals.shape) == ((11, 4, 6), (11, 1, 4, 6), (11, 3, 4, 6))
+    assert (labels[:, 0, 0] == -1).all() and (labels == -1).sum() == 11
+    assert (depth[:, 0, 0, 1] == 0).all() and (depth == 0).sum() == 11
+    assert (normals[:, :, 1, 1] == 0).all() and (normals == 0).all(dim=1).sum() == 11
+    assert labels[7, 3, 5] == 7
+    assert depth[7, 0, 3, 5] == 2.75
+    assert normals[7, :, 3, 5].tolist() == [0, -1, 0]
+
+
+@pytest.mark.parametrize("layout", ["official", "flat", "png"])
+def test_faces_come_back_with_their_attributes(tmp_path: Path, layout: str) -> None:
+    write_celeba(tmp_path, layout)
+    splits = read("celeba", tmp_path)
+    for part, (source,) in enumerate(parts(splits)):
+        members = [index for index, its in enumerate(PARTS) if its == part]
+        colours = torch.tensor([celeba_colour(index) for index in members])
+        assert source.images.shape == (len(members), 4, 6, 3)
+        assert (source.images.int() - colours[:, None, None]).abs().max() <= (0 if layout == "png" else TOLERANCE)
+        attributes = torch.stack([source.targets[task] for task in range(40)], dim=1)
+        assert attributes.tolist() == celeba_attributes()[members].tolist()
+    assert splits.provenance["counts"] == {"train": 5, "validation": 3, "test": 2}
+
+
+def test_attributes_of_a_known_face(trees: Trees) -> None:
+    (train,) = read("celeba", trees("celeba")).train
+    row = [index for index, part in enumerate(PARTS) if part == 0].index(KNOWN_ROW)
+    tasks = DATASETS["celeba"].tasks
+    assert {tasks[task].label for task, values in train.targets.items() if values[row] == 1} == set(KNOWN_ATTRIBUTES)
+    assert {i: tasks[i].key for i in (5, 15, 20, 31, 39)} == dict(
+        zip((5, 15, 20, 31, 39), map(str.lower, KNOWN_ATTRIBUTES), strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "marker"),
+    [
+        ("office31", "office31", "amazon"),
+        ("office31", "Office-31", "Amazon"),
+        ("office31", "office-31/original_images", "amazon"),
+        ("officehome", "OfficeHomeDataset_10072016", "Art"),
+        ("officehome", "office_home/OfficeHomeDataset_10072016", "Art"),
+        ("nyuv2", "NYUv2", "train/image"),
+        ("nyuv2", "nyuv2/nyuv2_mtan", "train/image"),
+        ("celeba", "CelebA", "Anno/list_attr_celeba.txt"),
+        ("celeba", "celeba", "list_attr_celeba.txt"),
+        ("celeba", "celeba/celeba", "list_attr_celeba.txt"),
+    ],
+)
+def test_folders_are_found_also_one_level_below(tmp_path: Path, name: str, place: str, marker: str) -> None:
+    assert find(name, tmp_path) is None
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / "readme.txt").touch()
+    assert find(name, tmp_path) is None
+    (tmp_path / place / marker).mkdir(parents=True)
+    assert find(name, tmp_path) == obtain(name, tmp_path) == tmp_path / place
+
+
+@every_data_set
+def test_what_is_found_below_is_read(tmp_path: Path, name: str, trees: Trees) -> None:
+    below = tmp_path / DATASETS[name].folder[0] / "unpacked"
+    below.parent.mkdir()
+    below.symlink_to(trees(name))
+    assert same(read(name, obtain(name, tmp_path)), read(name, trees(name)))
+
+
+@pytest.mark.parametrize("there", [True, False])
+@every_data_set
+def test_an_absent_data_set_says_how_to_supply_it(tmp_path: Path, name: str, there: bool) -> None:
+    root = tmp_path / "data"
+    if there:
+        (root / DATASETS[name].folder[0]).mkdir(parents=True)
+    with pytest.raises(DataMissing) as caught:
+        obtain(name, root)
+    info = DATASETS[name]
+    for part in (name, info.folder[0], info.markers[0], str(root), info.how, "--data-root", "MTL_DATA", "found none"):
+        assert part in str(caught.value)
+    assert root.exists() == there
+
+
+def test_embedded_data_made_by_another_process_meanwhile_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(folder: Path) -> None:
+        (folder / "plain").mkdir(parents=True)  # the other process is done
+        with written_whole(folder):
+            pytest.fail("written over")
+
+    monkeypatch.setitem(DATASETS, "digits", replace(DATASETS["digits"], make=late))
+    assert obtain("digits", tmp_path) == tmp_path / "digits"
+
+
+def test_other_things_in_the_place_of_embedded_data_stay(tmp_path: Path) -> None:
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "digits" / "mine").write_text("kept")
+    with pytest.raises(DataMissing, match=f"digits: expected plain in {re.escape(str(tmp_path))}.* move it away"):
+        obtain("digits", tmp_path)
+    assert (tmp_path / "digits" / "mine").read_text() == "kept"
+
+
+def test_a_data_root_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    with pytest.raises(DataMissing, match=re.escape(str(tmp_path / "data"))):
+        obtain("digits", tmp_path / "data")
+
+
+@every_data_set
+def test_a_seed_is_a_split(name: str, trees: Trees) -> None:
+    first, again, other = (read(name, trees(name), replace(SETTINGS, split_seed=seed)) for seed in (1, 1, 2))
+    assert same(first, again)
+    assert first.provenance == again.provenance
+    official = name == "celeba"
+    assert same(first, other) == official
+    assert (first.provenance["digest"] == other.provenance["digest"]) == official
+    assert first.provenance["counts"] == other.provenance["counts"]

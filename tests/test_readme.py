@@ -1,0 +1,125 @@
+"""The README and the docs do what they say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import datasets
+import methods
+from bench import ROOT, report, run
+from bench.engine.loop import Place, train
+from bench.records.record import Record
+from bench.spec import resolve
+from methods.contract import Weighting
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def block(place: str) -> str:
+    found = re.search(rf"<!-- test: {re.escape(place)} -->\n```python\n(.*?)```", README, flags=re.DOTALL)
+    assert found is not None, place
+    return found.group(1)
+
+
+@pytest.fixture
+def registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables may be added to, and are as before after the test."""
+    for module, name in ((methods, "WEIGHTINGS"), (methods, "METHODS"), (datasets, "DATASETS")):
+        for key in ("inverse_loss", "pacs"):
+            monkeypatch.setitem(getattr(module, name), key, None)
+            monkeypatch.delitem(getattr(module, name), key)
+
+
+def test_adding_a_method_takes_one_file_and_two_rows(registries: None, data_root: Path, tmp_path: Path) -> None:
+    names = dict(vars(methods))
+    exec(block("methods/weightings/inverse_loss.py"), names)
+    exec(block("methods/__init__.py"), names)
+    assert isinstance(methods.WEIGHTINGS["inverse_loss"].factory(), Weighting)
+    # In this process: workers would import the registries without the rows of this test.
+    record = trained("digits", "inverse_loss", {"train.epochs": 2, "weighting.power": 0.5}, data_root, tmp_path)
+    assert record.status == "done" and record.labels.method == "Inverse loss"
+
+
+def test_adding_a_data_set_takes_one_row(registries: None, tmp_path: Path) -> None:
+    for domain in ("photo", "art_painting", "cartoon", "sketch"):
+        for label in range(7):
+            folder = tmp_path / "data" / "pacs" / domain / f"class {label}"
+            folder.mkdir(parents=True)
+            for number in range(6):
+                Image.new("RGB", (8, 8), (30 * label, 10 * number, 0)).save(folder / f"{number}.png")
+    exec(block("datasets/__init__.py"), dict(vars(datasets)))
+    settings = {
+        "train.epochs": 1,
+        "train.batch_size": 4,
+        "data.image_size": [32, 32],
+        "backbone.weights": "none",
+    }
+    record = trained("PACS", "normal", settings, tmp_path / "data", tmp_path / "results")
+    assert record.status == "done" and set(record.test) == {"photo", "art_painting", "cartoon", "sketch"}
+
+
+def trained(data: str, method: str, settings: dict[str, object], data_root: Path, results: Path) -> Record:
+    spec = resolve(data, method, None, None, 0, settings)
+    place = Place(datasets.obtain(spec.data, data_root), results / "run", torch.device("cpu"), 1)
+    return train(spec, place, lambda epochs: None)
+
+
+def test_every_command_line_of_the_readme_is_understood() -> None:
+    lines = re.findall(r"^    python -m bench\.run (.*?)(?:  +#.*)?$", README, flags=re.MULTILINE)
+    assert len(lines) >= 5
+    for line in lines:
+        arguments = run._parser().parse_args(line.split())
+        if arguments.study is None:
+            for name in arguments.data:
+                for method in arguments.method or [None]:
+                    if method != "all":
+                        resolve(name, method, arguments.arch, arguments.weighting, 0, dict(arguments.assignments))
+
+
+def test_the_table_of_methods_is_that_of_the_registry() -> None:
+    for name, method in methods.METHODS.items():
+        weighting = methods.WEIGHTINGS[method.weighting]
+        rows = [line for line in README.splitlines() if line.startswith(f"| `{name}` |")]
+        assert len(rows) == 1, name
+        cells = [cell.strip() for cell in rows[0].strip("|").split("|")]
+        assert cells[1] == method.label and cells[3] == weighting.factory().heads
+        architecture = methods.ARCHITECTURES[method.architecture]
+        deviations = weighting.deviations if method.architecture == "hps" else architecture.deviations
+        assert cells[4] == deviations, name
+
+
+def test_every_field_of_a_record_is_explained() -> None:
+    text = (ROOT / "docs" / "records.md").read_text(encoding="utf-8")
+    for name in Record.model_fields:
+        assert f"`{name}`" in text, name
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+def test_the_results_of_the_readme_are_those_of_the_reference_run() -> None:
+    def last_column(data: str, column: int) -> dict[str, str]:
+        lines = (ROOT / "reports" / "reference" / data / "scores.md").read_text(encoding="utf-8").splitlines()
+        rows = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+        return {row[0]: row[column] for row in rows}
+
+    digits, rooms, faces = last_column("digits", -1), last_column("rooms", -1), last_column("faces", 1)
+    for label in [method.label for method in methods.METHODS.values()] + ["Constant answer"]:
+        assert f"| {label} | {digits[label]} | {rooms[label]} | {faces[label]} |" in README
+
+
+def test_the_reference_reports_are_those_of_the_reference_records(tmp_path: Path) -> None:
+    assert report.main(["--results", str(ROOT / "results" / "reference"), "--out", str(tmp_path)]) == 0
+    for path in sorted((ROOT / "reports" / "reference").rglob("*.md")):
+        made = tmp_path / path.relative_to(ROOT / "reports" / "reference")
+        assert made.read_text(encoding="utf-8") == path.read_text(encoding="utf-8"), path
