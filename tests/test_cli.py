@@ -173,7 +173,7 @@ def start(data_root: Path, results: Path, *arguments: str) -> subprocess.Popen[s
 
 
 def wait_for(found: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not found():
         assert time.monotonic() < deadline and process.poll() is None, process.communicate()
         time.sleep(0.02)
@@ -184,13 +184,13 @@ def test_ctrl_c_keeps_what_is_finished_and_resumes_the_rest(data_root: Path, tmp
     process = start(data_root, tmp_path, *arguments)
     wait_for(lambda: list(tmp_path.rglob(f"seed-1/{CHECKPOINT}")), process)
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
-    out, error = process.communicate(timeout=60)
+    out, error = process.communicate(timeout=300)
     assert process.returncode == 130 and "Traceback" not in error + out
     assert "1 runs are finished and kept" in error
     (kept,) = read_records(tmp_path)
     assert kept.seed == 0 and kept.status == "done"
     process = start(data_root, tmp_path, *arguments)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 0 and "1 runs to train, 1 already kept" in out
     assert [record.status for record in read_records(tmp_path)] == ["done", "done"]
 
@@ -200,12 +200,12 @@ def test_a_worker_that_dies_is_a_failed_run_and_the_others_go_on(data_root: Path
     wait_for(lambda: list(tmp_path.rglob(CHECKPOINT)), process)
     for worker in workers_of(process.pid):
         os.kill(worker, signal.SIGKILL)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 1 and "1 done, 1 failed" in out
     failed = read_record(tmp_path / "digits" / variant(tmp_path, "ew") / "seed-0" / RECORD)
     assert failed.status == "failed" and "exit code -9" in failed.reason
     process = start(data_root, tmp_path, "--method", "ew", "uw", "--seeds", "0", "--epochs", "30", "--jobs", "1")
-    out, _ = process.communicate(timeout=120)  # a failed run is tried again, from its checkpoint
+    out, _ = process.communicate(timeout=300)  # a failed run is tried again, from its checkpoint
     assert process.returncode == 0 and "1 runs to train, 1 already kept" in out
 
 

@@ -64,6 +64,8 @@ def plain_gradients(trainee: Trainee, batch: Batch) -> tuple[list[list[Tensor]],
 @pytest.mark.parametrize("data", PROBLEMS)
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 def test_placed_gradients_are_the_plain_ones(data: str, arch: str, weighting: str, data_root: Path) -> None:
+    if data == "faces" and arch == "normal" and weighting not in ("ew", "nash_mtl"):
+        pytest.skip("forty tasks on the flow are shown with one weighting of each kind")
     trainee, batch = prepared(data, data_root, weighting, arch)
     shared, own = plain_gradients(trainee, batch)
     boundaries, losses = observe(trainee, batch, 0)
@@ -72,9 +74,12 @@ def test_placed_gradients_are_the_plain_ones(data: str, arch: str, weighting: st
     if gramian is not None:
         torch.testing.assert_close(trainee.shared.jacobian, rows, rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(trainee.shared.gramian(), gramian, rtol=1e-10, atol=1e-14)
-    update = trainee.weighting.step(Signal(losses, gramian, 0, 0, generator_for(0, "method")), trainee.state)
+    jacobian = rows if trainee.weighting.needs == "jacobian" else None
+    signal = Signal(losses, gramian, 0, 0, generator_for(0, "method"), jacobian)
+    update = trainee.weighting.step(signal, trainee.state)
     place(trainee, boundaries, update)
-    torch.testing.assert_close(trainee.shared.flat, update.weights @ rows, rtol=1e-9, atol=1e-12)
+    expected = update.weights @ rows if update.direction is None else update.direction
+    torch.testing.assert_close(trainee.shared.flat, expected, rtol=1e-9, atol=1e-12)
     scales = head_scales(trainee, update)
     for task, head in enumerate(trainee.network.heads):
         for parameter, gradient in zip(head.parameters(), own[task], strict=True):
