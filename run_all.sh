@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-./run_all.sh [embedded]   every method × three seeds on the three embedded problems, tables and figures
+./run_all.sh [embedded]   nine methods × three seeds on the three embedded problems, tables and figures
 ./run_all.sh paper        the same on whichever of Office-31, Office-Home, NYUv2 and CelebA are found
 ./run_all.sh --quick      one seed, one epoch: see that everything runs
 ./run_all.sh test [...]   the test suite; further words go to pytest
