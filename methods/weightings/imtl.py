@@ -22,7 +22,8 @@ def equal_projection_weights(gramian: Tensor) -> tuple[Tensor, bool]:
     """Weights (m,) with sum 1 whose combined gradient has the same projection on every task's unit gradient.
 
     They solve G α ∝ √diag G. Least squares serve where G is singular, task by task scaled to unit norm first.
-    Returns also whether no such weights exist (their sum vanishes, or no gradient is left) and 1/m was taken.
+    Returns also whether no such weights exist (their sum vanishes, or no gradient is left, or not all are finite) and
+    1/m was taken.
 
     Source: Liu et al. (ICLR 2021), Eq. (6) in closed form.
     """
@@ -31,6 +32,8 @@ def equal_projection_weights(gramian: Tensor) -> tuple[Tensor, bool]:
     norms = np.sqrt(np.maximum(gram.diagonal(), 0.0))
     inverse_norms = np.divide(1.0, norms, out=np.zeros(m), where=norms > 0)
     cosines = gram * (inverse_norms[:, None] * inverse_norms)
+    if not np.isfinite(cosines).all():  # learned scales may have left the numbers
+        return torch.full((m,), 1 / m, dtype=torch.float64), True
     solution = np.linalg.lstsq(cosines, (norms > 0).astype(np.float64), rcond=None)[0] * inverse_norms
     total = solution.sum()
     if not np.isfinite(total) or abs(total) <= _VANISHING * np.abs(solution).sum():
