@@ -168,7 +168,14 @@ def start(data_root: Path, results: Path, *arguments: str) -> subprocess.Popen[s
     command = [sys.executable, "-m", "bench.run", "--data", "digits", "--device", "cpu", *arguments]
     command += ["--results", str(results), "--data-root", str(data_root)]
     return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell has its background jobs ignore Ctrl-C, and so would a child of a test that runs in one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
