@@ -81,8 +81,9 @@ def test_the_tables_show_every_run(results: Path, tmp_path: Path) -> None:
     assert report.main(["--results", str(results), "--out", str(tmp_path)]) == 0
     index = (tmp_path / "README.md").read_text(encoding="utf-8")
     latex = (tmp_path / "digits" / "scores.tex").read_text(encoding="utf-8")
+    rows = {line.split("&")[0].strip() for line in latex.splitlines() if "&" in line}
     for method in (METHODS[name] for name in NINE):
-        assert f"| {method.label} |" in index and f"\n{method.label} &" in latex
+        assert f"| {method.label} |" in index and method.label in rows
     for name in ("digits", "rooms", "faces"):
         for ending in ("tex", "md", "csv", "pdf", "png"):
             assert (tmp_path / name / f"scores.{ending}").stat().st_size > 100
