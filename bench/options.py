@@ -51,6 +51,11 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def cores() -> int:
+    """The processors that this process may use; all of the machine's where the system doesn't tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def plain_console() -> Console:
     """A console that leaves lines whole, also where output is piped."""
     width = None if sys.stdout.isatty() else 200

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter
@@ -15,7 +14,7 @@ from bench.engine.build import build_network
 from bench.engine.device import DeviceUnavailable, choose_device
 from bench.launch.local import Event, Site, run_locally
 from bench.lookup import UnknownName
-from bench.options import INTERRUPTED, add_data_root, add_results, assignment, guarded, plain_console, positive
+from bench.options import INTERRUPTED, add_data_root, add_results, assignment, cores, guarded, plain_console, positive
 from bench.plan import Plan, PlanError, Request, load_study, make_plan
 from bench.progress import RunProgress, run_name
 from datasets.contract import DataError
@@ -67,7 +66,7 @@ def _run(arguments: Namespace) -> int:
     if not plan.pending:
         console.print(f"All {len(plan.kept)} runs are already in {arguments.results}; nothing to train.")
         return 0
-    jobs = arguments.jobs or (len(os.sched_getaffinity(0)) if device.type == "cpu" else 1)
+    jobs = arguments.jobs or (cores() if device.type == "cpu" else 1)
     site = Site(plan.folders, arguments.results, str(device), arguments.threads)
     return _execute(plan, site, device, jobs, console)
 

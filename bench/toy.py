@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench import ROOT
 from bench.lookup import UnknownName, lookup
-from bench.options import guarded, plain_console, positive
+from bench.options import cores, guarded, plain_console, positive
 from bench.toy_report import Recipe, all_trajectories, write_figure, write_table
 from methods import WEIGHTINGS
 
@@ -56,7 +55,7 @@ def _toy(arguments: Namespace) -> int:
     asked = arguments.method or list(WEIGHTINGS)
     names = list(dict.fromkeys(lookup(WEIGHTINGS, "method", name) for name in asked))
     recipe = Recipe(arguments.steps, arguments.lr, arguments.seed)
-    jobs = arguments.jobs or len(os.sched_getaffinity(0))
+    jobs = arguments.jobs or cores()
     arguments.out.mkdir(parents=True, exist_ok=True)
     console = plain_console()
     found = {}
