@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -310,3 +311,10 @@ def test_orthogonal_gradients_of_norm_4_2_and_1_by_hand(name: str) -> None:
     gram = torch.diag(torch.tensor([16.0, 4.0, 1.0], dtype=torch.float64))
     expected = torch.tensor(ORTHOGONAL[name], dtype=torch.float64)
     torch.testing.assert_close(first_update(WEIGHTINGS[name].factory(), gram).weights, expected)
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_state_is_tensors_and_settings_are_plain(name: str) -> None:
+    weighting: Weighting = WEIGHTINGS[name].factory()
+    assert all(isinstance(value, Tensor) for value in weighting.init(3).memory.values())
+    json.dumps(dataclasses.asdict(weighting))  # type: ignore[call-overload]

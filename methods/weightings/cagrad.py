@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
@@ -17,6 +18,7 @@ Rescale = Literal["none", "1+c^2", "1+c"]
 
 # Below this, relative to its terms, ‖g_w‖² is rounding.
 _CANCELLED = 16 * float(np.finfo(np.float64).eps)
+_TINY = float(np.finfo(np.float64).tiny)
 
 
 def conflict_weights(gramian: Matrix, c: float) -> Vector:
@@ -28,31 +30,33 @@ def conflict_weights(gramian: Matrix, c: float) -> Vector:
 
     Source: Liu et al. (NeurIPS 2021), Eq. (4), solved there by SLSQP.
     """
-    gram = gramian / max(float(gramian.diagonal().max()), np.finfo(np.float64).tiny)
-    products = gram.mean(axis=1)  # (m,) g_i·g_0
-    radius = c * np.sqrt(max(float(products.mean()), 0.0))
+    m = len(gramian)
+    gram = gramian / max(float(gramian.diagonal().max()), _TINY)
+    products = gram.sum(axis=1) / m  # (m,) g_i·g_0
+    radius = c * sqrt(max(float(products.sum()) / m, 0.0))
     present = (gram.diagonal() > 0).nonzero()[0]
-    if len(present) == len(gram):
+    if len(present) == m:
         return _minimise(gram, products, radius)
     # A gradient of zero gives the objective its kink, and 0 there: the others' minimum, of degree 1, may lie below.
-    w = np.zeros(len(gram))
+    w = np.zeros(m)
     if len(present):
         among = gram[present[:, None], present]
         w[present] = _minimise(among, products[present], radius)
-        if w @ products + radius * np.sqrt(max(float(w @ gram @ w), 0.0)) < 0:
+        if w @ products + radius * sqrt(max(float(w @ gram @ w), 0.0)) < 0:
             return w
-    return np.asarray(gram.diagonal() == 0, dtype=np.float64) / (len(gram) - len(present))
+    return np.asarray(gram.diagonal() == 0, dtype=np.float64) / (m - len(present))
 
 
 def _minimise(gram: Matrix, products: Vector, radius: float) -> Vector:
     """argmin over the simplex of w·products + radius √(wᵀ gram w), (m,)."""
     magnitudes, squared_radius = np.abs(gram), radius**2
+    largest_product = float(np.abs(products).max())
 
     def gradient(w: Vector) -> tuple[Vector, float]:
         combined, sizes = gram @ w, magnitudes @ np.abs(w)
-        norm = np.sqrt(max(float(w @ combined), 0.0))
+        norm = sqrt(max(float(w @ combined), 0.0))
         pull = radius / norm if norm > 0 else 0.0
-        return products + pull * combined, float(np.abs(products).max() + pull * sizes.max())
+        return products + pull * combined, largest_product + pull * float(sizes.max())
 
     def affine_minimiser(support: NDArray[np.intp], inside: Vector) -> Vector:
         local, slope = gram[support[:, None], support], products[support]
@@ -60,10 +64,10 @@ def _minimise(gram: Matrix, products: Vector, radius: float) -> Vector:
         right[-1, 0] = 1.0
         right[:-1, 1] = -slope
         nearest, direction = solve_with_unit_sum(local, right).T
-        squared_slope = -slope @ direction
+        squared_slope = -float(slope @ direction)
         if squared_radius > squared_slope:
             squared_distance = max(float(nearest @ local @ nearest), 0.0)
-            return nearest + np.sqrt(squared_distance / (squared_radius - squared_slope)) * direction
+            return nearest + sqrt(squared_distance / (squared_radius - squared_slope)) * direction
         falling = direction < 0
         if not falling.any():
             return inside
@@ -81,14 +85,14 @@ def conflict_averse_weights(gramian: Matrix, c: float, rescale: Rescale) -> tupl
     m = len(gramian)
     scale = {"none": 1.0, "1+c^2": 1 + c**2, "1+c": 1 + c}[rescale]
     mean = np.full(m, 1 / m)
-    radius = c * np.sqrt(max(float(gramian.mean()), 0.0))
+    radius = c * sqrt(max(float(gramian.sum()), 0.0)) / m
     if radius == 0:
         return mean / scale, False
     w = conflict_weights(gramian, c)
     squared_norm = float(w @ gramian @ w)
     if squared_norm <= _CANCELLED * float(w @ np.abs(gramian) @ w):
         return mean / scale, True
-    return (mean + radius / np.sqrt(squared_norm) * w) / scale, False
+    return (mean + radius / sqrt(squared_norm) * w) / scale, False
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 from typing import ClassVar
 
 import numpy as np
@@ -38,7 +39,8 @@ def bargaining_weights(gramian: Matrix) -> tuple[Vector, bool]:
     if not len(players):
         return weights, True
     inverse_norms = 1 / norms[players]
-    cosines = gramian[np.ix_(players, players)] * np.outer(inverse_norms, inverse_norms)
+    among = gramian if len(players) == len(gramian) else gramian[players[:, None], players]
+    cosines = among * (inverse_norms[:, None] * inverse_norms)
     solution, residual = _newton(cosines)
     regular = residual <= RESIDUAL
     if not regular:
@@ -71,7 +73,7 @@ def _newton(cosines: Matrix) -> tuple[Vector, float]:
         length = 1.0 if longest < _FULL_STEP else 1 / (1 + longest)
         moved = beta * (1 - length * step)
         # Beyond, β C β drowns its own identity: the gradients cancel to the last digit.
-        if not moved.min() > 0 or not moved.max() < _LARGEST or (moved == beta).all():
+        if not moved.max() < _LARGEST or (length == 1.0 and (moved == beta).all()):
             break
         beta = moved
     return best, least
@@ -101,11 +103,14 @@ class NashMTL:
         return State(memory={"alpha": torch.ones(n_tasks, dtype=torch.float64)})
 
     def step(self, signal: Signal, state: State) -> Update:
-        gramian = signal.required_gramian()
-        alpha, fallback = state.memory["alpha"], False
+        gramian = signal.required_gramian().numpy()
+        alpha, fallback = state.memory["alpha"].numpy(), False
         if signal.step % self.update_every == 0:
-            solution, fallback = bargaining_weights(gramian.numpy())
-            alpha = torch.from_numpy(solution)
-        norm = float((alpha @ gramian @ alpha).clamp_min(0).sqrt())
+            alpha, fallback = bargaining_weights(gramian)
+        norm = sqrt(max(float(alpha @ gramian @ alpha), 0.0))
         clip = self.max_norm / norm if 0 < self.max_norm < norm else 1.0
-        return Update(alpha * clip, State(memory={"alpha": alpha}), head_weights=alpha, fallbacks=int(fallback))
+        unclipped = torch.from_numpy(alpha)
+        memory = {"alpha": unclipped}
+        return Update(
+            torch.from_numpy(alpha * clip), State(memory=memory), head_weights=unclipped, fallbacks=int(fallback)
+        )

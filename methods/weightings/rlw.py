@@ -11,18 +11,26 @@ from torch import Tensor
 from methods.checks import require_one_of
 from methods.contract import HeadRule, Needs, Signal, State, Update
 
-Distribution = Literal["normal", "uniform", "dirichlet"]
+Distribution = Literal["normal", "uniform", "dirichlet", "bernoulli", "one_hot"]
 
 
 def random_weights(n_tasks: int, distribution: Distribution, generator: torch.Generator) -> Tensor:
-    """Positive weights (m,) that sum to 1.
+    """Weights (m,) ≥ 0 that sum to 1.
 
     "normal" and "uniform": softmax of independent standard draws. "dirichlet": uniform on the simplex, as the
-    shares of independent exponential draws.
+    shares of independent exponential draws. "bernoulli": equal weights on a random subset, uniform among those that
+    aren't empty. "one_hot": a single task, the paper's constrained Bernoulli.
 
     Source: Lin, Ye, Zhang, Tsang (TMLR 2022), Section 3.
     """
     empty = torch.empty(n_tasks, dtype=torch.float64)
+    if distribution == "one_hot":
+        drawn = torch.randint(n_tasks, (), generator=generator)
+        return empty.zero_().index_fill_(0, drawn, 1.0)
+    if distribution == "bernoulli":
+        while not empty.bernoulli_(generator=generator).any():
+            continue
+        return empty / empty.sum()
     if distribution == "dirichlet":
         draws = empty.exponential_(generator=generator)
         return draws / draws.sum()
@@ -35,8 +43,8 @@ def random_weights(n_tasks: int, distribution: Distribution, generator: torch.Ge
 class RLW:
     """Random loss weighting, drawn anew at each step from the run's own generator.
 
-    distribution: "normal", "uniform" or "dirichlet". Own heads get the gradients of their weighted losses.
-    Deviations: none; the two Bernoulli variants are left out.
+    distribution: "normal", "uniform", "dirichlet", "bernoulli" or "one_hot", all five of the paper. Own heads get the
+    gradients of their weighted losses. Deviations: none.
     """
 
     distribution: Distribution = "normal"

@@ -6,6 +6,7 @@ Blocks of vertices first, which settles most problems in a few solves; where it 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,6 +116,6 @@ def solve_with_unit_sum(gram: Matrix, right: Matrix) -> Matrix:
     system[:n, :n] = gram
     system[n, n] = 0.0
     solution, singular = dgesv(system, right)[2:]
-    if singular or not np.isfinite(solution).all():
+    if singular or not isfinite(solution.sum()):
         solution = np.linalg.lstsq(system, right, rcond=None)[0]
     return np.asarray(solution[:n], dtype=np.float64)
