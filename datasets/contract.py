@@ -123,6 +123,8 @@ class Recipe:
 
     An epoch is the longest source's number of batches; shorter sources cycle.
     lr_decay_every (epochs; 0: never) and lr_decay: step schedule of the network's learning rate.
+    cosines_every: steps between two looks at the cosines of the tasks' gradients (0: never). A look costs a backward
+    pass per task and changes nothing.
     """
 
     epochs: int
@@ -131,9 +133,11 @@ class Recipe:
     weight_decay: float = 0.0
     lr_decay_every: int = 0
     lr_decay: float = 0.5
+    cosines_every: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("lr", 0), ("weight_decay", 0), ("lr_decay_every", 0)):
+        at_least = {"epochs": 1, "batch_size": 1, "lr": 0, "weight_decay": 0, "lr_decay_every": 0, "cosines_every": 0}
+        for name, least in at_least.items():
             if not getattr(self, name) >= least:
                 raise ValueError(f"`{name}` must be ≥ {least}, found {getattr(self, name)}")
         if not self.lr_decay > 0:

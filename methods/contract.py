@@ -7,6 +7,7 @@ model; an architecture sees inputs and task indices, never a loss.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 HeadRule = Literal["weighted", "plain", "own"]
 Needs = Literal["losses", "gramian", "jacobian"]
+PositionOptimizer = Literal["plain", "adam"]
 
 
 class Diverged(ArithmeticError):
@@ -134,10 +136,19 @@ class TaskFeatures(NamedTuple):
     velocity: Tensor | None
 
 
+class Evaluations(NamedTuple):
+    """How often the field of a flow has been evaluated: on the way ahead, and on the way back (adjoint equation)."""
+
+    forward: int
+    backward: int
+
+
 class Network(Protocol):
     """A built architecture: shared part, one head per task and, for some, one learned position per task.
 
-    `features` runs the shared part once for all `tasks` that read `inputs` (B, C, H, W).
+    `features` runs the shared part once for all `tasks` that read `inputs` (B, C, H, W). `evaluations` counts since
+    the network was built; None without a flow. Within `naming_faults`, what only this architecture can fail at, in
+    a pass ahead or back, comes out as Diverged.
     """
 
     heads: nn.ModuleList
@@ -146,6 +157,8 @@ class Network(Protocol):
     def shared_parameters(self) -> list[nn.Parameter]: ...
     def positions(self) -> Tensor | None: ...
     def position_parameters(self) -> list[nn.Parameter]: ...
+    def evaluations(self) -> Evaluations | None: ...
+    def naming_faults(self) -> AbstractContextManager[None]: ...
 
     # What every torch module brings.
     def to(self, device: torch.device) -> Any: ...
@@ -164,15 +177,27 @@ class Features:
     stride: int
 
 
+@dataclass(frozen=True)
+class PositionRule:
+    """How task positions learn.
+
+    lr_ratio: their step size over the network's first learning rate. optimizer: "plain" gradient steps, or "adam".
+    alternating: they move after the network, by gradients at where it has moved, instead of jointly with it.
+    """
+
+    lr_ratio: float
+    optimizer: PositionOptimizer
+    alternating: bool
+
+
 class Architecture(Protocol):
     """A frozen dataclass of hyper-parameters that wires an encoder and heads into a network.
 
-    position_lr_ratio: step size of task positions over the network's learning rate; None without positions.
-    check: raises ValueError where the hyper-parameters don't fit the tasks.
+    position_rule: None without positions. check: raises ValueError where the hyper-parameters don't fit the tasks.
     """
 
     @property
-    def position_lr_ratio(self) -> float | None: ...
+    def position_rule(self) -> PositionRule | None: ...
     def check(self, tasks: Sequence[str]) -> None: ...
     def build(
         self, encoder: nn.Module, heads: Sequence[nn.Module], features: Features, tasks: Sequence[str]

@@ -27,7 +27,11 @@ class Best:
 
 @dataclass
 class History:
-    """What has happened so far. curve, positions: rows of curve.csv and positions.csv. seconds: of training."""
+    """What has happened so far.
+
+    curve, positions, cosines: rows of the files of these names. seconds: of training. evaluations: of the field of a
+    flow in training steps, ahead and back.
+    """
 
     epochs: int = 0
     steps: int = 0
@@ -35,6 +39,8 @@ class History:
     step_seconds: list[float] = field(default_factory=list)
     curve: list[list[float]] = field(default_factory=list)
     positions: list[list[float]] = field(default_factory=list)
+    cosines: list[list[float]] = field(default_factory=list)
+    evaluations: tuple[int, int] = (0, 0)
     best: Best | None = None
 
 

@@ -23,12 +23,14 @@ class StepClock:
         self.seconds = seconds
 
     @contextmanager
-    def step(self) -> Iterator[None]:
+    def step(self, counted: bool = True) -> Iterator[None]:
+        """Times what happens within; counted=False for a step that does more than others."""
         synchronise(self.device)
         start = time.perf_counter()
         yield
         synchronise(self.device)
-        self.seconds.append(time.perf_counter() - start)
+        if counted:
+            self.seconds.append(time.perf_counter() - start)
 
     def timing(self) -> Timing | None:
         """Median and mean after warm-up; None where there are no more steps than that."""

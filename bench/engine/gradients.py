@@ -51,15 +51,19 @@ class SharedGradients:
     def fill_rows(self, boundaries: Sequence[Boundary]) -> None:
         """One backward pass per task; the graph is freed with the last of the tasks that share it."""
         for index, boundary in enumerate(boundaries):
-            pieces = torch.autograd.grad(
-                boundary.z,
-                self.parameters,
-                boundary.gradient,
-                retain_graph=index + 1 < len(boundaries),
-                allow_unused=True,
-                materialize_grads=True,
-            )
-            torch.cat([piece.reshape(-1) for piece in pieces], out=self.jacobian[boundary.task])
+            self.write_row(boundary, self.jacobian[boundary.task], keep_graph=index + 1 < len(boundaries))
+
+    def write_row(self, boundary: Boundary, row: Tensor, keep_graph: bool) -> None:
+        """Writes ∂L_i/∂θ into `row` (P,)."""
+        pieces = torch.autograd.grad(
+            boundary.z,
+            self.parameters,
+            boundary.gradient,
+            retain_graph=keep_graph,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        torch.cat([piece.reshape(-1) for piece in pieces], out=row)
 
     def combine_rows(self, weights: Tensor) -> None:
         """Places weights @ jacobian."""
@@ -76,7 +80,38 @@ class SharedGradients:
 
     def gramian(self) -> Tensor:
         """J Jᵀ (m, m), float64 on the CPU: the one transfer that a step needs."""
-        return (self.jacobian @ self.jacobian.T).double().cpu()
+        return _gramian(self.jacobian)
+
+    def observed_gramian(self, boundaries: Sequence[Boundary]) -> Tensor:
+        """The same for a weighting that has no rows: from rows made for it alone, with every graph kept."""
+        rows = self.flat.new_empty(len(boundaries), len(self.flat))
+        for boundary in boundaries:
+            self.write_row(boundary, rows[boundary.task], keep_graph=True)
+        return _gramian(rows)
+
+
+def _gramian(jacobian: Tensor) -> Tensor:
+    return (jacobian @ jacobian.T).double().cpu()
+
+
+def cosines(gramian: Tensor) -> Tensor:
+    """Cosines (m, m) between the tasks' gradients; NaN beside a gradient of zero."""
+    norms = gramian.diagonal().sqrt()
+    return gramian / torch.outer(norms, norms)
+
+
+def position_gradients(network: Network, tasks: Sequence[Task], group: Group) -> dict[int, Tensor]:
+    """∂L_i/∂p_i by task at the network as it is now: no graph but that of the heads."""
+    readers = list(group.targets)
+    with torch.no_grad():
+        crossings = network.features(group.inputs, readers)
+    gradients = {}
+    for task, features in zip(readers, crossings, strict=True):
+        assert features.velocity is not None, "every task needs a velocity at its position"
+        z = features.z.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(tasks[task].loss(network.heads[task](z), group.targets[task]), z)
+        gradients[task] = (gradient * features.velocity).sum()
+    return gradients
 
 
 def cross_heads(network: Network, tasks: Sequence[Task], group: Group) -> list[Boundary]:

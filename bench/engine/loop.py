@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from bench.engine.seeds import generator_for, seed_for
 from bench.engine.step import Outcome, Trainee, make_trainee, train_step
 from bench.records.environment import describe_environment
 from bench.records.record import (
+    FieldEvaluations,
     Labels,
     MetricRecord,
     Order,
@@ -30,12 +32,12 @@ from bench.records.record import (
     Status,
     TaskRecord,
 )
-from bench.records.store import CHECKPOINT, CURVE, POSITIONS, write_csv, write_record
+from bench.records.store import CHECKPOINT, COSINES, CURVE, POSITIONS, write_csv, write_record
 from bench.spec import RunSpec
 from datasets import DATASETS
 from datasets.contract import Splits
 from methods import METHODS
-from methods.contract import Diverged
+from methods.contract import Diverged, Evaluations, Network
 
 RULES = {
     "accuracy": "highest mean accuracy over tasks on validation",
@@ -72,7 +74,8 @@ def train(spec: RunSpec, place: Place, on_epoch: Callable[[int], None]) -> Recor
     status: Status = "done"
     try:
         while history.epochs < spec.train.epochs:
-            _train_epoch(spec, splits, trainee, history, place, constant["validation"])
+            with trainee.network.naming_faults():
+                _train_epoch(spec, splits, trainee, history, place, constant["validation"])
             save_checkpoint(checkpoint, spec.settings(), trainee, history)
             on_epoch(history.epochs)
     except Diverged as error:
@@ -104,12 +107,13 @@ def _train_epoch(
     clock = StepClock(place.device, history.step_seconds)
     outcomes: list[Outcome] = []
     for batch in training_batches(splits.train, spec.info, spec.train.batch_size, order, place.device):
-        with clock.step():
-            outcomes.append(train_step(trainee, batch, history.steps, epoch))
+        every = spec.train.cosines_every
+        look = every > 0 and history.steps % every == 0
+        before = trainee.network.evaluations()
+        with clock.step(counted=not look):
+            outcomes.append(train_step(trainee, batch, history.steps, epoch, look_at_cosines=look))
         history.steps += 1
-        positions = trainee.network.positions()
-        if positions is not None:
-            history.positions.append([history.steps, *positions.tolist()])
+        _note_step(trainee.network, outcomes[-1], before, history)
     validation = evaluate(trainee.network, spec.info, splits.validation, place.device)
     score = selection_score(spec.info, validation, constant)
     history.epochs += 1
@@ -120,6 +124,23 @@ def _train_epoch(
     weights = torch.stack([outcome.weights for outcome in outcomes]).mean(dim=0).tolist()
     numbers = [value for task in validation.values() for value in task.values()]
     history.curve.append([history.epochs, history.steps, history.seconds, *losses, *numbers, *weights, score])
+
+
+def _note_step(network: Network, outcome: Outcome, before: Evaluations | None, history: History) -> None:
+    """Writes down where the positions are now, what was seen of the gradients, and what the flow has cost."""
+    positions, after = network.positions(), network.evaluations()
+    if positions is not None:
+        history.positions.append([history.steps, *positions.tolist()])
+    if outcome.cosines is not None:
+        m = len(outcome.cosines)
+        rows, columns = torch.triu_indices(m, m, offset=1)
+        history.cosines.append([history.steps, *outcome.cosines[rows, columns].tolist()])
+    if before is not None and after is not None:
+        forward, backward = history.evaluations
+        history.evaluations = (
+            forward + after.forward - before.forward,
+            backward + after.backward - before.backward,
+        )
 
 
 def _set_learning_rate(spec: RunSpec, trainee: Trainee, epoch: int) -> None:
@@ -148,6 +169,9 @@ def _account(record: Record, trainee: Trainee, history: History, place: Place) -
     record.step_seconds = StepClock(place.device, history.step_seconds).timing()
     record.peak_memory_mib = peak_memory_mib(place.device)
     record.solver_fallbacks = trainee.solver_fallbacks
+    if trainee.network.evaluations() is not None:
+        forward, backward = history.evaluations
+        record.field_evaluations = FieldEvaluations(forward=forward, backward=backward)
 
 
 def _write_curves(spec: RunSpec, trainee: Trainee, history: History, folder: Path) -> None:
@@ -157,6 +181,9 @@ def _write_curves(spec: RunSpec, trainee: Trainee, history: History, folder: Pat
     write_csv(folder / CURVE, columns, history.curve)
     if trainee.network.positions() is not None:
         write_csv(folder / POSITIONS, ["step", *spec.tasks], history.positions)
+    if spec.train.cosines_every:
+        pairs = [f"{first}|{second}" for first, second in itertools.combinations(spec.tasks, 2)]
+        write_csv(folder / COSINES, ["step", *pairs], history.cosines)
 
 
 def _identity(spec: RunSpec) -> dict[str, object]:

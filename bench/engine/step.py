@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
-from bench.engine.gradients import Boundary, SharedGradients, cross_heads
+from bench.engine.gradients import Boundary, SharedGradients, cosines, cross_heads, position_gradients
 from bench.engine.seeds import generator_for
 from bench.spec import RunSpec
 from datasets.contract import Batch, Task
@@ -21,7 +21,7 @@ class Trainee:
     """All that training changes: parameters, their optimizers, the state of the weighting and its random stream.
 
     optimizers: "network"; "positions" where the architecture learns task positions; "weights" where the weighting
-    learns its own scales. solver_fallbacks: counted over all steps.
+    learns its own scales. alternating: positions move after the network. solver_fallbacks: counted over all steps.
     """
 
     network: Network
@@ -32,19 +32,24 @@ class Trainee:
     state: State
     optimizers: dict[str, Optimizer]
     generator: torch.Generator
+    alternating: bool = False
     solver_fallbacks: int = 0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """losses (m,) before the step and weights (m,) as applied to the shared part, float64 on the CPU."""
+    """losses (m,) before the step and weights (m,) as applied to the shared part, float64 on the CPU.
+
+    cosines: (m, m) between the tasks' gradients, where they were looked at.
+    """
 
     losses: Tensor
     weights: Tensor
+    cosines: Tensor | None = None
 
 
 def make_trainee(spec: RunSpec, network: Network) -> Trainee:
-    """A network with fresh optimizers: Adam for it and for learned scales, plain steps for positions."""
+    """A network with fresh optimizers: Adam for it and for learned scales, what the architecture says for positions."""
     weighting = spec.weighting_settings
     shared = SharedGradients(network.shared_parameters(), len(spec.tasks) if weighting.needs != "losses" else 0)
     own = list(network.heads.parameters())
@@ -52,19 +57,28 @@ def make_trainee(spec: RunSpec, network: Network) -> Trainee:
     optimizers: dict[str, Optimizer] = {
         "network": Adam([*shared.parameters, *own], lr=recipe.lr, weight_decay=recipe.weight_decay)
     }
-    position_parameters = network.position_parameters()
-    if position_parameters and spec.arch_settings.position_lr_ratio:
-        optimizers["positions"] = SGD(position_parameters, lr=recipe.lr * spec.arch_settings.position_lr_ratio)
+    positions, learning = network.position_parameters(), spec.arch_settings.position_rule
+    if positions and learning is not None and learning.lr_ratio:
+        step_rule = {"plain": SGD, "adam": Adam}[learning.optimizer]
+        optimizers["positions"] = step_rule(positions, lr=recipe.lr * learning.lr_ratio)
     state = weighting.init(len(spec.tasks))
     if weighting.learned_lr is not None:
         optimizers["weights"] = Adam(list(state.learned.values()), lr=weighting.learned_lr)
     rule = weighting.heads if spec.heads.rule == "published" else spec.heads.rule
     return Trainee(
-        network, spec.info.tasks, shared, weighting, rule, state, optimizers, generator_for(spec.seed, "method")
+        network,
+        spec.info.tasks,
+        shared,
+        weighting,
+        rule,
+        state,
+        optimizers,
+        generator_for(spec.seed, "method"),
+        alternating="positions" in optimizers and learning is not None and learning.alternating,
     )
 
 
-def train_step(trainee: Trainee, batch: Batch, step: int, epoch: int) -> Outcome:
+def train_step(trainee: Trainee, batch: Batch, step: int, epoch: int, look_at_cosines: bool = False) -> Outcome:
     """Moves every parameter once.
 
     Raises:
@@ -75,19 +89,26 @@ def train_step(trainee: Trainee, batch: Batch, step: int, epoch: int) -> Outcome
     boundaries, losses = observe(trainee, batch, step)
     gramian = trainee.shared.gramian() if trainee.weighting.needs != "losses" else None
     if gramian is not None:
-        _require_finite(trainee.tasks, gramian.diagonal(), "squared gradient norm", step)
+        _require_finite(trainee, gramian.diagonal(), "squared gradient norm", step)
     jacobian = trainee.shared.jacobian if trainee.weighting.needs == "jacobian" else None
     signal = Signal(losses, gramian, step, epoch, trainee.generator, jacobian)
     update = trainee.weighting.step(signal, trainee.state)
-    _require_finite(trainee.tasks, update.weights, "weight", step)
+    _require_finite(trainee, update.weights, "weight", step)
+    seen = None
+    if look_at_cosines:
+        seen = cosines(trainee.shared.observed_gramian(boundaries) if gramian is None else gramian)
     place(trainee, boundaries, update)
-    for optimizer in trainee.optimizers.values():
+    for name, optimizer in trainee.optimizers.items():
+        if name == "positions" and trainee.alternating:
+            continue
         optimizer.step()
+    if trainee.alternating:
+        _move_positions(trainee, batch)
     trainee.state = update.state
     if isinstance(trainee.weighting, LooksBack):
         trainee.state = trainee.weighting.after(losses_now(trainee, batch, step), update.state)
     trainee.solver_fallbacks += update.fallbacks
-    return Outcome(losses, update.weights)
+    return Outcome(losses, update.weights, seen)
 
 
 def observe(trainee: Trainee, batch: Batch, step: int) -> tuple[list[Boundary], Tensor]:
@@ -103,7 +124,7 @@ def observe(trainee: Trainee, batch: Batch, step: int) -> tuple[list[Boundary], 
         boundaries += crossed
     boundaries.sort(key=lambda boundary: boundary.task)
     losses = torch.stack([boundary.loss for boundary in boundaries]).double().cpu()
-    _require_finite(trainee.tasks, losses, "loss", step)
+    _require_finite(trainee, losses, "loss", step)
     return boundaries, losses
 
 
@@ -116,7 +137,7 @@ def losses_now(trainee: Trainee, batch: Batch, step: int) -> Tensor:
         for task, features in zip(readers, trainee.network.features(group.inputs, readers), strict=True):
             values[task] = trainee.tasks[task].loss(trainee.network.heads[task](features.z), group.targets[task])
     losses = torch.stack([values[task] for task in sorted(values)]).double().cpu()
-    _require_finite(trainee.tasks, losses, "loss after the move", step)
+    _require_finite(trainee, losses, "loss after the move", step)
     return losses
 
 
@@ -129,19 +150,29 @@ def place(trainee: Trainee, boundaries: Sequence[Boundary], update: Update) -> N
     else:
         trainee.shared.backward_once(boundaries, update.weights)
     _scale_heads(trainee, update)
-    if "positions" in trainee.optimizers:
-        trainee.optimizers["positions"].zero_grad()
-        _place_positions(trainee.network, boundaries)
+    if "positions" in trainee.optimizers and not trainee.alternating:
+        along = {b.task: b.position_gradient for b in boundaries if b.position_gradient is not None}
+        _place_positions(trainee, along)
     if update.auxiliary is not None:
         trainee.optimizers["weights"].zero_grad()
         update.auxiliary.backward()
 
 
-def _place_positions(network: Network, boundaries: Sequence[Boundary]) -> None:
-    positions = network.positions()
-    along = [b.position_gradient for b in boundaries if b.position_gradient is not None]
+def _move_positions(trainee: Trainee, batch: Batch) -> None:
+    """A step of the positions alone, by gradients at where the network has moved."""
+    along: dict[int, Tensor] = {}
+    for group in batch:
+        along |= position_gradients(trainee.network, trainee.tasks, group)
+    _place_positions(trainee, along)
+    trainee.optimizers["positions"].step()
+
+
+def _place_positions(trainee: Trainee, along: Mapping[int, Tensor]) -> None:
+    """Puts ∂L_i/∂p_i, by task, where the positions' optimizer looks for it."""
+    positions = trainee.network.positions()
     assert positions is not None and len(along) == len(positions), "every task needs a velocity at its position"
-    positions.backward(torch.stack(along))
+    trainee.optimizers["positions"].zero_grad()
+    positions.backward(torch.stack([along[task] for task in range(len(positions))]))
 
 
 def _scale_heads(trainee: Trainee, update: Update) -> None:
@@ -155,7 +186,9 @@ def _scale_heads(trainee: Trainee, update: Update) -> None:
             torch._foreach_mul_(gradients, scale)
 
 
-def _require_finite(tasks: Sequence[Task], values: Tensor, what: str, step: int) -> None:
-    for task, value in zip(tasks, values.tolist(), strict=True):
+def _require_finite(trainee: Trainee, values: Tensor, what: str, step: int) -> None:
+    for index, value in enumerate(values.tolist()):
         if not abs(value) < float("inf"):
-            raise Diverged(f"{what} of task {task.key} is {value} at step {step}")
+            positions = trainee.network.positions()
+            where = "" if positions is None else f", with its position at {float(positions[index]):.6g}"
+            raise Diverged(f"{what} of task {trainee.tasks[index].key} is {value} at step {step}{where}")

@@ -73,6 +73,13 @@ class Parameters(_Part):
     positions: int
 
 
+class FieldEvaluations(_Part):
+    """How often the field of a flow was evaluated over all training steps, ahead and by the adjoint equation."""
+
+    forward: int
+    backward: int
+
+
 class Record(_Part):
     """One run: one method on one data set with one seed.
 
@@ -84,6 +91,7 @@ class Record(_Part):
     positions: learned task positions at the end of the selected epoch, by task key, for architectures that have them.
     reason: for runs that are not done, a sentence with step, task and value.
     steps: training steps taken. solver_fallbacks: steps at which a weighting took its documented substitute.
+    field_evaluations: for architectures with a flow; those of evaluation on validation and test not counted.
     seconds: training time of the whole run, evaluation included, interruptions excluded.
     """
 
@@ -116,6 +124,7 @@ class Record(_Part):
     peak_memory_mib: float | None = None
     parameters: Parameters | None = None
     solver_fallbacks: int = 0
+    field_evaluations: FieldEvaluations | None = None
     head_rule: str = ""
     splits: dict[str, Any] = Field(default_factory=dict)
     environment: dict[str, Any] = Field(default_factory=dict)

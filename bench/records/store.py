@@ -15,6 +15,7 @@ from bench.records.record import SCHEMA_VERSION, Record
 RECORD = "record.json"
 CURVE = "curve.csv"
 POSITIONS = "positions.csv"
+COSINES = "cosines.csv"
 CHECKPOINT = "checkpoint.pt"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,12 +33,18 @@ class HardSharingNetwork(nn.Module):
     def position_parameters(self) -> list[nn.Parameter]:
         return []
 
+    def evaluations(self) -> None:
+        return None
+
+    def naming_faults(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
 
 @dataclass(frozen=True)
 class HPS:
     """Hard parameter sharing has nothing to set."""
 
-    position_lr_ratio: ClassVar[None] = None
+    position_rule: ClassVar[None] = None
 
     def check(self, tasks: Sequence[str]) -> None:
         del tasks

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from methods.architectures.flow import (
@@ -16,11 +18,14 @@ from methods.architectures.flow import (
     Solver,
     SolverName,
     check_reach,
+    solver_fault,
     states_at,
 )
 from methods.architectures.positions import Form, Positions
 from methods.checks import require_at_least, require_one_of, require_positive
-from methods.contract import Features, TaskFeatures
+from methods.contract import Diverged, Evaluations, Features, PositionOptimizer, PositionRule, TaskFeatures
+
+Updates = Literal["joint", "alternating"]
 
 
 class NormalNetwork(nn.Module):
@@ -42,14 +47,19 @@ class NormalNetwork(nn.Module):
         self.heads = nn.ModuleList(heads)
         self.solver = solver
         self.tasks = tuple(tasks)
+        self._evaluated_ahead = 0
 
     def features(self, inputs: Tensor, tasks: Sequence[int]) -> list[TaskFeatures]:
         """z(p_i) and dz/dt at p_i = −q(p_i), which Eq. (7) needs, from one trajectory for all `tasks`."""
         everywhere = self.task_positions().detach().tolist()
         positions = [everywhere[task] for task in tasks]
         check_reach(positions, [self.tasks[task] for task in tasks], self.solver)
+        before = self.flow.evaluations
         states = states_at(self.flow, self.flow.start(self.encoder(inputs)), positions, self.solver)
-        return [TaskFeatures(state[0], self.flow.velocity(state.detach()).detach()) for state in states]
+        with torch.no_grad():
+            velocities = self.flow.velocities(states)
+        self._evaluated_ahead += self.flow.evaluations - before
+        return [TaskFeatures(state[0], velocity) for state, velocity in zip(states, velocities, strict=True)]
 
     def shared_parameters(self) -> list[nn.Parameter]:
         return [*self.encoder.parameters(), *self.flow.parameters()]
@@ -61,15 +71,36 @@ class NormalNetwork(nn.Module):
     def position_parameters(self) -> list[nn.Parameter]:
         return [p for p in self.task_positions.parameters() if p.requires_grad]
 
+    def evaluations(self) -> Evaluations:
+        """Of the field, so far: what `features` asked for, and the rest, which the adjoint equation did on its way."""
+        return Evaluations(self._evaluated_ahead, self.flow.evaluations - self._evaluated_ahead)
+
+    @contextmanager
+    def naming_faults(self) -> Iterator[None]:
+        """Says of a flow that can't be solved, ahead or by the adjoint equation, how far it was to go."""
+        try:
+            yield
+        except AssertionError as error:
+            fault = solver_fault(error)
+            if not fault:
+                raise
+            furthest = max(zip(self.task_positions().tolist(), self.tasks, strict=True), key=lambda pair: abs(pair[0]))
+            raise Diverged(
+                f"{self.solver.name} can't solve the flow ({fault}); the furthest position is that of task "
+                f"{furthest[1]} = {furthest[0]:.6g}"
+            ) from error
+
 
 @dataclass(frozen=True)
 class Normal:
     """The time-aware neural ODE block between encoder and heads (Ye et al., IJCAI 2023).
 
     order: 2 is the heavy-ball flow, 1 is dz/dt = g(z). xi: ξ of Eq. (5). initial_omega: γ = sigmoid(ω) starts there.
-    solver, step_size, gradient, max_steps: see `flow.Solver`. position_form: "free", "positive" (p = e^ν) or
-    "constant". initial_positions: one for all tasks or one each. eta_ratio: the step size η of positions over the
-    network's learning rate μ; positions take plain gradient steps (Algorithm 1).
+    solver, step_size, tolerance, gradient, max_steps: see `flow.Solver`. position_form: "free", "positive" (p = e^ν)
+    or "constant". initial_positions: one for all tasks or one each. eta_ratio: the step size η of positions over the
+    network's learning rate μ. position_optimizer: "plain" gradient steps (Algorithm 1), or "adam". updates: network
+    and positions move "joint", from the same gradients (Algorithm 1), or "alternating", positions second, by
+    gradients on the same batch once the network has moved (§3.3), which costs one more pass ahead.
     Deviations: the paper does not give η, ξ, the first positions or the step size; these are our declared choices
     (ω from the released heavy-ball code). The network's gradient is backpropagated through the steps by default,
     where the paper solves the adjoint equation.
@@ -80,18 +111,24 @@ class Normal:
     initial_omega: float = -3.0
     solver: SolverName = "euler"
     step_size: float = 0.25
+    tolerance: float = 1e-5
     gradient: Gradient = "backprop"
     max_steps: int = 64
     position_form: Form = "free"
     initial_positions: tuple[float, ...] = (1.0,)
     eta_ratio: float = 10.0
+    position_optimizer: PositionOptimizer = "plain"
+    updates: Updates = "joint"
 
     def __post_init__(self) -> None:
         require_one_of("solver", self.solver, get_args(SolverName))
         require_one_of("gradient", self.gradient, get_args(Gradient))
         require_one_of("position_form", self.position_form, get_args(Form))
         require_one_of("order", str(self.order), ("1", "2"))
+        require_one_of("position_optimizer", self.position_optimizer, get_args(PositionOptimizer))
+        require_one_of("updates", self.updates, get_args(Updates))
         require_positive("step_size", self.step_size)
+        require_positive("tolerance", self.tolerance)
         require_positive("max_steps", self.max_steps)
         require_at_least("eta_ratio", self.eta_ratio, 0)
         if self.position_form == "positive":
@@ -99,8 +136,8 @@ class Normal:
                 require_positive("initial_positions", position)
 
     @property
-    def position_lr_ratio(self) -> float:
-        return self.eta_ratio
+    def position_rule(self) -> PositionRule:
+        return PositionRule(self.eta_ratio, self.position_optimizer, self.updates == "alternating")
 
     def check(self, tasks: Sequence[str]) -> None:
         if len(self.initial_positions) not in (1, len(tasks)):
@@ -117,5 +154,5 @@ class Normal:
         flow: Flow = (
             HeavyBallFlow(features, self.xi, self.initial_omega) if self.order == 2 else FirstOrderFlow(features)
         )
-        solver = Solver(self.solver, self.step_size, self.gradient, self.max_steps)
+        solver = Solver(self.solver, self.step_size, self.gradient, self.max_steps, self.tolerance)
         return NormalNetwork(encoder, flow, Positions(initial, self.position_form), heads, solver, tasks)

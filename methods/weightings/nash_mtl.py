@@ -61,9 +61,10 @@ def _newton(cosines: Matrix) -> tuple[Vector, float]:
     for _ in range(_MAX_NEWTON_STEPS):
         right = beta * (cosines @ beta) - 1
         residual = float(np.abs(right).max())
+        settled = least <= RESIDUAL and not residual < 0.5 * least  # to the last digit that rounding leaves
         if residual < least:
             best, least = beta, residual
-        if residual <= RESIDUAL * 1e-4:
+        if settled or residual <= RESIDUAL * 1e-4:
             break
         # In the variables log β the Hessian is β C β + I: well conditioned where β spreads over many magnitudes.
         scaled = cosines * (beta[:, None] * beta)
