@@ -6,6 +6,7 @@ usage() {
     cat <<'TEXT'
 ./run_all.sh [embedded]   nine methods × three seeds on the three embedded problems, tables and figures
 ./run_all.sh paper        the same on whichever of Office-31, Office-Home, NYUv2 and CelebA are found
+./run_all.sh ablation     the ablations of NORMAL, on digits and on whichever Office data set is found
 ./run_all.sh --quick      one seed, one epoch: see that everything runs
 ./run_all.sh test [...]   the test suite; further words go to pytest
 
@@ -61,7 +62,7 @@ run_study() {
             exit "$status"
         fi
     done
-    "$venv/bin/python" -m bench.report --results "$results" --out "$reports"
+    "$venv/bin/python" -m bench.report --study "$study" --results "$results" --out "$reports"
     exit "$status"
 }
 
@@ -79,11 +80,16 @@ cd "$here"
 case "$word" in
     test)
         shift
-        exec "$venv/bin/python" -m pytest "$@"
+        # A file's tests stay together, since many share what is slow to make.
+        exec "$venv/bin/python" -m pytest --numprocesses auto --dist loadfile "$@"
         ;;
     embedded | paper)
         shift || true
         run_study "$word" "$here/results" "$here/reports" "$@"
+        ;;
+    ablation)
+        shift
+        run_study ablation "$here/results/ablation" "$here/reports/ablation" "$@"
         ;;
     --quick)
         shift
@@ -93,7 +99,7 @@ case "$word" in
         run_study embedded "$here/results" "$here/reports" "$@"
         ;;
     *)
-        echo "Expected embedded, paper, test or an option, found '$word'." >&2
+        echo "Expected embedded, paper, ablation, test or an option, found '$word'." >&2
         usage >&2
         exit 2
         ;;

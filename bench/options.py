@@ -18,13 +18,6 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 
 
-def add_results(parser: ArgumentParser) -> None:
-    """--results DIR."""
-    parser.add_argument(
-        "--results", type=Path, default=ROOT / "results", metavar="DIR", help="records (default: results)"
-    )
-
-
 def add_data_root(parser: ArgumentParser) -> None:
     """--data-root DIR, MTL_DATA, or `data` beside the suite."""
     default = Path(os.environ.get("MTL_DATA") or ROOT / "data")

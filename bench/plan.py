@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.lookup import UnknownName, lookup
 from bench.records.store import RECORD, RecordError, read_record, run_folder
 from bench.spec import RunSpec, SpecError, resolve
+from bench.study import StudyError, StudyRow
 from datasets import DATASETS, find, obtain
 from datasets.contract import DataMissing
 from methods import METHODS
 
-STUDIES = Path(__file__).resolve().parent / "studies"
 ALL = "all"
 
 
@@ -25,34 +21,13 @@ class PlanError(ValueError):
     """Everything that is wrong with a request, a line each."""
 
 
-class Study(BaseModel):
-    """A named set of runs: methods × data × seeds, with settings that hold for all of them.
-
-    only_found: data sets that are not on this machine are left out, and said, instead of refused;
-    otherwise: the data sets to take when none is found.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    title: str
-    methods: list[str]
-    data: list[str]
-    otherwise: list[str] = Field(default_factory=list)
-    seeds: list[int] = [0, 1, 2]
-    set: dict[str, Any] = Field(default_factory=dict)
-    only_found: bool = False
-
-
 @dataclass(frozen=True)
 class Request:
-    """What a user asked for on the command line, names as typed."""
+    """What a user asked for on the command line or by a study, names as typed."""
 
-    methods: Sequence[str]
+    rows: Sequence[StudyRow]
     data: Sequence[str]
     seeds: Sequence[int]
-    architecture: str | None = None
-    weighting: str | None = None
-    assignments: Mapping[str, Any] = field(default_factory=dict)
     only_found: bool = False
     otherwise: Sequence[str] = ()
 
@@ -65,19 +40,6 @@ class Plan:
     kept: list[RunSpec]
     folders: dict[str, Path]
     remarks: list[str]
-
-
-def load_study(name: str) -> Study:
-    """A study from bench/studies.
-
-    Raises:
-        UnknownName: there is none of that name. PlanError: its file is not a study.
-    """
-    name = lookup([path.stem for path in sorted(STUDIES.glob("*.yaml"))], "study", name)
-    try:
-        return Study.model_validate(yaml.safe_load((STUDIES / f"{name}.yaml").read_text(encoding="utf-8")))
-    except (ValidationError, yaml.YAMLError) as error:
-        raise PlanError(f"bench/studies/{name}.yaml: {error}") from error
 
 
 def make_plan(request: Request, data_root: Path, results: Path, make_data: bool = True) -> Plan:
@@ -132,21 +94,32 @@ def _data_names(request: Request, data_root: Path, faults: list[str], remarks: l
 
 
 def _specs(request: Request, data: Sequence[str], faults: list[str]) -> list[RunSpec]:
-    """All runs, seeds outermost: an interrupted study has complete rounds over all methods."""
-    methods: Sequence[str | None] = request.methods or [None]
-    if any(method and method.lower() == ALL for method in request.methods):
-        methods = list(METHODS)
+    """All runs, each once, seeds outermost: an interrupted study has complete rounds over all rows."""
     specs: dict[tuple[str, str, int], RunSpec] = {}
     for seed in request.seeds:
         for name in data:
-            for method in methods:
+            for row in request.rows:
                 try:
-                    spec = resolve(name, method, request.architecture, request.weighting, seed, request.assignments)
-                except (UnknownName, SpecError) as error:
+                    for spec in specs_of(row, name, seed):
+                        specs[spec.data, spec.variant, spec.seed] = spec
+                except (UnknownName, SpecError, StudyError) as error:
                     faults.append(str(error))
-                else:
-                    specs[spec.data, spec.variant, spec.seed] = spec
     return list(specs.values())
+
+
+def specs_of(row: StudyRow, data: str, seed: int) -> list[RunSpec]:
+    """The runs that a row stands for on a data set, for one seed.
+
+    Raises:
+        UnknownName, SpecError, StudyError: it names or sets what doesn't exist.
+    """
+    settings = row.assignments(len(DATASETS[data].tasks))
+    methods: Sequence[str | None] = list(METHODS) if row.method and row.method.lower() == ALL else [row.method]
+    return [
+        resolve(data, method, row.arch, row.weighting, seed, assignments)
+        for method in methods
+        for assignments in settings
+    ]
 
 
 def _is_kept(spec: RunSpec, results: Path) -> bool:

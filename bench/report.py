@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from bench import ROOT
@@ -12,28 +13,42 @@ from bench.lookup import UnknownName
 from bench.options import BAD_INPUT, plain_console
 from bench.records.store import RecordError
 from bench.reporting.choose import chosen_records
+from bench.reporting.study import PlannedTable
 from bench.reporting.write import write_reports
+from bench.study import Study, StudyError, load_study
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the reports and says where they are; 2 where there is nothing to report or a record is unreadable."""
     parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
-    parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder of the records (%(default)s)")
-    parser.add_argument("--out", type=Path, default=ROOT / "reports", help="folder for the reports (%(default)s)")
+    parser.add_argument("--study", metavar="NAME", help="the tables of a study that has its own, as ablation")
+    parser.add_argument("--results", type=Path, metavar="DIR", help="folder of the records (default: results)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the reports (default: reports)")
     parser.add_argument("--spread", action="store_true", help="print the standard deviation over seeds beside means")
     parser.add_argument("--data", nargs="+", default=[], metavar="NAME", help="only these data sets")
     options = parser.parse_args(argv)
     try:
-        records = chosen_records(options.results, options.data)
-        files = write_reports(options.results, records, options.out, options.spread)
-    except (RecordError, UnknownName) as error:
+        study = load_study(options.study) if options.study else None
+        folder = study.folder if study else ""
+        results, out = options.results or ROOT / "results" / folder, options.out or ROOT / "reports" / folder
+        records = chosen_records(results, options.data)
+        tables_of = _tables_of(study) if study and study.tables else None
+        files = write_reports(results, records, out, options.spread, tables_of)
+    except (RecordError, UnknownName, StudyError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
     console = plain_console()
     console.print(f"Tables and figures of {len(records)} runs: {files[0]}", style="bold")
-    for folder in dict.fromkeys(path.parent for path in files[1:] if path.suffix == ".tex"):
-        console.print(f"  {folder}: {', '.join(path.name for path in files if path.parent == folder)}")
+    for place in dict.fromkeys(path.parent for path in files[1:] if path.suffix == ".tex"):
+        console.print(f"  {place}: {', '.join(path.name for path in files if path.parent == place)}")
     return 0
+
+
+def _tables_of(study: Study) -> Callable[[str], list[PlannedTable]]:
+    # What a row means is in the registries, which bring torch; whoever reports on records alone can do without.
+    from bench.study_tables import planned_tables
+
+    return partial(planned_tables, study)
 
 
 if __name__ == "__main__":

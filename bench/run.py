@@ -6,17 +6,21 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 
+from bench import ROOT
 from bench.engine.build import build_network
 from bench.engine.device import DeviceUnavailable, choose_device
 from bench.launch.local import Event, Site, run_locally
 from bench.lookup import UnknownName
-from bench.options import INTERRUPTED, add_data_root, add_results, assignment, cores, guarded, plain_console, positive
-from bench.plan import Plan, PlanError, Request, load_study, make_plan
+from bench.options import INTERRUPTED, add_data_root, assignment, cores, guarded, plain_console, positive
+from bench.plan import Plan, PlanError, Request, make_plan
 from bench.progress import RunProgress, run_name
+from bench.study import Study, StudyError, StudyRow, load_study
 from datasets.contract import DataError
 from methods import METHODS
 from methods.architectures.backbones import WeightsUnavailable
@@ -27,7 +31,7 @@ DEFAULT_SEEDS = (0, 1, 2)
 def main(argv: Sequence[str] | None = None) -> int:
     """0: all runs are kept. 1: a run failed. 2: bad input. 130: interrupted."""
     arguments = _parser().parse_args(argv)
-    faults = (PlanError, UnknownName, DataError, DeviceUnavailable, WeightsUnavailable)
+    faults = (PlanError, StudyError, UnknownName, DataError, DeviceUnavailable, WeightsUnavailable)
     return guarded(lambda: _run(arguments), *faults)
 
 
@@ -49,7 +53,9 @@ def _parser() -> ArgumentParser:
     how.add_argument("--jobs", type=positive, metavar="N", help="runs at a time (default: one per core, one on a GPU)")
     how.add_argument("--threads", type=positive, default=1, metavar="N", help="threads per run (default: 1)")
     how.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
-    add_results(how)  # type: ignore[arg-type]
+    how.add_argument(
+        "--results", type=Path, metavar="DIR", help="records (default: results, for some studies a folder in it)"
+    )
     add_data_root(how)  # type: ignore[arg-type]
     return parser
 
@@ -57,44 +63,58 @@ def _parser() -> ArgumentParser:
 def _run(arguments: Namespace) -> int:
     console = plain_console()
     device = choose_device(arguments.device)
-    plan = make_plan(_request(arguments), arguments.data_root, arguments.results, make_data=not arguments.dry_run)
+    study = load_study(arguments.study) if arguments.study else None
+    results = arguments.results or ROOT / "results" / (study.folder if study else "")
+    request = _study_request(arguments, study) if study else _request(arguments)
+    plan = make_plan(request, arguments.data_root, results, make_data=not arguments.dry_run)
     for remark in plan.remarks:
         console.print(remark)
     if arguments.dry_run:
         _describe(plan, console)
         return 0
     if not plan.pending:
-        console.print(f"All {len(plan.kept)} runs are already in {arguments.results}; nothing to train.")
+        console.print(f"All {len(plan.kept)} runs are already in {results}; nothing to train.")
         return 0
     jobs = arguments.jobs or (cores() if device.type == "cpu" else 1)
-    site = Site(plan.folders, arguments.results, str(device), arguments.threads)
+    site = Site(plan.folders, results, str(device), arguments.threads)
     return _execute(plan, site, device, jobs, console)
 
 
+def _assignments(arguments: Namespace) -> dict[str, Any]:
+    epochs = {"train.epochs": arguments.epochs} if arguments.epochs else {}
+    return {**dict(arguments.assignments), **epochs}
+
+
+def _study_request(arguments: Namespace, study: Study) -> Request:
+    """A study with what the command line changes about it: settings on top, other data, seeds or methods."""
+    rows = study.rows
+    pair = {"arch": arguments.arch, "weighting": arguments.weighting}
+    if arguments.method or arguments.arch or arguments.weighting:
+        if study.tables:
+            raise PlanError(
+                f"Expected none of --method, --arch, --weighting with --study {arguments.study}: its rows name their "
+                "own; --data, --seeds, --epochs and --set go with it."
+            )
+        rows = [StudyRow(method=name, set=study.set) for name in arguments.method or study.methods]
+        rows = [row.model_copy(update=pair) for row in rows]
+    rows = [row.model_copy(update={"set": {**row.set, **_assignments(arguments)}}) for row in rows]
+    return Request(
+        rows, arguments.data or study.data, arguments.seeds or study.seeds, study.only_found, study.otherwise
+    )
+
+
 def _request(arguments: Namespace) -> Request:
-    assignments = dict(arguments.assignments)
-    if arguments.epochs:
-        assignments["train.epochs"] = arguments.epochs
-    if arguments.study:
-        study = load_study(arguments.study)
-        return Request(
-            arguments.method or study.methods,
-            arguments.data or study.data,
-            arguments.seeds or study.seeds,
-            arguments.arch,
-            arguments.weighting,
-            {**study.set, **assignments},
-            study.only_found,
-            study.otherwise,
-        )
     if not arguments.data:
         raise PlanError(
             "Expected --data NAME (or --study NAME), found neither; `python -m bench.data list` shows them."
         )
     if not (arguments.method or arguments.arch or arguments.weighting):
         raise PlanError(f"Expected --method NAME, found none; known: all, {', '.join(METHODS)}.")
-    seeds = arguments.seeds or DEFAULT_SEEDS
-    return Request(arguments.method, arguments.data, seeds, arguments.arch, arguments.weighting, assignments)
+    rows = [
+        StudyRow(method=name, arch=arguments.arch, weighting=arguments.weighting, set=_assignments(arguments))
+        for name in arguments.method or [None]
+    ]
+    return Request(rows, arguments.data, arguments.seeds or DEFAULT_SEEDS)
 
 
 def _describe(plan: Plan, console: Console) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from methods.architectures.extra_layers import ExtraLayers
 from methods.architectures.hps import HPS
 from methods.architectures.normal import Normal
 from methods.contract import ArchitectureInfo, MethodInfo, WeightingInfo
@@ -139,6 +140,12 @@ ARCHITECTURES: Mapping[str, ArchitectureInfo] = {
         "Ye, Wang, Zhang, Tsang: Multi-task learning via time-aware neural ODE (IJCAI 2023)",
         "backpropagation through the solver's steps instead of the adjoint equation; step size, ξ, η and first "
         "positions are not in the paper",
+    ),
+    "hps_extra": ArchitectureInfo(
+        "HPS with extra layers",
+        ExtraLayers,
+        "Control of Ye, Wang, Zhang, Tsang: Multi-task learning via time-aware neural ODE (IJCAI 2023)",
+        "the paper does not say how its extra layers are made",
     ),
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench import report, run
-from bench.plan import load_study
+from bench.study import load_study
 from bench.records.record import Record
 from bench.records.store import read_records
 from methods import METHODS

@@ -13,7 +13,7 @@ import datasets
 import methods
 from bench import ROOT, report, run
 from bench.engine.loop import Place, train
-from bench.plan import load_study
+from bench.study import load_study
 from bench.records.record import Record
 from bench.spec import resolve
 from methods.contract import Weighting

@@ -70,7 +70,7 @@ def cost_table(study: Study) -> Table:
     unmeasured = "" if any(c.metric == "peak_memory" for c in measured) else " Peak memory not measured."
     caption = f"{study.label}. {CAPTION}.{unmeasured}"
     columns = tuple(Column(head) for head in heads)
-    return Table("cost", f"tab:{study.data}-cost", caption, "Method", (), columns, tuple(rows))
+    return Table("cost", f"tab:{study.folder.replace('/', '-')}-cost", caption, "Method", (), columns, tuple(rows))
 
 
 def _known(cost: Cost, variant: Variant) -> dict[int, float]:

@@ -39,7 +39,7 @@ class Section:
 
     @property
     def published(self) -> tuple[Table, ...]:
-        return published(self.study.data, self.study.label)
+        return published(self.study.data, self.study.label, self.study.part)
 
 
 def readme(records: Sequence[Record], sections: Sequence[Section], spread: bool) -> str:

@@ -19,9 +19,12 @@ PUBLISHED: dict[str, tuple[tuple[str, str, bool], ...]] = {
 HEADS = {"delta_percent": "Δ_b (%)"}
 
 
-def published(data: str, label: str) -> tuple[Table, ...]:
-    """The paper's tables of a data set, digits as printed; none for a data set that the paper doesn't have."""
-    return tuple(_table(label, *entry, data=data) for entry in PUBLISHED.get(data, ()))
+def published(data: str, label: str, part: str = "") -> tuple[Table, ...]:
+    """The paper's tables of a data set, digits as printed; none for a data set that the paper doesn't have.
+
+    part: of a study with tables of its own; it has the paper's table of that name, if any.
+    """
+    return tuple(_table(label, *entry, data=data) for entry in PUBLISHED.get(data, ()) if entry[1].startswith(part))
 
 
 def _table(label: str, what: str, file: str, prefixed: bool, data: str) -> Table:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.records.record import Record, Scores, TaskRecord
@@ -23,15 +24,38 @@ class Variant:
     key: str
     method: str
     label: str
-    colour: int  # place of the method in its registry
+    colour: int  # place of the method in its registry, or of the row in its table
     runs: Mapping[int, Record]  # by seed, whatever their status
     scored: Mapping[int, Record]  # the finished ones, empty where they must not be averaged
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
+class PlannedRow:
+    """A row that a study asks for: its label, and the runs that it stands for, each as method and overrides.
+
+    Of several, the one that is best on validation is shown.
+    """
+
+    label: str
+    candidates: tuple[tuple[str, Mapping[str, Any]], ...]
+
+
+@dataclass(frozen=True)
+class PlannedTable:
+    """A table that a study asks for of one data set. name: its folder."""
+
+    name: str
+    title: str
+    rows: tuple[PlannedRow, ...]
+
+
+@dataclass(frozen=True)
 class Study:
-    """All that is known of one data set. `common`: settings that differ from the defaults in every row alike."""
+    """A comparison on one data set: all that is known of it, or one `part` of a study with tables of its own.
+
+    common: settings that differ from the defaults in every row alike.
+    """
 
     data: str
     label: str
@@ -41,6 +65,12 @@ class Study:
     common: Mapping[str, Any]
     variants: tuple[Variant, ...]
     baseline: Variant | None
+    part: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Where its tables and figures go, below the reports."""
+        return f"{self.data}/{self.part}" if self.part else self.data
 
     @property
     def complete(self) -> tuple[Variant, ...]:
@@ -88,6 +118,44 @@ def _study(records: Sequence[Record]) -> Study:
     variants = tuple(_variant(key, labels[key], runs, seeds, odd[key]) for key, runs in grouped.items())
     baseline = next((v for v in variants if v.method == BASELINE and not _own(_first(v.runs), common)), None)
     return Study(first.data, first.labels.data, first.selection, tuple(first.tasks), seeds, common, variants, baseline)
+
+
+def arranged(study: Study, tables: Sequence[PlannedTable]) -> tuple[Study, ...]:
+    """A study cut into the tables that were asked for, rows in their order; those without any run are left out."""
+    parts = []
+    for table in tables:
+        rows = [_planned(study, row, place) for place, row in enumerate(table.rows)]
+        variants = tuple(row for row in rows if row is not None)
+        if variants:
+            label = f"{study.label}: {table.title}"
+            parts.append(replace(study, label=label, variants=variants, part=table.name))
+    return tuple(parts)
+
+
+def _planned(study: Study, row: PlannedRow, place: int) -> Variant | None:
+    """The row as it is shown: its only candidate, or the one with the highest mean validation score."""
+    wanted = [(method, _without(overrides, study.common)) for method, overrides in row.candidates]
+    found = [v for v in study.variants if (v.method, _own(_first(v.runs), study.common)) in wanted]
+    if not found:
+        return None
+    shown, notes = found[0], list[str]()
+    if len(wanted) > 1:
+        complete = [variant for variant in found if variant in study.complete]
+        if complete:
+            shown = max(complete, key=_validation_score)
+        settings = show_settings(_own(_first(shown.runs), study.common))
+        notes.append(f"of {len(wanted)}, {len(complete)} of them finished, the best on validation: {settings}")
+    return replace(shown, label=row.label, colour=place, notes=(*notes, *shown.notes))
+
+
+def _validation_score(variant: Variant) -> float:
+    """The mean over seeds of the score that picked the epoch."""
+    scores = [run.selected.score for run in variant.scored.values() if run.selected is not None]
+    return math.fsum(scores) / len(scores)
+
+
+def _without(settings: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in common}
 
 
 def _variant(key: str, label: str, runs: Mapping[int, Record], seeds: Sequence[int], odd: Sequence[str]) -> Variant:
@@ -143,7 +211,7 @@ def _common(overrides: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _own(record: Record, common: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.overrides.items() if key not in common}
+    return _without(record.overrides, common)
 
 
 def _odd_settings(grouped: Mapping[str, Mapping[int, Record]]) -> dict[str, tuple[str, ...]]:

@@ -98,7 +98,7 @@ def _table(study: Study, name: str, measures: Sequence[Measure], caption: str, s
     if not any(group.text for group in groups):
         groups = ()
     whole = f"{study.label}. {caption}. {circumstances(study, spread)} {BOLD_RULE}"
-    return Table(name, f"tab:{study.data}-{name}", whole, "Method", groups, columns, tuple(rows))
+    return Table(name, f"tab:{study.folder.replace('/', '-')}-{name}", whole, "Method", groups, columns, tuple(rows))
 
 
 def _head(measure: Measure) -> Head:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -15,29 +15,40 @@ from bench.reporting.figures import curves_figure, positions_figure, save, score
 from bench.reporting.page import Section, readme, runs_csv
 from bench.reporting.render import comma_separated, latex, markdown
 from bench.reporting.series import Band, band, read_series
-from bench.reporting.study import Study, Variant, studies
+from bench.reporting.study import PlannedTable, Study, Variant, arranged, studies
 from bench.reporting.tables import score_tables
 
 INDEX = "README.md"
 RUNS = "runs.csv"
 
 
-def write_reports(results: Path, records: Sequence[Record], out: Path, spread: bool) -> tuple[Path, ...]:
+def write_reports(
+    results: Path,
+    records: Sequence[Record],
+    out: Path,
+    spread: bool,
+    tables_of: Callable[[str], Sequence[PlannedTable]] | None = None,
+) -> tuple[Path, ...]:
     """Tables, figures, runs.csv and the index; returns the files, the index first.
+
+    tables_of(data set) -> the tables of a study that has its own; without it, all rows of a data set in one.
 
     Raises:
         RecordError: records that contradict each other, or a curve that can't be read.
     """
     sections = []
     files: list[Path] = []
-    for study in studies(records):
+    chosen = studies(records)
+    if tables_of is not None:
+        chosen = tuple(part for study in chosen for part in arranged(study, tables_of(study.data)))
+    for study in chosen:
         tables = (*score_tables(study, spread), cost_table(study))
         for table in tables:
             texts = {"tex": latex(table), "md": markdown(table), "csv": comma_separated(table, study.data)}
-            files += [_write(out / study.data / f"{table.name}.{end}", text) for end, text in texts.items()]
+            files += [_write(out / study.folder / f"{table.name}.{end}", text) for end, text in texts.items()]
         figures = _figures(results, study)
         for name, (_, figure) in figures.items():
-            files += save(figure, out / study.data / name)
+            files += save(figure, out / study.folder / name)
         sections.append(Section(study, tables, {title: name for name, (title, _) in figures.items()}))
     files.append(_write(out / RUNS, runs_csv(records)))
     return (_write(out / INDEX, readme(records, sections, spread)), *files)
@@ -58,7 +69,7 @@ def _figures(results: Path, study: Study) -> dict[str, tuple[str, Figure]]:
         "curves": ("Learning curves: mean over finished seeds, lowest to highest shaded", _curves(results, study)),
     }
     for variant in study.variants:
-        name = "positions-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", variant.key)
+        name = "positions-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", variant.key).strip("-")
         title = f"Task positions of {variant.label}: mean over finished seeds, lowest to highest shaded"
         wanted[name] = (title, positions_figure(study, _positions(results, study, variant)))
     return {name: (title, figure) for name, (title, figure) in wanted.items() if figure is not None}
@@ -74,6 +85,8 @@ def _curves(results: Path, study: Study) -> Figure | None:
 
 def _positions(results: Path, study: Study, variant: Variant) -> Mapping[str, Band]:
     keys = [task.key for task in study.tasks]
+    if not any(run.parameters and run.parameters.positions for run in variant.scored.values()):
+        return {}  # constant ones are in the settings
     frames = read_series(results, study, variant, POSITIONS, ("step", *keys))
     return _present({key: band(frames, "step", key) for key in keys})
 
