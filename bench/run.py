@@ -98,9 +98,10 @@ def _study_request(arguments: Namespace, study: Study) -> Request:
         rows = [StudyRow(method=name, set=study.set) for name in arguments.method or study.methods]
         rows = [row.model_copy(update=pair) for row in rows]
     rows = [row.model_copy(update={"set": {**row.set, **_assignments(arguments)}}) for row in rows]
-    return Request(
-        rows, arguments.data or study.data, arguments.seeds or study.seeds, study.only_found, study.otherwise
-    )
+    seeds = arguments.seeds or study.seeds
+    if arguments.data:  # who names data sets wants them, and is told where one is missing
+        return Request(rows, arguments.data, seeds)
+    return Request(rows, study.data, seeds, study.only_found, study.otherwise)
 
 
 def _request(arguments: Namespace) -> Request:

@@ -87,20 +87,41 @@ def test_evaluations_do_not_grow_with_tasks() -> None:
     assert counts == [8, 8]
 
 
+@pytest.mark.parametrize(("solver", "a_step", "between"), [("euler", 1, 0), ("midpoint", 2, 1), ("rk4", 4, 1)])
+def test_evaluations_are_those_of_the_steps_and_one_per_grid_point_read_between(
+    solver: str, a_step: int, between: int
+) -> None:
+    flow, start = heavy_ball(), heavy_ball().start(inputs())
+    for positions, steps, points in (([2.0], 8, 0), ([1.9], 8, 2), (torch.linspace(0.05, 1.95, 40).tolist(), 8, 9)):
+        flow.evaluations = 0
+        states_at(flow, start, positions, Solver(solver, 0.25))  # type: ignore[arg-type]
+        assert flow.evaluations == a_step * steps + between * points
+
+
+@pytest.mark.parametrize("position", [2.0, -1.3])
 @pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("midpoint", 2), ("rk4", 4)])
-def test_converges_at_the_order_of_the_solver(solver: str, order: int) -> None:
+def test_converges_at_the_order_of_the_solver(solver: str, order: int, position: float) -> None:
+    """To dopri5 at a tight tolerance, on the grid and between its points."""
     flow, x = heavy_ball(), inputs()
     # LeakyReLU has a kink, at which no solver keeps its order.
     flow.force[1] = nn.Tanh()
-    exact = Solver("rk4", 1 / 512, "backprop", 1024)
     with torch.no_grad():
-        (reference,) = states_at(flow, flow.start(x), [2.0], exact)
+        (reference,) = states_at(flow, flow.start(x), [position], Solver("dopri5", 0.25, tolerance=1e-13))
         errors = []
-        for step in (0.5, 0.25, 0.125):
-            chosen = Solver(solver, step, "backprop", 64)  # type: ignore[arg-type]
-            (state,) = states_at(flow, flow.start(x), [2.0], chosen)
-            errors.append(float((state - reference).abs().max()))
-    assert math.log2(errors[-2] / errors[-1]) == pytest.approx(order, abs=0.3)
+        for step in (0.25, 0.125, 0.0625):
+            (state,) = states_at(flow, flow.start(x), [position], Solver(solver, step))  # type: ignore[arg-type]
+            errors.append(float((state - reference).norm()))
+    # Between grid points the share of a step changes as it halves, and with it the constant of the error.
+    assert math.log2(errors[0] / errors[2]) / 2 == pytest.approx(order, abs=0.35)
+
+
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "rk4"])
+def test_no_task_moves_the_result_of_another(solver: str) -> None:
+    flow, x = heavy_ball(), inputs()
+    chosen = Solver(solver, 0.25)  # type: ignore[arg-type]
+    (alone,) = states_at(flow, flow.start(x), [0.6], chosen)
+    for others in ([0.7], [3.3, 0.1], [-1.0, 0.5], [0.6]):
+        assert torch.equal(states_at(flow, flow.start(x), [0.6, *others], chosen)[0], alone)
 
 
 @pytest.mark.parametrize("form", [heavy_ball, lambda: FirstOrderFlow(VECTORS).double()])
@@ -171,6 +192,8 @@ def test_adjoint_and_backpropagation_agree_as_the_step_shrinks() -> None:
         {"solver": "rk4"},
         {"step_size": 0.5},
         {"initial_positions": (1.5,)},
+        {"solver": "dopri5", "tolerance": 1e-2},
+        {"solver": "dopri5", "tolerance": 1e-6},
     ],
 )
 def test_every_option_changes_the_outcome(change: dict[str, object]) -> None:

@@ -7,26 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from signals import LOSSES
+from training import prepared
 
-from bench.engine.batches import training_batches
-from bench.engine.build import build_network
-from bench.engine.seeds import generator_for
-from bench.engine.step import Trainee, losses_now, make_trainee, train_step
-from bench.spec import resolve
-from datasets import find
-from datasets.contract import Batch
+from bench.engine.step import losses_now, train_step
 from methods import WEIGHTINGS
 from methods.contract import Diverged, LooksBack
-
-
-def prepared(method: str, data_root: Path, data: str = "digits", arch: str = "hps") -> tuple[Trainee, Batch]:
-    spec = resolve(data, None, arch, method, 0, {"train.batch_size": 4})
-    folder = find(data, data_root)
-    assert folder is not None
-    splits = spec.info.read(folder, spec.data_settings)
-    network = build_network(spec, torch.device("cpu"))
-    batches = training_batches(splits.train, spec.info, 4, generator_for(0, "test"), torch.device("cpu"))
-    return make_trainee(spec, network), next(iter(batches))
 
 
 @pytest.mark.parametrize(("data", "arch"), [("digits", "hps"), ("digits", "normal"), ("faces", "hps")])

@@ -190,5 +190,5 @@ def _require_finite(trainee: Trainee, values: Tensor, what: str, step: int) -> N
     for index, value in enumerate(values.tolist()):
         if not abs(value) < float("inf"):
             positions = trainee.network.positions()
-            where = "" if positions is None else f", with its position at {float(positions[index]):.6g}"
+            where = "" if positions is None else f", with its position at {positions.tolist()[index]:.6g}"
             raise Diverged(f"{what} of task {trainee.tasks[index].key} is {value} at step {step}{where}")

@@ -1,0 +1,183 @@
+"""NORMAL in training: how positions move, what the flow costs, and how a run ends that can't go on."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pandas
+import pytest
+import torch
+from training import prepared
+
+from bench.engine.gradients import position_gradients
+from bench.engine.loop import Place, train
+from bench.engine.step import train_step
+from bench.records.record import Record
+from bench.records.store import COSINES, POSITIONS
+from bench.spec import resolve
+from datasets import find
+from methods.contract import Diverged
+
+ALTERNATING = {"arch.updates": "alternating"}
+
+
+def run(data_root: Path, folder: Path, data: str = "digits", **settings: object) -> Record:
+    spec = resolve(data, "normal", None, None, 0, {"train.epochs": 1, **settings})
+    source = find(data, data_root)
+    assert source is not None
+    return train(spec, Place(source, folder, torch.device("cpu"), 1), lambda _: None)
+
+
+@pytest.mark.parametrize("data", ["digits", "rooms"])
+def test_alternating_positions_follow_the_gradient_where_the_network_has_moved(data: str, data_root: Path) -> None:
+    joint, batch = prepared("normal", data_root, data, None)
+    turns, _ = prepared("normal", data_root, data, None, **ALTERNATING)
+    train_step(joint, batch, 0, 0)
+    before = turns.network.positions()
+    assert before is not None
+    before = before.detach().clone()
+    train_step(turns, batch, 0, 0)
+    ours, theirs = turns.network.state_dict(), joint.network.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours if name != "task_positions.raw")
+    moved = copy.deepcopy(turns.network)
+    with torch.no_grad():
+        moved.task_positions.raw.copy_(before)  # type: ignore[attr-defined]
+    along: dict[int, torch.Tensor] = {}
+    for group in batch:
+        along |= position_gradients(moved, turns.tasks, group)
+    rate = turns.optimizers["positions"].param_groups[0]["lr"]
+    expected = before - rate * torch.stack([along[task] for task in range(len(before))])
+    after, jointly = turns.network.positions(), joint.network.positions()
+    assert after is not None and jointly is not None
+    torch.testing.assert_close(after, expected)
+    assert not torch.equal(after, jointly)
+
+
+def test_alternating_leaves_no_gradients_in_the_heads(data_root: Path) -> None:
+    """The second look at the heads is for positions alone: the next step of both ways starts from the same."""
+    turns, batch = prepared("normal", data_root, arch=None, **ALTERNATING)
+    train_step(turns, batch, 0, 0)
+    held = [p.grad.clone() for p in turns.network.heads.parameters() if p.grad is not None]
+    for group in batch:
+        position_gradients(turns.network, turns.tasks, group)
+    now = [p.grad for p in turns.network.heads.parameters() if p.grad is not None]
+    assert held and all(torch.equal(left, right) for left, right in zip(held, now, strict=True))
+
+
+def test_the_first_step_of_adam_has_the_length_of_its_rate(data_root: Path) -> None:
+    trainee, batch = prepared("normal", data_root, arch=None, **{"arch.position_optimizer": "adam"})
+    train_step(trainee, batch, 0, 0)
+    positions = trainee.network.positions()
+    assert positions is not None
+    rate = trainee.optimizers["positions"].param_groups[0]["lr"]
+    torch.testing.assert_close((positions - 1).abs(), torch.full_like(positions, rate), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"arch.eta_ratio": 1.0},
+        {"arch.position_optimizer": "adam"},
+        {"arch.updates": "alternating"},
+        {"arch.position_form": "positive"},
+        {"arch.position_form": "constant"},
+    ],
+)
+def test_every_option_of_positions_changes_where_they_go(change: dict[str, object], data_root: Path) -> None:
+    def after_two_steps(**settings: object) -> torch.Tensor:
+        trainee, batch = prepared("normal", data_root, arch=None, **settings)
+        for step in range(2):
+            train_step(trainee, batch, step, 0)
+        positions = trainee.network.positions()
+        assert positions is not None
+        return positions.detach()
+
+    assert not torch.equal(after_two_steps(), after_two_steps(**change))
+
+
+@pytest.mark.parametrize("solver", ["euler", "rk4", "dopri5"])
+def test_positions_may_tie_cross_pass_zero_and_be_negative_at_any_step(solver: str, data_root: Path) -> None:
+    trainee, batch = prepared("normal", data_root, "rooms", None, **{"arch.solver": solver})
+    raw = trainee.network.task_positions.raw  # type: ignore[attr-defined]
+    for step, positions in enumerate(
+        ([1, 1, 1], [0, 0, 0], [0.5, 1.5, 1.5], [1.5, 0.5, -0.1], [-1, -1, 2], [0, -2, 0])
+    ):
+        with torch.no_grad():
+            raw.copy_(torch.tensor(positions, dtype=torch.float32))
+        losses = train_step(trainee, batch, step, 0).losses
+        assert torch.isfinite(losses).all() and torch.isfinite(raw).all()
+
+
+@pytest.mark.parametrize("weighting", ["ew", "cagrad"])
+def test_looking_at_cosines_changes_nothing_and_sees_the_gradients(weighting: str, data_root: Path) -> None:
+    (plain, batch), (watched, _) = (prepared(weighting, data_root, "rooms", "normal") for _ in "ab")
+    explicit = []
+    for task in range(3):
+        fresh, _ = prepared("ew", data_root, "rooms", "normal")
+        (group,) = batch
+        (features,) = fresh.network.features(group.inputs, [task])
+        fresh.tasks[task].loss(fresh.network.heads[task](features.z), group.targets[task]).backward()
+        explicit.append(fresh.shared.flat.clone())
+    rows = torch.nn.functional.normalize(torch.stack(explicit).double(), dim=1)
+    train_step(plain, batch, 0, 0)
+    seen = train_step(watched, batch, 0, 0, look_at_cosines=True).cosines
+    assert seen is not None
+    torch.testing.assert_close(seen, rows @ rows.T, rtol=1e-4, atol=1e-5)
+    left, right = plain.network.state_dict(), watched.network.state_dict()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_a_run_writes_positions_of_every_step_and_cosines_when_asked(data_root: Path, tmp_path: Path) -> None:
+    record = run(data_root, tmp_path, "rooms", **{"train.cosines_every": 4})
+    positions, cosines = (pandas.read_csv(tmp_path / name) for name in (POSITIONS, COSINES))
+    assert positions["step"].tolist() == list(range(1, record.steps + 1))
+    assert cosines["step"].tolist() == list(range(1, record.steps + 1, 4))
+    assert list(cosines.columns) == ["step", "segmentation|depth", "segmentation|normal", "depth|normal"]
+    values = cosines.drop(columns="step").to_numpy()
+    assert (abs(values) <= 1 + 1e-12).all() and values.std() > 0
+
+
+def test_field_evaluations_are_those_of_training_steps(data_root: Path, tmp_path: Path) -> None:
+    """At constant positions of 1, a step of 0.25 takes four evaluations a solve; digits solve once per task."""
+    still = {"arch.position_form": "constant"}
+    ahead = run(data_root, tmp_path / "a", **still)
+    assert ahead.field_evaluations is not None
+    assert (ahead.field_evaluations.forward, ahead.field_evaluations.backward) == (16 * ahead.steps, 0)
+    back = run(data_root, tmp_path / "b", **still, **{"arch.gradient": "adjoint"})
+    assert back.field_evaluations is not None
+    assert (back.field_evaluations.forward, back.field_evaluations.backward) == (16 * back.steps, 16 * back.steps)
+
+
+@pytest.mark.parametrize("gradient", ["backprop", "adjoint"])
+def test_a_flow_that_cannot_be_solved_is_a_diverged_run_with_the_position(
+    gradient: str, data_root: Path, tmp_path: Path
+) -> None:
+    """ξ = −1e10 gives growth that no step of dopri5 can follow."""
+    settings = {"arch.solver": "dopri5", "arch.gradient": gradient, "arch.xi": -1e10}
+    record = run(data_root, tmp_path, **settings)
+    assert record.status == "diverged" and record.steps == 0
+    assert record.reason.startswith("dopri5 can't solve the flow (")
+    assert "the furthest position is that of task plain = 1" in record.reason
+
+
+def test_a_flow_that_fails_on_the_way_back_is_named_too(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The adjoint equation asks the field for more: from the second half of evaluations on, it answers NaN."""
+    settings = {"arch.solver": "dopri5", "arch.gradient": "adjoint"}
+    trainee, batch = prepared("normal", data_root, arch=None, **settings)
+    flow = trainee.network.flow  # type: ignore[attr-defined]
+    answer = type(flow).forward
+
+    def failing(self: torch.nn.Module, t: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+        derivative: torch.Tensor = answer(self, t, state)  # type: ignore[arg-type]
+        return derivative * float("nan") if torch.is_grad_enabled() else derivative
+
+    monkeypatch.setattr(type(flow), "forward", failing)
+    with pytest.raises(Diverged, match="dopri5 can't solve the flow"), trainee.network.naming_faults():
+        train_step(trainee, batch, 0, 0)
+
+
+def test_a_nan_in_the_flow_is_a_diverged_run_with_the_position(data_root: Path, tmp_path: Path) -> None:
+    record = run(data_root, tmp_path, **{"arch.xi": 1e38})
+    assert record.status == "diverged" and record.steps == 0
+    assert record.reason.startswith("loss of task plain is nan at step 0, with its position at 1")

@@ -1,0 +1,122 @@
+"""Studies with tables of their own: the runs that rows stand for, and the rows that reports show."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+from record_factory import make_record, write_runs
+
+from bench import ROOT, report, run
+from bench.plan import specs_of
+from bench.records.record import Record, Selected
+from bench.reporting.study import PlannedRow, PlannedTable, arranged, studies
+from bench.study import StudyError, StudyRow, load_study
+
+CONSTANT = {"arch.position_form": "constant"}
+ORDERS = "arch.initial_positions"
+
+
+def test_permutations_of_the_first_m_values() -> None:
+    row = StudyRow(label="different", method="normal", set=CONSTANT, permute={ORDERS: [1.0, 1.25, 1.5, 1.75]})
+    for data, m, runs in (("office31", 3, 6), ("officehome", 4, 24), ("digits", 4, 24)):
+        specs = specs_of(row, data, 0)
+        orders = {tuple(spec.overrides[ORDERS]) for spec in specs}
+        assert len(orders) == len({spec.variant for spec in specs}) == runs
+        assert all(sorted(order) == [1.0, 1.25, 1.5, 1.75][:m] for order in orders)
+    with pytest.raises(StudyError, match=r"'different' permutes 4 values .* too few for 40 tasks"):
+        specs_of(row, "celeba", 0)
+
+
+def test_the_ablation_has_every_row_of_the_paper_and_one_run_for_rows_that_are_the_same() -> None:
+    study = load_study("ablation")
+    with (ROOT / "bench" / "reporting" / "paper" / "table4_ablation.csv").open(encoding="utf-8") as lines:
+        published = len(list(csv.DictReader(lines)))
+    table4 = next(table for table in study.tables if table.name == "table4")
+    assert [row.label for row in table4.rows][-1] == "HPS (EW)" and len(table4.rows) == published + 1
+    variants = {spec.variant for row in study.rows for spec in specs_of(row, "digits", 0)}
+    rows = sum(len(specs_of(row, "digits", 0)) for row in study.rows)
+    assert rows > len(variants) == 46
+
+
+def candidate(order: list[float], seed: int, validation: float, **fields: Any) -> Record:
+    overrides = {**CONSTANT, ORDERS: order, "train.epochs": 10}
+    name = f"normal@{'-'.join(str(number) for number in order)}"
+    selected = Selected(epoch=8, rule="highest mean score on validation", score=validation)
+    return make_record("digits", "NORMAL", seed, variant=name, overrides=overrides, **{"selected": selected, **fields})
+
+
+def planned(*orders: list[float]) -> PlannedTable:
+    rows = (
+        PlannedRow("Different", tuple(("normal", {**CONSTANT, ORDERS: order}) for order in orders)),
+        PlannedRow("EW", (("ew", {}),)),
+        PlannedRow("Never run", (("uw", {}),)),
+    )
+    return PlannedTable("table4", "Ablations", rows)
+
+
+def test_of_the_candidates_of_a_row_the_best_on_validation_is_shown() -> None:
+    first, second, third = [1.0, 1.25], [1.25, 1.0], [1.5, 1.0]
+    records = [make_record("digits", "EW", seed, overrides={"train.epochs": 10}) for seed in (0, 1)]
+    for seed, better in enumerate((0.9, 0.8)):
+        records += [candidate(first, seed, 0.7), candidate(second, seed, better)]
+    records.append(candidate(third, 0, 0.99))  # the other seed is lacking
+    (study,) = studies(records)
+    assert study.common == {"train.epochs": 10}
+    (part,) = arranged(study, [planned(first, second, third)])
+    assert part.folder == "digits/table4" and part.label == "Digits: Ablations"
+    assert [variant.label for variant in part.variants] == ["Different", "EW"]
+    shown = part.variants[0]
+    assert shown.key == "normal@1.25-1.0"
+    assert shown.notes == (
+        "of 3, 2 of them finished, the best on validation: "
+        "arch.initial_positions=[1.25, 1.0], arch.position_form=constant",
+    )
+    assert part.variants[1].notes == ()
+
+
+def test_a_table_without_any_run_is_left_out() -> None:
+    (study,) = studies([make_record("digits", "PCGrad", 0)])
+    assert arranged(study, [planned([1.0, 1.25])]) == ()
+
+
+def test_the_report_of_a_study_has_its_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = load_study("ablation")
+    records = []
+    for row in study.rows:
+        for spec in specs_of(row, "digits", 0):
+            label = "NORMAL" if spec.architecture == "normal" else "EW"
+            names = {"method": spec.method, "variant": spec.variant, "overrides": dict(spec.overrides)}
+            records.append(make_record("digits", label, 0).model_copy(update=names))
+    write_runs(tmp_path / "results", list({record.variant: record for record in records}.values()))
+    arguments = ["--study", "ablation", "--results", str(tmp_path / "results"), "--out", str(tmp_path / "reports")]
+    assert report.main(arguments) == 0
+    capsys.readouterr()
+    for table in study.tables:
+        text = (tmp_path / "reports" / "digits" / table.name / "scores.md").read_text(encoding="utf-8")
+        assert all(row.label in text for row in table.rows), table.name
+        assert (tmp_path / "reports" / "digits" / table.name / "scores.tex").is_file()
+    index = (tmp_path / "reports" / "README.md").read_text(encoding="utf-8")
+    assert "](digits/table4/scores.png)" in index and "](digits/solver/cost.tex)" in index
+
+
+def test_names_of_its_own_do_not_go_with_a_study_of_rows(
+    capsys: pytest.CaptureFixture[str], data_root: Path, tmp_path: Path
+) -> None:
+    where = ["--results", str(tmp_path), "--data-root", str(data_root)]
+    assert run.main(["--study", "ablation", "--method", "ew", *where]) == 2
+    assert "Expected none of --method, --arch, --weighting" in capsys.readouterr().err
+    assert run.main(["--study", "ablation", "--data", "celeba", "--dry-run", *where]) == 2
+    error = capsys.readouterr().err
+    assert "permutes 4 values" in error and "CelebA" in error
+
+
+def test_settings_on_the_command_line_go_on_top_of_every_row(
+    capsys: pytest.CaptureFixture[str], data_root: Path, tmp_path: Path
+) -> None:
+    words = ["--study", "ablation", "--data", "digits", "--dry-run", "--seeds", "0", "--epochs", "2"]
+    assert run.main([*words, "--results", str(tmp_path), "--data-root", str(data_root)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("would run")]
+    assert len(lines) == 46 and all("2 epochs" in line for line in lines)

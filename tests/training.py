@@ -1,0 +1,29 @@
+"""A trainee and a batch of real data, ready for a step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from bench.engine.batches import training_batches
+from bench.engine.build import build_network
+from bench.engine.seeds import generator_for
+from bench.engine.step import Trainee, make_trainee
+from bench.spec import resolve
+from datasets import find
+from datasets.contract import Batch
+
+
+def prepared(
+    method: str, data_root: Path, data: str = "digits", arch: str | None = "hps", **settings: object
+) -> tuple[Trainee, Batch]:
+    """arch: None for the method's own."""
+    weighting = None if arch is None else method
+    spec = resolve(data, method, arch, weighting, 0, {"train.batch_size": 4, **settings})
+    folder = find(data, data_root)
+    assert folder is not None
+    splits = spec.info.read(folder, spec.data_settings)
+    network = build_network(spec, torch.device("cpu"))
+    batches = training_batches(splits.train, spec.info, 4, generator_for(0, "test"), torch.device("cpu"))
+    return make_trainee(spec, network), next(iter(batches))
