@@ -5,6 +5,7 @@ COMMANDS = {
     "bench.report": "tables and figures from the records",
     "bench.data": "data sets: which there are, which are here, where to get them",
     "bench.speed": "how long a step of every weighting takes, beside other packages",
+    "bench.relations": "whether NORMAL's task positions reflect task relations",
     "bench.toy": "every weighting on the published two-task problem in the plane",
 }
 
@@ -13,7 +14,7 @@ def main() -> int:
     """Lists the commands."""
     print("The benchmark suite for multi-task learning. Commands:\n")
     for name, purpose in COMMANDS.items():
-        print(f"  python -m {name:<13} {purpose}")
+        print(f"  python -m {name:<15} {purpose}")
     print("\nEach tells its options with --help; README.md shows them at work.")
     return 0
 

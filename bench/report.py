@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import ROOT
-from bench.lookup import UnknownName
+from bench.lookup import UnknownName, lookup
 from bench.options import BAD_INPUT, plain_console
 from bench.records.store import RecordError
 from bench.reporting.choose import chosen_records
@@ -26,14 +26,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the reports (default: reports)")
     parser.add_argument("--spread", action="store_true", help="print the standard deviation over seeds beside means")
     parser.add_argument("--data", nargs="+", default=[], metavar="NAME", help="only these data sets")
+    parser.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="draw the positions of these tasks only")
     options = parser.parse_args(argv)
     try:
         study = load_study(options.study) if options.study else None
         folder = study.folder if study else ""
         results, out = options.results or ROOT / "results" / folder, options.out or ROOT / "reports" / folder
         records = chosen_records(results, options.data)
+        known = dict.fromkeys(task.key for record in records for task in record.tasks)
+        tasks = [lookup(known, "task among the records", name) for name in options.tasks]
         tables_of = _tables_of(study) if study and study.tables else None
-        files = write_reports(results, records, out, options.spread, tables_of)
+        files = write_reports(results, records, out, options.spread, tasks, tables_of)
     except (RecordError, UnknownName, StudyError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT

@@ -190,6 +190,16 @@ def test_the_page_says_what_the_numbers_say() -> None:
     assert "There is no rank correlation" in constant
 
 
+def test_a_row_that_lacks_a_seed_says_so() -> None:
+    tasks = dict.fromkeys("abcd", "")
+    positions = {seed: np.array([1.0, 1.1, 1.4, 2.0]) + seed for seed in range(3)}
+    values = {seed: np.arange(6.0) for seed in (0, 2)}
+    found = relate("toy", "Toy", tasks, positions, [Measure("cosine_ew", "Likeness", "", "tasks", values)])
+    page = relations_page(found)
+    assert "Likeness<sup>a</sup>" in page and "<sup>a</sup> without seed 1" in page
+    assert "(mean over seeds 0, 2)" in page and found.comparisons[0].mean is not None
+
+
 def test_the_page_says_when_there_are_too_few_tasks() -> None:
     positions = np.array([1.0, 1.1, 1.4])
     page = page_of(positions, -position_distances(positions))
@@ -215,7 +225,7 @@ def results(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     what = ["--method", "normal", "ew", "--data", "digits", "faces", "--seeds", "0", "1", "--epochs", "1"]
     how = ["--device", "cpu", "--jobs", "1", "--results", str(folder), "--data-root", str(data_root)]
-    assert run.main([*what, "--set", "train.cosines_every=3", *how]) == 0
+    assert run.main([*what, "--set", "train.cosines_every=10", *how]) == 0
     return folder
 
 
@@ -297,7 +307,7 @@ def test_what_is_missing_is_said(name: str, reason: str, tmp_path: Path, data_ro
     arguments = ["--results", str(tmp_path), "--out", str(tmp_path / "out"), "--data-root", str(data_root)]
     assert relations.main(arguments) == 0
     page = (tmp_path / "out" / name / "relations.md").read_text(encoding="utf-8")
-    assert reason in page and "No finished run of EW" in page
+    assert reason in page and "No finished run of EW" in page and f"--study relations --data {name}` makes one" in page
     assert "it takes runs of NORMAL with two seeds or more, found seed 0" in page
 
 

@@ -94,6 +94,13 @@ def test_only_the_named_data(results: Path, tmp_path: Path) -> None:
     assert " ± " in (tmp_path / "digits" / "scores.md").read_text(encoding="utf-8")
 
 
+def test_positions_of_chosen_tasks(results: Path, reports: Path, tmp_path: Path) -> None:
+    arguments = ["--results", str(results), "--out", str(tmp_path), "--data", "faces"]
+    assert main([*arguments, "--tasks", "smiling", "bald"]) == 0
+    drawn, usual = ((folder / "faces" / "positions-normal.png").read_bytes() for folder in (tmp_path, reports))
+    assert drawn != usual and main([*arguments, "--tasks", "smilling"]) == 2
+
+
 @pytest.mark.parametrize("name", ["nothing-here", ""])
 def test_no_records_is_one_clear_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--results", str(tmp_path / name), "--out", str(tmp_path / "out")]) == 2

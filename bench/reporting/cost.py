@@ -33,6 +33,12 @@ def _parameters(run: Record) -> float | None:
     return None if counts is None else counts.shared + counts.heads + counts.positions
 
 
+def _evaluations(run: Record) -> float | None:
+    """Of the field of a flow, ahead and back, per training step."""
+    counts = run.field_evaluations
+    return None if counts is None or not run.steps else (counts.forward + counts.backward) / run.steps
+
+
 def _range(values: Sequence[float]) -> str:
     low, high = min(values), max(values)
     return f"{low:.0f}" if low == high else f"{low:.0f}–{high:.0f}"
@@ -44,13 +50,15 @@ COSTS = (
     Cost("Memory (MiB)", "peak_memory", "MiB", lambda run: run.peak_memory_mib, lambda values: f"{mean(values):.0f}"),
     Cost("Parameters", "parameters", "", _parameters, lambda values: f"{mean(values):,.0f}"),
     Cost("Fallbacks", "solver_fallbacks", "", lambda run: run.solver_fallbacks, lambda values: f"{sum(values):.0f}"),
+    Cost("Field", "field_evaluations", "", _evaluations, lambda values: f"{mean(values):.1f}"),
     Cost("Epoch", "selected_epoch", "", lambda run: run.selected.epoch if run.selected else None, _range),
     Cost("of", "epochs", "", lambda run: run.epochs, _range),
 )
 CAPTION = (
     "Cost of a run, mean over seeds. s/step: median of a training step, without evaluation. × EW: the same over that "
     "of EW. Memory: peak on the accelerator, of the whole process on a CPU. Parameters: all trained. Fallbacks: steps "
-    "of all seeds at which a weighting took its documented substitute. Epoch: selected, of those trained"
+    "of all seeds at which a weighting took its documented substitute. Field: evaluations of a flow's field per step, "
+    "over all inputs, ahead and by the adjoint equation. Epoch: selected, of those trained"
 )
 
 

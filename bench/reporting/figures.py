@@ -72,7 +72,7 @@ class Line:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def paper_style() -> Iterator[None]:
     """Our style over matplotlib's own defaults, whatever the user's matplotlibrc says."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -87,7 +87,7 @@ def save(figure: Figure, stem: Path) -> tuple[Path, ...]:
         path = stem.with_name(f"{stem.name}.{ending}")
 
         def write(temporary: Path, ending: str = ending, metadata: Mapping[str, Any] = metadata) -> None:
-            with _style():
+            with paper_style():
                 figure.savefig(temporary, format=ending, metadata=dict(metadata))
 
         write_whole(path, write)
@@ -113,7 +113,7 @@ def scores_figure(study: Study) -> Figure | None:
     rows = [(v, finite(measure.values({s: r.test for s, r in v.scored.items()}))) for v in study.variants]
     if not any(values for _, values in rows):
         return None
-    with _style():
+    with paper_style():
         labels = [_folded(variant.label) for variant, _ in rows]
         heights = [1 + EXTRA_LINE * label.count("\n") for label in labels]
         places = [sum(heights[:row]) + heights[row] / 2 for row in range(len(rows))]
@@ -175,10 +175,12 @@ def curves_figure(study: Study, bands: Mapping[str, Band]) -> Figure | None:
     return _lines_figure(lines, "Epoch", f"Validation {_named(metric)}", 100 if metric.unit == PERCENT else 1)
 
 
-def positions_figure(study: Study, bands: Mapping[str, Band]) -> Figure | None:
-    """Task positions over steps; of many tasks, some that are spread evenly over the final positions."""
+def positions_figure(study: Study, bands: Mapping[str, Band], chosen: Sequence[str] = ()) -> Figure | None:
+    """Task positions over steps: of the chosen tasks, or of all; of many, some spread evenly over where they end."""
     final = sorted(bands, key=lambda key: float(bands[key].mean[-1]), reverse=True)
-    if len(final) > MOST_LINES:
+    if any(key in bands for key in chosen):
+        final = [key for key in final if key in chosen]
+    elif len(final) > MOST_LINES:
         final = [final[place] for place in np.linspace(0, len(final) - 1, MOST_LINES).round().astype(int)]
     labels = {task.key: task.label for task in study.tasks}
     lines = [
@@ -191,7 +193,7 @@ def positions_figure(study: Study, bands: Mapping[str, Band]) -> Figure | None:
 def _lines_figure(lines: Sequence[Line], x: str, y: str, scale: float) -> Figure | None:
     if not lines:
         return None
-    with _style():
+    with paper_style():
         labels = [_folded(line.label) for line in lines]
         columns = _legend_columns(labels)
         rows = -(-len(labels) // columns)

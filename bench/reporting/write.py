@@ -27,10 +27,12 @@ def write_reports(
     records: Sequence[Record],
     out: Path,
     spread: bool,
+    tasks: Sequence[str] = (),
     tables_of: Callable[[str], Sequence[PlannedTable]] | None = None,
 ) -> tuple[Path, ...]:
     """Tables, figures, runs.csv and the index; returns the files, the index first.
 
+    tasks: keys of those to draw in figures of positions; () for as many as are legible.
     tables_of(data set) -> the tables of a study that has its own; without it, all rows of a data set in one.
 
     Raises:
@@ -46,7 +48,7 @@ def write_reports(
         for table in tables:
             texts = {"tex": latex(table), "md": markdown(table), "csv": comma_separated(table, study.data)}
             files += [_write(out / study.folder / f"{table.name}.{end}", text) for end, text in texts.items()]
-        figures = _figures(results, study)
+        figures = _figures(results, study, tasks)
         for name, (_, figure) in figures.items():
             files += save(figure, out / study.folder / name)
         sections.append(Section(study, tables, {title: name for name, (title, _) in figures.items()}))
@@ -62,7 +64,7 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-def _figures(results: Path, study: Study) -> dict[str, tuple[str, Figure]]:
+def _figures(results: Path, study: Study, tasks: Sequence[str]) -> dict[str, tuple[str, Figure]]:
     """Title and figure by file name."""
     wanted = {
         "scores": ("Scores of all finished seeds; a bar marks the mean", scores_figure(study)),
@@ -71,7 +73,7 @@ def _figures(results: Path, study: Study) -> dict[str, tuple[str, Figure]]:
     for variant in study.variants:
         name = "positions-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", variant.key).strip("-")
         title = f"Task positions of {variant.label}: mean over finished seeds, lowest to highest shaded"
-        wanted[name] = (title, positions_figure(study, _positions(results, study, variant)))
+        wanted[name] = (title, positions_figure(study, _positions(results, study, variant), tasks))
     return {name: (title, figure) for name, (title, figure) in wanted.items() if figure is not None}
 
 
