@@ -12,13 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import flow_speed, speed
+from bench import flow_speed, race, speed
 from bench.flow_speed import (
     QUESTIONS,
-    WARMUP,
-    Contestant,
-    Lap,
-    Turn,
     a_solve_per_task,
     inputs_in_turn,
     inputs_together,
@@ -27,6 +23,7 @@ from bench.flow_speed import (
     positions_up_to,
 )
 from bench.flow_table import cells
+from bench.race import WARMUP, Contestant, Lap, Turn
 from methods.architectures.normal import Normal, NormalNetwork
 from methods.contract import Evaluations, Features
 
@@ -93,7 +90,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Narrow features, and no turns to warm up."""
     monkeypatch.setattr(flow_speed, "VECTORS", VECTORS)
     monkeypatch.setattr(flow_speed, "MAPS", dataclasses.replace(MAPS, stride=8))
-    monkeypatch.setattr(flow_speed, "WARMUP", 0)
+    monkeypatch.setattr(race, "WARMUP", 0)
 
 
 @pytest.mark.usefixtures("small")
@@ -112,16 +109,14 @@ def scripted(setting: str, name: str, seconds: list[float]) -> Contestant:
     return Contestant(setting, name, lambda: Turn(next(left), Evaluations(3, 0)))
 
 
-def test_warm_up_is_dropped_and_ratios_are_taken_within_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warm_up_is_dropped_and_ratios_are_taken_within_rounds() -> None:
     warm_up = [100.0] * WARMUP
     contestants = [
         scripted("a", "EW", [*warm_up, 1.0, 2.0, 4.0]),
         scripted("a", "NORMAL", [*warm_up, 1.2, 2.4, 4.8]),
         scripted("b", "EW", [*warm_up, 1.0, 1.0, 1.0]),
     ]
-    monkeypatch.setattr(flow_speed, "QUESTIONS", {"step": lambda batch_size, device: contestants})
-    laps = measure("step", batch_size=1, rounds=3, device=CPU)
-    head, rows = cells("step", laps)
+    head, rows = cells("step", race.race("step", contestants, rounds=3, device=CPU))
     assert head == ["setting", "method", "time, ms", "× EW", "field evaluations"]
     assert rows == [
         ["a", "EW", "2000.00 (1500.00 – 3000.00)", "1.000 (1.000 – 1.000)", "3"],
@@ -131,10 +126,9 @@ def test_warm_up_is_dropped_and_ratios_are_taken_within_rounds(monkeypatch: pyte
 
 
 def test_a_short_turn_counts_its_quickest_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow_speed, "WARMUP", 0)
-    contestants = [scripted("a", "EW", [0.03, 0.02, 0.04, 0.05, 0.01])]
-    monkeypatch.setattr(flow_speed, "QUESTIONS", {"step": lambda batch_size, device: contestants})
-    (lap,) = measure("step", batch_size=1, rounds=1, device=CPU)
+    monkeypatch.setattr(race, "WARMUP", 0)
+    contestant = scripted("a", "EW", [0.03, 0.02, 0.04, 0.05, 0.01])
+    (lap,) = race.race("step", [contestant], rounds=1, device=CPU)
     assert lap.milliseconds == pytest.approx(20.0)  # the fourth call ends the turn
 
 
