@@ -77,7 +77,7 @@ def by_tasks(batch_size: int, device: torch.device) -> list[Contestant]:
 def by_inputs(batch_size: int, device: torch.device) -> list[Contestant]:
     """The features of four inputs solved one after another and together, and the training step that they are part of.
 
-    The step solves them one after another; its positions stay where they are, so that all rounds do the same work.
+    The step is that of EW; its positions stay where they are, so that all rounds do the same work.
     """
     contestants = []
     for setting, positions in PLACES.items():
@@ -135,7 +135,7 @@ def a_solve_per_task(block: NormalNetwork, z: Tensor, positions: Sequence[float]
 
 
 def inputs_in_turn(block: NormalNetwork, inputs: Sequence[Tensor], positions: Sequence[float]) -> list[Tensor]:
-    """z(p_i) (B, ...) for every task from its own input, as the engine has it for multi-input problems."""
+    """z(p_i) (B, ...) for every task from its own input, as where every task needs a gradient of its own."""
     return [one_trajectory(block, z, [p])[0] for z, p in zip(inputs, positions, strict=True)]
 
 

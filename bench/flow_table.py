@@ -140,8 +140,8 @@ LAYOUTS: Mapping[str, Layout] = {
             "saved, % of a step": _saved_of_step,
             "field evaluations": _evaluations_ahead,
         },
-        "Ahead and back, without encoder and heads. The training step is NORMAL's, which solves one after another; "
-        "together, an evaluation has the vectors of all four inputs.",
+        "Ahead and back, without encoder and heads; together, an evaluation has the vectors of all four inputs. The "
+        "training step is NORMAL's, which solves together where that is little work, and under EW.",
     ),
     "solvers": Layout(
         "The flow by solver",

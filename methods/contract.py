@@ -146,7 +146,8 @@ class Evaluations(NamedTuple):
 class Network(Protocol):
     """A built architecture: shared part, one head per task and, for some, one learned position per task.
 
-    `features` runs the shared part once for all `tasks` that read `inputs` (B, C, H, W). `evaluations` counts since
+    `features` runs the shared part once for all `tasks` that read `inputs` (B, C, H, W); `features_of_inputs` does so
+    for several inputs, each with its own tasks, whose graphs it may join. `evaluations` counts since
     the network was built; None without a flow. Within `naming_faults`, what only this architecture can fail at, in
     a pass ahead or back, comes out as Diverged.
     """
@@ -154,6 +155,9 @@ class Network(Protocol):
     heads: nn.ModuleList
 
     def features(self, inputs: Tensor, tasks: Sequence[int]) -> list[TaskFeatures]: ...
+    def features_of_inputs(
+        self, inputs: Sequence[Tensor], tasks: Sequence[Sequence[int]]
+    ) -> list[list[TaskFeatures]]: ...
     def shared_parameters(self) -> list[nn.Parameter]: ...
     def positions(self) -> Tensor | None: ...
     def position_parameters(self) -> list[nn.Parameter]: ...

@@ -149,7 +149,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     together = [lap for lap in laps if lap["contestant"] == "together"]
     assert [int(lap["evaluations_ahead"]) for lap in together] == [4, 7]
     steps = [lap for lap in laps if lap["contestant"] == "whole training step"]
-    assert [int(lap["evaluations_ahead"]) for lap in steps] == [16, 22]
+    assert [int(lap["evaluations_ahead"]) for lap in steps] == [4, 7]
 
 
 def test_every_question_has_a_table() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchdiffeq import odeint_adjoint
 
-from methods.architectures.flow import FirstOrderFlow, Flow, HeavyBallFlow, Solver, states_at
+from methods.architectures.flow import FirstOrderFlow, Flow, HeavyBallFlow, Solver, solved_together, states_at
 from methods.architectures.normal import Normal, NormalNetwork
 from methods.contract import Diverged, Features
 
@@ -162,6 +162,30 @@ def test_position_gradient_is_the_finite_difference_as_the_step_shrinks() -> Non
     assert z.grad is not None and features.velocity is not None
     ours = float((z.grad * features.velocity).sum())
     assert ours == pytest.approx((loss(1.01) - loss(0.99)) / 0.02, rel=2e-2)
+
+
+@pytest.mark.parametrize("positions", [(1.0, 1.0, 1.0), (0.7, 1.3, 1.0), (-0.3, -0.6, 0.0)])
+@pytest.mark.parametrize(("order", "solver"), [(2, "euler"), (2, "rk4"), (1, "euler")])
+def test_several_inputs_are_solved_as_each_alone(positions: tuple[float, ...], order: int, solver: str) -> None:
+    net = network(positions, order=order, solver=solver)
+    several, tasks = [inputs(5, 6), inputs(3, 6)], [[0, 2], [1]]
+    together = net.features_of_inputs(several, tasks)
+    shared = net.evaluations().forward
+    for x, readers, found in zip(several, tasks, together, strict=True):
+        for (z, velocity), (expected, along) in zip(found, net.features(x, readers), strict=True):
+            torch.testing.assert_close(z, expected)
+            torch.testing.assert_close(velocity, along)
+    assert shared < net.evaluations().forward - shared
+
+
+def test_inputs_are_solved_together_where_that_is_little_work() -> None:
+    few, many = torch.zeros(16, 512), torch.zeros(64, 512)
+    assert solved_together([few] * 4, [[1.0]] * 4, EULER) and not solved_together([many] * 4, [[1.0]] * 4, EULER)
+    assert not solved_together([few], [[1.0]], EULER)
+    assert solved_together([few] * 4, [[1.0], [1.25], [1.5], [1.75]], EULER)
+    for far in (4.0, -2.0):
+        assert not solved_together([few] * 4, [[1.0], [1.0], [1.0], [far]], EULER)
+    assert not solved_together([few] * 4, [[1.0]] * 4, Solver("dopri5", 0.25))
 
 
 def test_equal_positions_and_heads_give_equal_features() -> None:

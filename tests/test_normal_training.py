@@ -43,9 +43,7 @@ def test_alternating_positions_follow_the_gradient_where_the_network_has_moved(d
     moved = copy.deepcopy(turns.network)
     with torch.no_grad():
         moved.task_positions.raw.copy_(before)  # type: ignore[attr-defined]
-    along: dict[int, torch.Tensor] = {}
-    for group in batch:
-        along |= position_gradients(moved, turns.tasks, group)
+    along = position_gradients(moved, turns.tasks, batch)
     rate = turns.optimizers["positions"].param_groups[0]["lr"]
     expected = before - rate * torch.stack([along[task] for task in range(len(before))])
     after, jointly = turns.network.positions(), joint.network.positions()
@@ -59,8 +57,7 @@ def test_alternating_leaves_no_gradients_in_the_heads(data_root: Path) -> None:
     turns, batch = prepared("normal", data_root, arch=None, **ALTERNATING)
     train_step(turns, batch, 0, 0)
     held = [p.grad.clone() for p in turns.network.heads.parameters() if p.grad is not None]
-    for group in batch:
-        position_gradients(turns.network, turns.tasks, group)
+    position_gradients(turns.network, turns.tasks, batch)
     now = [p.grad for p in turns.network.heads.parameters() if p.grad is not None]
     assert held and all(torch.equal(left, right) for left, right in zip(held, now, strict=True))
 
@@ -139,14 +136,23 @@ def test_a_run_writes_positions_of_every_step_and_cosines_when_asked(data_root: 
 
 
 def test_field_evaluations_are_those_of_training_steps(data_root: Path, tmp_path: Path) -> None:
-    """At constant positions of 1, a step of 0.25 takes four evaluations a solve; digits solve once per task."""
+    """At constant positions of 1, a step of 0.25 takes four evaluations a solve, of all four inputs of digits."""
     still = {"arch.position_form": "constant"}
     ahead = run(data_root, tmp_path / "a", **still)
     assert ahead.field_evaluations is not None
-    assert (ahead.field_evaluations.forward, ahead.field_evaluations.backward) == (16 * ahead.steps, 0)
+    assert (ahead.field_evaluations.forward, ahead.field_evaluations.backward) == (4 * ahead.steps, 0)
     back = run(data_root, tmp_path / "b", **still, **{"arch.gradient": "adjoint"})
     assert back.field_evaluations is not None
-    assert (back.field_evaluations.forward, back.field_evaluations.backward) == (16 * back.steps, 16 * back.steps)
+    assert (back.field_evaluations.forward, back.field_evaluations.backward) == (4 * back.steps, 4 * back.steps)
+
+
+@pytest.mark.parametrize(("weighting", "solves"), [("ew", 1), ("cagrad", 4)])
+def test_inputs_are_solved_together_where_no_task_needs_a_gradient_of_its_own(
+    weighting: str, solves: int, data_root: Path
+) -> None:
+    trainee, batch = prepared(weighting, data_root, arch="normal", **{"arch.position_form": "constant"})
+    train_step(trainee, batch, 0, 0)
+    assert trainee.network.evaluations() == (4 * solves, 0)
 
 
 @pytest.mark.parametrize("gradient", ["backprop", "adjoint"])

@@ -6,14 +6,14 @@ the cut, ∂L_i/∂z_i, is all that the shared part needs to know of task i.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from datasets.contract import Group, Task
-from methods.contract import Network
+from methods.contract import Network, TaskFeatures
 
 
 @dataclass(frozen=True)
@@ -100,34 +100,41 @@ def cosines(gramian: Tensor) -> Tensor:
     return gramian / torch.outer(norms, norms)
 
 
-def position_gradients(network: Network, tasks: Sequence[Task], group: Group) -> dict[int, Tensor]:
+def position_gradients(network: Network, tasks: Sequence[Task], groups: Sequence[Group]) -> dict[int, Tensor]:
     """∂L_i/∂p_i by task at the network as it is now: no graph but that of the heads."""
-    readers = list(group.targets)
     with torch.no_grad():
-        crossings = network.features(group.inputs, readers)
+        crossed = list(crossings(network, groups))
     gradients = {}
-    for task, features in zip(readers, crossings, strict=True):
+    for task, features, target in crossed:
         assert features.velocity is not None, "every task needs a velocity at its position"
         z = features.z.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(tasks[task].loss(network.heads[task](z), group.targets[task]), z)
+        (gradient,) = torch.autograd.grad(tasks[task].loss(network.heads[task](z), target), z)
         gradients[task] = (gradient * features.velocity).sum()
     return gradients
 
 
-def cross_heads(network: Network, tasks: Sequence[Task], group: Group) -> list[Boundary]:
-    """Runs the shared part forward once, and the head of every task of the group forward and backward.
+def cross_heads(network: Network, tasks: Sequence[Task], groups: Sequence[Group]) -> list[Boundary]:
+    """Runs the shared part forward once, and the head of every task of the groups forward and backward.
 
     The heads' own gradients add up in their parameters' .grad. The gradient of a position is
     ∂L_i/∂p_i = ⟨∂L_i/∂z(p_i), dz/dt at p_i⟩ (Ye et al. 2023, Eq. (7)): nothing passes back through the model.
     """
-    readers = list(group.targets)
     boundaries = []
-    for task, features in zip(readers, network.features(group.inputs, readers), strict=True):
+    for task, features, target in crossings(network, groups):
         z = features.z.detach().requires_grad_()
-        loss = tasks[task].loss(network.heads[task](z), group.targets[task])
+        loss = tasks[task].loss(network.heads[task](z), target)
         loss.backward()
         gradient = z.grad
         assert gradient is not None
         along = None if features.velocity is None else (gradient * features.velocity).sum()
         boundaries.append(Boundary(task, loss.detach(), features.z, gradient, along))
     return boundaries
+
+
+def crossings(network: Network, groups: Sequence[Group]) -> Iterator[tuple[int, TaskFeatures, Tensor]]:
+    """Every task of the groups with what its head reads and its targets, after one pass through the shared part."""
+    readers = [list(group.targets) for group in groups]
+    found = network.features_of_inputs([group.inputs for group in groups], readers)
+    for group, tasks, read in zip(groups, readers, found, strict=True):
+        for task, features in zip(tasks, read, strict=True):
+            yield task, features, group.targets[task]

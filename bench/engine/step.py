@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
-from bench.engine.gradients import Boundary, SharedGradients, cosines, cross_heads, position_gradients
+from bench.engine.gradients import Boundary, SharedGradients, cosines, cross_heads, crossings, position_gradients
 from bench.engine.seeds import generator_for
 from bench.spec import RunSpec
 from datasets.contract import Batch, Task
@@ -114,14 +114,17 @@ def train_step(trainee: Trainee, batch: Batch, step: int, epoch: int, look_at_co
 def observe(trainee: Trainee, batch: Batch, step: int) -> tuple[list[Boundary], Tensor]:
     """Crosses all heads and, for a weighting that needs them, fills the Jacobian's rows; also gives the losses (m,).
 
-    Rows are filled group by group, so that of several inputs only one graph is alive at a time.
+    Rows are filled group by group, so that of several inputs only one graph is alive at a time, and each task's
+    gradient passes back through its own input alone.
     """
     boundaries: list[Boundary] = []
-    for group in batch:
-        crossed = cross_heads(trainee.network, trainee.tasks, group)
-        if trainee.weighting.needs != "losses":
+    if trainee.weighting.needs == "losses":
+        boundaries = cross_heads(trainee.network, trainee.tasks, batch)
+    else:
+        for group in batch:
+            crossed = cross_heads(trainee.network, trainee.tasks, [group])
             trainee.shared.fill_rows(crossed)
-        boundaries += crossed
+            boundaries += crossed
     boundaries.sort(key=lambda boundary: boundary.task)
     losses = torch.stack([boundary.loss for boundary in boundaries]).double().cpu()
     _require_finite(trainee, losses, "loss", step)
@@ -132,10 +135,8 @@ def observe(trainee: Trainee, batch: Batch, step: int) -> tuple[list[Boundary], 
 def losses_now(trainee: Trainee, batch: Batch, step: int) -> Tensor:
     """The losses (m,) of a batch at the present parameters, in training mode as in the step itself."""
     values: dict[int, Tensor] = {}
-    for group in batch:
-        readers = list(group.targets)
-        for task, features in zip(readers, trainee.network.features(group.inputs, readers), strict=True):
-            values[task] = trainee.tasks[task].loss(trainee.network.heads[task](features.z), group.targets[task])
+    for task, features, target in crossings(trainee.network, batch):
+        values[task] = trainee.tasks[task].loss(trainee.network.heads[task](features.z), target)
     losses = torch.stack([values[task] for task in sorted(values)]).double().cpu()
     _require_finite(trainee, losses, "loss after the move", step)
     return losses
@@ -160,10 +161,7 @@ def place(trainee: Trainee, boundaries: Sequence[Boundary], update: Update) -> N
 
 def _move_positions(trainee: Trainee, batch: Batch) -> None:
     """A step of the positions alone, by gradients at where the network has moved."""
-    along: dict[int, Tensor] = {}
-    for group in batch:
-        along |= position_gradients(trainee.network, trainee.tasks, group)
-    _place_positions(trainee, along)
+    _place_positions(trainee, position_gradients(trainee.network, trainee.tasks, batch))
     trainee.optimizers["positions"].step()
 
 

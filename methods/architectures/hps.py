@@ -24,6 +24,9 @@ class HardSharingNetwork(nn.Module):
         z = self.encoder(inputs)
         return [TaskFeatures(z, None) for _ in tasks]
 
+    def features_of_inputs(self, inputs: Sequence[Tensor], tasks: Sequence[Sequence[int]]) -> list[list[TaskFeatures]]:
+        return [self.features(images, readers) for images, readers in zip(inputs, tasks, strict=True)]
+
     def shared_parameters(self) -> list[nn.Parameter]:
         return list(self.encoder.parameters())
 

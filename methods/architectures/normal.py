@@ -18,8 +18,10 @@ from methods.architectures.flow import (
     Solver,
     SolverName,
     check_reach,
+    solved_together,
     solver_fault,
     states_at,
+    states_of_all,
 )
 from methods.architectures.positions import Form, Positions
 from methods.checks import require_at_least, require_one_of, require_positive
@@ -51,15 +53,29 @@ class NormalNetwork(nn.Module):
 
     def features(self, inputs: Tensor, tasks: Sequence[int]) -> list[TaskFeatures]:
         """z(p_i) and dz/dt at p_i = −q(p_i), which Eq. (7) needs, from one trajectory for all `tasks`."""
+        (found,) = self.features_of_inputs([inputs], [tasks])
+        return found
+
+    def features_of_inputs(self, inputs: Sequence[Tensor], tasks: Sequence[Sequence[int]]) -> list[list[TaskFeatures]]:
+        """The same for several inputs: from one trajectory of all of them where that is quicker than one each."""
         everywhere = self.task_positions().detach().tolist()
-        positions = [everywhere[task] for task in tasks]
-        check_reach(positions, [self.tasks[task] for task in tasks], self.solver)
+        positions = [[everywhere[task] for task in readers] for readers in tasks]
+        for places, readers in zip(positions, tasks, strict=True):
+            check_reach(places, [self.tasks[task] for task in readers], self.solver)
+        encoded = [self.encoder(images) for images in inputs]
         before = self.flow.evaluations
-        states = states_at(self.flow, self.flow.start(self.encoder(inputs)), positions, self.solver)
-        with torch.no_grad():
-            velocities = self.flow.velocities(states)
+        if solved_together(encoded, positions, self.solver):
+            states = states_of_all(self.flow, encoded, positions, self.solver)
+        else:
+            pairs = zip(encoded, positions, strict=True)
+            states = [states_at(self.flow, self.flow.start(z), places, self.solver) for z, places in pairs]
+        found = [[TaskFeatures(s[0], v) for s, v in zip(some, self._velocities(some), strict=True)] for some in states]
         self._evaluated_ahead += self.flow.evaluations - before
-        return [TaskFeatures(state[0], velocity) for state, velocity in zip(states, velocities, strict=True)]
+        return found
+
+    @torch.no_grad()
+    def _velocities(self, states: Sequence[Tensor]) -> list[Tensor]:
+        return self.flow.velocities(states)
 
     def shared_parameters(self) -> list[nn.Parameter]:
         return [*self.encoder.parameters(), *self.flow.parameters()]
