@@ -3,7 +3,8 @@
 COMMANDS = {
     "bench.run": "train methods on data sets, and keep a record of every run",
     "bench.report": "tables and figures from the records",
-    "bench.data": "data sets: which there are, which are here, where to get them",
+    "bench.data": "data sets: which are here, where to get them, whether they are whole, what they look like",
+    "bench.doctor": "whether this set-up is complete, and what will be skipped",
     "bench.speed": "how long a step of every weighting takes, beside other packages",
     "bench.relations": "whether NORMAL's task positions reflect task relations",
     "bench.toy": "every weighting on the published two-task problem in the plane",

@@ -2,43 +2,68 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from bench import ROOT
+from bench.data_check import MOST_NAMED, Report, check
 from bench.lookup import UnknownName, lookup
-from bench.options import add_data_root, guarded, plain_console
-from datasets import DATASETS, find
+from bench.options import add_data_root, guarded, plain_console, positive
+from bench.prepare import DecodingProgress, prepare
+from datasets import DATASETS, find, obtain
+from datasets.contract import DataError, DataSettings
+from datasets.decoding.prepare import Preparation, preparing
+from datasets.pixels import CACHE
+
+PARTS = ("train", "validation", "test")
+COLOURS = {"ok": "green", "differs": "yellow", "wrong": "red"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0, or 2 for bad input."""
+    """0, 1 where `check` finds something wrong, or 2 for bad input and data that isn't there."""
+    arguments = _parser().parse_args(argv)
+    console = plain_console()
+    commands = {"list": _list, "how": _how, "check": _check, "prepare": _prepare, "show": _show}
+    return guarded(lambda: commands[arguments.command](arguments, console), UnknownName, DataError, OSError)
+
+
+def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m bench.data", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="all data sets, and which are on this machine")
     how = commands.add_parser("how", help="where to get a data set and how to lay it out")
-    how.add_argument("name")
-    for command in (listing, how):
+    checking = commands.add_parser("check", help="whether a data set is whole: counts, and a sample of its files")
+    checking.add_argument("--full", action="store_true", help="read every file")
+    decoding = commands.add_parser("prepare", help="decode a data set once, for all runs")
+    decoding.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per core)")
+    showing = commands.add_parser("show", help="a picture of some images with their labels, decoding all where needed")
+    showing.add_argument("--part", choices=PARTS, default="train", help="default: train")
+    showing.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the images (default: 0)")
+    showing.add_argument("--out", type=Path, metavar="FILE", help="default: reports/data/NAME-PART.png")
+    for command in (how, checking, decoding, showing):
+        command.add_argument("name", metavar="NAME")
+    for command in (listing, how, checking, decoding, showing):
         add_data_root(command)
-    arguments = parser.parse_args(argv)
-    console = plain_console()
-    if arguments.command == "list":
-        return _list(arguments.data_root, console)
-    return guarded(lambda: _how(arguments.name, arguments.data_root, console), UnknownName)
+    return parser
 
 
-def _list(root: Path, console: Console) -> int:
-    table = Table(
-        "name", "data set", "kind", "tasks", "backbone", "epochs", "on this machine", box=None, pad_edge=False
-    )
+def _list(arguments: Namespace, console: Console) -> int:
+    root: Path = arguments.data_root
+    columns = ("name", "data set", "kind", "tasks", "backbone", "epochs", "decoded", "on this machine")
+    table = Table(*columns, box=None, pad_edge=False)
     for name, info in DATASETS.items():
-        folder = find(name, root)
-        state = str(folder) if folder else ("made when needed" if info.make else "not found")
+        try:
+            folder = find(name, root)
+            state = str(folder) if folder else ("made when needed" if info.make else "not found")
+        except DataError as error:
+            folder, state = None, str(error)
         counts = (str(len(info.tasks)), info.backbone, str(info.recipe.epochs))
-        table.add_row(name, info.label, info.kind, *counts, state)
+        table.add_row(name, info.label, info.kind, *counts, _decoded(folder), state)
     console.print(table)
     console.print(
         f"\nLooked in {root} (--data-root or MTL_DATA). `python -m bench.data how NAME` tells where to get one."
@@ -46,9 +71,75 @@ def _list(root: Path, console: Console) -> int:
     return 0
 
 
-def _how(name: str, root: Path, console: Console) -> int:
-    info = DATASETS[lookup(DATASETS, "data set", name)]
-    console.print(f"{info.label}: {info.how}\nIt goes into {root / info.folder[0]}.\n{info.source}")
+def _decoded(folder: Path | None) -> str:
+    """How much of a data set stands ready as arrays, in whichever image sizes; what is half done isn't counted."""
+    # NYUv2 keeps its arrays with each of its parts.
+    arrays = [path for pattern in (CACHE, f"*/{CACHE}") for path in folder.glob(f"{pattern}/*.npy")] if folder else []
+    return f"{sum(path.stat().st_size for path in arrays) / 1e6:,.0f} MB" if arrays else "no"
+
+
+def _how(arguments: Namespace, console: Console) -> int:
+    info = DATASETS[lookup(DATASETS, "data set", arguments.name)]
+    console.print(f"{info.label}: {info.how}\nIt goes into {arguments.data_root / info.folder[0]}.\n{info.source}")
+    return 0
+
+
+def _check(arguments: Namespace, console: Console) -> int:
+    name = lookup(DATASETS, "data set", arguments.name)
+    info = DATASETS[name]
+    folder = obtain(name, arguments.data_root)
+    console.print(f"{info.label} in {folder}\n")
+    if info.inventory is None:
+        return _read_whole(name, folder, console)
+    with console.status("Listing files") as status:
+        inventory = info.inventory(folder)
+        report = check(inventory, info.published, arguments.full, lambda key: status.update(f"Reading {key}"))
+    _print(report, console)
+    return 1 if report.faults else 0
+
+
+def _read_whole(name: str, folder: Path, console: Console) -> int:
+    """The check of a data set that has no inventory: its reader tells the first fault."""
+    try:
+        splits = DATASETS[name].read(folder, DataSettings(DATASETS[name].image_size))
+    except DataError as error:
+        console.print(f"{error}\nOnly the first fault is told: this data set has no `inventory`.")
+        return 1
+    console.print(f"Its reader takes it: {splits.provenance['counts']}.")
+    return 0
+
+
+def _print(report: Report, console: Console) -> None:
+    table = Table("looked at", "expected", "found", "verdict", box=None, pad_edge=False)
+    for row in report.rows:
+        table.add_row(row.what, row.expected, row.found, Text(row.verdict, style=COLOURS[row.verdict]))
+    console.print(table)
+    for title, sentences in (("Wrong", report.faults), ("Odd, but usable", report.remarks)):
+        if sentences:
+            console.print(f"\n{title}, {len(sentences)} in all:")
+            console.print("\n".join(sentences[:MOST_NAMED]))
+        if len(sentences) > MOST_NAMED:
+            console.print(f"... and {len(sentences) - MOST_NAMED} more.")
+    console.print(f"\n{report.conclusion}")
+
+
+def _prepare(arguments: Namespace, console: Console) -> int:
+    return prepare(arguments.name, arguments.data_root, arguments.workers, console)
+
+
+def _show(arguments: Namespace, console: Console) -> int:
+    from bench.data_sheet import write_sheet  # matplotlib is slow to import, and nothing else needs it
+
+    name = lookup(DATASETS, "data set", arguments.name)
+    info = DATASETS[name]
+    folder = obtain(name, arguments.data_root)
+    with DecodingProgress(console) as progress, preparing(Preparation(report=progress)):
+        splits = info.read(folder, DataSettings(info.image_size))
+    classes = info.inventory(folder).classes if info.inventory else ()
+    path = arguments.out or ROOT / "reports" / "data" / f"{name}-{arguments.part}.png"
+    title = f"{info.label}, {arguments.part}, seed {arguments.seed}"
+    write_sheet(info, getattr(splits, arguments.part), classes, arguments.seed, title, path)
+    console.print(f"{path}")
     return 0
 
 

@@ -11,7 +11,7 @@ from bench.records.store import RECORD, RecordError, read_record, run_folder
 from bench.spec import RunSpec, SpecError, resolve
 from bench.study import StudyError, StudyRow
 from datasets import DATASETS, find, obtain
-from datasets.contract import DataMissing
+from datasets.contract import DataError
 from methods import METHODS
 
 ALL = "all"
@@ -58,7 +58,7 @@ def make_plan(request: Request, data_root: Path, results: Path, make_data: bool 
             continue
         try:
             folders[name] = obtain(name, data_root)
-        except DataMissing as error:
+        except DataError as error:
             faults.append(str(error))
     pending: list[RunSpec] = []
     kept: list[RunSpec] = []

@@ -35,7 +35,8 @@ def outcome_line(record: Record) -> str:
     assert record.selected is not None
     score = record.selected.score
     shown = f"accuracy {100 * score:.2f} %" if record.selection == "accuracy" else f"log gain {score:.3f}"
-    return f"{name}: validation {shown} at epoch {record.selected.epoch}, {record.seconds:.0f} s"
+    part = "validation" if record.validation else "test"
+    return f"{name}: {part} {shown} at epoch {record.selected.epoch}, {record.seconds:.0f} s"
 
 
 class RunProgress:

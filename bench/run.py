@@ -19,9 +19,11 @@ from bench.launch.local import Event, Site, run_locally
 from bench.lookup import UnknownName
 from bench.options import INTERRUPTED, add_data_root, assignment, cores, guarded, plain_console, positive
 from bench.plan import Plan, PlanError, Request, make_plan
+from bench.prepare import DecodingProgress
 from bench.progress import RunProgress, run_name
 from bench.study import Study, StudyError, StudyRow, load_study
 from datasets.contract import DataError
+from datasets.decoding.prepare import Preparation, preparing
 from methods import METHODS
 from methods.architectures.backbones import WeightsUnavailable
 
@@ -48,6 +50,7 @@ def _parser() -> ArgumentParser:
         "--set", nargs="+", action="extend", type=assignment, default=[], metavar="KEY=VALUE", dest="assignments"
     )
     what.add_argument("--epochs", type=positive, metavar="N", help="the same as --set train.epochs=N")
+    what.add_argument("--splits", metavar="DIR", help="lists <domain>_<train|val|test>.txt; as --set data.splits=DIR")
     how = parser.add_argument_group("how to run")
     how.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
     how.add_argument("--jobs", type=positive, metavar="N", help="runs at a time (default: one per core, one on a GPU)")
@@ -82,7 +85,8 @@ def _run(arguments: Namespace) -> int:
 
 def _assignments(arguments: Namespace) -> dict[str, Any]:
     epochs = {"train.epochs": arguments.epochs} if arguments.epochs else {}
-    return {**dict(arguments.assignments), **epochs}
+    splits = {"data.splits": arguments.splits} if arguments.splits else {}
+    return {**dict(arguments.assignments), **epochs, **splits}
 
 
 def _study_request(arguments: Namespace, study: Study) -> Request:
@@ -127,10 +131,13 @@ def _describe(plan: Plan, console: Console) -> None:
 
 def _execute(plan: Plan, site: Site, device: torch.device, jobs: int, console: Console) -> int:
     """Trains what is pending and says how it ended."""
+    for name in dict.fromkeys(spec.data for spec in plan.pending):
+        console.print(f"{name}: found in {plan.folders[name]}.")
     # Once here, so that images are decoded and weights fetched before the workers need them, and so that bad files
     # are found before anything starts.
-    for spec in {(s.data, s.data_settings): s for s in plan.pending}.values():
-        spec.info.read(plan.folders[spec.data], spec.data_settings)
+    with DecodingProgress(console, only_bars=True) as decoding, preparing(Preparation(report=decoding)):
+        for spec in {(s.data, s.data_settings): s for s in plan.pending}.values():
+            spec.info.read(plan.folders[spec.data], spec.data_settings)
     for spec in {(s.data, s.backbone): s for s in plan.pending}.values():
         build_network(spec, device)
     console.print(

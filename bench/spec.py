@@ -29,10 +29,14 @@ class SpecError(ValueError):
 
 @dataclass(frozen=True)
 class BackboneSettings:
-    """The encoder: its name, and its first weights, "none", "imagenet" or a file with a state dict."""
+    """The encoder: its name, and its first weights, "none", "imagenet" or a file with a state dict.
+
+    bottleneck: whether LibMTL's layer of 512 with BatchNorm and dropout follows it, shared by all tasks.
+    """
 
     name: str
     weights: str
+    bottleneck: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class RunSpec:
 
     @property
     def info(self) -> DatasetInfo:
-        return DATASETS[self.data]
+        return DATASETS[self.data].scored_by(self.data_settings.metrics_batch)
 
     @property
     def tasks(self) -> list[str]:
@@ -125,6 +129,8 @@ def resolve(
     train, data_settings, backbone, heads, arch_settings, weighting_settings = parts
     backbone = dataclasses.replace(backbone, name=lookup(BACKBONES, "backbone", backbone.name))
     heads = dataclasses.replace(heads, name=lookup(HEADS, "head", heads.name))
+    if backbone.bottleneck and BACKBONES[backbone.name].features.dense:
+        raise SpecError(f"backbone.bottleneck: expected false with {backbone.name}, which puts out maps, found true.")
     try:
         arch_settings.check([task.key for task in info.tasks])
         weighting_settings.init(len(info.tasks))

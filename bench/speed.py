@@ -1,4 +1,4 @@
-"""Speed: python -m bench.speed solvers | flow times every weighting, or NORMAL's flow, beside what it competes with."""
+"""Speed: python -m bench.speed solvers | flow | data times weightings, NORMAL's flow, or reading, beside others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from bench import flow_table, solver_table
+from bench import data_speed, data_speed_table, flow_table, solver_table
 from bench.engine.device import DeviceUnavailable, choose_device
 from bench.flow_speed import QUESTIONS, circumstances
 from bench.flow_speed import measure as measure_flow
@@ -24,8 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_solvers(commands.add_parser("solvers", help="one step of every weighting, in ms, and how exact it is"))
     _add_flow(commands.add_parser("flow", help="what NORMAL's flow costs: in a step, by tasks, inputs and solver"))
+    _add_data(commands.add_parser("data", help="images a second, from prepared arrays and beside torchvision"))
     arguments = parser.parse_args(argv)
-    command = {"solvers": _solvers, "flow": _flow}[arguments.command]
+    command = {"solvers": _solvers, "flow": _flow, "data": _data}[arguments.command]
     return guarded(lambda: command(arguments), DeviceUnavailable)
 
 
@@ -47,6 +48,14 @@ def _add_flow(parser: ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
     parser.add_argument("--threads", type=positive, default=1, metavar="N", help="of torch (default: 1)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write flow.md and flow.csv there")
+
+
+def _add_data(parser: ArgumentParser) -> None:
+    parser.add_argument("--images", type=positive, default=512, metavar="N", help="JPEGs to read (default: 512)")
+    parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each way (default: 5)")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
+    parser.add_argument("--threads", type=positive, default=2, metavar="N", help="of torch (default: 2)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="also write data.md and data.csv there")
 
 
 def _solvers(arguments: Namespace) -> int:
@@ -71,6 +80,17 @@ def _flow(arguments: Namespace) -> int:
     print(where)
     if arguments.out is not None:
         flow_table.write(laps, where, arguments.out)
+    return 0
+
+
+def _data(arguments: Namespace) -> int:
+    device = choose_device(arguments.device)
+    torch.set_num_threads(arguments.threads)
+    turns = data_speed.measure(arguments.images, arguments.rounds, device)
+    where = data_speed.circumstances(arguments.images, arguments.rounds, device)
+    data_speed_table.show(turns, where)
+    if arguments.out is not None:
+        data_speed_table.write(turns, where, arguments.out)
     return 0
 
 

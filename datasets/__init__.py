@@ -7,8 +7,11 @@ from pathlib import Path
 
 from datasets.celeba import TASKS as CELEBA_TASKS
 from datasets.celeba import read_celeba
-from datasets.contract import DataMissing, DatasetInfo, Recipe
+from datasets.contract import DataError, DataMissing, DatasetInfo, Recipe
 from datasets.embedded import digits, faces, rooms
+from datasets.embedded.whole_folder import is_of_this_version
+from datasets.inventory import celeba_inventory, nyuv2_inventory, office_counts, office_inventory
+from datasets.listing import folders
 from datasets.nyuv2 import TASKS as NYUV2_TASKS
 from datasets.nyuv2 import read_nyuv2
 from datasets.office import (
@@ -28,7 +31,7 @@ DATASETS: Mapping[str, DatasetInfo] = {
         label="Office-31",
         kind="multi-input",
         tasks=domain_tasks(OFFICE31_DOMAINS, OFFICE31_CLASSES),
-        folder=("office31", "office-31", "Office31", "Office-31"),
+        folder=("office31", "office-31", "Office31", "Office-31", "office_31", "domain_adaptation_images"),
         markers=("amazon", "Amazon"),
         backbone="resnet18",
         backbone_weights="imagenet",
@@ -37,8 +40,11 @@ DATASETS: Mapping[str, DatasetInfo] = {
         selection="accuracy",
         image_size=(224, 224),
         read=office_reader(OFFICE31_DOMAINS, OFFICE31_CLASSES),
-        how="Get Office-31 (4,110 images) and lay it out as amazon|dslr|webcam/images/<class>/.",
+        how="Get Office-31 (4,110 images) from https://www.cc.gatech.edu/~judy/domainadapt/ and lay it out as "
+        "amazon|dslr|webcam/images/<class>/.",
         source="Saenko, Kulis, Fritz, Darrell: Adapting visual category models to new domains (ECCV 2010)",
+        inventory=office_inventory(OFFICE31_DOMAINS, OFFICE31_CLASSES),
+        published=office_counts(OFFICE31_CLASSES, amazon=(1680, 552, 585), dslr=(287, 89, 122), webcam=(466, 149, 180)),
     ),
     "officehome": DatasetInfo(
         label="Office-Home",
@@ -56,13 +62,21 @@ DATASETS: Mapping[str, DatasetInfo] = {
         how="Get Office-Home (15,588 images) from https://www.hemanthdv.org/officeHomeDataset.html and lay it out as "
         "Art|Clipart|Product|Real_World/<class>/.",
         source="Venkateswara, Eusebio, Chakraborty, Panchanathan: Deep hashing network (CVPR 2017)",
+        inventory=office_inventory(OFFICEHOME_DOMAINS, OFFICEHOME_CLASSES),
+        published=office_counts(
+            OFFICEHOME_CLASSES,
+            art=(1435, 465, 527),
+            clipart=(2596, 846, 923),
+            product=(2635, 860, 944),
+            real_world=(2586, 846, 925),
+        ),
     ),
     "nyuv2": DatasetInfo(
         label="NYUv2",
         kind="single-input",
         tasks=NYUV2_TASKS,
-        folder=("nyuv2", "NYUv2", "nyu_v2"),
-        markers=("train/image",),
+        folder=("nyuv2", "NYUv2", "nyu_v2", "NYU_v2"),
+        markers=("train/image", "data/train-*.parquet", "train-*.parquet"),
         backbone="resnet18_dilated",
         backbone_weights="imagenet",
         head="aspp",
@@ -71,15 +85,23 @@ DATASETS: Mapping[str, DatasetInfo] = {
         image_size=(288, 384),
         read=read_nyuv2,
         how="Get the NYUv2 preprocessed for MTAN (https://github.com/lorenmt/mtan) and lay it out as "
-        "train|val/image|label|depth|normal/<i>.npy (795 and 654 files each).",
+        "train|val/image|label|depth|normal/<i>.npy (795 and 654 files each), or take the public parquet files as they "
+        "are (data/train-*.parquet, data/val-*.parquet; needs pyarrow).",
         source="Silberman, Hoiem, Kohli, Fergus: Indoor segmentation and support inference (ECCV 2012)",
+        inventory=nyuv2_inventory,
+        published={"train: images": (795,), "val: images": (654,), "height / width": (288, 384)},
     ),
     "celeba": DatasetInfo(
         label="CelebA",
         kind="single-input",
         tasks=CELEBA_TASKS,
-        folder=("celeba", "CelebA"),
-        markers=("Anno/list_attr_celeba.txt", "list_attr_celeba.txt"),
+        folder=("celeba", "CelebA", "celeba-dataset"),
+        markers=(
+            "Anno/list_attr_celeba.txt",
+            "list_attr_celeba.txt",
+            "list_attr_celeba.csv",
+            "Anno/list_attr_celeba.csv",
+        ),
         backbone="resnet18_quarters",
         backbone_weights="imagenet",
         head="linear",
@@ -88,8 +110,11 @@ DATASETS: Mapping[str, DatasetInfo] = {
         image_size=(64, 64),
         read=read_celeba,
         how="Get CelebA from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html and lay it out as "
-        "Anno/list_attr_celeba.txt, Eval/list_eval_partition.txt, Img/img_align_celeba/.",
+        "Anno/list_attr_celeba.txt, Eval/list_eval_partition.txt, Img/img_align_celeba/; torchvision's flat layout and "
+        "the one with list_attr_celeba.csv do, too.",
         source="Liu, Luo, Wang, Tang: Deep learning face attributes in the wild (ICCV 2015)",
+        inventory=celeba_inventory,
+        published={"images": (202_599,), "train / validation / test": (162_770, 19_867, 19_962)},
     ),
     "digits": DatasetInfo(
         label="Digits",
@@ -107,6 +132,10 @@ DATASETS: Mapping[str, DatasetInfo] = {
         make=digits.make,
         how="Made on this machine from the handwritten digits of scikit-learn.",
         source="Alpaydin, Kaynak: Optical recognition of handwritten digits (UCI, 1998), as shipped by scikit-learn",
+        inventory=office_inventory(digits.DOMAINS, digits.CLASSES),
+        published=office_counts(
+            digits.CLASSES, plain=(269, 89, 96), inverted=(268, 88, 95), outline=(266, 87, 94), noisy=(265, 86, 94)
+        ),
         **_CENTRED,
     ),
     "rooms": DatasetInfo(
@@ -125,6 +154,12 @@ DATASETS: Mapping[str, DatasetInfo] = {
         make=rooms.make,
         how="Made on this machine: ray-cast furnished rooms.",
         source="this suite",
+        inventory=nyuv2_inventory,
+        published={
+            "train: images": (rooms.SPLITS["train"],),
+            "val: images": (rooms.SPLITS["val"],),
+            "height / width": (rooms.HEIGHT, rooms.WIDTH),
+        },
         **_CENTRED,
     ),
     "faces": DatasetInfo(
@@ -143,19 +178,29 @@ DATASETS: Mapping[str, DatasetInfo] = {
         make=faces.make,
         how="Made on this machine: drawn faces with 40 visible attributes.",
         source="this suite",
+        inventory=celeba_inventory,
+        published={"images": (sum(faces.PART_SIZES),), "train / validation / test": faces.PART_SIZES},
         **_CENTRED,
     ),
 }
 
 
+LEVELS_BELOW = 2  # how deep in its own folder a data set may lie, as archives that are unpacked in a folder do
+
+
 def find(name: str, root: Path) -> Path | None:
-    """The folder of a data set under the data root, or one level below its own folder; None where it is not."""
+    """The folder of a data set under the data root, or up to two levels below its own folder; None where it is not.
+
+    Raises:
+        DataError: a folder on the way can't be listed.
+    """
     info = DATASETS[name]
-    for folder in (root / candidate for candidate in info.folder):
-        below = sorted(child for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else []
-        for place in (folder, *below):
-            if any((place / marker).exists() for marker in info.markers):
+    level = [root / candidate for candidate in info.folder]
+    for _ in range(LEVELS_BELOW + 1):
+        for place in level:
+            if any(next(place.glob(marker), None) for marker in info.markers):
                 return place
+        level = [below for place in level if place.is_dir() for below in folders(place)]
     return None
 
 
@@ -164,6 +209,7 @@ def obtain(name: str, root: Path) -> Path:
 
     Raises:
         DataMissing: it is not there and can't be made; says what was looked for, where, and how to supply it.
+        DataError: it is an embedded one that other code has made, and may not be the same.
     """
     info = DATASETS[name]
     folder = find(name, root)
@@ -179,5 +225,10 @@ def obtain(name: str, root: Path) -> Path:
         raise DataMissing(
             f"{name}: expected a folder {' or '.join(info.folder[:2])} with {info.markers[0]} in {root}, found none. "
             f"{info.how} Name another place with --data-root or MTL_DATA."
+        )
+    if info.make is not None and not is_of_this_version(folder):
+        raise DataError(
+            f"{folder}: expected data made by this version of the suite, found data of another; delete the folder, and "
+            "it is made again."
         )
     return folder

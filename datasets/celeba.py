@@ -1,4 +1,8 @@
-"""CelebA: aligned face images, 40 attributes, the official partition; one binary task per attribute."""
+"""CelebA: aligned face images, 40 attributes, the official partition; one binary task per attribute.
+
+As distributed (Anno, Eval, Img), flat as torchvision keeps it, or re-packed with tables of comma-separated values and
+a folder of images in a folder of the same name.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datasets.contract import DataError, DataSettings, Source, Splits, Task
+from datasets.contract import DataError, DataSettings, Source, Splits, Task, refuse
+from datasets.faults import forbidden
+from datasets.listing import entries
 from datasets.losses import attribute_prior, binary_cross_entropy
 from datasets.metrics import ATTRIBUTE
 from datasets.pixels import decoded, image_loader
@@ -62,24 +68,29 @@ TASKS = tuple(
     for name in ATTRIBUTES
 )
 
-ATTRIBUTE_FILE = "list_attr_celeba.txt"
-PARTITION_FILE = "list_eval_partition.txt"
-IMAGE_FOLDERS = ("Img/img_align_celeba", "img_align_celeba", "Img/img_align_celeba_png")
+ATTRIBUTE_FILES = tuple(f"{folder}list_attr_celeba.{ending}" for ending in ("txt", "csv") for folder in ("Anno/", ""))
+PARTITION_FILES = tuple(
+    f"{folder}list_eval_partition.{ending}" for ending in ("txt", "csv") for folder in ("Eval/", "")
+)
+IMAGE_FOLDERS = ("Img/img_align_celeba", "img_align_celeba", "Img/img_align_celeba_png", "img_align_celeba_png")
 
 
 def read_celeba(root: Path, settings: DataSettings) -> Splits:
     """The official partition: 0 trains, 1 validates, 2 tests."""
-    names, attributes = _read_attributes(_existing(root, (f"Anno/{ATTRIBUTE_FILE}", ATTRIBUTE_FILE)))
-    parts = _read_partition(_existing(root, (f"Eval/{PARTITION_FILE}", PARTITION_FILE)), names)
-    folder = _existing(root, IMAGE_FOLDERS)
-    ending = ".png" if folder.name.endswith("_png") else ".jpg"
+    refuse(settings, ("splits", "protocol", "metrics_batch"), "CelebA")
+    names, attributes = _read_attributes(_existing(root, ATTRIBUTE_FILES))
+    partition = _existing(root, PARTITION_FILES)
+    parts = _read_partition(partition, names)
+    paths = _image_paths(_existing(root, IMAGE_FOLDERS), names, partition)
     sources = []
     for part in range(3):
         members = np.flatnonzero(parts == part)
         if not len(members):
-            raise DataError(f"{root}: expected images in part {part} of {PARTITION_FILE}, found none.")
-        paths = [folder / Path(names[index]).with_suffix(ending) for index in members]
-        images = decoded(root, paths, image_loader(settings.image_size), f"image {settings.image_size}")
+            raise DataError(
+                f"{root}: expected images in part {part} of {partition.name}, found none; get that file anew."
+            )
+        chosen = [paths[index] for index in members]
+        images = decoded(root, chosen, image_loader(settings.image_size), f"image {settings.image_size}")
         values = torch.from_numpy(np.ascontiguousarray(attributes[members].T))  # (40, N)
         sources.append(Source(images, dict(enumerate(values))))
     train, validation, test = sources
@@ -99,42 +110,102 @@ def _existing(root: Path, candidates: tuple[str, ...]) -> Path:
     for candidate in candidates:
         if (root / candidate).exists():
             return root / candidate
-    raise DataError(f"{root}: expected {' or '.join(candidates)}, found none of them.")
+    raise DataError(f"{root}: expected {' or '.join(candidates)}, found none of them; put it there.")
+
+
+def _image_paths(folder: Path, names: list[str], partition: Path) -> list[Path]:
+    """The file of each of `names`, which end in .jpg also where the images are kept as .png.
+
+    Raises:
+        DataError: some are not there.
+    """
+    folder, names, present = _as_kept(folder, names)
+    absent = [name for name in names if name not in present]
+    if absent:
+        others = f" like {len(absent) - 1} more" if len(absent) > 1 else ""
+        raise DataError(
+            f"{folder / absent[0]}: expected a file, found none, though {partition.name} names it{others}; unpack the "
+            "images again."
+        )
+    return [folder / name for name in names]
+
+
+def _as_kept(folder: Path, names: list[str]) -> tuple[Path, list[str], set[str]]:
+    """The folder with the images, the names that they should have there, and those of all that is there."""
+    if (folder / folder.name).is_dir():
+        folder = folder / folder.name
+    present = {entry.name for entry in entries(folder)}
+    as_png = {str(Path(name).with_suffix(".png")) for name in names}
+    if folder.name.endswith("_png") or len(present & as_png) > len(present & set(names)):
+        names = [str(Path(name).with_suffix(".png")) for name in names]
+    return folder, names, present
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    except PermissionError as error:
+        raise forbidden(path) from error
+    except OSError as error:
+        raise DataError(f"{path}: expected a text file, found none ({error.strerror}); get it anew.") from error
+
+
+def _fields(line: str, path: Path) -> list[str]:
+    return [field.strip() for field in line.split(",")] if path.suffix == ".csv" else line.split()
 
 
 def _read_attributes(path: Path) -> tuple[list[str], NDArray[np.uint8]]:
     """File names and attributes (N, 40) as 0 and 1, in the order of `ATTRIBUTES`."""
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        count, header = lines.readline().strip(), lines.readline().split()
-        rows = [line.split() for line in lines if line.strip()]
+    lines = _lines(path)
+    names_at = 0 if path.suffix == ".csv" else 1  # what is not re-packed begins with the number of rows
+    header = _fields("".join(lines[names_at : names_at + 1]), path)[1 - names_at :]
     if header != list(ATTRIBUTES):
         odd = next((a for a, b in zip(header, ATTRIBUTES, strict=False) if a != b), f"{len(header)} names")
-        raise DataError(f"{path}: expected the 40 attribute names of CelebA in line 2, found {odd!r}.")
-    if count != str(len(rows)):
-        raise DataError(f"{path}: expected {count} rows as line 1 says, found {len(rows)}.")
-    for number, row in enumerate(rows, 3):
+        raise DataError(
+            f"{path}: expected the 40 attribute names of CelebA in line {names_at + 1}, found {odd!r}; get the file "
+            "anew."
+        )
+    values: dict[str, bytes] = {}  # 0 and 1 as bytes: lists of strings would fill half a gigabyte
+    for number, line in enumerate(lines[names_at + 1 :], names_at + 2):
+        row = _fields(line, path)
+        if not line.strip():
+            continue
         if len(row) != 41 or not set(row[1:]) <= {"1", "-1"}:
             found = next((repr(value) for value in row[1:] if value not in ("1", "-1")), f"{len(row)} fields")
-            raise DataError(f"{path}:{number}: expected a file name and 40 values of 1 or -1, found {found}.")
-    values = np.array([[value == "1" for value in row[1:]] for row in rows], dtype=np.uint8)
-    return [row[0] for row in rows], values
+            raise DataError(
+                f"{path}:{number}: expected a file name and 40 values of 1 or -1, found {found}; get the file anew."
+            )
+        if row[0] in values:
+            raise DataError(f"{path}:{number}: expected each image once, found {row[0]} again; get the file anew.")
+        values[row[0]] = bytes(value == "1" for value in row[1:])
+    if names_at == 1 and lines[0].strip() != str(len(values)):
+        raise DataError(
+            f"{path}: expected {lines[0].strip()} rows as line 1 says, found {len(values)}; get the file anew."
+        )
+    return list(values), np.frombuffer(b"".join(values.values()), dtype=np.uint8).reshape(len(values), len(ATTRIBUTES))
 
 
 def _read_partition(path: Path, names: list[str]) -> NDArray[np.int64]:
     """The part (N,) of each of `names`."""
     part: dict[str, int] = {}
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, row in enumerate(map(str.split, lines), 1):
-            if not row:
-                continue
-            if len(row) != 2 or row[1] not in ("0", "1", "2"):
-                raise DataError(f"{path}:{number}: expected a file name and 0, 1 or 2, found {' '.join(row)!r}.")
-            part[row[0]] = int(row[1])
+    for number, line in enumerate(_lines(path), 1):
+        row = _fields(line, path)
+        if not line.strip() or (path.suffix == ".csv" and number == 1):  # the names of the columns
+            continue
+        if len(row) != 2 or row[1] not in ("0", "1", "2"):
+            raise DataError(
+                f"{path}:{number}: expected a file name and 0, 1 or 2, found {line.strip()!r}; get the file anew."
+            )
+        if row[0] in part:
+            raise DataError(f"{path}:{number}: expected each image once, found {row[0]} again; get the file anew.")
+        part[row[0]] = int(row[1])
     missing = next((name for name in names if name not in part), None)
     if missing is not None:
-        raise DataError(f"{path}: expected a row for {missing}, found none.")
+        raise DataError(f"{path}: expected a row for {missing}, found none; get the file anew.")
     known = set(names)
     odd = next((name for name in part if name not in known), None)
     if odd is not None:
-        raise DataError(f"{path}: expected only images that {ATTRIBUTE_FILE} names, found {odd}.")
+        raise DataError(
+            f"{path}: expected only images that list_attr_celeba{path.suffix} names, found {odd}; get both files anew."
+        )
     return np.array([part[name] for name in names])

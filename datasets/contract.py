@@ -6,23 +6,22 @@ m tasks, B batch. Task i is known by its index in `DatasetInfo.tasks`, everywher
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
+
+from datasets.faults import DataError as DataError
+from datasets.faults import DataMissing as DataMissing
 
 Direction = Literal["higher", "lower"]
 Kind = Literal["multi-input", "single-input"]
 Selection = Literal["accuracy", "gain"]
-
-
-class DataError(Exception):
-    """Data that is absent or not as it should be; the message says what was expected, found, and what to do."""
-
-
-class DataMissing(DataError):
-    """The data set is not where it was looked for."""
+Protocol = Literal["heldout", "published"]
+Counts = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,7 @@ class Task:
     """One task: `outputs` channels of its head, `loss(output, target)` -> scalar mean, and its metrics.
 
     constant(training targets) -> (outputs,) the best answer that ignores the image; it is what a method must beat.
+    batchwise(n) -> the measure of peers that average their metrics over batches of n images; None where none does.
     """
 
     key: str
@@ -66,6 +66,7 @@ class Task:
     loss: Callable[[Tensor, Tensor], Tensor]
     measure: Measure
     constant: Callable[[Tensor], Tensor]
+    batchwise: Callable[[int], Measure] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Source:
 
     images: (N, H, W, 3) uint8, possibly memory-mapped. targets: task index -> (N, ...).
     A multi-input problem has one source per task; a single-input problem has one source with all tasks.
+    N is 0 where a protocol leaves a part of the splits empty.
     """
 
     images: Tensor
@@ -110,11 +112,40 @@ class DataSettings:
     """How a data set is read.
 
     image_size: (height, width) in pixels, None for the size on disk. split_seed: draws the partition where none is
-    official.
+    official. splits: a folder with lists <domain>_<train|val|test>.txt that take the place of the drawn partition
+    (data sets of the Office kind); "" for none.
+    protocol: "heldout" validates on a part of the training images; "published" trains on all of them and validates on
+    none (data sets of the NYUv2 kind). augment: whether training images are varied at random.
+    metrics_batch: 0 for metrics that are exact over a split; n for the legacy of peers that average depth and normal
+    errors over batches of n images (data sets of the NYUv2 kind).
     """
 
     image_size: tuple[int, int] | None
     split_seed: int = 0
+    splits: str = ""
+    protocol: Protocol = "heldout"
+    augment: bool = False
+    metrics_batch: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.metrics_batch >= 0:
+            raise ValueError(f"`metrics_batch` must be ≥ 0, found {self.metrics_batch}")
+
+
+def refuse(settings: DataSettings, names: Sequence[str], kind: str) -> None:
+    """Nothing, where these settings have their defaults.
+
+    Raises:
+        DataError: one hasn't, though data sets of this kind have no use for it; ignored, it would mislabel a run.
+    """
+    default = DataSettings(settings.image_size)
+    for name in names:
+        expected, found = getattr(default, name), getattr(settings, name)
+        if found != expected:
+            raise DataError(
+                f"data.{name}: expected {expected!r} for data sets of the {kind} kind, found {found!r}; "
+                "it isn't for them, leave it out."
+            )
 
 
 @dataclass(frozen=True)
@@ -145,15 +176,49 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class FileGroup:
+    """Files of one kind, for a look at their contents.
+
+    key: like "amazon" or "train/depth". load(path) raises DataError where a file isn't as it should be; expected says
+    how that is. ranged: whether the lowest and highest value tell a person something.
+    oddness(array) -> what is odd about it, though it can be used; "" for nothing.
+    """
+
+    key: str
+    paths: Sequence[Path]
+    load: Callable[[Path], NDArray[np.generic]]
+    expected: str
+    ranged: bool = False
+    oddness: Callable[[NDArray[np.generic]], str] = lambda array: ""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What stands in the folder of a data set before anything is decoded.
+
+    counts: numbers by what they count. faults: whatever would stop a run, a sentence each that begins with the file.
+    remarks: what is odd, likewise. classes: names of the labels, where they are known.
+    """
+
+    counts: Counts
+    groups: Sequence[FileGroup]
+    faults: Sequence[str] = ()
+    remarks: Sequence[str] = ()
+    classes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class DatasetInfo:
     """A row of the table of data sets.
 
-    folder: names under the data root where it is looked for; it is there if any of `markers` is inside.
+    folder: names under the data root where it is looked for; it is there if any of `markers`, paths or patterns of
+    paths, is inside.
     backbone, head, backbone_weights: names that `methods` knows. mean, std: per-channel normalisation of images in
     [0, 1]. selection: what picks the epoch on validation, "accuracy" (mean over tasks) or "gain" (mean over tasks of
     the log gain over the constant answer).
     read(folder, settings) -> Splits. make(folder) writes an embedded data set in the layout of its kind.
     how: where to get it and how to lay it out.
+    inventory(folder): all that stands there, with every fault. published: the counts that it should give.
     """
 
     label: str
@@ -173,3 +238,12 @@ class DatasetInfo:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     make: Callable[[Path], None] | None = None
     source: str = ""
+    inventory: Callable[[Path], Inventory] | None = None
+    published: Counts = field(default_factory=dict)
+
+    def scored_by(self, metrics_batch: int) -> DatasetInfo:
+        """This row with the measures that `DataSettings.metrics_batch` asks for."""
+        if metrics_batch == 0:
+            return self
+        tasks = (replace(t, measure=t.batchwise(metrics_batch)) if t.batchwise else t for t in self.tasks)
+        return replace(self, tasks=tuple(tasks))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-UNLABELLED = -1
+from datasets.scenes import UNLABELLED as UNLABELLED
 
 
 def cross_entropy(output: Tensor, target: Tensor) -> Tensor:

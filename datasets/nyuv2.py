@@ -1,18 +1,23 @@
-"""NYUv2 as preprocessed for MTAN: {train,val}/{image,label,depth,normal}/<i>.npy; three dense tasks on one input."""
+"""NYUv2 as preprocessed for MTAN: three dense tasks on one input.
+
+Either {train,val}/{image,label,depth,normal}/<i>.npy, channels last, or the public parquet files {train,val}-*.parquet
+with columns image, segmentation, depth and normal, channels first.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.contract import DataError, DataSettings, Source, Splits, Task
+from datasets.contract import DataError, DataSettings, Source, Splits, Task, refuse
+from datasets.listing import entries
 from datasets.losses import (
-    UNLABELLED,
     class_prior,
     cross_entropy,
     depth_loss,
@@ -20,11 +25,13 @@ from datasets.losses import (
     mean_normal,
     normal_loss,
 )
-from datasets.metrics import DEPTH, NORMALS, SEGMENTATION
+from datasets.metrics import DEPTH, NORMALS, SEGMENTATION, averaged
+from datasets.parquet import decoded_column, shards
 from datasets.pixels import Array, decoded, npy_loader
+from datasets.scenes import CLASSES, channels_first, to_labels, to_uint8
 
 KINDS = ("image", "label", "depth", "normal")
-CLASSES = 13
+COLUMNS = {"image": "image", "label": "segmentation", "depth": "depth", "normal": "normal"}
 VALIDATION_SHARE = 0.2
 
 TASKS = (
@@ -36,25 +43,42 @@ TASKS = (
         SEGMENTATION,
         lambda labels: class_prior(labels, CLASSES),
     ),
-    Task("depth", "Depth", 1, depth_loss, DEPTH, mean_depth),
-    Task("normal", "Surface normal", 3, normal_loss, NORMALS, mean_normal),
+    Task("depth", "Depth", 1, depth_loss, DEPTH, mean_depth, partial(averaged, DEPTH)),
+    Task("normal", "Surface normal", 3, normal_loss, NORMALS, mean_normal, partial(averaged, NORMALS)),
 )
+
+Shape = tuple[int | None, ...]
+Stack = Callable[[str, Shape, Callable[[Array], Array]], Tensor]
 
 
 def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
-    """The heldout protocol: a fifth of the training images, drawn by seed, validates; "val" is the test set."""
-    everything = _read_part(root / "train", settings)
-    order = np.random.default_rng([settings.split_seed, 795]).permutation(len(everything))
-    held_out = round(VALIDATION_SHARE * len(everything))
-    validation, train = sorted(order[:held_out].tolist()), sorted(order[held_out:].tolist())
-    test = _read_part(root / "val", settings)
-    return Splits(
-        (_members(everything, train),),
-        (_members(everything, validation),),
-        (test,),
-        {
+    """Training and validation from the training images, and "val", the official test set.
+
+    "heldout": a fifth of the training images, drawn by seed, validates. "published": all train and none validates.
+    """
+    refuse(settings, ("splits",), "NYUv2")
+    everything = _read_part(root, "train", settings)
+    test = _read_part(root, "val", settings)
+    if settings.protocol == "published":
+        rule: dict[str, object] = {"rule": "published: all training images train, none validates, val is the test set"}
+        validation: list[int] = []
+        train = list(range(len(everything)))
+        parts = everything, _members(everything, validation)
+    else:
+        rule = {
             "rule": "heldout: 20 % of the training images validate, val is the test set",
             "seed": settings.split_seed,
+        }
+        order = np.random.default_rng([settings.split_seed, 795]).permutation(len(everything))
+        held_out = round(VALIDATION_SHARE * len(everything))
+        validation, train = sorted(order[:held_out].tolist()), sorted(order[held_out:].tolist())
+        parts = _members(everything, train), _members(everything, validation)
+    return Splits(
+        (parts[0],),
+        (parts[1],),
+        (test,),
+        {
+            **rule,
             "counts": {"train": len(train), "validation": len(validation), "test": len(test)},
             "digest": hashlib.sha256(str(validation).encode()).hexdigest()[:16],
         },
@@ -62,44 +86,55 @@ def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
 
 
 def _members(source: Source, indices: list[int]) -> Source:
-    chosen = torch.tensor(indices)
+    chosen = torch.tensor(indices, dtype=torch.long)
     return Source(source.images[chosen], {task: target[chosen] for task, target in source.targets.items()})
 
 
-def _read_part(folder: Path, settings: DataSettings) -> Source:
-    # The most of any kind, so that a file which only one kind lacks is missed.
-    count = max(len(list((folder / kind).glob("*.npy"))) for kind in KINDS)
-    if count == 0:
-        raise DataError(f"{folder / 'image'}: expected files 0.npy, 1.npy, ..., found none.")
-
-    def stack(kind: str, shape: tuple[int | None, ...], convert: Callable[[Array], Array]) -> Tensor:
-        paths = [folder / kind / f"{index}.npy" for index in range(count)]
-        return decoded(folder, paths, npy_loader(convert, shape), f"{kind} {shape}")
-
-    images = stack("image", (*(settings.image_size or (None, None)), 3), _to_uint8)
+def _read_part(root: Path, part: str, settings: DataSettings) -> Source:
+    packed = not (root / "train").is_dir() and bool(shards(root, "train"))
+    stack = _parquet_stack(root, part) if packed else _npy_stack(root / part)
+    images = stack("image", (*(settings.image_size or (None, None)), 3), to_uint8)
     height, width = images.shape[1:3]
-    labels = stack("label", (height, width), _to_labels)
-    depth = stack("depth", (height, width, 1), _channels_first)
-    normals = stack("normal", (height, width, 3), _channels_first)
+    labels = stack("label", (height, width), to_labels)
+    depth = stack("depth", (height, width, 1), channels_first)
+    normals = stack("normal", (height, width, 3), channels_first)
     return Source(images, {0: labels, 1: depth, 2: normals})
 
 
-def _to_uint8(image: Array) -> Array:
-    values = image.astype(np.float32)
-    if not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError(f"expected image values in [0, 1], found {values.min():g} to {values.max():g}")
-    return np.round(values * 255).astype(np.uint8)
+def _npy_stack(folder: Path) -> Stack:
+    """A function from a kind to all its files as one tensor."""
+    # The most of any kind, so that a file which only one kind lacks is missed.
+    present = [folder / kind for kind in KINDS if (folder / kind).is_dir()]
+    count = max((sum(entry.name.endswith(".npy") for entry in entries(kind)) for kind in present), default=0)
+    if count == 0:
+        raise DataError(f"{folder / 'image'}: expected files 0.npy, 1.npy, ..., found none; unpack them there.")
+
+    def stack(kind: str, shape: Shape, convert: Callable[[Array], Array]) -> Tensor:
+        paths = [folder / kind / f"{index}.npy" for index in range(count)]
+        return decoded(folder, paths, npy_loader(convert, shape), f"{kind} {shape}")
+
+    return stack
 
 
-def _to_labels(labels: Array) -> Array:
-    odd = labels[~np.isin(labels, np.arange(UNLABELLED, CLASSES))]
-    if odd.size:
-        raise ValueError(f"expected whole labels from {UNLABELLED} to {CLASSES - 1}, found {odd[0]}")
-    return labels.astype(np.int64)
+def _parquet_stack(root: Path, part: str) -> Stack:
+    """A function from a kind to its column of all files as one tensor."""
+    files = shards(root, part)
+    if not files:
+        raise DataError(f"{root}: expected files {part}-*.parquet beside train-*.parquet, found none; get them, too.")
+
+    def stack(kind: str, shape: Shape, convert: Callable[[Array], Array]) -> Tensor:
+        def checked(row: Array) -> Array:
+            found = np.moveaxis(row, 0, -1) if row.ndim == 3 else row  # (C, H, W) to (H, W, C)
+            extents = zip(found.shape, shape, strict=False)
+            if found.ndim != len(shape) or not all(wanted in (None, extent) for extent, wanted in extents):
+                expected = f"height, width and channels {_extents(shape)}"
+                raise ValueError(f"expected {expected}, found {_extents(found.shape)}")
+            return convert(found)
+
+        return decoded_column(root, files, COLUMNS[kind], checked, f"{kind} {shape}")
+
+    return stack
 
 
-def _channels_first(array: Array) -> Array:
-    values = array.astype(np.float32)
-    if not np.isfinite(values).all():
-        raise ValueError(f"expected finite values, found {values[~np.isfinite(values)][0]}")
-    return np.ascontiguousarray(np.moveaxis(values, -1, 0))
+def _extents(shape: Shape) -> str:
+    return "×".join("any" if extent is None else str(extent) for extent in shape)

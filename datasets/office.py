@@ -11,13 +11,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.contract import DataError, DataSettings, Source, Split, Splits, Task
+from datasets.contract import DataError, DataSettings, Source, Split, Splits, Task, refuse
+from datasets.listing import entries, folders
 from datasets.losses import class_prior, cross_entropy
 from datasets.metrics import CLASSES
 from datasets.pixels import decoded, image_loader
+from datasets.split_lists import ListedDomain, Parts, listed_parts
 
 IMAGE_ENDINGS = {".jpg", ".jpeg", ".png"}
 PARTS = ("train", "validation", "test")
+LEAST_FILES = 5  # fewer than that leave validation without an image of the class
+
+Listing = dict[str, list[Path]]  # class name -> its files, both in code-point order
 
 
 @dataclass(frozen=True)
@@ -41,21 +46,18 @@ def office_reader(domains: Sequence[Domain], classes: int) -> Callable[[Path, Da
     """The reader of a data set with these domains and this number of classes."""
 
     def read(root: Path, settings: DataSettings) -> Splits:
-        listings = [_list_domain(root, domain, classes) for domain in domains]
-        names = list(listings[0])
-        for domain, listing in zip(domains[1:], listings[1:], strict=True):
-            if list(listing) != names:
-                odd = sorted(set(listing) ^ set(names))
-                raise DataError(
-                    f"{root}: expected the same classes in {domains[0].key} and {domain.key}, found {odd[0]!r} in "
-                    "only one of them."
-                )
+        refuse(settings, ("protocol", "metrics_batch"), "Office")
+        places = [_place(root, domain) for domain in domains]
+        listings = [_list_classes(place) for place in places]
+        _check_classes(root, domains, places, listings, classes)
+        rule, memberships = _membership(domains, places, listings, settings)
         sources = [
-            _read_domain(root, task, domain, listing, settings)
-            for task, (domain, listing) in enumerate(zip(domains, listings, strict=True))
+            _read_domain(root, task, listing, membership, settings)
+            for task, (listing, membership) in enumerate(zip(listings, memberships, strict=True))
         ]
         train, validation, test = (tuple(source[part] for source in sources) for part in range(3))
-        return Splits(train, validation, test, _provenance(domains, listings, settings, train, validation, test))
+        counts, digest = _counts(domains, train, validation, test), _digest(domains, listings, memberships)
+        return Splits(train, validation, test, {**rule, "counts": counts, "digest": digest})
 
     return read
 
@@ -71,28 +73,84 @@ def partition(files: int, seed: int, domain: str, name: str) -> tuple[list[int],
     return order[:first], order[first:second], order[second:]
 
 
-def _list_domain(root: Path, domain: Domain, classes: int) -> dict[str, list[Path]]:
-    """The image files of each class, classes and files in code-point order."""
+def _place(root: Path, domain: Domain) -> Path:
+    """The folder with the class folders of a domain."""
     folder = next((root / name for name in domain.folders if (root / name).is_dir()), None)
     if folder is None:
-        raise DataError(f"{root}: expected a folder {' or '.join(domain.folders)}, found none of them.")
-    if (folder / "images").is_dir():
-        folder = folder / "images"
-    listing = {
-        child.name: sorted(f for f in child.iterdir() if f.suffix.lower() in IMAGE_ENDINGS)
-        for child in sorted(folder.iterdir(), key=lambda path: path.name)
-        if child.is_dir() and not child.name.startswith(".")
+        raise DataError(
+            f"{root}: expected a folder {' or '.join(domain.folders)}, found none of them; unpack that domain there."
+        )
+    return folder / "images" if (folder / "images").is_dir() else folder
+
+
+def _list_classes(place: Path) -> Listing:
+    return {
+        folder.name: [Path(file) for file in entries(folder) if Path(file).suffix.lower() in IMAGE_ENDINGS]
+        for folder in folders(place)
     }
-    if len(listing) != classes:
-        raise DataError(f"{folder}: expected {classes} class folders, found {len(listing)}.")
+
+
+def _check_classes(
+    root: Path, domains: Sequence[Domain], places: Sequence[Path], listings: Sequence[Listing], classes: int
+) -> None:
+    """Raises DataError where a domain has more or fewer classes than it should, or others than the first domain."""
+    for place, listing in zip(places, listings, strict=True):
+        if len(listing) != classes:
+            others = [set(other) for other in listings if other is not listing]
+            raise DataError(
+                f"{place}: expected {classes} class folders, found {len(listing)}{_odd_class(set(listing), others)}; "
+                "unpack that domain again."
+            )
+    for domain, listing in zip(domains[1:], listings[1:], strict=True):
+        if list(listing) != list(listings[0]):
+            odd = sorted(set(listing) ^ set(listings[0]))
+            raise DataError(
+                f"{root}: expected the same classes in {domains[0].key} and {domain.key}, found {odd[0]!r} in "
+                "only one of them; give the folder the same name in both."
+            )
+
+
+def _odd_class(own: set[str], others: Sequence[set[str]]) -> str:
+    """A class that sets a domain apart, in words; "" where there is none."""
+    if not others or not own:
+        return ""
+    missing, spare = set.intersection(*others) - own, own.difference(*others)
+    if missing:
+        return f", without {min(missing)}"
+    return f", with {min(spare)} that no other domain has" if spare else ""
+
+
+def _membership(
+    domains: Sequence[Domain], places: Sequence[Path], listings: Sequence[Listing], settings: DataSettings
+) -> tuple[dict[str, object], list[dict[str, Parts]]]:
+    """The rule, as provenance tells it, and per domain and class what is in which part."""
+    if settings.splits:
+        spellings = [(*domain.folders, domain.key) for domain in domains]
+        listed = [ListedDomain(*domain) for domain in zip(spellings, places, listings, strict=True)]
+        return {"rule": "lists given by data.splits"}, listed_parts(Path(settings.splits).expanduser(), listed)
+    drawn = [
+        _drawn_parts(place, domain, listing, settings.split_seed)
+        for place, domain, listing in zip(places, domains, listings, strict=True)
+    ]
+    return {"rule": "60/20/20 % per class and domain, floor", "seed": settings.split_seed}, drawn
+
+
+def _drawn_parts(place: Path, domain: Domain, listing: Listing, seed: int) -> dict[str, Parts]:
+    """Per class, the ascending indices of its files in train, validation and test."""
+    parts = {}
     for name, files in listing.items():
-        if len(files) < 5:
-            raise DataError(f"{folder / name}: expected at least 5 images to split, found {len(files)}.")
-    return listing
+        if len(files) < LEAST_FILES:
+            raise DataError(
+                f"{place / name}: expected at least {LEAST_FILES} images to split, found {len(files)}; add the "
+                "missing ones, or supply lists with `--splits DIR`."
+            )
+        train, validation, test = partition(len(files), seed, domain.key, name)
+        parts[name] = (sorted(train), sorted(validation), sorted(test))
+    return parts
 
 
 def _read_domain(
-    root: Path, task: int, domain: Domain, listing: dict[str, list[Path]], settings: DataSettings
+    root: Path, task: int, listing: Listing, membership: dict[str, Parts], settings: DataSettings
 ) -> list[Source]:
     """The three parts of one domain."""
     paths = [path for files in listing.values() for path in files]
@@ -101,34 +159,27 @@ def _read_domain(
     chosen: list[list[int]] = [[], [], []]
     offset = 0
     for name, files in listing.items():
-        for part, members in enumerate(partition(len(files), settings.split_seed, domain.key, name)):
-            chosen[part] += [offset + member for member in sorted(members)]
+        for part, members in enumerate(membership[name]):
+            chosen[part] += [offset + member for member in members]
         offset += len(files)
     return [Source(images[index], {task: labels[index]}) for index in map(torch.tensor, chosen)]
 
 
-def _provenance(
-    domains: Sequence[Domain],
-    listings: Sequence[dict[str, list[Path]]],
-    settings: DataSettings,
-    *splits: Split,
-) -> dict[str, object]:
-    digest = hashlib.sha256()
-    for domain, listing in zip(domains, listings, strict=True):
-        for name, files in listing.items():
-            members = partition(len(files), settings.split_seed, domain.key, name)
-            for part, indices in zip(PARTS, members, strict=True):
-                digest.update(f"{domain.key}/{name} {part} {[files[i].name for i in sorted(indices)]}\n".encode())
-    counts = {
+def _counts(domains: Sequence[Domain], *splits: Split) -> dict[str, dict[str, int]]:
+    return {
         part: {domain.key: len(source) for domain, source in zip(domains, split, strict=True)}
         for part, split in zip(PARTS, splits, strict=True)
     }
-    return {
-        "rule": "60/20/20 % per class and domain, floor",
-        "seed": settings.split_seed,
-        "counts": counts,
-        "digest": digest.hexdigest()[:16],
-    }
+
+
+def _digest(domains: Sequence[Domain], listings: Sequence[Listing], memberships: Sequence[dict[str, Parts]]) -> str:
+    """Of who is where, by name; the same for a drawn partition and for lists that say the same."""
+    digest = hashlib.sha256()
+    for domain, listing, membership in zip(domains, listings, memberships, strict=True):
+        for name, files in listing.items():
+            for part, indices in zip(PARTS, membership[name], strict=True):
+                digest.update(f"{domain.key}/{name} {part} {[files[i].name for i in indices]}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 OFFICE31_DOMAINS = (

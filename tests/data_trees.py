@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -34,6 +36,8 @@ CLASSES = {
     for name, count in (("office31", 31), ("officehome", 65))
 }
 SCENES = {"train": 15, "val": 11}
+SHARDS = {"train": 4, "val": 2}
+COLUMNS = {"image": "image", "label": "segmentation", "depth": "depth", "normal": "normal"}
 PARTS = (0, 0, 1, 2, 0, 1, 0, 2, 0, 1)  # of CelebA's images in order
 KNOWN_ROW, KNOWN_ATTRIBUTES = 4, ("Bangs", "Eyeglasses", "Male", "Smiling", "Young")
 
@@ -83,6 +87,41 @@ def write_nyuv2(root: Path, dtype: str = "float64") -> None:
                 np.save(root / part / kind / f"{index}.npy", array.astype(dtype))
 
 
+class Unregistered(pyarrow.ExtensionType):  # type: ignore[misc]
+    """How the public files mark their arrays; who reads them without that package sees nested lists."""
+
+    def __init__(self, storage: pyarrow.DataType) -> None:
+        super().__init__(storage, "datasets.features.features.Array3DExtensionType")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b"[]"
+
+
+def columns_of(scenes: Sequence[Mapping[str, NDArray[np.generic]]], marked: bool = False) -> pyarrow.Table:
+    """Scenes as in the public parquet files: channels first, float32, labels in int64, and noise."""
+    columns = {}
+    for kind, column in COLUMNS.items():
+        rows = [np.moveaxis(one[kind], -1, 0) if one[kind].ndim == 3 else one[kind] for one in scenes]
+        number = pyarrow.int64() if kind == "label" else pyarrow.float32()
+        kept = pyarrow.list_(pyarrow.list_(number if kind == "label" else pyarrow.list_(number)))
+        array = pyarrow.array([row.tolist() for row in rows], type=kept)
+        extend = marked and kind != "label"
+        columns[column] = pyarrow.ExtensionArray.from_storage(Unregistered(kept), array) if extend else array
+    noise = pyarrow.array([[[[0.5] * 6] * 4]] * len(scenes))
+    return pyarrow.table({**columns, "noise": noise})
+
+
+def write_parquet(root: Path, folder: str = "data", marked: bool = True) -> None:
+    """The parquet form, in several files with row groups of two scenes."""
+    (root / folder).mkdir(parents=True, exist_ok=True)
+    for part, count in SCENES.items():
+        shares = np.array_split(range(count), SHARDS[part])
+        for number, share in enumerate(shares):
+            table = columns_of([scene(int(index)) for index in share], marked)
+            name = f"{part}-{number:05d}-of-{len(shares):05d}-0123456789abcdef.parquet"
+            pyarrow.parquet.write_table(table, root / folder / name, row_group_size=2)
+
+
 def celeba_colour(index: int) -> Colour:
     return 20 + 20 * index, 220 - 20 * index, 100
 
@@ -94,18 +133,36 @@ def celeba_attributes() -> NDArray[np.bool_]:
     return attributes
 
 
+# Folders of attributes, partition and images; ending of the text files and of the images.
+CELEBA_LAYOUTS = {
+    "official": ("Anno", "Eval", "Img/img_align_celeba", "txt", "jpg"),
+    "flat": ("", "", "img_align_celeba", "txt", "jpg"),
+    "png": ("Anno", "Eval", "Img/img_align_celeba_png", "txt", "png"),
+    "png under the usual name": ("", "", "img_align_celeba", "txt", "png"),
+    "re-packed": ("", "", "img_align_celeba/img_align_celeba", "csv", "jpg"),
+}
+
+
 def write_celeba(root: Path, layout: str = "official") -> None:
-    """As distributed, as torchvision keeps it ("flat"), or with the images that are not compressed ("png")."""
-    flat, ending = layout == "flat", "png" if layout == "png" else "jpg"
-    annotations, evaluation = (root, root) if flat else (root / "Anno", root / "Eval")
-    images = root / ("img_align_celeba" if flat else f"Img/img_align_celeba{'_png' if layout == 'png' else ''}")
+    """As distributed, as torchvision keeps it ("flat"), with images that are not compressed, or as tables."""
+    *places, text, ending = CELEBA_LAYOUTS[layout]
+    annotations, evaluation, images = (root / place for place in places)
     for folder in (annotations, evaluation, images):
         folder.mkdir(parents=True, exist_ok=True)
     names = [f"{index + 1:06d}.jpg" for index in range(len(PARTS))]
-    rows = [" ".join(f"{1 if has else -1:2d}" for has in row) for row in celeba_attributes()]
-    lines = [str(len(names)), " ".join(ATTRIBUTES), *map("{} {}".format, names, rows)]
-    (annotations / "list_attr_celeba.txt").write_text("\n".join(lines) + "\n")
-    (evaluation / "list_eval_partition.txt").write_text("".join(map("{} {}\n".format, names, PARTS)))
+    signs = [["1" if has else "-1" for has in row] for row in celeba_attributes()]
+    if text == "csv":
+        lines = [
+            f"image_id,{','.join(ATTRIBUTES)}",
+            *(f"{n},{','.join(row)}" for n, row in zip(names, signs, strict=True)),
+        ]
+        members = ["image_id,partition", *map("{},{}".format, names, PARTS)]
+    else:
+        rows = [" ".join(f"{sign:>2}" for sign in row) for row in signs]
+        lines = [str(len(names)), " ".join(ATTRIBUTES), *map("{} {}".format, names, rows)]
+        members = list(map("{} {}".format, names, PARTS))
+    (annotations / f"list_attr_celeba.{text}").write_text("\n".join(lines) + "\n")
+    (evaluation / f"list_eval_partition.{text}").write_text("\n".join(members) + "\n")
     for index, name in enumerate(names):
         Image.new("RGB", (9, 7), celeba_colour(index)).save((images / name).with_suffix(f".{ending}"), quality=100)
 

@@ -146,6 +146,30 @@ def test_selection_looks_at_validation_only(data_root: Path, tmp_path: Path, mon
     assert record.selected.epoch == curve.index(max(curve)) + 1 and record.selected.score == max(curve)
 
 
+def test_without_validation_the_mean_of_the_last_epochs_is_reported(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The published protocol of NYUv2; nothing is looked at before the last epochs, and a resumed run has them all."""
+    monkeypatch.setattr(loop, "AVERAGED_EPOCHS", 2)
+    seen: list[dict[str, dict[str, float]]] = []
+
+    def spy(*arguments: object) -> object:
+        seen.append(evaluate(*arguments))  # type: ignore[arg-type]
+        return seen[-1]
+
+    monkeypatch.setattr(loop, "evaluate", spy)
+    settings = {"data.protocol": "published", "train.batch_size": 64}
+    with pytest.raises(Stop):
+        run(data_root, tmp_path / "a", data="rooms", stop_after=2, **settings)
+    record = run(data_root, tmp_path / "a", data="rooms", **settings)
+    assert len(seen) == 2 and record.last_test == seen[1] and not record.validation
+    for task, scores_of_task in record.test.items():
+        for key, value in scores_of_task.items():
+            assert value == pytest.approx((seen[0][task][key] + seen[1][task][key]) / 2)
+    assert record.selected is not None and "mean of the last 2 epochs" in record.selected.rule
+    assert record.splits["counts"]["validation"] == 0 and record.epochs == 3
+
+
 def test_the_record_is_complete(data_root: Path, tmp_path: Path) -> None:
     record = run(data_root, tmp_path / "a", "normal", **{"train.epochs": 4})
     assert record.parameters is not None and record.parameters.positions == 4

@@ -10,13 +10,21 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, f1_score, jaccard_score
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    jaccard_score,
+    mean_absolute_error,
+    mean_absolute_percentage_error,
+    median_absolute_error,
+)
 from torch import Tensor
 from torch.nn import functional
 
+from bench.spec import SpecError, resolve
 from datasets import DATASETS, losses
 from datasets.contract import Measure
-from datasets.metrics import ATTRIBUTE, CLASSES, DEPTH, NORMALS, SEGMENTATION
+from datasets.metrics import ATTRIBUTE, CLASSES, DEPTH, NORMALS, SEGMENTATION, averaged
 
 Pair = tuple[Tensor, Tensor]
 Array = NDArray[np.float64]
@@ -89,8 +97,10 @@ def segmentation_formula(output: Array, target: Array) -> dict[str, float]:
 
 def depth_formula(output: Array, target: Array) -> dict[str, float]:
     true, said = target[target > 0], output[target > 0]
-    error = abs(said - true)
-    return {"absolute_error": error.mean(), "relative_error": (error / true).mean()}
+    return {
+        "absolute_error": mean_absolute_error(true, said),
+        "relative_error": mean_absolute_percentage_error(true, said),
+    }
 
 
 def normal_formula(output: Array, target: Array) -> dict[str, float]:
@@ -100,7 +110,7 @@ def normal_formula(output: Array, target: Array) -> dict[str, float]:
     # Not the arc cosine of the code: the tangent is exact for small angles as well.
     angles = np.degrees(np.arctan2(np.linalg.norm(np.cross(true, said), axis=1), (true * said).sum(1)))
     shares = {f"within_{limit:g}": (angles < limit).mean() for limit in (11.25, 22.5, 30)}
-    return {"mean_angle": angles.mean(), "median_angle": np.median(angles), **shares}
+    return {"mean_angle": angles.mean(), "median_angle": median_absolute_error(0 * angles, angles), **shares}
 
 
 def class_loss(output: Tensor, target: Tensor) -> Tensor:
@@ -253,6 +263,68 @@ def test_the_median_angle_of_an_even_number_is_between_the_middle_two() -> None:
     target = torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1).expand(1, 3, 2, 2)
     expected = {"mean_angle": 40, "median_angle": 30, "within_11.25": 0.25, "within_22.5": 0.5, "within_30": 0.5}
     assert measured(NORMALS, output, target) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 1000, 1001])
+def test_the_median_angle_is_exact_whatever_the_batches(count: int) -> None:
+    angles = (180 * torch.rand(count)).deg2rad()
+    output = torch.stack([angles.cos(), angles.sin(), torch.zeros(count)], dim=1).reshape(count, 3, 1, 1)
+    target = torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1).expand(count, 3, 1, 1)
+    seen = [NORMALS.observe(*batch)[0] for batch in zip(output.split(7), target.split(7), strict=True)]
+    median = float(np.median(torch.cat(seen).double().numpy()))  # of the very same float32 angles
+    for batch_size in (7, 64, count):
+        assert measured(NORMALS, output, target, batch_size)["median_angle"] == median
+
+
+@dense_cases
+def test_where_nothing_is_known_metrics_are_not_a_number(case: Case) -> None:
+    output, target = case.answers()
+    nothing = torch.full_like(target, losses.UNLABELLED if target.dim() == 3 else 0)
+    assert all(math.isnan(value) for value in measured(case.measure, output, nothing).values())
+
+
+LEGACY = {"depth": CASES["depth"], "normals": CASES["normals"]}
+legacy_cases = pytest.mark.parametrize("case", LEGACY.values(), ids=LEGACY)
+
+
+@legacy_cases
+@pytest.mark.parametrize("images", [1, 2, 8, BATCH])
+def test_the_legacy_is_the_mean_over_batches_of_so_many_images(case: Case, images: int) -> None:
+    output, target = case.answers()
+    target[5:9] *= 0.0  # a whole batch of two in which nothing is known
+    target[10:12, ..., 1:] *= 0.0  # and one in which little is
+    batches = zip(output.double().numpy(), target.numpy(), strict=True)
+    each = list(batches)
+    values = []
+    for start in range(0, BATCH, images):
+        said, true = (np.stack(part) for part in zip(*each[start : start + images], strict=True))
+        if true.any():
+            values.append(case.formula(said, true))
+    expected = {key: np.mean([value[key] for value in values]) for key in values[0]}
+    legacy = averaged(case.measure, images)
+    assert legacy.metrics == case.measure.metrics
+    for batch_size in (1, 5, BATCH):  # of the engine: it doesn't matter
+        assert measured(legacy, output, target, batch_size) == pytest.approx(expected, rel=1e-6, abs=0)
+    exact = measured(case.measure, output, target)
+    same = measured(legacy, output, target) == pytest.approx(exact, rel=1e-4)
+    assert same == (images == BATCH)
+
+
+def test_runs_by_the_legacy_carry_it_as_an_override() -> None:
+    exact, legacy = (resolve("nyuv2", "ew", None, None, 0, settings) for settings in ({}, {"data.metrics_batch": 2}))
+    assert (dict(exact.overrides), dict(legacy.overrides)) == ({}, {"data.metrics_batch": 2})
+    assert legacy.settings()["data"]["metrics_batch"] == 2
+    assert exact.info is DATASETS["nyuv2"]
+    (_, *dense), (_, *usual) = legacy.info.tasks, exact.info.tasks
+    assert legacy.info.tasks[0] is exact.info.tasks[0]
+    for changed, task in zip(dense, usual, strict=True):
+        assert changed.measure.observe is not task.measure.observe
+        assert (changed.key, changed.measure.metrics) == (task.key, task.measure.metrics)
+
+
+def test_metrics_over_batches_of_less_than_nothing_are_refused() -> None:
+    with pytest.raises(SpecError, match=r"data: `metrics_batch` must be ≥ 0, found -1"):
+        resolve("nyuv2", "ew", None, None, 0, {"data.metrics_batch": -1})
 
 
 @pytest.mark.parametrize("shape", [(8,), (2, 2, 2)])

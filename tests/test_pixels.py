@@ -15,7 +15,7 @@ from PIL import Image
 
 from datasets import celeba, nyuv2, office
 from datasets.contract import DataError, DataSettings
-from datasets.pixels import CACHE, decoded, image_loader, npy_loader
+from datasets.pixels import decoded, image_loader, npy_loader
 
 
 @pytest.mark.parametrize(
@@ -138,32 +138,6 @@ def test_another_recipe_or_another_choice_of_files_is_another_cache(tmp_path: Pa
 def test_writing_to_what_was_read_does_not_change_the_cache(tmp_path: Path, files: list[Path]) -> None:
     decoded(tmp_path, files, first_byte, "byte").fill_(7)
     assert decoded(tmp_path, files, refuse, "byte").tolist() == [[0], [1], [2]]
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, DataError])
-def test_an_interrupted_decoding_leaves_nothing(tmp_path: Path, files: list[Path], error: type[BaseException]) -> None:
-    def interrupted(path: Path) -> NDArray[np.generic]:
-        if path == files[2]:
-            assert list((tmp_path / CACHE).iterdir())
-            raise error
-        return first_byte(path)
-
-    with pytest.raises(error):
-        decoded(tmp_path, files, interrupted, "byte")
-    assert list((tmp_path / CACHE).iterdir()) == []
-    assert decoded(tmp_path, files, first_byte, "byte").tolist() == [[0], [1], [2]]
-
-
-def test_a_cache_that_cannot_be_written_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: list[Path]
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(DataError, match=f"{re.escape(str(tmp_path / CACHE))}: .*No space left"):
-        decoded(tmp_path, files, first_byte, "byte")
-    assert list((tmp_path / CACHE).iterdir()) == []
 
 
 def test_images_of_several_sizes_need_an_image_size(tmp_path: Path, trees: Trees) -> None:

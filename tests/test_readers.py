@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from data_trees import (
+    CELEBA_LAYOUTS,
     CLASSES,
     DOMAINS,
     KNOWN_ATTRIBUTES,
@@ -31,15 +36,39 @@ from data_trees import (
     read,
     same,
     scene,
+    tensors,
     view,
     write_celeba,
     write_nyuv2,
+    write_parquet,
 )
+from pydantic import TypeAdapter
 
 from datasets import DATASETS, find, obtain
-from datasets.contract import DataMissing, DataSettings, Source
+from datasets.contract import DataError, DataMissing, DataSettings, Source
 from datasets.embedded.whole_folder import written_whole
 from datasets.office import partition
+
+
+@pytest.fixture
+def without_rights() -> Iterator[Callable[..., Path]]:
+    """A function that makes a folder which this process may not list, and others, in a new root: its answer."""
+    root, before = Path(tempfile.mkdtemp()), os.geteuid()
+    root.chmod(0o755)
+
+    def make(place: str, *others: str) -> Path:
+        for folder in (place, *others):
+            (root / folder).mkdir(parents=True)
+        (root / place).chmod(0)
+        if before == 0:  # who may do everything must become somebody else
+            os.seteuid(65534)
+        return root
+
+    yield make
+    os.seteuid(before)
+    for folder in root.rglob("*"):
+        folder.chmod(0o755)
+    shutil.rmtree(root)
 
 
 @every_office
@@ -153,10 +182,60 @@ def test_scenes_come_back(tmp_path: Path, dtype: str, size: tuple[int, int] | No
     assert scene_indices(test) == list(range(11))  # by number: 10 is not between 1 and 2
 
 
+@pytest.mark.parametrize(("folder", "marked"), [("data", True), ("data", False), ("", True)])
+def test_the_parquet_form_is_the_same_scenes(tmp_path: Path, trees: Trees, folder: str, marked: bool) -> None:
+    write_parquet(tmp_path, folder, marked)
+    for settings in (SETTINGS, DataSettings(None), replace(SETTINGS, split_seed=3)):
+        packed, single = read("nyuv2", tmp_path, settings), read("nyuv2", trees("nyuv2"), settings)
+        assert same(packed, single)
+        assert [t.dtype for t in tensors(packed)] == [t.dtype for t in tensors(single)]
+        assert packed.provenance == single.provenance
+
+
+@pytest.mark.parametrize("form", ["npy", "parquet"])
+def test_the_published_protocol_trains_on_all_and_validates_on_none(tmp_path: Path, form: str) -> None:
+    (write_nyuv2 if form == "npy" else write_parquet)(tmp_path)
+    heldout = read("nyuv2", tmp_path)
+    published = read("nyuv2", tmp_path, replace(SETTINGS, protocol="published"))
+    (train,), (validation,), (test,) = parts(published)
+    assert scene_indices(train) == list(range(15))
+    assert scene_indices(test) == list(range(11))
+    assert len(validation) == 0
+    (usual,) = heldout.validation
+    shapes = {0: usual.images.shape[1:], **{1 + task: target.shape[1:] for task, target in usual.targets.items()}}
+    assert {0: validation.images.shape[1:], **{1 + t: v.shape[1:] for t, v in validation.targets.items()}} == shapes
+    assert all(len(target) == 0 for target in validation.targets.values())
+    assert published.provenance["counts"] == {"train": 15, "validation": 0, "test": 11}
+    assert str(published.provenance["rule"]).startswith("published: all training images train")
+    assert published.provenance["digest"] != heldout.provenance["digest"]
+
+
+def test_rooms_have_the_published_protocol_too(trees: Trees) -> None:
+    published = replace(SETTINGS, protocol="published")
+    assert same(read("rooms", trees("nyuv2"), published), read("nyuv2", trees("nyuv2"), published))
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [
+        ("office31", "protocol", "published"),
+        ("officehome", "metrics_batch", 2),
+        ("celeba", "protocol", "published"),
+        ("celeba", "metrics_batch", 2),
+        ("celeba", "splits", "lists"),
+        ("nyuv2", "splits", "lists"),
+    ],
+)
+def test_settings_for_other_data_sets_are_refused(trees: Trees, name: str, setting: str, value: object) -> None:
+    settings = TypeAdapter(DataSettings).validate_python({"image_size": (4, 6), setting: value})
+    with pytest.raises(DataError, match=rf"^data\.{setting}: expected .*, found {value!r}; .*leave it out\.$"):
+        read(name, trees(name), settings)
+
+
 def test_pixels_without_truth_are_kept_as_they_are(trees: Trees) -> None:
     (test,) = read("nyuv2", trees("nyuv2")).test
     labels, depth, normals = (test.targets[task] for task in range(3))
-    assert (labels.dtype, depth.dtype, normals.dtype) == (torch.int64, torch.float32, torch.float32)
+    assert (labels.dtype, depth.dtype, normals.dtype) == (torch.int8, torch.float32, torch.float32)
     assert (labels.shape, depth.shape, normals.shape) == ((11, 4, 6), (11, 1, 4, 6), (11, 3, 4, 6))
     assert (labels[:, 0, 0] == -1).all() and (labels == -1).sum() == 11
     assert (depth[:, 0, 0, 1] == 0).all() and (depth == 0).sum() == 11
@@ -166,7 +245,7 @@ def test_pixels_without_truth_are_kept_as_they_are(trees: Trees) -> None:
     assert normals[7, :, 3, 5].tolist() == [0, -1, 0]
 
 
-@pytest.mark.parametrize("layout", ["official", "flat", "png"])
+@pytest.mark.parametrize("layout", CELEBA_LAYOUTS)
 def test_faces_come_back_with_their_attributes(tmp_path: Path, layout: str) -> None:
     write_celeba(tmp_path, layout)
     splits = read("celeba", tmp_path)
@@ -174,7 +253,7 @@ def test_faces_come_back_with_their_attributes(tmp_path: Path, layout: str) -> N
         members = [index for index, its in enumerate(PARTS) if its == part]
         colours = torch.tensor([celeba_colour(index) for index in members])
         assert source.images.shape == (len(members), 4, 6, 3)
-        assert (source.images.int() - colours[:, None, None]).abs().max() <= (0 if layout == "png" else TOLERANCE)
+        assert (source.images.int() - colours[:, None, None]).abs().max() <= (0 if "png" in layout else TOLERANCE)
         attributes = torch.stack([source.targets[task] for task in range(40)], dim=1)
         assert attributes.tolist() == celeba_attributes()[members].tolist()
     assert splits.provenance["counts"] == {"train": 5, "validation": 3, "test": 2}
@@ -196,16 +275,22 @@ def test_attributes_of_a_known_face(trees: Trees) -> None:
         ("office31", "office31", "amazon"),
         ("office31", "Office-31", "Amazon"),
         ("office31", "office-31/original_images", "amazon"),
+        ("office31", "domain_adaptation_images", "amazon"),
+        ("office31", "office31/download/unpacked", "amazon"),
         ("officehome", "OfficeHomeDataset_10072016", "Art"),
         ("officehome", "office_home/OfficeHomeDataset_10072016", "Art"),
         ("nyuv2", "NYUv2", "train/image"),
         ("nyuv2", "nyuv2/nyuv2_mtan", "train/image"),
+        ("nyuv2", "nyuv2", "data/train-00000-of-00010-6afcb8a4b1e0b3a5.parquet"),
+        ("nyuv2", "nyuv2/snapshots/0123456789", "data/train-00000-of-00010.parquet"),
+        ("nyuv2", "NYUv2", "train-00000-of-00010.parquet"),
         ("celeba", "CelebA", "Anno/list_attr_celeba.txt"),
         ("celeba", "celeba", "list_attr_celeba.txt"),
         ("celeba", "celeba/celeba", "list_attr_celeba.txt"),
+        ("celeba", "celeba/archive", "list_attr_celeba.csv"),
     ],
 )
-def test_folders_are_found_also_one_level_below(tmp_path: Path, name: str, place: str, marker: str) -> None:
+def test_folders_are_found_also_two_levels_below(tmp_path: Path, name: str, place: str, marker: str) -> None:
     assert find(name, tmp_path) is None
     (tmp_path / place).mkdir(parents=True)
     (tmp_path / place / "readme.txt").touch()
@@ -215,9 +300,30 @@ def test_folders_are_found_also_one_level_below(tmp_path: Path, name: str, place
 
 
 @every_data_set
+def test_folders_are_looked_for_no_deeper(tmp_path: Path, name: str) -> None:
+    info = DATASETS[name]
+    (tmp_path / info.folder[0] / "a/b/c" / info.markers[0]).mkdir(parents=True)
+    assert find(name, tmp_path) is None
+
+
+def test_a_folder_that_cannot_be_listed_is_named(without_rights: Callable[..., Path]) -> None:
+    root = without_rights("officehome/unpacked")
+    with pytest.raises(DataError) as caught:
+        find("officehome", root)
+    assert str(caught.value).startswith(f"{root / 'officehome/unpacked'}: expected a folder that can be listed, found")
+    assert "Permission denied" in str(caught.value)
+
+
+def test_a_class_folder_that_cannot_be_listed_is_named(without_rights: Callable[..., Path]) -> None:
+    root = without_rights("Art/TV", *DOMAINS["officehome"][1:])
+    with pytest.raises(DataError, match=re.escape(f"{root / 'Art/TV'}: expected a folder that can be listed")):
+        read("officehome", root)
+
+
+@every_data_set
 def test_what_is_found_below_is_read(tmp_path: Path, name: str, trees: Trees) -> None:
-    below = tmp_path / DATASETS[name].folder[0] / "unpacked"
-    below.parent.mkdir()
+    below = tmp_path / DATASETS[name].folder[0] / "unpacked/again"
+    below.parent.mkdir(parents=True)
     below.symlink_to(trees(name))
     assert same(read(name, obtain(name, tmp_path)), read(name, trees(name)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 from scipy import ndimage
 
+from datasets import obtain
+from datasets.contract import DataError
 from datasets.embedded import digits, faces, rooms
 from datasets.embedded.whole_folder import written_whole
 
@@ -17,7 +20,8 @@ MAKERS = {"digits": digits.make, "rooms": rooms.make, "faces": faces.make}
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    """What stands in a folder, but for the note of which code has written it."""
+    return sorted(path.name for path in folder.iterdir() if path.name != ".made_by")
 
 
 def test_appears_when_it_is_finished_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -68,7 +72,8 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
         with written_whole(tmp_path / name) as unfinished:
             (unfinished / "file").touch()
         assert names(tmp_path / name) == ["file"]
-        (tmp_path / name / "file").unlink()
+        for child in (tmp_path / name).iterdir():
+            child.unlink()
     assert names(tmp_path) == ["elsewhere", "link"]
 
 
@@ -112,3 +117,13 @@ def test_interrupted_makers_leave_nothing(
         make(tmp_path / "data")
     assert len(calls) == 5
     assert names(tmp_path) == []
+
+
+def test_data_of_other_code_is_refused_and_made_again_once_it_is_gone(tmp_path: Path) -> None:
+    folder = obtain("digits", tmp_path)
+    assert obtain("digits", tmp_path) == folder
+    (folder / ".made_by").write_text("an older version")
+    with pytest.raises(DataError, match="expected data made by this version of the suite, found data of another"):
+        obtain("digits", tmp_path)
+    shutil.rmtree(folder)
+    assert obtain("digits", tmp_path) == folder

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.contract import Batch, DatasetInfo, Group, Source, Split
+from bench.engine.augment import draw_views, seen
+from bench.engine.device import free_memory
+from datasets.contract import Batch, DatasetInfo, Group, Source, Split, Splits
+
+# Of an accelerator's free memory, what data may take: networks, gradients of tasks and other runs need the rest.
+DATA_SHARE = 0.25
+# Images are normalised so many values at a time, which stay in a core's cache.
+_VALUES_AT_ONCE = 2**17
+# Fewer of these blocks are done before another thread has started.
+_BLOCKS_PER_THREAD = 16
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:
@@ -22,27 +34,115 @@ def epoch_order(size: int, needed: int, generator: torch.Generator) -> Tensor:
 
 
 def training_batches(
-    split: Split, info: DatasetInfo, batch_size: int, generator: torch.Generator, device: torch.device
+    split: Split,
+    info: DatasetInfo,
+    batch_size: int,
+    generator: torch.Generator,
+    device: torch.device,
+    augment: bool = False,
 ) -> Iterator[Batch]:
-    """One epoch: in every step, one group of `batch_size` images from every source."""
+    """One epoch: in every step, one group of `batch_size` images from every source, each seen at random if wished."""
     steps = steps_per_epoch(split, batch_size)
     orders = [epoch_order(len(source), steps * batch_size, generator) for source in split]
+    tasks = dict(enumerate(info.tasks))
     for step in range(steps):
         window = slice(step * batch_size, (step + 1) * batch_size)
-        yield [gather(source, order[window], info, device) for source, order in zip(split, orders, strict=True)]
+        groups = [gather(source, order[window], info, device) for source, order in zip(split, orders, strict=True)]
+        if augment:
+            groups = [seen(group, tasks, draw_views(batch_size, generator)) for group in groups]
+        yield groups
 
 
 def evaluation_batches(source: Source, info: DatasetInfo, batch_size: int, device: torch.device) -> Iterator[Group]:
     """The whole source, in order."""
-    for indices in torch.arange(len(source)).split(batch_size):
+    for indices in torch.arange(len(source)).split(batch_size) if len(source) else ():
         yield gather(source, indices, info, device)
 
 
+def on_device(splits: Splits, device: torch.device) -> Splits:
+    """The splits with whole sources on an accelerator, as far as they fit; as they are on a CPU.
+
+    Training data goes first. All sources together take at most DATA_SHARE of the memory that is free now. Others are
+    sent batch by batch, which changes no number.
+    """
+    if device.type == "cpu":
+        return splits
+    parts = (splits.train, splits.validation, splits.test)
+    sizes = [_bytes(source) for part in parts for source in part]
+    fits = iter(fitting(sizes, int(DATA_SHARE * free_memory(device))))
+    placed = [tuple(_placed(source, device) if next(fits) else source for source in part) for part in parts]
+    return replace(splits, train=placed[0], validation=placed[1], test=placed[2])
+
+
+def fitting(sizes: list[int], room: int) -> list[bool]:
+    """Which of several sizes fit into `room` together, when each is taken that still fits."""
+    chosen = []
+    for size in sizes:
+        chosen.append(size <= room)
+        room -= size if chosen[-1] else 0
+    return chosen
+
+
+def _bytes(source: Source) -> int:
+    return sum(tensor.nbytes for tensor in (source.images, *source.targets.values()))
+
+
+def _placed(source: Source, device: torch.device) -> Source:
+    targets = {task: target.to(device) for task, target in source.targets.items()}
+    return Source(source.images.to(device), targets)
+
+
 def gather(source: Source, indices: Tensor, info: DatasetInfo, device: torch.device) -> Group:
-    """The chosen images, normalised on the device as (B, 3, H, W), and their targets."""
-    images = source.images[indices].to(device, non_blocking=True)
-    mean = torch.tensor(info.mean, device=device) * 255
-    scale = torch.tensor(info.std, device=device) * 255
-    inputs = ((images - mean) / scale).movedim(-1, 1).contiguous()
-    targets = {task: target[indices].to(device, non_blocking=True) for task, target in source.targets.items()}
+    """The chosen images, normalised on the device as (B, 3, H, W), and their targets; labels in bytes as integers."""
+    if device.type == "cpu":
+        inputs = _normalised_here(source.images, indices, info)
+    else:
+        images = _sent(source.images, indices, device).movedim(-1, 1).contiguous()
+        shift, scale = _shift_and_scale(info)
+        inputs = (images - shift.to(device)) / scale.to(device)
+    targets = {task: _whole(_sent(target, indices, device)) for task, target in source.targets.items()}
     return Group(inputs, targets)
+
+
+def _shift_and_scale(info: DatasetInfo) -> tuple[Tensor, Tensor]:
+    """What is taken from a value in [0, 255], and what it is divided by then, (3, 1, 1) each."""
+    return (torch.tensor(info.mean) * 255)[:, None, None], (torch.tensor(info.std) * 255)[:, None, None]
+
+
+def _sent(values: Tensor, indices: Tensor, device: torch.device) -> Tensor:
+    """The chosen rows on the device, where they may be already."""
+    if values.device.type != "cpu" or device.type != "cuda":
+        return values[indices.to(values.device)].to(device)
+    # From pinned memory, so that the processor goes on while they are on their way.
+    rows = torch.empty((len(indices), *values.shape[1:]), dtype=values.dtype, pin_memory=True)
+    return torch.index_select(values, 0, indices, out=rows).to(device, non_blocking=True)
+
+
+def _whole(target: Tensor) -> Tensor:
+    """Labels that are stored in a byte, -1 for none, as losses want them."""
+    return target.long() if target.dtype == torch.int8 else target
+
+
+def _normalised_here(images: Tensor, indices: Tensor, info: DatasetInfo) -> Tensor:
+    """Rows of images (N, H, W, 3) as (B, 3, H, W), a few at a time, by as many threads as torch has."""
+    count, pixels, rows = len(indices), images.numpy(), indices.numpy()
+    # From numpy, which asks for large pages: half of the time would go into finding memory.
+    normalised = np.empty((count, 3, *images.shape[1:3]), dtype=np.float32)
+    shift, scale = (part.numpy() for part in _shift_and_scale(info))
+    several = max(1, _VALUES_AT_ONCE // pixels[0].size)
+
+    def fill(starts: range) -> None:
+        for start in starts:
+            block = normalised[start : start + several]
+            block[...] = np.ascontiguousarray(pixels[rows[start : start + several]].transpose(0, 3, 1, 2))
+            np.subtract(block, shift, out=block)
+            np.divide(block, scale, out=block)
+
+    starts = range(0, count, several)
+    threads = min(torch.get_num_threads(), len(starts) // _BLOCKS_PER_THREAD)
+    if threads < 2:
+        fill(starts)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(fill, [starts[first::threads] for first in range(threads)]))
+    return torch.from_numpy(normalised)

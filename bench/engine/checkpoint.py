@@ -30,7 +30,7 @@ class History:
     """What has happened so far.
 
     curve, positions, cosines: rows of the files of these names. seconds: of training. evaluations: of the field of a
-    flow in training steps, ahead and back.
+    flow in training steps, ahead and back. last_tests: test scores of the last epochs, where there is no validation.
     """
 
     epochs: int = 0
@@ -41,6 +41,7 @@ class History:
     positions: list[list[float]] = field(default_factory=list)
     cosines: list[list[float]] = field(default_factory=list)
     evaluations: tuple[int, int] = (0, 0)
+    last_tests: list[Scores] = field(default_factory=list)
     best: Best | None = None
 
 

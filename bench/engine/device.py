@@ -55,3 +55,8 @@ def peak_memory_mib(device: torch.device) -> float | None:
         return None
     peak = re.search(r"VmHWM:\s+(\d+) kB", _PROCESS_STATUS.read_text())
     return int(peak.group(1)) / 2**10 if peak else None
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of an accelerator that nobody has taken."""
+    return int(torch.accelerator.get_memory_info(device)[0])

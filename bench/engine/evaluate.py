@@ -56,6 +56,13 @@ def _summarise(tasks: Sequence[Task], observations: dict[int, list[Observation]]
     return {task.key: task.measure.summarise(observations[index]) for index, task in enumerate(tasks)}
 
 
+def mean_scores(scores: Sequence[Scores]) -> Scores:
+    """Each score averaged, over epochs."""
+    return {
+        task: {key: _mean([one[task][key] for one in scores]) for key in values} for task, values in scores[0].items()
+    }
+
+
 def selection_score(info: DatasetInfo, scores: Scores, constant: Scores) -> float:
     """What picks the epoch on validation, higher is better.
 

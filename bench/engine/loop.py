@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +12,12 @@ from pathlib import Path
 import torch
 
 from bench import ROOT
-from bench.engine.batches import training_batches
+from bench.engine.batches import on_device, training_batches
 from bench.engine.build import build_network
 from bench.engine.checkpoint import History, load_checkpoint, remember_best, save_checkpoint
 from bench.engine.clock import StepClock
 from bench.engine.device import peak_memory_mib, reset_peak_memory
-from bench.engine.evaluate import constant_scores, evaluate, selection_score
+from bench.engine.evaluate import constant_scores, evaluate, mean_scores, selection_score
 from bench.engine.seeds import generator_for, seed_for
 from bench.engine.step import Outcome, Trainee, make_trainee, train_step
 from bench.records.environment import describe_environment
@@ -39,6 +40,8 @@ from datasets.contract import Splits
 from methods import METHODS
 from methods.contract import Diverged, Evaluations, Network
 
+# What is reported where a protocol leaves nothing to validate on, as published for NYUv2.
+AVERAGED_EPOCHS = 10
 RULES = {
     "accuracy": "highest mean accuracy over tasks on validation",
     "gain": "highest mean log gain over the constant answer on validation",
@@ -66,22 +69,24 @@ def train(spec: RunSpec, place: Place, on_epoch: Callable[[int], None]) -> Recor
     trainee = make_trainee(spec, build_network(spec, place.device))
     checkpoint = place.folder / CHECKPOINT
     history = load_checkpoint(checkpoint, spec.settings(), trainee)
-    constant = {
-        part: constant_scores(spec.info, splits.train, getattr(splits, part)) for part in ("validation", "test")
-    }
+    # Some protocols leave nothing to validate on.
+    judged = ("validation", "test") if all(len(source) for source in splits.validation) else ("test",)
+    constant = {part: constant_scores(spec.info, splits.train, getattr(splits, part)) for part in judged}
+    splits = on_device(splits, place.device)
     record = _blank_record(spec, splits, trainee, place, constant["test"])
     on_epoch(history.epochs)
     status: Status = "done"
     try:
         while history.epochs < spec.train.epochs:
             with trainee.network.naming_faults():
-                _train_epoch(spec, splits, trainee, history, place, constant["validation"])
+                _train_epoch(spec, splits, trainee, history, place, constant.get("validation"))
             save_checkpoint(checkpoint, spec.settings(), trainee, history)
             on_epoch(history.epochs)
     except Diverged as error:
         status, record.reason = "diverged", str(error)
     else:
-        _judge(record, spec, splits, trainee, history, place)
+        judge = _judge if "validation" in judged else _judge_without_validation
+        judge(record, spec, splits, trainee, history, place)
     record.status = status
     _account(record, trainee, history, place)
     _write_curves(spec, trainee, history, place.folder)
@@ -96,9 +101,9 @@ def failed_record(spec: RunSpec, reason: str) -> Record:
 
 
 def _train_epoch(
-    spec: RunSpec, splits: Splits, trainee: Trainee, history: History, place: Place, constant: Scores
+    spec: RunSpec, splits: Splits, trainee: Trainee, history: History, place: Place, constant: Scores | None
 ) -> None:
-    """Moves trainee and history on by one epoch."""
+    """Moves trainee and history on by one epoch. constant: of the constant answer on validation, if there is any."""
     start, epoch = time.perf_counter(), history.epochs
     # Batches, dropout and the like depend on seed and epoch alone, so a resumed run draws what it would have drawn.
     torch.manual_seed(seed_for(spec.seed, "noise", epoch))
@@ -106,7 +111,8 @@ def _train_epoch(
     order = generator_for(spec.seed, "batches", epoch)
     clock = StepClock(place.device, history.step_seconds)
     outcomes: list[Outcome] = []
-    for batch in training_batches(splits.train, spec.info, spec.train.batch_size, order, place.device):
+    augment = spec.data_settings.augment
+    for batch in training_batches(splits.train, spec.info, spec.train.batch_size, order, place.device, augment):
         every = spec.train.cosines_every
         look = every > 0 and history.steps % every == 0
         before = trainee.network.evaluations()
@@ -114,16 +120,28 @@ def _train_epoch(
             outcomes.append(train_step(trainee, batch, history.steps, epoch, look_at_cosines=look))
         history.steps += 1
         _note_step(trainee.network, outcomes[-1], before, history)
-    validation = evaluate(trainee.network, spec.info, splits.validation, place.device)
-    score = selection_score(spec.info, validation, constant)
     history.epochs += 1
-    if history.best is None or score > history.best.score:
-        history.best = remember_best(trainee, history.epochs, score, validation)
+    if constant is not None:
+        numbers, score = _validate(spec, splits, trainee, history, place, constant)
+    else:
+        numbers, score = [math.nan] * sum(len(task.measure.metrics) for task in spec.info.tasks), math.nan
+        if history.epochs > spec.train.epochs - AVERAGED_EPOCHS:
+            history.last_tests.append(evaluate(trainee.network, spec.info, splits.test, place.device))
     history.seconds += time.perf_counter() - start
     losses = torch.stack([outcome.losses for outcome in outcomes]).mean(dim=0).tolist()
     weights = torch.stack([outcome.weights for outcome in outcomes]).mean(dim=0).tolist()
-    numbers = [value for task in validation.values() for value in task.values()]
     history.curve.append([history.epochs, history.steps, history.seconds, *losses, *numbers, *weights, score])
+
+
+def _validate(
+    spec: RunSpec, splits: Splits, trainee: Trainee, history: History, place: Place, constant: Scores
+) -> tuple[list[float], float]:
+    """Every score on validation and the one that picks the epoch; keeps the network where that is the best so far."""
+    validation = evaluate(trainee.network, spec.info, splits.validation, place.device)
+    score = selection_score(spec.info, validation, constant)
+    if history.best is None or score > history.best.score:
+        history.best = remember_best(trainee, history.epochs, score, validation)
+    return [value for task in validation.values() for value in task.values()], score
 
 
 def _note_step(network: Network, outcome: Outcome, before: Evaluations | None, history: History) -> None:
@@ -159,9 +177,24 @@ def _judge(record: Record, spec: RunSpec, splits: Splits, trainee: Trainee, hist
     record.test = evaluate(trainee.network, spec.info, splits.test, place.device)
     record.validation = best.validation
     record.selected = Selected(epoch=best.epoch, rule=RULES[spec.info.selection], score=best.score)
+    record.positions = _positions(spec, trainee)
+
+
+def _judge_without_validation(
+    record: Record, spec: RunSpec, splits: Splits, trainee: Trainee, history: History, place: Place
+) -> None:
+    """Reports the mean of the last epochs on the test set: nothing is picked."""
+    tests = history.last_tests
+    record.last_test, record.test = tests[-1], mean_scores(tests)
+    score = selection_score(spec.info, record.test, record.reference)
+    rule = f"none: no validation set, the mean of the last {len(tests)} epochs on test is reported"
+    record.selected = Selected(epoch=history.epochs, rule=rule, score=score)
+    record.positions = _positions(spec, trainee)
+
+
+def _positions(spec: RunSpec, trainee: Trainee) -> dict[str, float]:
     positions = trainee.network.positions()
-    if positions is not None:
-        record.positions = dict(zip(spec.tasks, positions.tolist(), strict=True))
+    return {} if positions is None else dict(zip(spec.tasks, positions.tolist(), strict=True))
 
 
 def _account(record: Record, trainee: Trainee, history: History, place: Place) -> None:

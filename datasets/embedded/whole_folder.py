@@ -1,11 +1,30 @@
-"""A folder that appears under its name only when all of it is written."""
+"""A folder that appears under its name only when all of it is written, and says by which code."""
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+
+_MADE_BY = ".made_by"
+
+
+def is_of_this_version(folder: Path) -> bool:
+    """Whether the code that makes embedded data is still what it was when this folder was written."""
+    note = folder / _MADE_BY
+    return note.is_file() and note.read_text(encoding="ascii", errors="replace") == _fingerprint()
+
+
+@cache
+def _fingerprint() -> str:
+    """A digest of the code that makes embedded data: other code may make other data, and nobody would see it."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 @contextmanager
@@ -28,6 +47,7 @@ def written_whole(folder: Path) -> Iterator[Path]:
         unfinished = Path(scratch) / folder.name
         unfinished.mkdir()
         yield unfinished
+        (unfinished / _MADE_BY).write_text(_fingerprint(), encoding="ascii")
         try:
             unfinished.rename(folder)
         except OSError:

@@ -5,9 +5,13 @@ torchvision is imported where it is used: it takes as long to import as torch it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
@@ -95,11 +99,30 @@ def resnet18_dilated_encoder() -> nn.Module:
     """(B, 3, H, W) -> (B, 512, H/8, W/8)."""
     from torchvision.models import resnet18
 
-    network = resnet18()
-    dilate(network.layer3, 2)
-    dilate(network.layer4, 4)
-    stem = [network.conv1, network.bn1, network.relu, network.maxpool]
-    return nn.Sequential(*stem, network.layer1, network.layer2, network.layer3, network.layer4)
+    return _dilated(resnet18())
+
+
+def resnet50_encoder() -> nn.Module:
+    """(B, 3, H, W) -> (B, 2048)."""
+    from torchvision.models import resnet50
+
+    network: nn.Module = resnet50()
+    network.fc = nn.Identity()
+    return network
+
+
+def resnet50_dilated_encoder() -> nn.Module:
+    """(B, 3, H, W) -> (B, 2048, H/8, W/8)."""
+    from torchvision.models import resnet50
+
+    return _dilated(resnet50())
+
+
+def _dilated(network: nn.Module) -> nn.Sequential:
+    """A ResNet's parts in a row up to its last map, of which the last two stages dilate instead of striding."""
+    dilate(network.get_submodule("layer3"), 2)
+    dilate(network.get_submodule("layer4"), 4)
+    return nn.Sequential(*(network.get_submodule(name) for name in _STEM_ORDER))
 
 
 BACKBONES: Mapping[str, Backbone] = {
@@ -115,29 +138,69 @@ BACKBONES: Mapping[str, Backbone] = {
     "resnet18_dilated": Backbone(
         resnet18_dilated_encoder, Features(channels=512, dense=True, stride=8), "ResNet18_Weights.IMAGENET1K_V1"
     ),
+    "resnet50": Backbone(
+        resnet50_encoder, Features(channels=2048, dense=False, stride=1), "ResNet50_Weights.IMAGENET1K_V1"
+    ),
+    "resnet50_dilated": Backbone(
+        resnet50_dilated_encoder, Features(channels=2048, dense=True, stride=8), "ResNet50_Weights.IMAGENET1K_V1"
+    ),
 }
 
-# torchvision's names for the parts that `resnet18_dilated_encoder` puts in a row.
+BOTTLENECK_CHANNELS = 512
+
+# torchvision's names for the parts that `_dilated` puts in a row.
 _STEM_ORDER = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+
+# What others put around a ResNet's weights: the key under which they are filed, and what begins each name.
+_WRAPPINGS = ("state_dict", "model_state_dict", "model")
+_PREFIXES = ("module.", "model.", "backbone.", "encoder.", "_orig_mod.")
+
+_PATIENCE = 20.0  # s without an answer
+
+
+def make_encoder(name: str, weights: str, bottleneck: bool) -> tuple[nn.Module, Features]:
+    """An encoder with its first weights, and what it puts out.
+
+    Raises:
+        WeightsUnavailable: the weights can't be fetched, read, or don't fit.
+    """
+    backbone = BACKBONES[name]
+    encoder = backbone.make()
+    load_weights(encoder, backbone, weights)
+    return with_bottleneck(encoder, backbone.features) if bottleneck else (encoder, backbone.features)
+
+
+def with_bottleneck(encoder: nn.Module, features: Features) -> tuple[nn.Module, Features]:
+    """The encoder followed by the layer that LibMTL shares on Office: (B, channels) -> (B, 512).
+
+    It normalises by batches: in a multi-input problem each task's images pass alone in training, and the running
+    statistics mix all tasks. It is offered because published numbers are made with it.
+
+    Raises:
+        ValueError: the features are maps.
+    Source: LibMTL, examples/office, Lin & Zhang (JMLR 2023).
+    """
+    if features.dense:
+        raise ValueError("`backbone.bottleneck` must be false for an encoder that puts out maps")
+    narrow = nn.Linear(features.channels, BOTTLENECK_CHANNELS)
+    nn.init.normal_(narrow.weight, std=0.005)
+    nn.init.constant_(narrow.bias, 0.1)
+    layer = nn.Sequential(narrow, nn.BatchNorm1d(BOTTLENECK_CHANNELS), nn.ReLU(), nn.Dropout(0.5))
+    return nn.Sequential(encoder, layer), Features(channels=BOTTLENECK_CHANNELS, dense=False, stride=1)
 
 
 def load_weights(encoder: nn.Module, backbone: Backbone, weights: str) -> None:
-    """Loads "imagenet" weights (torchvision's, fetched once into its cache), those of a state-dict file, or "none".
+    """Loads "imagenet" weights (torchvision's, fetched once into its cache), those of a file, or "none".
+
+    A file holds a state dict, as torch saves it or as safetensors. A classifier `fc` in it is passed over, and so are
+    prefixes of all names like `module.`.
 
     Raises:
         WeightsUnavailable: they can't be fetched, read, or don't fit.
     """
     if weights == "none":
         return
-    if weights == "imagenet":
-        state = _imagenet_state(backbone)
-    else:
-        path = Path(weights).expanduser()
-        if not path.is_file():
-            raise WeightsUnavailable(
-                f"Expected `backbone.weights` to be none, imagenet or a file with a state dict, found {weights!r}."
-            )
-        state = torch.load(path, map_location="cpu", weights_only=True)
+    state = _imagenet_state(backbone) if weights == "imagenet" else _unwrapped(_read_state(weights), weights)
     state = {key: value for key, value in state.items() if not key.startswith("fc.")}
     if isinstance(encoder, nn.Sequential):
         state = {_renamed(key): value for key, value in state.items()}
@@ -155,12 +218,62 @@ def _imagenet_state(backbone: Backbone) -> Mapping[str, Tensor]:
         raise WeightsUnavailable("This backbone has no ImageNet weights: use --set backbone.weights=none.")
     weights = get_weight(backbone.imagenet)
     try:
-        state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
-    except OSError as error:
+        with _patience():
+            state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+    # RuntimeError, EOFError, UnpicklingError: what was fetched, now or before, is damaged.
+    except (OSError, HTTPException, RuntimeError, EOFError, UnpicklingError) as error:
         raise WeightsUnavailable(
             f"Expected to fetch ImageNet weights from {weights.url}, found no way ({error}); give a local "
             "file with --set backbone.weights=PATH, or train from scratch with --set backbone.weights=none."
         ) from error
+    return state
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Within it, a network that doesn't answer ends in an error instead of waiting for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_PATIENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _read_state(weights: str) -> object:
+    """What is in a file of weights."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise WeightsUnavailable(
+            f"Expected `backbone.weights` to be none, imagenet or a file with a state dict, found {weights!r}."
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsUnavailable(
+            f"{path}: expected a state dict saved by torch, or a .safetensors file, found neither ({reason})."
+        ) from error
+
+
+def _unwrapped(content: object, weights: str) -> dict[str, Tensor]:
+    """The weights by name, out of what training scripts put around them."""
+    for wrapping in _WRAPPINGS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapping), Mapping):
+            content = content[wrapping]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise WeightsUnavailable(
+            f"{weights}: expected a state dict, names with tensors, found {type(content).__name__}; save "
+            "`model.state_dict()`."
+        )
+    state: dict[str, Tensor] = dict(content)
+    while prefix := next((p for p in _PREFIXES if all(key.startswith(p) for key in state)), None):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
 
 

@@ -1,0 +1,80 @@
+"""Checks the whole set-up, offline and in seconds: python -m bench.doctor."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import ROOT
+from bench.doctor_packages import Finding, Verdict, package_finding, python_finding, torch_finding
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+COLOURS: dict[Verdict, str] = {"ok": "green", "note": "cyan", "slow": "yellow", "skipped": "yellow", "missing": "red"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0, or 1 where something is missing that every run needs."""
+    basics: list[Finding] = []
+    for look in (python_finding, package_finding, torch_finding):
+        basics.append(look())
+        if basics[-1].verdict != "missing":
+            continue
+        # Perhaps nothing more can be imported, not even what draws tables.
+        for finding in basics:
+            print(f"{finding.topic}: {finding.found}. {finding.advice}".strip())
+        return 1
+    from bench.options import add_data_root, plain_console
+
+    parser = ArgumentParser(prog="python -m bench.doctor", description=__doc__)
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / "results", metavar="DIR", help="records (default: results)"
+    )
+    add_data_root(parser)
+    arguments = parser.parse_args(argv)
+    return _examine(basics, arguments.data_root, arguments.results, plain_console())
+
+
+def _examine(basics: list[Finding], root: Path, results: Path, console: Console) -> int:
+    from bench.doctor_machine import data_findings, disk_findings, machine_findings, peer_findings, weight_findings
+
+    sections = {
+        "Python and machine": [*basics, *machine_findings()],
+        f"Data in {root}": [*data_findings(root), *weight_findings(root)],
+        "Optional": list(peer_findings()),
+        "Disks": list(disk_findings(root, results)),
+    }
+    _print(sections, console)
+    findings = [finding for section in sections.values() for finding in section]
+    return int(any(finding.verdict == "missing" for finding in findings))
+
+
+def _print(sections: dict[str, list[Finding]], console: Console) -> None:
+    from rich.text import Text
+
+    for title, findings in sections.items():
+        console.print(Text(title, style="bold"))
+        for finding in findings:
+            # Not a table: its cells would break paths, which people copy.
+            verdict = (f"{finding.verdict:<9}", COLOURS[finding.verdict])
+            told = f"{finding.found}. {finding.advice}." if finding.advice else finding.found
+            console.print(Text.assemble(f"  {finding.topic:<18}", verdict, told))
+    console.print(f"\n{_conclusion([finding for section in sections.values() for finding in section])}")
+
+
+def _conclusion(findings: Sequence[Finding]) -> str:
+    topics = {
+        verdict: ", ".join(finding.topic for finding in findings if finding.verdict == verdict) for verdict in COLOURS
+    }
+    lines = [f"Skipped: {topics['skipped']}."] if topics["skipped"] else []
+    lines += [f"Slow: {topics['slow']}."] if topics["slow"] else []
+    missing = topics["missing"]
+    lines.append(f"To be mended before any run: {missing}." if missing else "All that every run needs is here.")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

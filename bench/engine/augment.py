@@ -1,0 +1,130 @@
+"""Augmentation of training batches, on their device: an enlarged crop and a mirror image of every scene.
+
+A crop enlarged by s, seen through the same lens, shows the scene with everything at 1/s of its distance: depth is
+divided by s, and a plane's normal (x, y, z) points along (x, y, s z). A mirror image turns x around. Targets are taken
+from the nearest pixel, so that no value is mixed with that of another surface or of a pixel without truth; images are
+interpolated. B batch, (H, W) pixels.
+
+Deviations: public code for NYUv2 leaves normals as they are when it divides depth by s, and mixes them with the zeros
+of unknown ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from datasets.contract import Group, Task
+from datasets.losses import binary_cross_entropy, cross_entropy, depth_loss, normal_loss
+
+SCALES = (1.0, 1.2, 1.5)
+
+
+@dataclass(frozen=True)
+class Views:
+    """How each image of a batch is seen, (B,) each.
+
+    scale: ≥ 1. top, left: where the crop stands, as a share in [0, 1] of the room that it has. mirrored: bool.
+    """
+
+    scale: Tensor
+    top: Tensor
+    left: Tensor
+    mirrored: Tensor
+
+    def to(self, device: torch.device) -> Views:
+        """The same on a device."""
+        return Views(*(part.to(device) for part in (self.scale, self.top, self.left, self.mirrored)))
+
+
+def draw_views(count: int, generator: torch.Generator) -> Views:
+    """Views at random: a scale of SCALES, a crop anywhere, every other one mirrored."""
+    scale = torch.tensor(SCALES)[torch.randint(len(SCALES), (count,), generator=generator)]
+    top, left, side = torch.rand((3, count), generator=generator)
+    return Views(scale, top, left, side < 0.5)
+
+
+def seen(group: Group, tasks: Mapping[int, Task], views: Views) -> Group:
+    """Inputs (B, 3, H, W) and targets as these views show them; what has no pixels, like a class, stays."""
+    views = views.to(group.inputs.device)
+    targets = {index: _TARGETS[tasks[index].loss](target, views) for index, target in group.targets.items()}
+    return Group(seen_image(group.inputs, views), targets)
+
+
+def seen_image(images: Tensor, views: Views) -> Tensor:
+    """Images (B, C, H, W), interpolated linearly."""
+    rows, columns = _coordinates(images.shape[-2], images.shape[-1], views)
+    above, below, down = _neighbours(rows, images.shape[-2])
+    before, after, right = _neighbours(columns, images.shape[-1])
+    down, right = down[:, None, :, None], right[:, None, None, :]
+    upper = torch.lerp(_taken(images, above, before), _taken(images, above, after), right)
+    lower = torch.lerp(_taken(images, below, before), _taken(images, below, after), right)
+    return torch.lerp(upper, lower, down)
+
+
+def seen_labels(labels: Tensor, views: Views) -> Tensor:
+    """Labels (B, H, W) of the nearest pixels; labels (B,) of whole images stay."""
+    return _nearest(labels.unsqueeze(1), views).squeeze(1) if labels.dim() > 1 else labels
+
+
+def seen_depth(depth: Tensor, views: Views) -> Tensor:
+    """Depth (B, 1, H, W) in metres, nearer by the scale; 0, which means missing, stays 0."""
+    return _nearest(depth, views) / views.scale[:, None, None, None]
+
+
+def seen_normals(normals: Tensor, views: Views) -> Tensor:
+    """Unit normals (B, 3, H, W); all-zero ones, which are unknown, stay so."""
+    side = torch.where(views.mirrored, -1.0, 1.0)
+    factors = torch.stack([side, torch.ones_like(side), views.scale], dim=1)[:, :, None, None]
+    turned = functional.normalize(_nearest(normals, views) * factors, dim=1)
+    # A normal that keeps its direction keeps its digits, which dividing by a length of about 1 may change.
+    return torch.where((views.scale == 1)[:, None, None, None], _nearest(normals, views) * factors, turned)
+
+
+def _same(target: Tensor, views: Views) -> Tensor:
+    del views
+    return target
+
+
+_TARGETS: Mapping[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Views], Tensor]] = {
+    cross_entropy: seen_labels,
+    binary_cross_entropy: _same,
+    depth_loss: seen_depth,
+    normal_loss: seen_normals,
+}
+
+
+def _coordinates(height: int, width: int, views: Views) -> tuple[Tensor, Tensor]:
+    """Where in the original rows (B, H) and columns (B, W) of a view come from; pixel centres are integers."""
+    rows = _along(height, views.scale, views.top)
+    columns = _along(width, views.scale, views.left)
+    return rows, torch.where(views.mirrored[:, None], columns.flip(1), columns)
+
+
+def _along(extent: int, scale: Tensor, share: Tensor) -> Tensor:
+    centres = torch.arange(extent, device=scale.device) + 0.5
+    offset = share * (extent - extent / scale)
+    return centres / scale[:, None] + offset[:, None] - 0.5
+
+
+def _neighbours(coordinates: Tensor, extent: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The pixels before and after each coordinate, and how far it is from the first to the second, in [0, 1]."""
+    inside = coordinates.clamp(0, extent - 1)
+    first = inside.floor()
+    return first.long(), (first + 1).clamp_max(extent - 1).long(), inside - first
+
+
+def _nearest(values: Tensor, views: Views) -> Tensor:
+    height, width = values.shape[-2:]
+    rows, columns = _coordinates(height, width, views)
+    return _taken(values, rows.round().clamp(0, height - 1).long(), columns.round().clamp(0, width - 1).long())
+
+
+def _taken(values: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """values (B, C, H, W) at rows (B, h) and columns (B, w), as (B, C, h, w)."""
+    items = torch.arange(len(values), device=values.device)[:, None, None]
+    return values[items, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)

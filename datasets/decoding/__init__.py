@@ -1,0 +1,1 @@
+"""Decoding: source files once into arrays on disk, by processes that need no torch."""

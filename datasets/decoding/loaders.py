@@ -1,0 +1,71 @@
+"""Loaders: functions from a source file to an array. They are values, not closures, since they go to other processes.
+
+Without torch, since those processes need none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tokenize import TokenError
+
+import numpy as np
+from PIL import Image
+
+from datasets.decoding.prepared import Array
+from datasets.faults import DataError, forbidden
+
+
+def image_loader(size: tuple[int, int] | None) -> Callable[[Path], Array]:
+    """A function from an image file to (H, W, 3) uint8, squashed to `size` (height, width) where one is given."""
+    return _ImageLoader(size)
+
+
+def npy_loader(convert: Callable[[Array], Array], shape: tuple[int | None, ...]) -> Callable[[Path], Array]:
+    """A function from a .npy file of `shape` (None: any extent) to what `convert` makes of it.
+
+    convert is a function of a module, and raises ValueError, "expected ..., found ...", where the values are not as
+    they should be.
+    """
+    return _NpyLoader(convert, shape)
+
+
+@dataclass(frozen=True)
+class _ImageLoader:
+    size: tuple[int, int] | None
+
+    def __call__(self, path: Path) -> Array:
+        try:
+            with Image.open(path) as image:
+                rgb = image.convert("RGB")
+        except PermissionError as error:
+            raise forbidden(path) from error
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise DataError(f"{path}: expected a readable image, found {error}; replace the file.") from error
+        if self.size is not None and rgb.size != (self.size[1], self.size[0]):
+            rgb = rgb.resize((self.size[1], self.size[0]), Image.Resampling.BILINEAR)
+        return np.asarray(rgb)
+
+
+@dataclass(frozen=True)
+class _NpyLoader:
+    convert: Callable[[Array], Array]
+    shape: tuple[int | None, ...]
+
+    def __call__(self, path: Path) -> Array:
+        try:
+            with path.open("rb") as file:
+                array = np.lib.format.read_array(file, allow_pickle=False)
+        except PermissionError as error:
+            raise forbidden(path) from error
+        except (OSError, ValueError, TokenError) as error:  # TokenError: a damaged header
+            raise DataError(f"{path}: expected a readable .npy file, found {error}; replace the file.") from error
+        pairs = zip(array.shape, self.shape, strict=False)
+        if len(array.shape) != len(self.shape) or not all(wanted in (None, found) for found, wanted in pairs):
+            expected = "×".join("any" if extent is None else str(extent) for extent in self.shape)
+            raise DataError(f"{path}: expected an array of {expected}, found {'×'.join(map(str, array.shape))}.")
+        try:
+            return self.convert(array)
+        except ValueError as error:
+            raise DataError(f"{path}: {error}; replace the file.") from error

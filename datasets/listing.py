@@ -1,0 +1,29 @@
+"""What is in a folder, or a sentence about why that can't be told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from datasets.contract import DataError
+
+
+def entries(folder: Path) -> list[os.DirEntry[str]]:
+    """All files and folders in a folder, in code-point order of their names.
+
+    Raises:
+        DataError: the folder can't be listed.
+    """
+    try:
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(
+            f"{folder}: expected a folder that can be listed, found {error.strerror}; give this user the right to "
+            "read it, or take it away."
+        ) from error
+
+
+def folders(folder: Path) -> list[Path]:
+    """The folders in a folder, hidden ones left out."""
+    return [Path(entry) for entry in entries(folder) if entry.is_dir() and not entry.name.startswith(".")]

@@ -1,0 +1,266 @@
+"""python -m bench.data check, show and list: on whole trees, on spoilt ones, and on the embedded data sets."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_trees import REAL, Trees, jpeg, scene, view, write_office, write_parquet
+from matplotlib.colors import to_rgb
+from numpy.typing import NDArray
+from PIL import Image
+from test_bad_data import FAULTS, Fault, cut, removed, valued
+
+from bench import data
+from bench.data_check import SAMPLE, sampled
+from bench.data_sheet import SEGMENT_COLOURS
+from datasets import DATASETS, find
+
+EMBEDDED = ("digits", "rooms", "faces")
+PUBLISHED = {"office31": "4,110", "officehome": "15,588", "nyuv2": "795", "celeba": "162,770 / 19,867 / 19,962"}
+
+Ask = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def ask(capsys: pytest.CaptureFixture[str]) -> Ask:
+    """bench.data: exit code, and all that it prints."""
+
+    def call(*arguments: str | Path) -> tuple[int, str]:
+        code = data.main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return call
+
+
+def placed(trees: Trees, name: str, root: Path, own: str = "") -> Path:
+    """A tree under the name that it is found by in a data root; only what `own` names may be changed."""
+    view(trees(name), root / name, own)
+    return root / name
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_embedded_data_is_as_its_maker_writes_it(name: str, data_root: Path, ask: Ask) -> None:
+    code, out = ask("check", name, "--data-root", data_root)
+    assert code == 0 and "All as it should be." in out
+    assert "differs" not in out and "wrong" not in out
+    counts = [line for line in out.splitlines() if re.search(r" ok *$", line)]
+    assert len(counts) >= 5
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_other_counts_than_published_are_told_and_are_no_fault(
+    name: str, trees: Trees, tmp_path: Path, ask: Ask
+) -> None:
+    placed(trees, name, tmp_path)
+    code, out = ask("check", name, "--full", "--data-root", tmp_path)
+    assert code == 0 and "differs" in out and "Usable, but not as published" in out
+    assert PUBLISHED[name] in out and "wrong" not in out
+
+
+def test_the_published_numbers_add_up() -> None:
+    totals = {"office31": 4110, "officehome": 15588, "digits": 1797}
+    for name, total in totals.items():
+        assert DATASETS[name].published["images"] == (total,)
+    assert sum(DATASETS["celeba"].published["train / validation / test"]) == 202_599
+    published = DATASETS["office31"].published
+    assert [published[f"{key}: images"] for key in ("amazon", "dslr", "webcam")] == [(2817,), (498,), (795,)]
+    published = DATASETS["officehome"].published
+    homes = [published[f"{key}: images"][0] for key in ("art", "clipart", "product", "real_world")]
+    assert homes == [2427, 4365, 4439, 4357]
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [pytest.param(name, fault, id=f"{name}-{key}") for name in FAULTS for key, fault in FAULTS[name].items()],
+)
+def test_whatever_stops_a_reader_is_found_and_named(
+    name: str, fault: Fault, trees: Trees, tmp_path: Path, ask: Ask
+) -> None:
+    place = Path(fault.place)
+    root = placed(trees, name, tmp_path, str(place.parent if place.suffix else place))
+    fault.spoil(root / fault.place)
+    code, out = ask("check", name, "--full", "--data-root", tmp_path)
+    named = root / (fault.place if fault.named is None else fault.named)
+    assert code == 1 and f"\n{named}" in out and ": mend them before any run." in out
+
+
+def test_several_faults_are_told_at_once(trees: Trees, tmp_path: Path, ask: Ask) -> None:
+    root = tmp_path / "nyuv2"
+    shutil.copytree(trees("nyuv2"), root)
+    cut(root / "train/depth/3.npy")
+    valued(13)(root / "train/label/5.npy")
+    removed(root / "val/normal/2.npy")
+    valued(4000)(root / "val/depth/7.npy")  # millimetres
+    code, out = ask("check", "nyuv2", "--data-root", tmp_path)
+    assert code == 1 and "4 faults" in out
+    for sentence in (
+        "train/depth/3.npy: expected a readable .npy file, found",
+        "train/label/5.npy: expected whole labels from -1 to 12, found 13",
+        "val/normal/2.npy: expected a file, found none",
+        "val/depth/7.npy: expected depths from 0 to 20 m, found 0 to 4000",
+    ):
+        assert f"\n{root}/{sentence}" in out
+    assert re.search(r"train/label: all 15 files read .* 1 unreadable or out of range +wrong", out)
+
+
+def test_missing_and_spare_classes_are_named_in_their_domain(trees: Trees, tmp_path: Path, ask: Ask) -> None:
+    root = tmp_path / "officehome"
+    shutil.copytree(trees("officehome"), root)
+    removed(root / "Clipart/Table")
+    (root / "Product/TV").rename(root / "Product/Television")
+    cut(root / "Art/ToothBrush/frame_0001.jpg")
+    code, out = ask("check", "officehome", "--full", "--data-root", tmp_path)
+    assert code == 1 and "4 faults" in out
+    for named in ("Clipart/Table", "Product/TV", "Product/Television", "Art/ToothBrush/frame_0001.jpg"):
+        assert f"\n{root / named}: expected" in out
+
+
+def test_every_absent_image_of_celeba_is_named(trees: Trees, tmp_path: Path, ask: Ask) -> None:
+    root = tmp_path / "celeba"
+    shutil.copytree(trees("celeba"), root)
+    folder = root / "Img/img_align_celeba"
+    for number in (2, 7):
+        removed(folder / f"{number:06d}.jpg")
+    (folder / "000099.jpg").write_bytes(jpeg((1, 2, 3)))
+    code, out = ask("check", "celeba", "--data-root", tmp_path)
+    assert code == 1 and "2 faults" in out
+    assert f"{folder}/000002.jpg: expected a file" in out and f"{folder}/000007.jpg: expected a file" in out
+    assert f"{folder}/000099.jpg: named by no list" in out
+
+
+def test_the_parquet_form_is_looked_at_row_by_row(tmp_path: Path, ask: Ask) -> None:
+    write_parquet(tmp_path / "nyuv2")
+    code, out = ask("check", "nyuv2", "--data-root", tmp_path)
+    assert code == 0 and re.search(r"train: images +795 +15 +differs", out) and "wrong" not in out
+    assert re.search(r"height / width +288 / 384 +4 / 6 +differs", out)
+    file = next((tmp_path / "nyuv2" / "data").glob("val-00001*"))
+    cut(file)
+    code, out = ask("check", "nyuv2", "--data-root", tmp_path)
+    assert code == 1 and "1 fault:" in out and f"\n{file}: expected a readable parquet file, found" in out
+    for part in (tmp_path / "nyuv2" / "data").glob("val-*"):
+        removed(part)
+    code, out = ask("check", "nyuv2", "--data-root", tmp_path)
+    assert code == 1 and "data: expected files val-*.parquet, found none" in out
+
+
+def test_normals_of_other_lengths_are_odd_but_usable(trees: Trees, tmp_path: Path, ask: Ask) -> None:
+    root = placed(trees, "nyuv2", tmp_path, "train/normal")
+    file = root / "train/normal/1.npy"
+    np.save(file, 3 * np.load(file))
+    code, out = ask("check", "nyuv2", "--data-root", tmp_path)
+    assert code == 0 and f"\n{file}: 100% of the normals are not of length 1." in out
+
+
+def test_a_sample_is_read_unless_all_is_asked_for(tmp_path: Path, ask: Ask) -> None:
+    write_office(tmp_path / "office31", "office31")
+    inventory = DATASETS["office31"].inventory
+    assert inventory is not None
+    paths = inventory(tmp_path / "office31").groups[0].paths
+    sample = sampled(paths, 0, full=False)
+    assert len(paths) > SAMPLE == len(set(sample)) and set(sample) < set(paths)
+    assert sample == sampled(paths, 0, full=False) and sampled(paths, 0, full=True) == list(paths)
+    cut(next(path for path in paths if path not in sample))
+    code, out = ask("check", "office31", "--data-root", tmp_path)
+    assert code == 0 and f"amazon: {SAMPLE} of {len(paths)} files read" in out
+    assert ask("check", "office31", "--full", "--data-root", tmp_path)[0] == 1
+    cut(sample[0])
+    assert ask("check", "office31", "--data-root", tmp_path)[0] == 1
+
+
+def test_what_is_not_there_or_unknown_ends_with_2(tmp_path: Path, ask: Ask) -> None:
+    for command in ("check", "show"):
+        code, out = ask(command, "celeba", "--data-root", tmp_path)
+        assert code == 2 and out.startswith("celeba: expected a folder celeba") and out.count("\n") == 1
+        code, out = ask(command, "celebb", "--data-root", tmp_path)
+        assert code == 2 and "Did you mean 'celeba'?" in out
+
+
+def test_a_data_set_without_an_inventory_is_read(
+    trees: Trees, tmp_path: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DATASETS, "office31", replace(DATASETS["office31"], inventory=None))  # type: ignore[arg-type]
+    root = placed(trees, "office31", tmp_path, "dslr/images/TV")
+    code, out = ask("check", "office31", "--data-root", tmp_path)
+    assert code == 0 and "Its reader takes it" in out
+    cut(root / "dslr/images/TV/frame_0000.jpg")
+    code, out = ask("check", "office31", "--data-root", tmp_path)
+    assert code == 1 and "dslr/images/TV/frame_0000.jpg: expected a readable image" in out
+
+
+def sheet(path: Path) -> NDArray[np.uint8]:
+    """The picture, which must be of a size to look at on a screen."""
+    with Image.open(path) as image:
+        assert image.format == "PNG" and 600 <= image.width <= 2400 and 400 <= image.height <= 2400
+        return np.asarray(image.convert("RGB"))
+
+
+def share_of(colour: tuple[int, ...], picture: NDArray[np.uint8], tolerance: int = 2) -> float:
+    return float(np.mean((np.abs(picture.astype(int) - colour) <= tolerance).all(axis=-1)))
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_show_draws_the_embedded_data(name: str, data_root: Path, tmp_path: Path, ask: Ask) -> None:
+    pictures = []
+    for options in ([], ["--seed", "1", "--part", "test"]):
+        path = tmp_path / f"{len(pictures)}.png"
+        code, out = ask("show", name, "--out", path, *options, "--data-root", data_root)
+        assert code == 0 and str(path) in out
+        pictures.append(sheet(path))
+    first, other = pictures
+    assert np.mean(first != 255) > 0.3  # more than frames and text
+    assert first.shape != other.shape or np.mean(first != other) > 0.05
+
+
+@pytest.mark.parametrize("name", ["office31", "officehome", "celeba"])
+def test_show_draws_what_is_in_the_files(
+    name: str, trees: Trees, tmp_path: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed(trees, name, tmp_path)
+    monkeypatch.setitem(DATASETS, name, replace(DATASETS[name], image_size=(32, 32)))  # type: ignore[arg-type]
+    code, _ = ask("show", name, "--out", tmp_path / "deep" / "sheet.png", "--data-root", tmp_path)
+    picture = sheet(tmp_path / "deep" / "sheet.png")
+    assert code == 0
+    if name == "celeba":  # the five images of the training part
+        for index in (0, 1, 4, 6, 8):
+            assert share_of((20 + 20 * index, 220 - 20 * index, 100), picture, tolerance=3) > 0.02
+    else:  # a row for every domain, which has its own amount of red
+        for domain in range(len(DATASETS[name].tasks)):
+            rows = np.abs(picture[..., 0].astype(int) - (20 + 50 * domain)) <= 2
+            coloured = rows & (picture.max(axis=-1).astype(int) - picture.min(axis=-1) > 20)
+            assert coloured.mean() > 0.05
+
+
+def test_show_draws_scenes_with_all_that_belongs_to_them(tmp_path: Path, ask: Ask) -> None:
+    for part, count in {"train": 5, "val": 2}.items():
+        for index in range(count):
+            for kind, array in scene(index).items():
+                (tmp_path / "nyuv2" / part / kind).mkdir(parents=True, exist_ok=True)
+                large = array.astype(np.float32).repeat(72, axis=0).repeat(64, axis=1)  # 288×384
+                np.save(tmp_path / "nyuv2" / part / kind / f"{index}.npy", large)
+    code, _ = ask("show", "nyuv2", "--part", "test", "--out", tmp_path / "sheet.png", "--data-root", tmp_path)
+    picture = sheet(tmp_path / "sheet.png")
+    assert code == 0 and len(set(SEGMENT_COLOURS)) == 13
+    for colour in SEGMENT_COLOURS:  # of the legend; the first two are also those of the scenes' labels
+        assert share_of(tuple(round(255 * part) for part in to_rgb(colour)), picture) > 0.0002
+    assert share_of((243, 195, 0), picture) > 0.03 and share_of((135, 86, 146), picture) > 0.03
+    assert share_of((0, 3, 200), picture) > 0.03 and share_of((10, 3, 200), picture) > 0.03  # the images
+    # Normals along x that point right, and along -y; zero stands for the middle of a channel.
+    assert share_of((255, 128, 128), picture, 1) > 0.03 and share_of((128, 0, 128), picture, 1) > 0.03
+
+
+def test_the_listing_tells_what_is_decoded(trees: Trees, tmp_path: Path, ask: Ask) -> None:
+    root = placed(trees, "celeba", tmp_path)
+
+    def line() -> str:
+        return next(line for line in ask("list", "--data-root", tmp_path)[1].splitlines() if line.startswith("celeba"))
+
+    assert " no " in line() and str(find("celeba", tmp_path)) in line() and root == find("celeba", tmp_path)
+    assert ask("show", "celeba", "--out", tmp_path / "sheet.png", "--data-root", tmp_path)[0] == 0
+    assert re.search(r" \d+ MB ", line())

@@ -1,0 +1,227 @@
+"""NYUv2 in its parquet form: decoded once, changed files noticed, and what is wrong named by file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from data_trees import columns_of, read, same, scene, tensors, write_parquet
+
+from bench import ROOT
+from datasets.contract import DataError
+from datasets.pixels import CACHE
+
+TRAIN_2 = "data/train-00002-of-00004-0123456789abcdef.parquet"
+VAL_1 = "data/val-00001-of-00002-0123456789abcdef.parquet"
+Spoil = Callable[[Path], object]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_parquet(tmp_path)
+    return tmp_path
+
+
+def rewritten(change: Callable[[pyarrow.Table], pyarrow.Table]) -> Spoil:
+    def spoil(path: Path) -> None:
+        pyarrow.parquet.write_table(change(pyarrow.parquet.read_table(path)), path)
+
+    return spoil
+
+
+def column(name: str, values: Callable[[list[object]], list[object]], kind: pyarrow.DataType | None = None) -> Spoil:
+    """A column with other rows."""
+
+    def change(table: pyarrow.Table) -> pyarrow.Table:
+        array = pyarrow.array(values(table[name].to_pylist()), type=kind or table[name].type)
+        return table.set_column(table.schema.get_field_index(name), name, array)
+
+    return rewritten(change)
+
+
+def pixel(name: str, value: float | None, *place: int) -> Spoil:
+    """One value of the second row changed."""
+
+    def values(rows: list[object]) -> list[object]:
+        lists: list[object] = rows[1]  # type: ignore[assignment]
+        *way, last = place
+        for index in way:
+            lists = lists[index]  # type: ignore[assignment]
+        lists[last] = value
+        return rows
+
+    return column(name, values)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def damaged(path: Path) -> None:
+    """The pages overwritten, the footer left: it opens, and can't be read."""
+    content = bytearray(path.read_bytes())
+    content[4 : len(content) // 3] = os.urandom(len(content) // 3 - 4)
+    path.write_bytes(content)
+
+
+READABLE = "a readable parquet file, found "
+FAULTS: dict[str, tuple[str, Spoil, str]] = {
+    "truncated": (TRAIN_2, cut, f"{TRAIN_2}: expected {READABLE}"),
+    "damaged": (TRAIN_2, damaged, f"{TRAIN_2}: expected {READABLE}"),
+    "a page of the web": (VAL_1, lambda p: p.write_bytes(b"<html>"), f"{VAL_1}: expected {READABLE}"),
+    "file missing": (
+        TRAIN_2,
+        lambda p: p.unlink(),
+        "data: expected 4 files train-*.parquet as their names say, found 3",
+    ),
+    "column missing": (
+        VAL_1,
+        rewritten(lambda table: table.drop_columns(["normal"])),
+        f"{VAL_1}: expected a column normal, found image, segmentation, depth, noise",
+    ),
+    "label too high": (
+        TRAIN_2,
+        pixel("segmentation", 13, 2, 3),
+        f"{TRAIN_2}, row 1, segmentation: expected whole labels from -1 to 12, found 13",
+    ),
+    "label absent": (
+        TRAIN_2,
+        pixel("segmentation", None, 2, 3),
+        f"{TRAIN_2}, row 1, segmentation: expected whole labels from -1 to 12, found nan",
+    ),
+    "image in bytes": (
+        VAL_1,
+        pixel("image", 255, 0, 1, 1),
+        f"{VAL_1}, row 1, image: expected image values in [0, 1], ",
+    ),
+    "depth not a number": (
+        VAL_1,
+        pixel("depth", np.nan, 0, 1, 1),
+        f"{VAL_1}, row 1, depth: expected finite values, found nan",
+    ),
+    "row missing": (
+        VAL_1,
+        column("depth", lambda rows: [rows[0], None, *rows[2:]]),
+        f"{VAL_1}, depth: expected lists of one length in all rows, found others",
+    ),
+    "rows of two lengths": (
+        VAL_1,
+        column("segmentation", lambda rows: [rows[0], rows[1][:3], *rows[2:]]),  # type: ignore[index]
+        f"{VAL_1}, segmentation: expected lists of one length in all rows, found others",
+    ),
+    "other size": (
+        TRAIN_2,
+        column("segmentation", lambda rows: [row[:3] for row in rows]),  # type: ignore[index]
+        f"{TRAIN_2}, row 0, segmentation: expected height, width and channels 4×6, found 3×6",
+    ),
+    "channels last": (
+        TRAIN_2,
+        column("image", lambda rows: [np.moveaxis(np.array(row), 0, -1).tolist() for row in rows]),
+        f"{TRAIN_2}, row 0, image: expected height, width and channels 4×6×3, found 6×3×4",
+    ),
+    "encoded images": (
+        TRAIN_2,
+        column("image", lambda rows: [b"jpeg"] * len(rows), pyarrow.binary()),
+        f"{TRAIN_2}, image: expected lists of numbers, found binary",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_what_is_wrong_is_named(root: Path, fault: tuple[str, Spoil, str]) -> None:
+    place, spoil, message = fault
+    spoil(root / place)
+    with pytest.raises(DataError) as caught:
+        read("nyuv2", root)
+    assert str(caught.value).startswith(f"{root}/{message}")
+    assert "get the" in str(caught.value)
+    assert not list(root.glob(f"{CACHE}/.*"))
+
+
+def test_a_missing_test_part_is_named(root: Path) -> None:
+    for file in root.glob("data/val-*"):
+        file.unlink()
+    with pytest.raises(DataError, match=r"expected files val-\*\.parquet beside train-\*\.parquet, found none"):
+        read("nyuv2", root)
+
+
+def test_files_without_rows_are_named(root: Path) -> None:
+    for file in root.glob("data/val-*"):
+        rewritten(lambda table: table.slice(0, 0))(file)
+    with pytest.raises(DataError, match=r"val-00000\S+: expected rows, found none in any file"):
+        read("nyuv2", root)
+
+
+def test_a_second_read_decodes_nothing(root: Path) -> None:
+    first = read("nyuv2", root)
+    stamps = {file: file.stat().st_mtime_ns for file in root.glob(f"{CACHE}/*.npy")}
+    assert len(stamps) == 8
+    assert same(first, read("nyuv2", root))
+    assert stamps == {file: file.stat().st_mtime_ns for file in root.glob(f"{CACHE}/*")}
+
+
+def test_a_changed_file_is_noticed(root: Path) -> None:
+    before = read("nyuv2", root)
+    time = (root / VAL_1).stat().st_mtime_ns
+    pixel("depth", 77.0, 0, 2, 2)(root / VAL_1)
+    os.utime(root / VAL_1, ns=(time, time + 1_000_000))
+    after = read("nyuv2", root)
+    changed = [a - b for a, b in zip(tensors(after), tensors(before), strict=True) if not a.equal(b)]
+    assert len(changed) == 1
+    assert changed[0].count_nonzero() == 1
+    assert (after.test[0].targets[1] == 77).sum() == 1
+
+
+def test_lists_of_other_kinds_are_read(root: Path) -> None:
+    before = read("nyuv2", root)
+    large = pyarrow.large_list(pyarrow.list_(pyarrow.int32(), 6))
+    column("segmentation", lambda rows: rows, large)(root / VAL_1)
+    assert same(before, read("nyuv2", root))
+
+
+def test_without_pyarrow_the_install_command_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(DataError) as caught:
+        read("nyuv2", root)
+    assert str(caught.value).endswith("expected pyarrow to read it with, found none: pip install -e '.[parquet]'")
+
+
+READ = """
+import resource, sys
+from pathlib import Path
+from datasets.parquet import decoded_column
+import pyarrow.parquet
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+root = Path(sys.argv[1])
+column = decoded_column(root, [root / "rows.parquet"], "normal", lambda row: row, "as it is")
+print(len(column), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_memory_stays_flat(tmp_path: Path) -> None:
+    """A row group of 120 rows, 160 MB of normals of NYUv2's size: only some rows are held at a time."""
+    rows, shape = 120, (3, 288, 384)
+    values = pyarrow.array(np.zeros(rows * int(np.prod(shape)), dtype=np.float32))
+    for extent in reversed(shape):
+        values = pyarrow.FixedSizeListArray.from_arrays(values, extent)
+        values = values.cast(pyarrow.list_(values.type.value_type))
+    pyarrow.parquet.write_table(pyarrow.table({"normal": values}), tmp_path / "rows.parquet")
+    done = subprocess.run([sys.executable, "-c", READ, tmp_path], cwd=ROOT, capture_output=True, text=True, check=True)
+    read_rows, kibibytes = map(int, done.stdout.split())
+    assert read_rows == rows
+    assert kibibytes * 1024 < 120e6
+
+
+def test_what_is_written_by_hand_is_what_is_read(root: Path) -> None:
+    table = columns_of([scene(7)])
+    assert table["segmentation"].to_pylist()[0][0][0] == -1
+    assert table["normal"].to_pylist()[0][1][3] == [-1.0] * 6
+    assert table["image"].to_pylist()[0][0][0][0] == pytest.approx(70 / 255)

@@ -1,0 +1,295 @@
+"""Splits by lists: what they say is what is read, and what is wrong with them is named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from data_trees import (
+    CLASSES,
+    DOMAINS,
+    SETTINGS,
+    Member,
+    Trees,
+    every_office,
+    files_of,
+    office_split,
+    parts,
+    read,
+    same,
+    view,
+)
+
+from bench.records.store import read_record
+from bench.run import main
+from datasets import DATASETS, obtain
+from datasets.contract import DataError, DataSettings, Splits
+from datasets.office import PARTS, partition
+
+NAMES = {"office31": ("amazon", "dslr", "webcam"), "officehome": ("Art", "Clipart", "Product", "Real_World")}
+ENDINGS = ("train", "val", "test")
+
+Lists = dict[str, list[str]]  # file name -> its lines
+
+
+def label_id(name: str, label: int) -> int:
+    """A numbering that is not the alphabet's."""
+    return (7 * label + 3) % len(CLASSES[name])
+
+
+def part_of(domain: int, label: int, index: int) -> int | None:
+    """Which part a file is listed in; the last file of the first class in none."""
+    if label == 0 and index == files_of(domain, label) - 1:
+        return None
+    return (label + index + domain) % 3
+
+
+def lines_of(name: str, start: Callable[[str, str], str]) -> Lists:
+    """Lists of a tree; start(domain, its folder in the tree) is where paths begin."""
+    lists: Lists = {f"{domain}_{ending}.txt": [] for domain in NAMES[name] for ending in ENDINGS}
+    for domain, (key, folder) in enumerate(zip(NAMES[name], DOMAINS[name], strict=True)):
+        for label, class_name in reversed(list(enumerate(CLASSES[name]))):
+            for index in range(files_of(domain, label)):
+                part = part_of(domain, label, index)
+                if part is not None:
+                    path = f"{start(key, folder)}{class_name}/frame_{index:04d}.jpg"
+                    lists[f"{key}_{ENDINGS[part]}.txt"].append(f"{path} {label_id(name, label)}")
+    return lists
+
+
+def write(folder: Path, lists: Lists) -> DataSettings:
+    """Settings that ask for these lists."""
+    folder.mkdir()
+    for name, lines in lists.items():
+        (folder / name).write_text("".join(f"{line}\n" for line in lines))
+    return replace(SETTINGS, splits=str(folder))
+
+
+def expected_members(name: str) -> list[list[list[Member]]]:
+    """part -> domain -> (label, index), labels numbered by the alphabet of the folders"""
+    return [
+        [
+            [
+                (label, index)
+                for label in range(len(CLASSES[name]))
+                for index in range(files_of(domain, label))
+                if part_of(domain, label, index) == part
+            ]
+            for domain in range(len(NAMES[name]))
+        ]
+        for part in range(3)
+    ]
+
+
+STARTS: dict[str, Callable[[str, str], str]] = {
+    "the data set": lambda domain, folder: f"{folder}/",
+    "the domain": lambda domain, folder: "images/" if "/images" in folder else "",
+    "the classes": lambda domain, folder: "",
+    "here": lambda domain, folder: f"./{folder}/",
+    "another spelling": lambda domain, folder: f"{'Real World' if domain == 'Real_World' else domain}/",
+}
+
+
+@every_office
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+def test_lists_say_who_is_where(tmp_path: Path, trees: Trees, name: str, start: Callable[[str, str], str]) -> None:
+    splits = read(name, trees(name), write(tmp_path / "lists", lines_of(name, start)))
+    assert office_split(splits) == expected_members(name)
+    counts = [[len(domain) for domain in part] for part in expected_members(name)]
+    keys = [task.key for task in DATASETS[name].tasks]
+    assert splits.provenance["counts"] == {
+        p: dict(zip(keys, c, strict=True)) for p, c in zip(PARTS, counts, strict=True)
+    }
+    assert splits.provenance["rule"] == "lists given by data.splits"
+    assert "seed" not in splits.provenance
+
+
+def test_the_order_of_lines_and_the_numbering_of_classes_do_not_matter(tmp_path: Path, trees: Trees) -> None:
+    lists = lines_of("office31", STARTS["the data set"])
+    other = {
+        name: [re.sub(r"\d+$", lambda found: str(30 - int(found[0])), line) for line in reversed(lines)]
+        for name, lines in lists.items()
+    }
+    first, second = (
+        read("office31", trees("office31"), write(tmp_path / key, each)) for key, each in (("a", lists), ("b", other))
+    )
+    assert same(first, second)
+    assert first.provenance == second.provenance
+
+
+@every_office
+def test_lists_of_the_drawn_partition_give_the_drawn_partition(tmp_path: Path, trees: Trees, name: str) -> None:
+    drawn = read(name, trees(name))
+    lists: Lists = {f"{domain}_{ending}.txt": [] for domain in NAMES[name] for ending in ENDINGS}
+    for domain, (task, key) in enumerate(zip(DATASETS[name].tasks, NAMES[name], strict=True)):
+        for label, class_name in enumerate(CLASSES[name]):
+            for ending, members in zip(
+                ENDINGS, partition(files_of(domain, label), 0, task.key, class_name), strict=True
+            ):
+                lines = [f"{DOMAINS[name][domain]}/{class_name}/frame_{index:04d}.jpg {label}" for index in members]
+                lists[f"{key}_{ending}.txt"] += lines
+    listed = read(name, trees(name), write(tmp_path / "lists", lists))
+    assert same(drawn, listed)
+    assert listed.provenance["digest"] == drawn.provenance["digest"]
+
+
+def test_classes_with_few_images_need_lists(tmp_path: Path, trees: Trees) -> None:
+    view(trees("office31"), tmp_path / "tree", "dslr/images/TV")
+    for index in range(3, files_of(1, 1)):
+        (tmp_path / f"tree/dslr/images/TV/frame_{index:04d}.jpg").unlink()
+    with pytest.raises(DataError, match=r"at least 5 images to split, found 3; .*--splits DIR"):
+        read("office31", tmp_path / "tree")
+    lists = lines_of("office31", STARTS["the data set"])
+    for name, lines in lists.items():
+        lists[name] = [line for line in lines if not re.match(r"dslr/images/TV/frame_000[3-9]", line)]
+    splits = read("office31", tmp_path / "tree", write(tmp_path / "lists", lists))
+    assert sum(member[0] == 1 for part in office_split(splits) for member in part[1]) == 3
+
+
+Spoil = Callable[[Lists], object]
+
+
+def line_changed(name: str, change: Callable[[str], str]) -> Spoil:
+    """The second line of a list."""
+
+    def spoil(lists: Lists) -> None:
+        lists[name][1] = change(lists[name][1])
+
+    return spoil
+
+
+def last(lists: Lists, name: str) -> str:
+    return f"{name}:{len(lists[name])}"
+
+
+TRAIN, VAL, TEST = "amazon_train.txt", "amazon_val.txt", "webcam_test.txt"
+LINE = "the path of an image and a label from 0 to 30, found"
+EACH_PART = ": expected a list for each part of each domain, found no"
+ONE_PLACE = f"/{VAL}:2: expected each image in one place, found amazon/"
+FAULTS: dict[str, tuple[Spoil, str]] = {
+    "list missing": (lambda lists: lists.pop("dslr_val.txt"), f"{EACH_PART} dslr_val.txt;"),
+    "two lists missing": (
+        lambda lists: (lists.pop(TRAIN), lists.pop(TEST)),
+        f"{EACH_PART} {TRAIN}, {TEST};",
+    ),
+    "empty list": (lambda lists: lists[VAL].clear(), f"/{VAL}: expected lines with the path of an image and its label"),
+    "no label": (line_changed(VAL, lambda line: line.split()[0]), f"/{VAL}:2: expected {LINE} 'amazon/"),
+    "label in words": (line_changed(VAL, lambda line: f"{line.split()[0]} TV"), f"/{VAL}:2: expected {LINE} 'amazon/"),
+    "label too high": (line_changed(VAL, lambda line: f"{line.split()[0]} 31"), f"/{VAL}:2: expected {LINE} 'amazon/"),
+    "negative label": (line_changed(VAL, lambda line: f"{line.split()[0]} -1"), f"/{VAL}:2: expected {LINE} 'amazon/"),
+    "label alone": (line_changed(VAL, lambda line: "4"), f"/{VAL}:2: expected {LINE} '4'"),
+    "absent image": (
+        line_changed(VAL, lambda line: line.replace("frame_", "photo_")),
+        f"/{VAL}:2: expected an image below ",
+    ),
+    "image of another domain": (
+        line_changed(VAL, lambda line: line.replace("amazon", "dslr")),
+        f"/{VAL}:2: expected an image below ",
+    ),
+    "no class folder": (
+        line_changed(VAL, lambda line: "amazon/images/frame_0000.jpg 3"),
+        f"/{VAL}:2: expected an image below ",
+    ),
+    "another number for a class": (
+        line_changed(TEST, lambda line: f"{line.split()[0]} {(int(line.split()[1]) + 1) % 31}"),
+        f"/{TEST}:2: expected label ",
+    ),
+    "image in two parts": (lambda lists: lists[VAL].insert(1, lists[TRAIN][4]), ONE_PLACE),
+    "image twice in a list": (lambda lists: lists[VAL].insert(1, lists[VAL][0]), ONE_PLACE),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_what_is_wrong_with_lists_is_named(tmp_path: Path, trees: Trees, fault: tuple[Spoil, str]) -> None:
+    spoil, message = fault
+    lists = lines_of("office31", STARTS["the data set"])
+    spoil(lists)
+    with pytest.raises(DataError) as caught:
+        read("office31", trees("office31"), write(tmp_path / "lists", lists))
+    assert str(caught.value).startswith(f"{tmp_path / 'lists'}{message}")
+    assert ", found " in str(caught.value)
+
+
+def test_both_places_of_an_overlap_are_named(tmp_path: Path, trees: Trees) -> None:
+    lists = lines_of("office31", STARTS["the data set"])
+    lists[VAL].append(lists[TRAIN][4])
+    place = last(lists, VAL)
+    settings = write(tmp_path / "lists", lists)
+    image = lists[TRAIN][4].split()[0]
+    with pytest.raises(DataError) as caught:
+        read("office31", trees("office31"), settings)
+    assert str(caught.value) == (
+        f"{tmp_path / 'lists' / place}: expected each image in one place, found {image} also in "
+        f"{tmp_path / 'lists' / TRAIN}:5; keep one of the two lines."
+    )
+
+
+def test_one_number_for_two_classes_is_refused(tmp_path: Path, trees: Trees) -> None:
+    lists = lines_of("office31", STARTS["the data set"])
+    taken, free = label_id("office31", 4), label_id("office31", 5)
+    for name, lines in lists.items():
+        lists[name] = [re.sub(rf" {free}$", f" {taken}", line) for line in lines]
+    with pytest.raises(DataError, match=rf"expected class \S+ for label {taken} as in .*, found back_pack_0\d; number"):
+        read("office31", trees("office31"), write(tmp_path / "lists", lists))
+
+
+def test_a_folder_of_lists_that_is_not_there_is_named(tmp_path: Path, trees: Trees) -> None:
+    settings = replace(SETTINGS, splits=str(tmp_path / "lists"))
+    with pytest.raises(DataError, match=rf"^data\.splits: expected a folder .*, found none at {tmp_path / 'lists'}"):
+        read("office31", trees("office31"), settings)
+
+
+DIGITS = ("plain", "inverted", "outline", "noisy")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with the digits."""
+    root = tmp_path_factory.mktemp("data")
+    obtain("digits", root)
+    return root
+
+
+def digit_lists(folder: Path) -> Lists:
+    """The first six files of each class of each domain: four to train, one each to validate and test."""
+    lists: Lists = {}
+    for domain in DIGITS:
+        for place in (folder / domain / "images").iterdir():
+            for index, file in enumerate(sorted(place.iterdir())[:6]):
+                line = f"{file.relative_to(folder)} {9 - int(place.name)}"
+                lists.setdefault(f"{domain}_{ENDINGS[max(0, index - 3)]}.txt", []).append(line)
+    return lists
+
+
+def test_a_run_by_lists_says_so(tmp_path: Path, digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lists, results = tmp_path / "lists", tmp_path / "results"
+    write(lists, digit_lists(digits / "digits"))
+    words = f"--method ew --data digits --seeds 0 --epochs 1 --jobs 1 --data-root {digits} --results {results}"
+    assert main([*words.split(), "--splits", str(lists)]) == 0
+    assert f"digits: found in {digits / 'digits'}." in capsys.readouterr().out
+    (path,) = results.rglob("record.json")
+    record = read_record(path)
+    assert record.overrides["data.splits"] == str(lists)
+    assert record.splits["rule"] == "lists given by data.splits"
+    assert record.splits["counts"]["train"] == dict.fromkeys(DIGITS, 40)
+    assert record.splits["counts"]["test"] == dict.fromkeys(DIGITS, 10)
+
+
+def test_wrong_lists_end_a_command_with_a_sentence(
+    tmp_path: Path, digits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = f"--method ew --data digits --data-root {digits} --results {tmp_path / 'results'}"
+    assert main([*words.split(), "--splits", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"{tmp_path}{EACH_PART} plain_train.txt, plain_val.txt")
+    assert len(error.splitlines()) == 1
+
+
+def test_parts_keep_their_order(tmp_path: Path, trees: Trees) -> None:
+    splits: Splits = read("office31", trees("office31"), write(tmp_path / "l", lines_of("office31", STARTS["here"])))
+    for part in parts(splits):
+        for task, source in enumerate(part):
+            assert source.targets[task].tolist() == sorted(source.targets[task].tolist())
