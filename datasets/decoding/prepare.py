@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,19 +154,25 @@ def _fill(job: Job, stamps: Stamps, what: str) -> None:
     needed = max(0, job.layout.file_bytes - 512 * job.part.stat().st_blocks)  # what it takes already is its own
     free = _require_room(folder, needed)
     preparation.report(Progress(what, folder, done, total, kept, needed, free))
-    decoded: list[Rows] = []
-    with opened(job.part) as descriptor:
+    with opened(job.part) as descriptor, ThreadPoolExecutor(1) as clerk:
+        # Bringing rows to the disk takes as long as decoding them; it mustn't keep those who decode waiting.
+        stamped: Future[None] | None = None
+        decoded: list[Rows] = []
         try:
             last = time.monotonic()
             for rows in _decoded_rows(job, pending, preparation.workers):
                 decoded.append(rows)
                 done += len(rows)
                 preparation.report(Progress(what, folder, done, total, kept, needed, free))
-                if time.monotonic() - last > _STAMP_EVERY:
-                    stamp(descriptor, job.layout, np.concatenate(decoded), stamps)
-                    decoded.clear()
+                if time.monotonic() - last > _STAMP_EVERY and (stamped is None or stamped.done()):
+                    if stamped is not None:
+                        stamped.result()
+                    stamped = clerk.submit(stamp, descriptor, job.layout, np.concatenate(decoded), stamps)
+                    decoded = []
                     last = time.monotonic()
         finally:
+            if stamped is not None:
+                stamped.result()
             if decoded:
                 stamp(descriptor, job.layout, np.concatenate(decoded), stamps)
 

@@ -20,6 +20,8 @@ from datasets.decoding.prepared import Rows
 from datasets.faults import DataError
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+# Images come and go by the megabyte: glibc is to keep that memory, instead of giving it back and asking for it again.
+_KEPT_MEMORY = dict.fromkeys(("MALLOC_TOP_PAD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(2**26))
 
 Worker = subprocess.Popen[bytes]
 
@@ -55,7 +57,7 @@ def _started() -> Worker:
         [sys.executable, "-I", str(Path(decoder.__file__)), json.dumps(sys.path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, **_ONE_THREAD},
+        env={**os.environ, **_ONE_THREAD, **_KEPT_MEMORY},
         start_new_session=True,
     )
 
