@@ -25,8 +25,9 @@ from PIL import Image
 
 from bench import data
 from bench.engine.device import peak_memory_mib, reset_peak_memory
-from datasets import DATASETS, decoding
+from datasets import DATASETS
 from datasets.contract import DataError, DataSettings
+from datasets.decoding import prepare as decoding
 from datasets.decoding.prepare import Preparation, Progress, preparing
 from datasets.pixels import CACHE, decoded, image_loader
 

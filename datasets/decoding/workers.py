@@ -40,15 +40,21 @@ def decode_by_workers(job: Job, chunks: Sequence[Rows], workers: int) -> Iterato
             idle.put(stack.enter_context(_started()))
         threads = ThreadPoolExecutor(workers)
         stack.callback(threads.shutdown, cancel_futures=True)  # before the workers, which it may wait for
+        fault: BaseException | None = None
         while True:
             # No more than there are workers, so that one that has died is given nothing more.
-            for rows in itertools.islice(todo, workers - len(at_work)):
+            for rows in itertools.islice(todo, 0 if fault else workers - len(at_work)):
                 at_work[threads.submit(_hand_out, idle, job.only(rows), rows)] = rows
             if not at_work:
+                if fault is not None:  # only now, so that what others were at is kept
+                    raise fault
                 return
             for future in wait(at_work, return_when=FIRST_COMPLETED).done:
-                future.result()
-                yield at_work.pop(future)
+                rows = at_work.pop(future)
+                if future.exception() is None:
+                    yield rows
+                else:
+                    fault = fault or future.exception()
 
 
 def _started() -> Worker:
