@@ -78,10 +78,10 @@ IMAGE_FOLDERS = ("Img/img_align_celeba", "img_align_celeba", "Img/img_align_cele
 def read_celeba(root: Path, settings: DataSettings) -> Splits:
     """The official partition: 0 trains, 1 validates, 2 tests."""
     refuse(settings, ("splits", "protocol", "metrics_batch"), "CelebA")
-    names, attributes = _read_attributes(_existing(root, ATTRIBUTE_FILES))
-    partition = _existing(root, PARTITION_FILES)
-    parts = _read_partition(partition, names)
-    paths = _image_paths(_existing(root, IMAGE_FOLDERS), names, partition)
+    names, attributes = read_attributes(existing(root, ATTRIBUTE_FILES))
+    partition = existing(root, PARTITION_FILES)
+    parts = read_partition(partition, names)
+    paths = _image_paths(existing(root, IMAGE_FOLDERS), names, partition)
     sources = []
     for part in range(3):
         members = np.flatnonzero(parts == part)
@@ -106,7 +106,7 @@ def read_celeba(root: Path, settings: DataSettings) -> Splits:
     )
 
 
-def _existing(root: Path, candidates: tuple[str, ...]) -> Path:
+def existing(root: Path, candidates: tuple[str, ...]) -> Path:
     for candidate in candidates:
         if (root / candidate).exists():
             return root / candidate
@@ -119,7 +119,7 @@ def _image_paths(folder: Path, names: list[str], partition: Path) -> list[Path]:
     Raises:
         DataError: some are not there.
     """
-    folder, names, present = _as_kept(folder, names)
+    folder, names, present = as_kept(folder, names)
     absent = [name for name in names if name not in present]
     if absent:
         others = f" like {len(absent) - 1} more" if len(absent) > 1 else ""
@@ -130,7 +130,7 @@ def _image_paths(folder: Path, names: list[str], partition: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _as_kept(folder: Path, names: list[str]) -> tuple[Path, list[str], set[str]]:
+def as_kept(folder: Path, names: list[str]) -> tuple[Path, list[str], set[str]]:
     """The folder with the images, the names that they should have there, and those of all that is there."""
     if (folder / folder.name).is_dir():
         folder = folder / folder.name
@@ -154,7 +154,7 @@ def _fields(line: str, path: Path) -> list[str]:
     return [field.strip() for field in line.split(",")] if path.suffix == ".csv" else line.split()
 
 
-def _read_attributes(path: Path) -> tuple[list[str], NDArray[np.uint8]]:
+def read_attributes(path: Path) -> tuple[list[str], NDArray[np.uint8]]:
     """File names and attributes (N, 40) as 0 and 1, in the order of `ATTRIBUTES`."""
     lines = _lines(path)
     names_at = 0 if path.suffix == ".csv" else 1  # what is not re-packed begins with the number of rows
@@ -185,7 +185,7 @@ def _read_attributes(path: Path) -> tuple[list[str], NDArray[np.uint8]]:
     return list(values), np.frombuffer(b"".join(values.values()), dtype=np.uint8).reshape(len(values), len(ATTRIBUTES))
 
 
-def _read_partition(path: Path, names: list[str]) -> NDArray[np.int64]:
+def read_partition(path: Path, names: list[str]) -> NDArray[np.int64]:
     """The part (N,) of each of `names`."""
     part: dict[str, int] = {}
     for number, line in enumerate(_lines(path), 1):

@@ -19,16 +19,16 @@ from datasets.celeba import (
     ATTRIBUTE_FILES,
     IMAGE_FOLDERS,
     PARTITION_FILES,
-    _as_kept,
-    _existing,
-    _read_attributes,
-    _read_partition,
+    as_kept,
+    existing,
+    read_attributes,
+    read_partition,
 )
 from datasets.contract import Counts, DataError, FileGroup, Inventory
 from datasets.listing import entries
 from datasets.nyuv2 import COLUMNS, KINDS
-from datasets.office import LEAST_FILES, Domain, Listing, _list_classes, _place, partition
-from datasets.parquet import _converted, _row_count, shards
+from datasets.office import LEAST_FILES, Domain, Listing, domain_folder, list_classes, partition
+from datasets.parquet import converted, row_count, shards
 from datasets.pixels import Array, image_loader, npy_loader
 from datasets.scenes import CLASSES, UNLABELLED, channels_first, to_labels, to_uint8
 
@@ -55,8 +55,8 @@ def office_inventory(domains: Sequence[Domain], classes: int) -> Callable[[Path]
         faults: list[str] = []
         for domain in domains:
             try:
-                places[domain.key] = _place(root, domain)
-                listings[domain.key] = _list_classes(places[domain.key])
+                places[domain.key] = domain_folder(root, domain)
+                listings[domain.key] = list_classes(places[domain.key])
             except DataError as error:
                 faults.append(str(error))
         known = _class_names(list(listings.values()))
@@ -136,14 +136,14 @@ def celeba_inventory(root: Path) -> Inventory:
     faults: list[str] = []
     no_names: list[str] = []
     no_parts: NDArray[np.int64] = np.empty(0, dtype=np.int64)
-    names = _or_fault(lambda: _read_attributes(_existing(root, ATTRIBUTE_FILES))[0], no_names, faults)
+    names = _or_fault(lambda: read_attributes(existing(root, ATTRIBUTE_FILES))[0], no_names, faults)
     parts = (
-        _or_fault(lambda: _read_partition(_existing(root, PARTITION_FILES), names), no_parts, faults)
+        _or_fault(lambda: read_partition(existing(root, PARTITION_FILES), names), no_parts, faults)
         if names
         else no_parts
     )
     no_images: tuple[Path, list[str], set[str]] = (root, [], set())
-    folder, kept, present = _or_fault(lambda: _as_kept(_existing(root, IMAGE_FOLDERS), names), no_images, faults)
+    folder, kept, present = _or_fault(lambda: as_kept(existing(root, IMAGE_FOLDERS), names), no_images, faults)
     faults += [
         f"{folder / name}: expected a file, found none; unpack it again." for name in kept if name not in present
     ]
@@ -238,7 +238,7 @@ def _table_inventory(tables: Mapping[str, Sequence[Path]]) -> Inventory:
         if not files:
             faults.append(f"{tables['train'][0].parent}: expected files {part}-*.parquet, found none; get them, too.")
         try:
-            counts[f"{part}: images"] = (sum(map(_row_count, files)),)
+            counts[f"{part}: images"] = (sum(map(row_count, files)),)
         except DataError as error:
             faults.append(str(error))
     for file in tables["train"][:1]:
@@ -275,7 +275,7 @@ def _load_column(kind: str, path: Path) -> Array:
             raise ValueError(f"expected {rule.channels or 'no'} channels, found {found.shape[2:] or 'none'}")
         return rule.convert(found)
 
-    rows = [row for _, row in _converted([path], COLUMNS[kind], checked)]
+    rows = [row for _, row in converted([path], COLUMNS[kind], checked)]
     shapes = sorted({row.shape for row in rows})
     if len(shapes) != 1:
         raise DataError(f"{path}: expected rows of one shape in {COLUMNS[kind]}, found {shapes}; get the file anew.")

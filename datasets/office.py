@@ -47,8 +47,8 @@ def office_reader(domains: Sequence[Domain], classes: int) -> Callable[[Path, Da
 
     def read(root: Path, settings: DataSettings) -> Splits:
         refuse(settings, ("protocol", "metrics_batch"), "Office")
-        places = [_place(root, domain) for domain in domains]
-        listings = [_list_classes(place) for place in places]
+        places = [domain_folder(root, domain) for domain in domains]
+        listings = [list_classes(place) for place in places]
         _check_classes(root, domains, places, listings, classes)
         rule, memberships = _membership(domains, places, listings, settings)
         sources = [
@@ -73,7 +73,7 @@ def partition(files: int, seed: int, domain: str, name: str) -> tuple[list[int],
     return order[:first], order[first:second], order[second:]
 
 
-def _place(root: Path, domain: Domain) -> Path:
+def domain_folder(root: Path, domain: Domain) -> Path:
     """The folder with the class folders of a domain."""
     folder = next((root / name for name in domain.folders if (root / name).is_dir()), None)
     if folder is None:
@@ -83,7 +83,7 @@ def _place(root: Path, domain: Domain) -> Path:
     return folder / "images" if (folder / "images").is_dir() else folder
 
 
-def _list_classes(place: Path) -> Listing:
+def list_classes(place: Path) -> Listing:
     return {
         folder.name: [Path(file) for file in entries(folder) if Path(file).suffix.lower() in IMAGE_ENDINGS]
         for folder in folders(place)

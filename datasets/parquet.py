@@ -72,7 +72,7 @@ def _digest(root: Path, files: Sequence[Path], recipe: str) -> str:
 
 
 def _decode(files: Sequence[Path], column: str, convert: Callable[[Array], Array], target: Path) -> None:
-    total = sum(_row_count(file) for file in files)
+    total = sum(row_count(file) for file in files)
     if total == 0:
         raise DataError(f"{files[0]}: expected rows, found none in any file of its part; get the files anew.")
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.npy")
@@ -80,7 +80,7 @@ def _decode(files: Sequence[Path], column: str, convert: Callable[[Array], Array
     try:
         target.parent.mkdir(exist_ok=True)
         with temporary.open("wb") as out:
-            for place, row in _converted(files, column, convert):
+            for place, row in converted(files, column, convert):
                 if shape is None:
                     shape = row.shape
                     header = {"descr": np.lib.format.dtype_to_descr(row.dtype), "fortran_order": False}
@@ -100,7 +100,7 @@ def _decode(files: Sequence[Path], column: str, convert: Callable[[Array], Array
         temporary.unlink(missing_ok=True)
 
 
-def _converted(files: Sequence[Path], column: str, convert: Callable[[Array], Array]) -> Iterator[tuple[str, Array]]:
+def converted(files: Sequence[Path], column: str, convert: Callable[[Array], Array]) -> Iterator[tuple[str, Array]]:
     """Every row in order, with its place in words."""
     for file in files:
         for number, row in enumerate(_rows(file, column)):
@@ -119,7 +119,7 @@ def _pyarrow(file: Path) -> Any:
     return pyarrow
 
 
-def _row_count(file: Path) -> int:
+def row_count(file: Path) -> int:
     pyarrow = _pyarrow(file)
     try:
         count: int = pyarrow.parquet.read_metadata(file).num_rows

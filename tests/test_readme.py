@@ -124,3 +124,19 @@ def test_the_reference_reports_are_those_of_the_reference_records(tmp_path: Path
     for made in sorted(tmp_path.rglob("*.md")):
         kept = ROOT / "reports" / "reference" / made.relative_to(tmp_path)
         assert made.read_text(encoding="utf-8") == kept.read_text(encoding="utf-8"), kept
+
+
+def test_the_ablations_of_the_docs_are_those_of_the_reference_reports() -> None:
+    text = (ROOT / "docs" / "normal.md").read_text(encoding="utf-8")
+    folder = ROOT / "reports" / "reference" / "ablation" / "digits"
+    rows = 0
+    for table in load_study("ablation").tables:
+        lines = (folder / table.name / "scores.md").read_text(encoding="utf-8").splitlines()
+        for line in [re.sub(r"<sup>.*?</sup>", "", line) for line in lines if "±" in line and line.startswith("|")]:
+            cells = [cell.strip(" *") for cell in line.strip("|").split("|")]
+            label, average = cells[0], cells[-1]
+            if "default" not in label:
+                # NORMAL and EW stand in several tables there, and beside the published numbers here.
+                assert f"| {label} | {average} |" in text, label
+                rows += 1
+    assert rows > 20
