@@ -204,5 +204,5 @@ def test_same_files_each_time(tmp_path: Path, small: None) -> None:
         {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         for folder in (one, other)
     ]
-    assert len(contents[0]) == 13
+    assert len(contents[0]) == 14
     assert contents[0] == contents[1]

@@ -346,7 +346,8 @@ def test_embedded_data_made_by_another_process_meanwhile_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def late(folder: Path) -> None:
-        (folder / "plain").mkdir(parents=True)  # the other process is done
+        with written_whole(folder) as faster:  # the other process
+            (faster / "plain").mkdir()
         with written_whole(folder):
             pytest.fail("written over")
 

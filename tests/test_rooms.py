@@ -49,7 +49,7 @@ def test_a_seed_is_a_room(few: list[Room]) -> None:
 
 
 def test_layout_on_disk(folder: Path) -> None:
-    assert sorted(path.name for path in folder.iterdir()) == sorted(SPLITS)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([".made_by", *SPLITS])
     for split, count in SPLITS.items():
         assert sorted(path.name for path in (folder / split).iterdir()) == sorted(KINDS)
         for kind in KINDS:

@@ -59,8 +59,7 @@ def _minimise(gram: Matrix, products: Vector, radius: float) -> Vector:
         return products + pull * combined, largest_product + pull * float(sizes.max())
 
     def affine_minimiser(support: NDArray[np.intp], inside: Vector) -> Vector:
-        whole = len(support) == len(gram)
-        local, slope = (gram, products) if whole else (gram[support[:, None], support], products[support])
+        local, slope = gram[support[:, None], support], products[support]
         right = np.zeros((len(support) + 1, 2))
         right[-1, 0] = 1.0
         right[:-1, 1] = -slope

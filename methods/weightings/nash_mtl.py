@@ -17,6 +17,8 @@ from methods.weightings.simplex import Matrix, Vector
 RESIDUAL = 1e-8
 _MAX_NEWTON_STEPS = 200
 _LARGEST = 1e7
+# Steps without half the residual, after which it is rounding.
+_PATIENCE = 10
 # Close to the solution the whole Newton step is taken.
 _FULL_STEP = 0.25
 # At a Pareto-stationary point the bargain has no solution; this much is added to the squared unit norms instead.
@@ -57,14 +59,15 @@ def _newton(cosines: Matrix) -> tuple[Vector, float]:
     """
     n = len(cosines)
     beta = np.full(n, np.sqrt(n / max(float(cosines.sum()), _RIDGE * n)))
-    best, least = beta, np.inf
+    best, least, idle = beta, np.inf, 0
     for _ in range(_MAX_NEWTON_STEPS):
         right = beta * (cosines @ beta) - 1
         residual = float(np.abs(right).max())
-        settled = least <= RESIDUAL and not residual < 0.5 * least  # to the last digit that rounding leaves
+        idle = 0 if residual < 0.5 * least else idle + 1
         if residual < least:
             best, least = beta, residual
-        if settled or residual <= RESIDUAL * 1e-4:
+        # Polished, or to the last digit that rounding leaves.
+        if residual <= RESIDUAL * 1e-4 or (least <= RESIDUAL and idle >= _PATIENCE):
             break
         # In the variables log β the Hessian is β C β + I: well conditioned where β spreads over many magnitudes.
         scaled = cosines * (beta[:, None] * beta)
