@@ -40,7 +40,7 @@ ONE_WORKER, TWO_WORKERS = "one worker", "two workers"
 # Its normalisation is what a network with ImageNet weights gets.
 _INFO = DATASETS["officehome"]
 # A pass over prepared images is too short to time; and one over few files has much of its time in starting workers.
-_PASSES, _COPIES = 20, 12
+_PASSES, _COPIES = 20, 8
 _SIDES = (260, 341)
 
 

@@ -38,8 +38,10 @@ Load = Callable[[Path], Array]
 _CHUNK = 32
 # Workers take some tenths of a second to start; who needs less than this alone, in seconds, does it alone.
 _WORTH_WORKERS = 1.0
-# Seconds between two looks that what is decoded is on disk; no more than that is decoded again after an interruption.
+# Seconds between two looks that what is decoded is on disk; no more than so many times that is decoded again after an
+# interruption.
 _STAMP_EVERY = 2.0
+_PATIENCE = 5
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -164,7 +166,10 @@ def _fill(job: Job, stamps: Stamps, what: str) -> None:
                 decoded.append(rows)
                 done += len(rows)
                 preparation.report(Progress(what, folder, done, total, kept, needed, free))
-                if time.monotonic() - last > _STAMP_EVERY and (stamped is None or stamped.done()):
+                since = time.monotonic() - last
+                idle = stamped is None or stamped.done()
+                # A disk that can't keep up is waited for in the end, so that little is lost in an interruption.
+                if since > _STAMP_EVERY and (idle or since > _PATIENCE * _STAMP_EVERY):
                     if stamped is not None:
                         stamped.result()
                     stamped = clerk.submit(stamp, descriptor, job.layout, np.concatenate(decoded), stamps)
