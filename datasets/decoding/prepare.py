@@ -38,8 +38,8 @@ Load = Callable[[Path], Array]
 _CHUNK = 32
 # Workers take some tenths of a second to start; who needs less than this alone, in seconds, does it alone.
 _WORTH_WORKERS = 1.0
-# Seconds between two looks that what is decoded is on disk; no more than so many times that is decoded again after an
-# interruption.
+# Seconds between two looks that what is decoded is on disk, and how many times that a slow disk may take for it; what
+# was decoded in that time is decoded again after an interruption.
 _STAMP_EVERY = 2.0
 _PATIENCE = 5
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
