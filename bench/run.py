@@ -18,7 +18,7 @@ from bench.engine.device import DeviceUnavailable, choose_device
 from bench.launch.local import Event, Site, run_locally
 from bench.lookup import UnknownName
 from bench.options import INTERRUPTED, add_data_root, assignment, cores, guarded, plain_console, positive
-from bench.plan import Plan, PlanError, Request, make_plan
+from bench.planning import Plan, PlanError, Request, make_plan
 from bench.prepare import DecodingProgress
 from bench.progress import RunProgress, run_name
 from bench.study import Study, StudyError, StudyRow, load_study

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import torch
 
-from bench import data_speed, data_speed_table, flow_table, solver_table
 from bench.engine.device import DeviceUnavailable, choose_device
-from bench.flow_speed import QUESTIONS, circumstances
-from bench.flow_speed import measure as measure_flow
 from bench.options import guarded, positive
-from bench.race import Lap
-from bench.solvers import PEERS, TASKS, installed
-from bench.solvers import measure as measure_solvers
+from bench.timing import data as data_speed
+from bench.timing import data_table, flow_table, solver_table
+from bench.timing.flow import QUESTIONS, circumstances
+from bench.timing.flow import measure as measure_flow
+from bench.timing.race import Lap
+from bench.timing.solvers import PEERS, TASKS, installed
+from bench.timing.solvers import measure as measure_solvers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,9 +89,9 @@ def _data(arguments: Namespace) -> int:
     torch.set_num_threads(arguments.threads)
     turns = data_speed.measure(arguments.images, arguments.rounds, device)
     where = data_speed.circumstances(arguments.images, arguments.rounds, device)
-    data_speed_table.show(turns, where)
+    data_table.show(turns, where)
     if arguments.out is not None:
-        data_speed_table.write(turns, where, arguments.out)
+        data_table.write(turns, where, arguments.out)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.plan import specs_of
+from bench.planning import specs_of
 from bench.reporting.study import PlannedRow, PlannedTable
 from bench.study import Study
 

@@ -10,10 +10,11 @@ import torch
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
-from bench import data_speed, speed
-from bench.data_speed import ARRAYS, IMAGE_FOLDER, ONE_WORKER, SIZE, TWO_WORKERS, Turn, write_photos
-from bench.data_speed_table import cells
+from bench import speed
 from bench.engine.batches import gather
+from bench.timing import data as data_speed
+from bench.timing.data import ARRAYS, IMAGE_FOLDER, ONE_WORKER, SIZE, TWO_WORKERS, Turn, write_photos
+from bench.timing.data_table import cells
 from datasets import DATASETS
 from datasets.contract import Source
 from datasets.pixels import decoded, image_loader

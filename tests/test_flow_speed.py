@@ -12,8 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import flow_speed, race, speed
-from bench.flow_speed import (
+from bench import speed
+from bench.timing import flow as flow_speed
+from bench.timing import race
+from bench.timing.flow import (
     QUESTIONS,
     a_solve_per_task,
     inputs_in_turn,
@@ -22,8 +24,8 @@ from bench.flow_speed import (
     one_trajectory,
     positions_up_to,
 )
-from bench.flow_table import cells
-from bench.race import WARMUP, Contestant, Lap, Turn
+from bench.timing.flow_table import cells
+from bench.timing.race import WARMUP, Contestant, Lap, Turn
 from methods.architectures.normal import Normal, NormalNetwork
 from methods.contract import Evaluations, Features
 

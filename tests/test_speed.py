@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench import solvers, speed
-from bench.solver_table import cells, write
-from bench.solvers import LIBMTL, OURS, TORCHJD, Timing, measure, problems, residual
+from bench import speed
+from bench.timing import solvers
+from bench.timing.solver_table import cells, write
+from bench.timing.solvers import LIBMTL, OURS, TORCHJD, Timing, measure, problems, residual
 from methods import WEIGHTINGS
 from methods.adapters.bridge import PeerUnavailable
 

@@ -10,7 +10,7 @@ import pytest
 from record_factory import make_record, write_runs
 
 from bench import ROOT, report, run
-from bench.plan import specs_of
+from bench.planning import specs_of
 from bench.records.record import Record, Selected
 from bench.reporting.study import PlannedRow, PlannedTable, arranged, studies
 from bench.study import StudyError, StudyRow, load_study

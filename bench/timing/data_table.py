@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from bench.data_speed import ARRAYS, IMAGE_FOLDER, ONE_WORKER, TWO_WORKERS, Turn
 from bench.options import plain_console
+from bench.timing.data import ARRAYS, IMAGE_FOLDER, ONE_WORKER, TWO_WORKERS, Turn
 
 TITLES = {"batches": "Batches of normalised 224×224 images", "preparation": "Preparation: JPEGs to 224×224 arrays"}
 REFERENCES = {ARRAYS: IMAGE_FOLDER, TWO_WORKERS: ONE_WORKER}

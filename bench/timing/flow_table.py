@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from bench.flow_speed import WHOLE_STEP
 from bench.options import plain_console
-from bench.race import Lap
+from bench.timing.flow import WHOLE_STEP
+from bench.timing.race import Lap
 
 _NOTHING = "--"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.table import Table
 
 from bench.options import plain_console
-from bench.solvers import EVEN, OURS, Timing
+from bench.timing.solvers import EVEN, OURS, Timing
 from methods import WEIGHTINGS
 from methods.adapters.bridge import INSTALL
 

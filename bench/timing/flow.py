@@ -19,9 +19,9 @@ from bench.engine.build import build_network
 from bench.engine.device import synchronise
 from bench.engine.seeds import generator_for, seed_for
 from bench.engine.step import Trainee, make_trainee, train_step
-from bench.race import Contestant, Lap, Turn, race
 from bench.records.environment import describe_environment
 from bench.spec import resolve
+from bench.timing.race import Contestant, Lap, Turn, race
 from datasets import DATASETS
 from datasets.contract import Batch, Group
 from methods import METHODS
