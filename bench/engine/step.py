@@ -48,10 +48,14 @@ class Outcome:
     cosines: Tensor | None = None
 
 
-def make_trainee(spec: RunSpec, network: Network) -> Trainee:
-    """A network with fresh optimizers: Adam for it and for learned scales, what the architecture says for positions."""
+def make_trainee(spec: RunSpec, network: Network, tasks: Sequence[Task] | None = None) -> Trainee:
+    """A network with fresh optimizers: Adam for it and for learned scales, what the architecture says for positions.
+
+    tasks: those that the network has heads for; by default those of the data set.
+    """
+    tasks = spec.info.tasks if tasks is None else tasks
     weighting = spec.weighting_settings
-    shared = SharedGradients(network.shared_parameters(), len(spec.tasks) if weighting.needs != "losses" else 0)
+    shared = SharedGradients(network.shared_parameters(), len(tasks) if weighting.needs != "losses" else 0)
     own = list(network.heads.parameters())
     recipe = spec.train
     optimizers: dict[str, Optimizer] = {
@@ -61,13 +65,13 @@ def make_trainee(spec: RunSpec, network: Network) -> Trainee:
     if positions and learning is not None and learning.lr_ratio:
         step_rule = {"plain": SGD, "adam": Adam}[learning.optimizer]
         optimizers["positions"] = step_rule(positions, lr=recipe.lr * learning.lr_ratio)
-    state = weighting.init(len(spec.tasks))
+    state = weighting.init(len(tasks))
     if weighting.learned_lr is not None:
         optimizers["weights"] = Adam(list(state.learned.values()), lr=weighting.learned_lr)
     rule = weighting.heads if spec.heads.rule == "published" else spec.heads.rule
     return Trainee(
         network,
-        spec.info.tasks,
+        tasks,
         shared,
         weighting,
         rule,
@@ -85,6 +89,29 @@ def train_step(trainee: Trainee, batch: Batch, step: int, epoch: int, look_at_co
         Diverged: a loss, a gradient, a weight or a position is not finite; nothing has moved then. For a weighting
             that looks back, also where a loss is not finite after the move.
     """
+    outcome, state = place_gradients(trainee, batch, step, epoch, look_at_cosines)
+    for name, optimizer in trainee.optimizers.items():
+        if name == "positions" and trainee.alternating:
+            continue
+        optimizer.step()
+    if trainee.alternating:
+        _move_positions(trainee, batch)
+    trainee.state = state
+    if isinstance(trainee.weighting, LooksBack):
+        trainee.state = trainee.weighting.after(losses_now(trainee, batch, step), state)
+    return outcome
+
+
+def place_gradients(
+    trainee: Trainee, batch: Batch, step: int, epoch: int, look_at_cosines: bool = False
+) -> tuple[Outcome, State]:
+    """All of a step but the move: losses, weights, every gradient where its optimizer looks for it.
+
+    The state of the weighting that belongs to the move comes back; the trainee still has the one before.
+
+    Raises:
+        Diverged: as in `train_step`.
+    """
     trainee.network.heads.zero_grad(set_to_none=True)
     boundaries, losses = observe(trainee, batch, step)
     gramian = trainee.shared.gramian() if trainee.weighting.needs != "losses" else None
@@ -98,17 +125,8 @@ def train_step(trainee: Trainee, batch: Batch, step: int, epoch: int, look_at_co
     if look_at_cosines:
         seen = cosines(trainee.shared.observed_gramian(boundaries) if gramian is None else gramian)
     place(trainee, boundaries, update)
-    for name, optimizer in trainee.optimizers.items():
-        if name == "positions" and trainee.alternating:
-            continue
-        optimizer.step()
-    if trainee.alternating:
-        _move_positions(trainee, batch)
-    trainee.state = update.state
-    if isinstance(trainee.weighting, LooksBack):
-        trainee.state = trainee.weighting.after(losses_now(trainee, batch, step), update.state)
     trainee.solver_fallbacks += update.fallbacks
-    return Outcome(losses, update.weights, seen)
+    return Outcome(losses, update.weights, seen), update.state
 
 
 def observe(trainee: Trainee, batch: Batch, step: int) -> tuple[list[Boundary], Tensor]:
