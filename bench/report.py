@@ -1,4 +1,4 @@
-"""Makes tables and figures from the records of runs: python -m bench.report"""
+"""Makes tables and figures from the records of runs and of measured steps: python -m bench.report"""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from pathlib import Path
 from bench import ROOT
 from bench.lookup import UnknownName, lookup
 from bench.options import BAD_INPUT, plain_console
-from bench.records.store import RecordError
+from bench.records.speed import read_speeds
+from bench.records.store import RecordError, read_records
 from bench.reporting.choose import chosen_records
+from bench.reporting.page import SPEED
 from bench.reporting.study import PlannedTable
 from bench.reporting.write import write_reports
 from bench.study import Study, StudyError, load_study
@@ -32,16 +34,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         study = load_study(options.study) if options.study else None
         folder = study.folder if study else ""
         results, out = options.results or ROOT / "results" / folder, options.out or ROOT / "reports" / folder
-        records = chosen_records(results, options.data)
+        speeds = read_speeds(results / SPEED)
+        # Who has only measured steps has no runs to choose from.
+        records = [] if speeds and not read_records(results) else chosen_records(results, options.data)
         known = dict.fromkeys(task.key for record in records for task in record.tasks)
         tasks = [lookup(known, "task among the records", name) for name in options.tasks]
         tables_of = _tables_of(study) if study and study.tables else None
-        files = write_reports(results, records, out, options.spread, tasks, tables_of)
+        files = write_reports(results, records, out, options.spread, tasks, tables_of, speeds)
     except (RecordError, UnknownName, StudyError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
     console = plain_console()
-    console.print(f"Tables and figures of {len(records)} runs: {files[0]}", style="bold")
+    measured = f" and {len(speeds)} measurement{'s' if len(speeds) != 1 else ''} of steps" if speeds else ""
+    console.print(f"Tables and figures of {len(records)} runs{measured}: {files[0]}", style="bold")
     for place in dict.fromkeys(path.parent for path in files[1:] if path.suffix == ".tex"):
         console.print(f"  {place}: {', '.join(path.name for path in files if path.parent == place)}")
     return 0

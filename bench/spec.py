@@ -20,7 +20,11 @@ from methods.architectures.backbones import BACKBONES
 from methods.architectures.heads import HEADS
 from methods.contract import Architecture, Weighting, WeightingInfo
 
-SECTIONS = ("train", "data", "backbone", "heads", "arch", "weighting")
+SECTIONS = ("train", "data", "backbone", "heads", "arch", "weighting", "compute")
+
+Precision = Literal["fp32", "bf16"]
+Backward = Literal["looped", "batched"]
+GradSpace = Literal["shared", "last_block", "representation"]
 
 
 class SpecError(ValueError):
@@ -51,6 +55,40 @@ class HeadSettings:
 
 
 @dataclass(frozen=True)
+class Renewal:
+    """Settings of the section "weighting" that every weighting has, for those that see a Gramian.
+
+    every: steps from one renewal of the weights to the next; in between, one backward pass of the weighted losses.
+    grad_space: whose gradients make up the Gramian: "shared" for all shared parameters, "last_block" for those of the
+    last shared block, "representation" for the features that all tasks share, ∂L_i/∂z, the upper bound of Sener &
+    Koltun (NeurIPS 2018). The gradient that is placed is that of all shared parameters in any case.
+    """
+
+    every: int = 1
+    grad_space: GradSpace = "shared"
+
+    def __post_init__(self) -> None:
+        if not self.every >= 1:
+            raise ValueError(f"`every` must be ≥ 1, found {self.every}")
+
+
+@dataclass(frozen=True)
+class ComputeSettings:
+    """In which numbers and by which kernels all of a run is worked out; evaluation is always in single precision.
+
+    precision: "bf16" for passes ahead under autocast. channels_last: how images and maps lie in memory. compile:
+    whether torch.compile makes the encoder. tf32: whether an accelerator may round factors of products to ten bits.
+    backward: whether gradients of tasks that read the same features are taken one after another or, by vmap, at once.
+    """
+
+    precision: Precision = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    tf32: bool = False
+    backward: Backward = "looped"
+
+
+@dataclass(frozen=True)
 class RunSpec:
     """A method on a data set with a seed; `overrides` are the dotted settings that are not the defaults."""
 
@@ -65,6 +103,8 @@ class RunSpec:
     heads: HeadSettings
     arch_settings: Architecture
     weighting_settings: Weighting
+    renewal: Renewal
+    compute: ComputeSettings
     overrides: Mapping[str, Any]
 
     @property
@@ -93,7 +133,9 @@ class RunSpec:
     def settings(self) -> dict[str, dict[str, Any]]:
         """All settings by section, as plain data for the record."""
         parts = (self.train, self.data_settings, self.backbone, self.heads, self.arch_settings, self.weighting_settings)
-        return {section: _plain(part) for section, part in zip(SECTIONS, parts, strict=True)}
+        plain = {section: _plain(part) for section, part in zip(SECTIONS, (*parts, self.compute), strict=True)}
+        plain["weighting"] |= _plain(self.renewal)
+        return plain
 
 
 def resolve(
@@ -123,14 +165,19 @@ def resolve(
         HeadSettings(info.head),
         ARCHITECTURES[architecture].factory(),
         _weightings(weighting)[weighting].factory(),
+        ComputeSettings(),
     )
     chosen = _by_section(assignments)
+    common = {key: chosen["weighting"].pop(key) for key in _names(Renewal) if key in chosen["weighting"]}
+    renewal = _changed("weighting", Renewal(), common)
     parts = [_changed(section, default, chosen[section]) for section, default in zip(SECTIONS, defaults, strict=True)]
-    train, data_settings, backbone, heads, arch_settings, weighting_settings = parts
+    train, data_settings, backbone, heads, arch_settings, weighting_settings, compute = parts
     backbone = dataclasses.replace(backbone, name=lookup(BACKBONES, "backbone", backbone.name))
     heads = dataclasses.replace(heads, name=lookup(HEADS, "head", heads.name))
     if backbone.bottleneck and BACKBONES[backbone.name].features.dense:
         raise SpecError(f"backbone.bottleneck: expected false with {backbone.name}, which puts out maps, found true.")
+    _check_renewal(renewal, weighting, weighting_settings, arch_settings, info)
+    _check_parts(train, renewal)
     try:
         arch_settings.check([task.key for task in info.tasks])
         weighting_settings.init(len(info.tasks))
@@ -148,8 +195,43 @@ def resolve(
         heads=heads,
         arch_settings=arch_settings,
         weighting_settings=weighting_settings,
-        overrides=_differences(defaults, parts),
+        renewal=renewal,
+        compute=compute,
+        overrides=_differences(defaults, parts) | _difference("weighting", Renewal(), renewal),
     )
+
+
+def _check_renewal(
+    renewal: Renewal, name: str, weighting: Weighting, architecture: Architecture, info: DatasetInfo
+) -> None:
+    """Raises SpecError where weights can't be renewed so."""
+    for key, usual in _plain(Renewal()).items():
+        found = getattr(renewal, key)
+        if weighting.needs != "gramian" and found != usual:
+            reason = "sees no Gramian" if weighting.needs == "losses" else "needs the whole Jacobian at every step"
+            raise SpecError(f"weighting.{key}: expected {usual!r} with {name}, which {reason}, found {found!r}.")
+    if renewal.grad_space == "representation":
+        where = "weighting.grad_space: expected shared or last_block"
+        if info.kind != "single-input":
+            raise SpecError(f"{where} with {info.label}, whose tasks read inputs of their own, found representation.")
+        if not architecture.shares_features:
+            raise SpecError(
+                f"{where} with an architecture whose tasks read features of their own, found representation."
+            )
+
+
+def _check_parts(train: Recipe, renewal: Renewal) -> None:
+    """Raises SpecError where a batch can't pass in parts."""
+    if train.accumulate == 1:
+        return
+    if train.batch_size % train.accumulate:
+        raise SpecError(
+            f"train.accumulate: expected a divisor of train.batch_size = {train.batch_size}, found {train.accumulate}."
+        )
+    if train.cosines_every:
+        raise SpecError(f"train.accumulate: expected 1 with train.cosines_every, found {train.accumulate}.")
+    if renewal.grad_space != "shared":
+        raise SpecError(f"train.accumulate: expected 1 with weighting.grad_space, found {train.accumulate}.")
 
 
 def _method_name(architecture: str, weighting: str) -> str:
@@ -181,9 +263,8 @@ def _changed(section: str, default: Any, values: Mapping[str, Any]) -> Any:
     if not values:
         return default
     kind = type(default)
-    names = [field.name for field in dataclasses.fields(default)]
     try:
-        known = {lookup(names, f"setting of {kind.__name__}", key): value for key, value in values.items()}
+        known = {lookup(_names(kind), f"setting of {kind.__name__}", key): value for key, value in values.items()}
     except UnknownName as error:
         raise SpecError(f"{section}: {error}") from error
     try:
@@ -197,11 +278,19 @@ def _changed(section: str, default: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _differences(defaults: tuple[Any, ...], parts: list[Any]) -> dict[str, Any]:
-    differences = {}
+    differences: dict[str, Any] = {}
     for section, default, part in zip(SECTIONS, defaults, parts, strict=True):
-        before, after = _plain(default), _plain(part)
-        differences.update({f"{section}.{key}": value for key, value in after.items() if value != before[key]})
+        differences |= _difference(section, default, part)
     return differences
+
+
+def _difference(section: str, default: Any, part: Any) -> dict[str, Any]:
+    before, after = _plain(default), _plain(part)
+    return {f"{section}.{key}": value for key, value in after.items() if value != before[key]}
+
+
+def _names(kind: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]
 
 
 def _plain(part: Any) -> dict[str, Any]:

@@ -156,6 +156,10 @@ class Recipe:
     lr_decay_every (epochs; 0: never) and lr_decay: step schedule of the network's learning rate.
     cosines_every: steps between two looks at the cosines of the tasks' gradients (0: never). A look costs a backward
     pass per task and changes nothing.
+    accumulate: parts of equal size in which a batch passes, one after another, to save memory: the step is that of the
+    whole batch, but for BatchNorm, which sees a part at a time, and masked losses, which are averaged over parts.
+    clip_norm: the largest norm of the whole gradient, shared part and heads together, once the method has weighted it
+    (0: never clipped). Positions have a step size of their own and aren't clipped.
     """
 
     epochs: int
@@ -165,9 +169,12 @@ class Recipe:
     lr_decay_every: int = 0
     lr_decay: float = 0.5
     cosines_every: int = 0
+    accumulate: int = 1
+    clip_norm: float = 0.0
 
     def __post_init__(self) -> None:
         at_least = {"epochs": 1, "batch_size": 1, "lr": 0, "weight_decay": 0, "lr_decay_every": 0, "cosines_every": 0}
+        at_least |= {"accumulate": 1, "clip_norm": 0}
         for name, least in at_least.items():
             if not getattr(self, name) >= least:
                 raise ValueError(f"`{name}` must be ≥ {least}, found {getattr(self, name)}")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from bench.engine.arithmetic import prepare
 from bench.engine.seeds import seed_for
 from bench.spec import RunSpec
 from datasets.contract import Task
@@ -30,4 +31,5 @@ def build_network(spec: RunSpec, device: torch.device, tasks: Sequence[Task] | N
         torch.manual_seed(seed_for(spec.seed, "init", "architecture"))
         network = spec.arch_settings.build(encoder, heads, features, [task.key for task in tasks])
     network.to(device)
+    prepare(network, spec.compute)
     return network

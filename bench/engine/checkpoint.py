@@ -58,6 +58,7 @@ def save_checkpoint(path: Path, settings: dict[str, Any], trainee: Trainee, hist
         "optimizers": {name: optimizer.state_dict() for name, optimizer in trainee.optimizers.items()},
         "learned": {name: tensor.detach() for name, tensor in trainee.state.learned.items()},
         "memory": dict(trainee.state.memory),
+        "kept": dict(trainee.kept),
         "generator": trainee.generator.get_state(),
         "solver_fallbacks": trainee.solver_fallbacks,
         "history": {**vars(history), "best": asdict(history.best) if history.best else None},
@@ -79,6 +80,7 @@ def load_checkpoint(path: Path, settings: dict[str, Any], trainee: Trainee) -> H
         for name, tensor in trainee.state.learned.items():
             tensor.copy_(content["learned"][name])
     trainee.state = State(trainee.state.learned, content["memory"])
+    trainee.kept = content["kept"]
     trainee.generator.set_state(content["generator"])
     trainee.solver_fallbacks = content["solver_fallbacks"]
     stored = content["history"]

@@ -33,6 +33,13 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """ "cpu", or the kind of accelerator and its name."""
+    return (
+        "cpu" if device.type == "cpu" else f"{device.type}: {torch.get_device_module(device).get_device_name(device)}"
+    )
+
+
 def synchronise(device: torch.device) -> None:
     """Waits until the device has done all that it was asked to."""
     if device.type != "cpu":

@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 
 from bench import ROOT
+from bench.engine.arithmetic import allow_tf32
 from bench.engine.batches import on_device, training_batches
 from bench.engine.build import build_network
 from bench.engine.checkpoint import History, load_checkpoint, remember_best, save_checkpoint
 from bench.engine.clock import StepClock
-from bench.engine.device import peak_memory_mib, reset_peak_memory
+from bench.engine.device import device_name, peak_memory_mib, reset_peak_memory
 from bench.engine.evaluate import constant_scores, evaluate, mean_scores, selection_score
 from bench.engine.seeds import generator_for, seed_for
 from bench.engine.step import Outcome, Trainee, make_trainee, train_step
@@ -64,6 +65,7 @@ def train(spec: RunSpec, place: Place, on_epoch: Callable[[int], None]) -> Recor
     on_epoch(epochs done) is called at the start and after each epoch. A run that diverges is recorded as such.
     """
     torch.set_num_threads(place.threads)
+    allow_tf32(spec.compute.tf32)
     reset_peak_memory(place.device)
     splits = spec.info.read(place.data, spec.data_settings)
     trainee = make_trainee(spec, build_network(spec, place.device))
@@ -255,7 +257,7 @@ def _identity(spec: RunSpec) -> dict[str, object]:
 
 def _blank_record(spec: RunSpec, splits: Splits, trainee: Trainee, place: Place, reference: Scores) -> Record:
     identity = _identity(spec)
-    environment = {**describe_environment(ROOT), "device": _device_name(place.device), "threads": place.threads}
+    environment = {**describe_environment(ROOT), "device": device_name(place.device), "threads": place.threads}
     network = trainee.network
     count = {
         "shared": network.shared_parameters(),
@@ -270,9 +272,3 @@ def _blank_record(spec: RunSpec, splits: Splits, trainee: Trainee, place: Place,
         head_rule=trainee.head_rule,
         splits=dict(splits.provenance),
     )
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cpu":
-        return "cpu"
-    return f"{device.type}: {torch.get_device_module(device).get_device_name(device)}"

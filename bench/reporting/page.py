@@ -7,10 +7,14 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from bench.records.record import Record
+from bench.records.speed import SpeedRecord
 from bench.reporting.paper import published
 from bench.reporting.render import index
+from bench.reporting.speed_table import summary_table
+from bench.reporting.speed_text import circumstances
 from bench.reporting.study import Study, show_settings
 from bench.reporting.table import Cell, Column, Head, Row, Table
 
@@ -23,6 +27,8 @@ ENVIRONMENT = {
     "python": "Python",
     "commit": "Commit",
 }
+# Folder of the reports of measurements of steps.
+SPEED = "speed"
 RUN_COLUMNS = (
     "data", "variant", "method", "overrides", "seed", "status", "epoch", "split", "task", "metric", "unit",
     "direction", "value",
@@ -42,7 +48,22 @@ class Section:
         return published(self.study.data, self.study.label, self.study.part)
 
 
-def readme(records: Sequence[Record], sections: Sequence[Section], spread: bool) -> str:
+@dataclass(frozen=True)
+class SpeedSection:
+    """One machine's part of the index; no summary where only the scaling was measured."""
+
+    machine: str
+    circumstances: str
+    summary: Table | None
+
+    @property
+    def folder(self) -> str:
+        return quote(f"{SPEED}/{self.machine}")
+
+
+def readme(
+    records: Sequence[Record], sections: Sequence[Section], spread: bool, speeds: Sequence[SpeedRecord] = ()
+) -> str:
     """The index page. The same records give the same bytes."""
     chosen = [section.study for section in sections]
     return index(
@@ -51,6 +72,7 @@ def readme(records: Sequence[Record], sections: Sequence[Section], spread: bool)
         environments=_environments(records),
         sections=sections,
         spread=spread,
+        speeds=[SpeedSection(speed.machine, circumstances(speed), summary_table(speed)) for speed in speeds],
     )
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from bench.records.record import Record
+from bench.records.speed import SpeedRecord
 from bench.records.store import CURVE, POSITIONS, write_whole
 from bench.reporting.cost import cost_table
 from bench.reporting.figures import curves_figure, positions_figure, save, scores_figure
-from bench.reporting.page import Section, readme, runs_csv
+from bench.reporting.page import SPEED, Section, readme, runs_csv
 from bench.reporting.render import comma_separated, latex, markdown
 from bench.reporting.series import Band, band, read_series
+from bench.reporting.speed import write_speed_report
 from bench.reporting.study import PlannedTable, Study, Variant, arranged, studies
 from bench.reporting.tables import score_tables
 
@@ -29,11 +31,13 @@ def write_reports(
     spread: bool,
     tasks: Sequence[str] = (),
     tables_of: Callable[[str], Sequence[PlannedTable]] | None = None,
+    speeds: Sequence[SpeedRecord] = (),
 ) -> tuple[Path, ...]:
     """Tables, figures, runs.csv and the index; returns the files, the index first.
 
     tasks: keys of those to draw in figures of positions; () for as many as are legible.
     tables_of(data set) -> the tables of a study that has its own; without it, all rows of a data set in one.
+    speeds: measurements of steps, each with a report of its own that the index leads to.
 
     Raises:
         RecordError: records that contradict each other, or a curve that can't be read.
@@ -52,8 +56,11 @@ def write_reports(
         for name, (_, figure) in figures.items():
             files += save(figure, out / study.folder / name)
         sections.append(Section(study, tables, {title: name for name, (title, _) in figures.items()}))
-    files.append(_write(out / RUNS, runs_csv(records)))
-    return (_write(out / INDEX, readme(records, sections, spread)), *files)
+    if records:
+        files.append(_write(out / RUNS, runs_csv(records)))
+    for speed in speeds:
+        files += write_speed_report(speed, out / SPEED / speed.machine)
+    return (_write(out / INDEX, readme(records, sections, spread, speeds)), *files)
 
 
 def _write(path: Path, text: str) -> Path:

@@ -106,7 +106,7 @@ _TARGETS: Mapping[Callable[[Tensor, Tensor], Tensor], Callable[[Task, Sequence[i
 _ON_CPU: Mapping[str, tuple[str, str, int, tuple[int, int]]] = {
     "office": ("officehome", "four tasks, an input each", 8, (96, 96)),
     "nyuv2": ("nyuv2", "three dense tasks on one input", 2, (72, 96)),
-    "celeba": ("celeba", "forty tasks on one input", 16, (64, 64)),
+    "celeba": ("celeba", "forty tasks on one input", 8, (64, 64)),
 }
 
 

@@ -125,6 +125,14 @@ def _dilated(network: nn.Module) -> nn.Sequential:
     return nn.Sequential(*(network.get_submodule(name) for name in _STEM_ORDER))
 
 
+def last_block(encoder: nn.Module) -> nn.Module:
+    """The last residual block, or the last convolution or pair of layers with what goes with it."""
+    parts = [part for part in encoder.children() if any(True for _ in part.parameters())]
+    if not any(any(True for _ in inner.parameters()) for part in parts for inner in part.children()):
+        return encoder
+    return last_block(parts[-1])
+
+
 BACKBONES: Mapping[str, Backbone] = {
     "small": Backbone(small_encoder, Features(channels=64, dense=False, stride=1)),
     "small_face": Backbone(small_face_encoder, Features(channels=256, dense=False, stride=1)),

@@ -58,6 +58,7 @@ class ExtraLayers:
     place: Place = "shared"
 
     position_rule: ClassVar[None] = None
+    shares_features: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_one_of("place", self.place, get_args(Place))

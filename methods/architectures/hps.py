@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from methods.architectures.backbones import last_block
 from methods.contract import Features, TaskFeatures
 
 
@@ -30,6 +31,9 @@ class HardSharingNetwork(nn.Module):
     def shared_parameters(self) -> list[nn.Parameter]:
         return list(self.encoder.parameters())
 
+    def last_block_parameters(self) -> list[nn.Parameter]:
+        return list(last_block(self.encoder).parameters())
+
     def positions(self) -> Tensor | None:
         return None
 
@@ -48,6 +52,7 @@ class HPS:
     """Hard parameter sharing has nothing to set."""
 
     position_rule: ClassVar[None] = None
+    shares_features: ClassVar[bool] = True
 
     def check(self, tasks: Sequence[str]) -> None:
         del tasks

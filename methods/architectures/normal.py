@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +80,9 @@ class NormalNetwork(nn.Module):
     def shared_parameters(self) -> list[nn.Parameter]:
         return [*self.encoder.parameters(), *self.flow.parameters()]
 
+    def last_block_parameters(self) -> list[nn.Parameter]:
+        return list(self.flow.parameters())
+
     def positions(self) -> Tensor | None:
         positions: Tensor = self.task_positions()
         return positions
@@ -135,6 +138,8 @@ class Normal:
     eta_ratio: float = 10.0
     position_optimizer: PositionOptimizer = "plain"
     updates: Updates = "joint"
+
+    shares_features: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require_one_of("solver", self.solver, get_args(SolverName))
