@@ -98,7 +98,7 @@ def _specs(request: Request, data: Sequence[str], faults: list[str]) -> list[Run
     specs: dict[tuple[str, str, int], RunSpec] = {}
     for seed in request.seeds:
         for name in data:
-            for row in request.rows:
+            for row in [row for row in request.rows if row.is_for(name)]:
                 try:
                     for spec in specs_of(row, name, seed):
                         specs[spec.data, spec.variant, spec.seed] = spec

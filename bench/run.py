@@ -6,28 +6,23 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 
-from bench import ROOT
 from bench.engine.build import build_network
 from bench.engine.device import DeviceUnavailable, choose_device
 from bench.launch.local import Event, Site, run_locally
 from bench.lookup import UnknownName
-from bench.options import INTERRUPTED, add_data_root, assignment, cores, guarded, plain_console, positive
-from bench.planning import Plan, PlanError, Request, make_plan
+from bench.options import INTERRUPTED, guarded, plain_console
+from bench.planning import Plan, PlanError, make_plan
 from bench.prepare import DecodingProgress
 from bench.progress import RunProgress, run_name
-from bench.study import Study, StudyError, StudyRow, load_study
+from bench.request import add_how, add_what, jobs_at_a_time, requested
+from bench.study import StudyError
 from datasets.contract import DataError
 from datasets.decoding.prepare import Preparation, preparing
-from methods import METHODS
 from methods.architectures.backbones import WeightsUnavailable
-
-DEFAULT_SEEDS = (0, 1, 2)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,36 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m bench.run", description=__doc__)
-    what = parser.add_argument_group("what to run")
-    what.add_argument("--method", nargs="+", default=[], metavar="NAME", help=f"all, or any of {', '.join(METHODS)}")
-    what.add_argument("--data", nargs="+", default=[], metavar="NAME", help="all, or names of data sets")
-    what.add_argument("--study", metavar="NAME", help="a study of bench/studies instead of --method and --data")
-    what.add_argument("--arch", metavar="NAME", help="the architecture, instead of the method's own")
-    what.add_argument("--weighting", metavar="NAME", help="the weighting, instead of the method's own")
-    what.add_argument("--seeds", nargs="+", type=int, metavar="N", help="default: 0 1 2")
-    what.add_argument(
-        "--set", nargs="+", action="extend", type=assignment, default=[], metavar="KEY=VALUE", dest="assignments"
-    )
-    what.add_argument("--epochs", type=positive, metavar="N", help="the same as --set train.epochs=N")
-    what.add_argument("--splits", metavar="DIR", help="lists <domain>_<train|val|test>.txt; as --set data.splits=DIR")
-    how = parser.add_argument_group("how to run")
-    how.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
-    how.add_argument("--jobs", type=positive, metavar="N", help="runs at a time (default: one per core, one on a GPU)")
-    how.add_argument("--threads", type=positive, default=1, metavar="N", help="threads per run (default: 1)")
-    how.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
-    how.add_argument(
-        "--results", type=Path, metavar="DIR", help="records (default: results, for some studies a folder in it)"
-    )
-    add_data_root(how)  # type: ignore[arg-type]
+    add_what(parser)
+    add_how(parser).add_argument("--dry-run", action="store_true", help="say what would run, and stop")
     return parser
 
 
 def _run(arguments: Namespace) -> int:
     console = plain_console()
     device = choose_device(arguments.device)
-    study = load_study(arguments.study) if arguments.study else None
-    results = arguments.results or ROOT / "results" / (study.folder if study else "")
-    request = _study_request(arguments, study) if study else _request(arguments)
+    request, results = requested(arguments)
     plan = make_plan(request, arguments.data_root, results, make_data=not arguments.dry_run)
     for remark in plan.remarks:
         console.print(remark)
@@ -78,48 +52,8 @@ def _run(arguments: Namespace) -> int:
     if not plan.pending:
         console.print(f"All {len(plan.kept)} runs are already in {results}; nothing to train.")
         return 0
-    jobs = arguments.jobs or (cores() if device.type == "cpu" else 1)
     site = Site(plan.folders, results, str(device), arguments.threads)
-    return _execute(plan, site, device, jobs, console)
-
-
-def _assignments(arguments: Namespace) -> dict[str, Any]:
-    epochs = {"train.epochs": arguments.epochs} if arguments.epochs else {}
-    splits = {"data.splits": arguments.splits} if arguments.splits else {}
-    return {**dict(arguments.assignments), **epochs, **splits}
-
-
-def _study_request(arguments: Namespace, study: Study) -> Request:
-    """A study with what the command line changes about it: settings on top, other data, seeds or methods."""
-    rows = study.rows
-    pair = {"arch": arguments.arch, "weighting": arguments.weighting}
-    if arguments.method or arguments.arch or arguments.weighting:
-        if study.tables:
-            raise PlanError(
-                f"Expected none of --method, --arch, --weighting with --study {arguments.study}: its rows name their "
-                "own; --data, --seeds, --epochs and --set go with it."
-            )
-        rows = [StudyRow(method=name, set=study.set) for name in arguments.method or study.methods]
-        rows = [row.model_copy(update=pair) for row in rows]
-    rows = [row.model_copy(update={"set": {**row.set, **_assignments(arguments)}}) for row in rows]
-    seeds = arguments.seeds or study.seeds
-    if arguments.data:  # who names data sets wants them, and is told where one is missing
-        return Request(rows, arguments.data, seeds)
-    return Request(rows, study.data, seeds, study.only_found, study.otherwise)
-
-
-def _request(arguments: Namespace) -> Request:
-    if not arguments.data:
-        raise PlanError(
-            "Expected --data NAME (or --study NAME), found neither; `python -m bench.data list` shows them."
-        )
-    if not (arguments.method or arguments.arch or arguments.weighting):
-        raise PlanError(f"Expected --method NAME, found none; known: all, {', '.join(METHODS)}.")
-    rows = [
-        StudyRow(method=name, arch=arguments.arch, weighting=arguments.weighting, set=_assignments(arguments))
-        for name in arguments.method or [None]
-    ]
-    return Request(rows, arguments.data, arguments.seeds or DEFAULT_SEEDS)
+    return _execute(plan, site, device, jobs_at_a_time(arguments, device), console)
 
 
 def _describe(plan: Plan, console: Console) -> None:

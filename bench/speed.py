@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from bench import ROOT
-from bench.engine.device import DeviceUnavailable, choose_device
+from bench.engine.device import DeviceUnavailable, chip_name, choose_device
 from bench.lookup import UnknownName, lookup
 from bench.options import INTERRUPTED, assignment, cores, guarded, plain_console, positive
 from bench.records.environment import describe_environment
@@ -193,11 +193,10 @@ def _blank_and_shapes(arguments: Namespace) -> tuple[SpeedRecord, list[tuple[Sha
 def _blank_record(arguments: Namespace, device: torch.device, size: str) -> SpeedRecord:
     """Of a measurement that is about to begin."""
     environment: dict[str, Any] = {**describe_environment(ROOT), **peer_versions()}
-    chip = environment["cpu"]
     if device.type != "cpu":
-        chip = environment["accelerator"] = torch.get_device_module(device).get_device_name(device)
+        environment["accelerator"] = chip_name(device)
     return SpeedRecord(
-        machine=arguments.machine or machine_name(chip, arguments.threads),
+        machine=arguments.machine or machine_name(chip_name(device), arguments.threads),
         device=str(device),
         threads=arguments.threads,
         rounds=arguments.rounds,

@@ -26,7 +26,8 @@ class StudyRow(_Part):
     """One row of a table: a method, or an architecture and a weighting, with settings of its own.
 
     permute: settings that hold a number per task; every order of the first m numbers is a run of its own, and the
-    report shows the one that is best on validation.
+    report shows the one that is best on validation. data: the data sets that it is for, of those of the study; all by
+    default.
     """
 
     label: str = ""
@@ -35,6 +36,11 @@ class StudyRow(_Part):
     weighting: str | None = None
     set: dict[str, Any] = Field(default_factory=dict)
     permute: dict[str, list[float]] = Field(default_factory=dict)
+    data: list[str] = Field(default_factory=list)
+
+    def is_for(self, data: str) -> bool:
+        """Whether the row has runs on a data set."""
+        return not self.data or data in self.data
 
     def assignments(self, n_tasks: int) -> list[dict[str, Any]]:
         """The dotted settings of each run that this row stands for.
@@ -81,6 +87,9 @@ class Study(_Part):
     def _has_rows(self) -> Study:
         if bool(self.methods) == bool(self.tables):
             raise ValueError("a study has either methods or tables")
+        for row in (row for table in self.tables for row in table.rows):
+            if unknown := sorted({*row.data} - {*self.data}):
+                raise ValueError(f"row {row.label!r} is for {', '.join(unknown)}, which the study doesn't have")
         return self
 
     @property

@@ -16,7 +16,7 @@ def planned_tables(study: Study, data: str) -> list[PlannedTable]:
     tables = []
     for table in study.tables:
         rows = []
-        for row in table.rows:
+        for row in [row for row in table.rows if row.is_for(data)]:
             specs = specs_of(row, data, seed=0)
             rows.append(PlannedRow(row.label, tuple((spec.method, spec.overrides) for spec in specs)))
         tables.append(PlannedTable(table.name, table.title, tuple(rows)))

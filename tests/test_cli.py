@@ -106,7 +106,7 @@ def test_names_forgive_and_pairs_combine(
     (record,) = read_records(tmp_path)
     assert record.method == "normal+nash_mtl" and record.labels.method == "NORMAL + Nash-MTL"
     assert record.overrides == {"train.epochs": 1, "arch.xi": 0.5, "weighting.max_norm": 2.0}
-    assert record.settings["weighting"] == {"max_norm": 2.0, "update_every": 1}
+    assert record.settings["weighting"] == {"max_norm": 2.0, "every": 1, "grad_space": "shared"}
     assert ask("--weighting", "cagrad", *QUICK) == 0
     assert {r.method for r in read_records(tmp_path)} == {"normal+nash_mtl", "cagrad"}
 

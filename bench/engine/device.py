@@ -7,6 +7,9 @@ from pathlib import Path
 
 import torch
 
+from bench import ROOT
+from bench.records.environment import describe_environment
+
 _PROCESS_STATUS = Path("/proc/self/status")
 _RESET_PEAK = Path("/proc/self/clear_refs")
 
@@ -33,11 +36,17 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def chip_name(device: torch.device) -> str:
+    """The model of the processor, or of the accelerator."""
+    if device.type == "cpu":
+        return describe_environment(ROOT)["cpu"]
+    name: str = torch.get_device_module(device).get_device_name(device)
+    return name
+
+
 def device_name(device: torch.device) -> str:
-    """ "cpu", or the kind of accelerator and its name."""
-    return (
-        "cpu" if device.type == "cpu" else f"{device.type}: {torch.get_device_module(device).get_device_name(device)}"
-    )
+    """ "cpu", or the kind of accelerator and its model."""
+    return "cpu" if device.type == "cpu" else f"{device.type}: {chip_name(device)}"
 
 
 def synchronise(device: torch.device) -> None:

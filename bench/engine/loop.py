@@ -122,6 +122,7 @@ def _train_epoch(
             outcomes.append(train_step(trainee, batch, history.steps, epoch, look_at_cosines=look))
         history.steps += 1
         _note_step(trainee.network, outcomes[-1], before, history)
+    clock.collect()
     history.epochs += 1
     if constant is not None:
         numbers, score = _validate(spec, splits, trainee, history, place, constant)

@@ -13,7 +13,7 @@ SPEED_SCHEMA_VERSION: Literal[1] = 1
 
 OURS = "ours"
 FLOOR = "floor"
-# Which backward passes a method can't do without: one of the weighted losses, or one for each task.
+# Which backward passes a method takes when done the plain way: one of the weighted losses, or one for each task.
 Passes = Literal["one", "per task"]
 # What a shape is varied in: nothing, the number of tasks, or the number of shared parameters.
 Series = Literal["", "tasks", "parameters"]

@@ -44,7 +44,7 @@ def spread(values: Sequence[float]) -> Spread | None:
 class Entry:
     """A method on a shape.
 
-    cells: by contestant. floor: of the passes that the method can't do without. equal: EW on the shape, by contestant.
+    cells: by contestant. floor: of the bare passes of the plain way. equal: EW on the shape, by contestant.
     """
 
     shape: ShapeRecord
@@ -64,7 +64,7 @@ class Entry:
         return spread(_quotients(self.cells.get(contestant), self.cells.get(OURS)))
 
     def over_floor(self, contestant: str) -> Spread | None:
-        """Its time over that of the passes that the method can't do without; it may be below 1."""
+        """Its time over that of the bare passes of the plain way; it may be below 1."""
         return spread(_quotients(self.cells.get(contestant), self.floor))
 
     def over_equal(self, contestant: str) -> Spread | None:

@@ -39,8 +39,9 @@ SERIES: Mapping[Series, str] = {"tasks": "number of tasks", "parameters": "numbe
 EMPTY = TableCell("")
 HOW = (
     "ms: of a training step, median over rounds (first–third quartile). × EW: over EW of ours. Above floor: over the "
-    "forward and backward passes that the method can't do without. × ours: over ours, above 1 where ours is faster. "
-    "All ratios are taken within a round, then the median. Peak MiB: what two steps take beyond network and batch"
+    "bare passes of the plain way, a forward and one backward, or a backward for each task; what gets its inner "
+    "products of gradients for less is below it. × ours: over ours, above 1 where ours is faster. All ratios are taken "
+    "within a round, then the median. Peak MiB: what two steps take beyond network and batch"
 )
 SUMMARY_HOW = (
     "Methods that need a backward pass for each task, and EW. Above floor and × EW: ours, the most of any method. × "

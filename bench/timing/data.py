@@ -24,7 +24,7 @@ from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
 from bench import ROOT
 from bench.engine.batches import on_device, training_batches
-from bench.engine.device import synchronise
+from bench.engine.device import chip_name, synchronise
 from bench.records.environment import describe_environment
 from datasets import DATASETS
 from datasets.contract import Source, Splits
@@ -155,8 +155,7 @@ def _preparation(photos: _Photos) -> Mapping[str, Callable[[], int]]:
 def circumstances(images: int, rounds: int, device: torch.device) -> str:
     """One line on what was measured where."""
     environment = describe_environment(ROOT)
-    chip = environment["cpu"] if device.type == "cpu" else torch.get_device_module(device).get_device_name(device)
     return (
-        f"{images} JPEGs of about 300×300, batches of {BATCH}, {rounds} rounds; {device.type} ({chip}), threads of the "
-        f"arrays' batches: {torch.get_num_threads()}, torch {environment['torch']}."
+        f"{images} JPEGs of about 300×300, batches of {BATCH}, {rounds} rounds; {device.type} ({chip_name(device)}), "
+        f"threads of the arrays' batches: {torch.get_num_threads()}, torch {environment['torch']}."
     )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bench import ROOT
 from bench.engine.build import build_network
-from bench.engine.device import synchronise
+from bench.engine.device import chip_name, synchronise
 from bench.engine.seeds import generator_for, seed_for
 from bench.engine.step import Trainee, make_trainee, train_step
 from bench.records.environment import describe_environment
@@ -249,9 +249,8 @@ def _shape(z: Tensor) -> str:
 def circumstances(batch_size: int, rounds: int, device: torch.device) -> str:
     """One line on what was measured where."""
     environment = describe_environment(ROOT)
-    chip = environment["cpu"] if device.type == "cpu" else torch.get_device_module(device).get_device_name(device)
     return (
         f"Batches of {batch_size} images of {PIXELS}×{PIXELS}; medians of {rounds} rounds, first and third quartile in "
-        f"brackets; {device.type} ({chip}), threads: {torch.get_num_threads()}, torch {environment['torch']}, "
-        f"torchdiffeq {environment['torchdiffeq']}."
+        f"brackets; {device.type} ({chip_name(device)}), threads: {torch.get_num_threads()}, "
+        f"torch {environment['torch']}, torchdiffeq {environment['torchdiffeq']}."
     )

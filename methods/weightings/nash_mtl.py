@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.linalg.lapack import dposv
 
-from methods.checks import require_at_least, require_positive
+from methods.checks import require_at_least
 from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.simplex import Matrix, Vector
 
@@ -88,12 +88,11 @@ class NashMTL:
     """Multi-task learning as a bargaining game.
 
     max_norm: the shared gradient is clipped to this norm (0: no clipping), as in the released code; before the clip
-    its norm is √m. update_every: steps between two bargains. Own heads get their gradients times α, unclipped.
+    its norm is √m. Own heads get their gradients times α, unclipped.
     Deviations: solved exactly; the released code's convex-concave procedure may stop far from the solution.
     """
 
     max_norm: float = 1.0
-    update_every: int = 1
 
     needs: ClassVar[Needs] = "gramian"
     heads: ClassVar[HeadRule] = "own"
@@ -101,20 +100,15 @@ class NashMTL:
 
     def __post_init__(self) -> None:
         require_at_least("max_norm", self.max_norm, 0)
-        require_positive("update_every", self.update_every)
 
     def init(self, n_tasks: int) -> State:
-        return State(memory={"alpha": torch.ones(n_tasks, dtype=torch.float64)})
+        del n_tasks
+        return State()
 
     def step(self, signal: Signal, state: State) -> Update:
         gramian = signal.required_gramian().numpy()
-        alpha, fallback = state.memory["alpha"].numpy(), False
-        if signal.step % self.update_every == 0:
-            alpha, fallback = bargaining_weights(gramian)
+        alpha, fallback = bargaining_weights(gramian)
         norm = sqrt(max(float(alpha @ gramian @ alpha), 0.0))
         clip = self.max_norm / norm if 0 < self.max_norm < norm else 1.0
         unclipped = torch.from_numpy(alpha)
-        memory = {"alpha": unclipped}
-        return Update(
-            torch.from_numpy(alpha * clip), State(memory=memory), head_weights=unclipped, fallbacks=int(fallback)
-        )
+        return Update(unclipped * clip, state, head_weights=unclipped, fallbacks=int(fallback))

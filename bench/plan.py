@@ -1,0 +1,52 @@
+"""Says what would run and what it takes here, in hours, disk and memory: python -m bench.plan --study paper."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from bench.engine.device import DeviceUnavailable, choose_device
+from bench.forecast import forecast
+from bench.forecast_runs import Machine
+from bench.forecast_table import as_json, show
+from bench.lookup import UnknownName
+from bench.options import INTERRUPTED, guarded, plain_console, positive
+from bench.planning import PlanError
+from bench.request import add_how, add_what, jobs_at_a_time, requested
+from bench.study import StudyError
+from datasets.contract import DataError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0, 2 for bad input, or 130 where it was interrupted."""
+    parser = ArgumentParser(prog="python -m bench.plan", description=__doc__)
+    add_what(parser)
+    how = add_how(parser)
+    how.add_argument(
+        "--budget", type=positive, default=120, metavar="SECONDS", help="for timing steps, in all (default: 120)"
+    )
+    how.add_argument("--json", action="store_true", help="print it as JSON, in seconds, bytes and MiB")
+    arguments = parser.parse_args(argv)
+    return guarded(lambda: _plan(arguments), PlanError, StudyError, UnknownName, DataError, DeviceUnavailable)
+
+
+def _plan(arguments: Namespace) -> int:
+    device = choose_device(arguments.device)
+    request, results = requested(arguments)
+    machine = Machine(device, arguments.threads, jobs_at_a_time(arguments, device))
+    try:
+        with Console(stderr=True).status("counting") as status:
+            found = forecast(request, arguments.data_root, results, machine, arguments.budget, status.update)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    if arguments.json:
+        print(as_json(found))
+    else:
+        show(found, plain_console())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
