@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from bench.engine.device import DeviceUnavailable, choose_device
-from bench.forecast import forecast
-from bench.forecast_runs import Machine
-from bench.forecast_table import as_json, show
+from bench.forecasting.forecast import forecast
+from bench.forecasting.runs import Machine
+from bench.forecasting.table import as_json, show
 from bench.lookup import UnknownName
 from bench.options import INTERRUPTED, guarded, plain_console, positive
 from bench.planning import PlanError

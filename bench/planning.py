@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.lookup import UnknownName, lookup
+from bench.records.record import Record
 from bench.records.store import RECORD, RecordError, read_record, run_folder
 from bench.spec import RunSpec, SpecError, resolve
 from bench.study import StudyError, StudyRow
@@ -50,8 +51,10 @@ def make_plan(request: Request, data_root: Path, results: Path, make_data: bool 
     """
     faults: list[str] = []
     remarks: list[str] = []
-    names = _data_names(request, data_root, faults, remarks)
-    specs = _specs(request, names, faults)
+    names = data_names(request, faults)
+    if request.only_found or _all_data(request):
+        names = _found_names(names, request, data_root, remarks)
+    specs = all_specs(request, names, faults)
     folders: dict[str, Path] = {}
     for name in names:
         if not make_data and DATASETS[name].make is not None:
@@ -64,36 +67,45 @@ def make_plan(request: Request, data_root: Path, results: Path, make_data: bool 
     kept: list[RunSpec] = []
     for spec in specs:
         try:
-            (kept if _is_kept(spec, results) else pending).append(spec)
-        except (ValueError, RecordError) as error:
+            path = run_folder(results, spec.data, spec.variant, spec.seed) / RECORD
+            done = path.is_file() and is_kept(spec, read_record(path), path)
+            (kept if done else pending).append(spec)
+        except (PlanError, RecordError) as error:
             faults.append(str(error))
     if faults:
         raise PlanError("\n".join(dict.fromkeys(faults)))
     return Plan(pending, kept, folders, remarks)
 
 
-def _data_names(request: Request, data_root: Path, faults: list[str], remarks: list[str]) -> list[str]:
-    """The keys of the requested data sets, each once; of `all`, those that are there or can be made."""
-    if any(name.lower() == ALL for name in request.data):
-        names, only_found = list(DATASETS), True
-    else:
-        names, only_found = [], request.only_found
-        for name in request.data:
-            try:
-                names.append(lookup(DATASETS, "data set", name))
-            except UnknownName as error:
-                faults.append(str(error))
-    if only_found:
-        absent = [name for name in names if DATASETS[name].make is None and find(name, data_root) is None]
-        names = [name for name in names if name not in absent]
-        remarks += [f"{name}: not found under {data_root}, left out. {DATASETS[name].how}" for name in absent]
-        if not names and request.otherwise:
-            names = list(request.otherwise)
-            remarks.append(f"None of these data sets is here; running {', '.join(names)} instead.")
+def data_names(request: Request, faults: list[str]) -> list[str]:
+    """The keys of the requested data sets, each once, whether they are here or not."""
+    if _all_data(request):
+        return list(DATASETS)
+    names = []
+    for name in request.data:
+        try:
+            names.append(lookup(DATASETS, "data set", name))
+        except UnknownName as error:
+            faults.append(str(error))
     return list(dict.fromkeys(names))
 
 
-def _specs(request: Request, data: Sequence[str], faults: list[str]) -> list[RunSpec]:
+def _all_data(request: Request) -> bool:
+    return any(name.lower() == ALL for name in request.data)
+
+
+def _found_names(names: Sequence[str], request: Request, data_root: Path, remarks: list[str]) -> list[str]:
+    """Those that are here or can be made; where there are none, what the request wants instead."""
+    absent = [name for name in names if DATASETS[name].make is None and find(name, data_root) is None]
+    remarks += [f"{name}: not found under {data_root}, left out. {DATASETS[name].how}" for name in absent]
+    found = [name for name in names if name not in absent]
+    if not found and request.otherwise:
+        found = list(dict.fromkeys(request.otherwise))
+        remarks.append(f"None of these data sets is here; running {', '.join(found)} instead.")
+    return found
+
+
+def all_specs(request: Request, data: Sequence[str], faults: list[str]) -> list[RunSpec]:
     """All runs, each once, seeds outermost: an interrupted study has complete rounds over all rows."""
     specs: dict[tuple[str, str, int], RunSpec] = {}
     for seed in request.seeds:
@@ -122,20 +134,16 @@ def specs_of(row: StudyRow, data: str, seed: int) -> list[RunSpec]:
     ]
 
 
-def _is_kept(spec: RunSpec, results: Path) -> bool:
-    """Whether this very run is already recorded; a failed one is tried again.
+def is_kept(spec: RunSpec, record: Record, path: Path) -> bool:
+    """Whether the record in the place of a run is of this very run; a failed one is tried again.
 
     Raises:
-        ValueError: a record stands in its place that was made with other settings, or can't be read.
+        PlanError: it was made with other settings.
     """
-    path = run_folder(results, spec.data, spec.variant, spec.seed) / RECORD
-    if not path.is_file():
-        return False
-    record = read_record(path)
     if record.status == "failed":
         return False
     if record.settings != spec.settings():
-        raise ValueError(
+        raise PlanError(
             f"{path}: made with other settings than today's defaults of {spec.variant}; move it away, or keep both "
             "with another --results."
         )

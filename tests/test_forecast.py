@@ -13,8 +13,7 @@ import torch
 from data_trees import write_celeba
 
 from bench import plan, run
-from bench.forecast import Forecast, Line, measured_pace
-from bench.forecast_counts import (
+from bench.forecasting.counts import (
     Sizes,
     evaluated_images,
     makespan,
@@ -24,10 +23,11 @@ from bench.forecast_counts import (
     table_bytes,
     take_stock,
 )
-from bench.forecast_memory import bytes_in
-from bench.forecast_probe import Measured, Trial, average, measure, next_batch, noise, scaled
-from bench.forecast_runs import Machine, Pace, recorded_pace, work_of
-from bench.forecast_table import duration, size, total
+from bench.forecasting.forecast import Forecast, Line, measured_pace
+from bench.forecasting.memory import bytes_in
+from bench.forecasting.probe import Measured, Trial, average, measure, next_batch, noise, scaled
+from bench.forecasting.runs import Machine, Pace, recorded_pace, work_of
+from bench.forecasting.table import duration, size, total
 from bench.records.store import read_records
 from bench.spec import resolve
 from datasets import DATASETS
@@ -228,7 +228,7 @@ def test_a_plan_from_records_measures_nothing(
     shutil.copytree(one_record, tmp_path / "results")
     places = ["--results", str(tmp_path / "results"), "--data-root", str(tmp_path), "--device", "cpu", "--jobs", "1"]
     request = ["--method", "ew", "--data", "digits", "--epochs", "2"]
-    monkeypatch.setattr("bench.forecast.measure", lambda *arguments: pytest.fail("measured"))
+    monkeypatch.setattr("bench.forecasting.forecast.measure", lambda *arguments: pytest.fail("measured"))
     assert plan.main([*request, "--seeds", "0", "1", "2", *places]) == 0
     out = capsys.readouterr().out
     assert "from 1 record" in out and "2 runs, 16 steps, about" in out and "1 more are kept." in out

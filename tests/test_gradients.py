@@ -13,7 +13,8 @@ from torch import Tensor
 from bench.engine.batches import training_batches
 from bench.engine.build import build_network
 from bench.engine.seeds import generator_for
-from bench.engine.step import Trainee, make_trainee, place_gradients, train_step
+from bench.engine.step import place_gradients, train_step
+from bench.engine.trainee import Trainee, make_trainee
 from bench.spec import RunSpec, resolve
 from datasets import find
 from datasets.contract import Batch, Group

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from bench.engine.checkpoint import History, load_checkpoint, save_checkpoint
 from bench.engine.gradients import cross_heads
-from bench.engine.shared import gramian_of
-from bench.engine.step import Trainee, place_gradients, train_step
+from bench.engine.step import place_gradients, train_step
+from bench.engine.trainee import Trainee
 from bench.spec import SpecError, resolve
 from datasets.contract import Batch
 from methods import ARCHITECTURES
 from methods.architectures.backbones import BACKBONES, last_block, make_encoder
+from methods.rows import gramian_of
 
 
 class Counted:

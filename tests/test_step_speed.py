@@ -287,6 +287,17 @@ def test_command_scaling(tmp_path: Path) -> None:
     assert {(cell.contestant, cell.method) for cell in record.cells} == {(FLOOR, ""), (OURS, "ew"), (OURS, "mgda")}
 
 
+def test_command_shortcuts(tmp_path: Path) -> None:
+    """Rarer weights, and weights from less, are rows of their own beside EW and the method in full."""
+    words = ["shortcuts", "--shapes", "office", "celeba", "--methods", "mgda", "--rounds", "1", "--no-memory"]
+    assert speed.main([*words, "--threads", "1", "--results", str(tmp_path), "--machine", "here"]) == 0
+    (record,) = read_speeds(tmp_path)
+    assert record.machine == "here-shortcuts" and all(cell.seconds for cell in record.cells)
+    found = {shape: [cell.method for cell in record.cells if cell.shape == shape] for shape in ("office", "celeba")}
+    shared = ["", "", "ew", "mgda", "mgda, every 5 steps", "mgda, every 20 steps", "mgda, last block"]
+    assert found == {"office": shared, "celeba": [*shared, "mgda, representation"]}
+
+
 def test_a_method_of_ours_that_fails_shows_in_the_exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def failing(*arguments: Any) -> None:
         raise RuntimeError("no")

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from record_factory import make_record, write_runs
 
 from bench import ROOT, report, run
-from bench.planning import specs_of
+from bench.planning import Request, all_specs, specs_of
 from bench.records.record import Record, Selected
 from bench.reporting.study import PlannedRow, PlannedTable, arranged, studies
-from bench.study import StudyError, StudyRow, load_study
+from bench.study import Study, StudyError, StudyRow, load_study
+from bench.study_tables import planned_tables
 
 CONSTANT = {"arch.position_form": "constant"}
 ORDERS = "arch.initial_positions"
@@ -39,6 +41,25 @@ def test_the_ablation_has_every_row_of_the_paper_and_one_run_for_rows_that_are_t
     variants = {spec.variant for row in study.rows for spec in specs_of(row, "digits", 0)}
     rows = sum(len(specs_of(row, "digits", 0)) for row in study.rows)
     assert rows > len(variants) == 46
+
+
+def test_rows_for_some_of_the_data_sets() -> None:
+    study = load_study("shortcuts")
+    request = Request(study.rows, study.data, study.seeds)
+    faults: list[str] = []
+    specs = all_specs(request, study.data, faults)
+    assert not faults and len({(spec.data, spec.variant, spec.seed) for spec in specs}) == len(specs)
+    spaces = {name: {spec.renewal.grad_space for spec in specs if spec.data == name} for name in study.data}
+    assert spaces["digits"] == {"shared", "last_block"}
+    assert spaces["rooms"] == spaces["faces"] == {"shared", "last_block", "representation"}
+    assert [len(planned_tables(study, name)[0].rows) for name in study.data] == [5, 6, 6]
+
+
+def test_a_row_for_a_data_set_that_the_study_lacks_is_refused() -> None:
+    row = {"label": "r", "method": "ew", "data": ["nyuv2"]}
+    table = {"name": "t", "title": "T", "rows": [row]}
+    with pytest.raises(ValidationError, match="row 'r' is for nyuv2, which the study doesn't have"):
+        Study.model_validate({"title": "S", "data": ["rooms"], "tables": [table]})
 
 
 def candidate(order: list[float], seed: int, validation: float, **fields: Any) -> Record:

@@ -20,7 +20,8 @@ from bench.engine.clock import StepClock
 from bench.engine.device import device_name, peak_memory_mib, reset_peak_memory
 from bench.engine.evaluate import constant_scores, evaluate, mean_scores, selection_score
 from bench.engine.seeds import generator_for, seed_for
-from bench.engine.step import Outcome, Trainee, make_trainee, train_step
+from bench.engine.step import Outcome, train_step
+from bench.engine.trainee import Trainee, make_trainee
 from bench.records.environment import describe_environment
 from bench.records.record import (
     FieldEvaluations,

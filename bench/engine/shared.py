@@ -14,10 +14,9 @@ from torch.autograd.graph import GradientEdge
 
 from bench.engine.gradients import Boundary
 from bench.engine.layers import Factors, Layer, Use, factors_of
+from methods.rows import gramian_of
 
 _NOT_FACTORED: Mapping[Layer, list[Use]] = {}
-# Rows are multiplied so many columns at a time: as much of them as stays in a core's cache.
-_COLUMNS = 4096
 
 
 class SharedGradients:
@@ -157,15 +156,6 @@ class SharedGradients:
         sizes = [parameter.numel() for parameter in self._explicit]
         for parameter, piece in zip(self._explicit, self._flat.split(sizes), strict=True):
             parameter.grad = piece.as_strided(parameter.shape, parameter.stride(), piece.storage_offset())
-
-
-def gramian_of(rows: Tensor) -> Tensor:
-    """J Jᵀ (m, m) of rows (m, P), in float64 as far as sums of products over _COLUMNS columns go."""
-    m, size = rows.shape
-    whole = size - size % _COLUMNS
-    blocks = rows[:, :whole].view(m, -1, _COLUMNS).transpose(0, 1)
-    rest = rows[:, whole:]
-    return torch.bmm(blocks, blocks.transpose(1, 2)).sum(dim=0, dtype=torch.float64) + (rest @ rest.T).double()
 
 
 def _in_memory_order(parameter: nn.Parameter, gradient: Tensor | None) -> Tensor:

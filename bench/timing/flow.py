@@ -18,7 +18,8 @@ from bench import ROOT
 from bench.engine.build import build_network
 from bench.engine.device import chip_name, synchronise
 from bench.engine.seeds import generator_for, seed_for
-from bench.engine.step import Trainee, make_trainee, train_step
+from bench.engine.step import train_step
+from bench.engine.trainee import Trainee, make_trainee
 from bench.records.environment import describe_environment
 from bench.spec import resolve
 from bench.timing.race import Contestant, Lap, Turn, race

@@ -31,7 +31,8 @@ from bench.engine.build import build_network
 from bench.engine.device import synchronise
 from bench.engine.gradients import cross_heads
 from bench.engine.seeds import generator_for
-from bench.engine.step import Trainee, adopt, make_trainee, place_gradients
+from bench.engine.step import place_gradients
+from bench.engine.trainee import Trainee, adopt, make_trainee
 from bench.records.speed import FLOOR, OURS, Cell, Passes, Series, ShapeRecord, SpeedRecord
 from bench.spec import RunSpec
 from bench.timing.peers import STEADY_EPOCH, Problem, Step, methods_of, pass_ahead, peer_step

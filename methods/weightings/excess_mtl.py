@@ -10,17 +10,26 @@ from torch import Tensor
 
 from methods.checks import require_at_least
 from methods.contract import HeadRule, Needs, Signal, State, Update
+from methods.rows import column_blocks
 
 # Added to the summed squares under the root, as in the released code.
 _DAMPING = 1e-7
 
 
-def excess_risks(jacobian: Tensor, squares: Tensor) -> Tensor:
-    """g_iᵀ H_i⁻¹ g_i (m,), with H_i = diag √(squares_i), the root of the squared gradients summed so far, (m, P).
+def excess_risks(jacobian: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
+    """g_iᵀ H_i⁻¹ g_i (m,), with H_i the root of the squared gradients summed so far, diag √(squares_i); and these.
 
+    before: the squares (m, P) summed up to the step before, None at the first; what comes back has this step's, too.
     Source: He et al. (ICML 2024), Eq. (6)–(7).
     """
-    return (jacobian.square() / (squares + _DAMPING).sqrt()).sum(dim=1).double().cpu()
+    squares = torch.empty_like(jacobian)
+    risks = torch.zeros(len(jacobian), dtype=torch.float64, device=jacobian.device)
+    for block in column_blocks(jacobian):
+        present = jacobian[:, block].square()
+        summed = present if before is None else present + before[:, block]
+        squares[:, block] = summed
+        risks += (present * (summed + _DAMPING).rsqrt_()).sum(dim=1)
+    return risks.cpu(), squares
 
 
 @dataclass(frozen=True)
@@ -48,11 +57,8 @@ class ExcessMTL:
         return State(memory={"log_weights": zero, "first_risks": zero.clone()})
 
     def step(self, signal: Signal, state: State) -> Update:
-        jacobian = signal.required_jacobian()
-        squares = jacobian.square()
-        if "squares" in state.memory:
-            squares += state.memory["squares"].to(jacobian)
-        risks = excess_risks(jacobian, squares)
+        jacobian, earlier = signal.required_jacobian(), state.memory.get("squares")
+        risks, squares = excess_risks(jacobian, None if earlier is None else earlier.to(jacobian))
         before = state.memory["first_risks"]
         known = before > 0
         ratios = torch.where(known, risks / torch.where(known, before, 1.0), 0.0)

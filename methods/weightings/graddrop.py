@@ -10,18 +10,17 @@ from torch import Tensor
 
 from methods.checks import require_at_least
 from methods.contract import HeadRule, Needs, Signal, State, Update
+from methods.rows import column_blocks
 
-_COLUMNS = 16384
 
-
-def sign_purity(jacobian: Tensor) -> Tensor:
+def sign_purity(positive: Tensor, negative: Tensor) -> Tensor:
     """½(1 + Σ_i g_i / Σ_i |g_i|) for every parameter, (P,): 1 where all signs are +, 0 where all are −, ½ without any.
 
+    positive, negative: (P,) the sums over tasks of positive and of negative entries, of which it is p/(p − n).
     Source: Chen et al. (NeurIPS 2020), Eq. (1).
     """
-    magnitude = jacobian.abs().sum(dim=0)
-    ratio = jacobian.sum(dim=0) / torch.where(magnitude > 0, magnitude, torch.ones_like(magnitude))
-    return (1 + ratio.clamp(-1, 1)) / 2
+    magnitude = positive - negative
+    return torch.where(magnitude > 0, positive / magnitude, 0.5)
 
 
 def kept_gradients(jacobian: Tensor, draws: Tensor, leak: float) -> tuple[Tensor, Tensor]:
@@ -34,15 +33,16 @@ def kept_gradients(jacobian: Tensor, draws: Tensor, leak: float) -> tuple[Tensor
     """
     combined = torch.empty_like(draws)
     passed = whole = torch.zeros(len(jacobian), dtype=torch.float64, device=jacobian.device)
-    # So many columns at a time as stay in a core's cache: each is looked at several times.
-    for rows, drawn, out in zip(
-        jacobian.split(_COLUMNS, 1), draws.split(_COLUMNS), combined.split(_COLUMNS), strict=True
-    ):
-        keep_positive = sign_purity(rows) > drawn
-        kept = torch.where(keep_positive, rows.clamp_min(0), rows.clamp_max(0))
-        torch.lerp(kept.sum(dim=0), rows.sum(dim=0), leak, out=out)
-        passed = passed + kept.square().sum(dim=1)
-        whole = whole + rows.square().sum(dim=1)
+    for block in column_blocks(jacobian):
+        rows = jacobian[:, block]
+        above = rows.clamp_min(0)
+        below = rows - above
+        positive, negative = above.sum(dim=0), below.sum(dim=0)
+        keep_positive = sign_purity(positive, negative) > draws[block]
+        kept = torch.where(keep_positive, positive, negative)
+        torch.lerp(kept, positive + negative, leak, out=combined[block])
+        passed = passed + torch.linalg.vector_norm(torch.where(keep_positive, above, below), dim=1).double().square()
+        whole = whole + torch.linalg.vector_norm(rows, dim=1).double().square()
     passed, whole = passed.cpu(), whole.cpu()
     shares = torch.where(whole > 0, leak + (1 - leak) * passed / torch.where(whole > 0, whole, 1.0), 1.0)
     return combined, shares

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from methods.checks import require_at_least, require_one_of, require_positive
 from methods.contract import HeadRule, Needs, Signal, State, Update
+from methods.rows import gramian_of
 
 Normalisation = Literal["loss", "none"]
 Simplex = Literal["projection", "softmax"]
@@ -76,13 +77,13 @@ class MoCo:
         beta, gamma = self.beta / count**self.beta_sigma, self.gamma / count**self.gamma_sigma
         scales, fallbacks = torch.ones_like(signal.losses), 0
         if self.normalisation == "loss":
-            norms = torch.linalg.vector_norm(jacobian, dim=1).double().cpu()
+            norms = signal.required_gramian().diagonal().clamp_min(0).sqrt()
             scales, fallbacks = loss_norm_scales(norms, signal.losses), int((norms <= 0).any())
         tracked = jacobian * (beta * scales).to(jacobian).unsqueeze(1)  # (m, P)
         if "tracked" in state.memory:
             tracked.add_(state.memory["tracked"].to(jacobian), alpha=1 - beta)
         before = state.memory["lambda"]
-        slope = (tracked @ tracked.T).double().cpu() @ before + self.rho * before
+        slope = gramian_of(tracked).cpu() @ before + self.rho * before
         moved = before - gamma * slope
         after = project_onto_simplex(moved) if self.simplex == "projection" else torch.softmax(moved, dim=0)
         memory = {"tracked": tracked, "lambda": after}

@@ -19,8 +19,9 @@ from bench.engine.build import build_network
 from bench.engine.clock import StepClock
 from bench.engine.device import peak_memory_mib, synchronise
 from bench.engine.evaluate import evaluate
-from bench.engine.step import Trainee, make_trainee, train_step
-from bench.forecast_memory import bytes_in, room, standing_memory
+from bench.engine.step import train_step
+from bench.engine.trainee import Trainee, make_trainee
+from bench.forecasting.memory import bytes_in, room, standing_memory
 from bench.spec import RunSpec
 from bench.timing.shapes import Shape
 from datasets.contract import Batch, Source, Split

@@ -12,15 +12,13 @@ from typing import Any
 import torch
 
 from bench import ROOT
-from bench.forecast_counts import Stock, take_stock
-from bench.lookup import UnknownName, lookup
-from bench.planning import ALL, PlanError, Request, specs_of
+from bench.engine.device import device_name
+from bench.forecasting.counts import Stock, take_stock
+from bench.planning import PlanError, Request, all_specs, data_names, is_kept
 from bench.records.environment import describe_environment
 from bench.records.record import Record
 from bench.records.store import RECORD, RecordError, read_record, run_folder
-from bench.spec import RunSpec, SpecError
-from bench.study import StudyError
-from datasets import DATASETS
+from bench.spec import RunSpec
 from datasets.contract import DataError
 from methods.adapters import is_adapter
 from methods.contract import LooksBack
@@ -48,9 +46,7 @@ class Machine:
     @property
     def name(self) -> str:
         """The device as records call it."""
-        if self.device.type == "cpu":
-            return "cpu"
-        return f"{self.device.type}: {torch.get_device_module(self.device).get_device_name(self.device)}"
+        return device_name(self.device)
 
 
 @dataclass(frozen=True)
@@ -91,18 +87,11 @@ def runs_of(request: Request, data_root: Path, results: Path, machine: Machine) 
         PlanError: holds every fault found, not only the first.
     """
     faults: list[str] = []
-    specs: dict[tuple[str, str, int], RunSpec] = {}
-    for seed in request.seeds:
-        for name in _data_names(request, faults):
-            for row in request.rows:
-                try:
-                    specs |= {(s.data, s.variant, s.seed): s for s in specs_of(row, name, seed)}
-                except (UnknownName, SpecError, StudyError) as error:
-                    faults.append(str(error))
+    specs = all_specs(request, data_names(request, faults), faults)
     stocks: dict[str, Stock] = {}
     records: dict[Path, list[Record]] = {}
     runs = []
-    for spec in specs.values():
+    for spec in specs:
         try:
             reading = json.dumps([spec.data, spec.settings()["data"]])
             if reading not in stocks:
@@ -111,36 +100,13 @@ def runs_of(request: Request, data_root: Path, results: Path, machine: Machine) 
             if folder.parent not in records:
                 records[folder.parent] = [read_record(path) for path in sorted(folder.parent.glob(f"seed-*/{RECORD}"))]
             own = records[folder.parent]
-            kept = any(_is_kept(spec, record, folder) for record in own if record.seed == spec.seed)
+            kept = any(is_kept(spec, record, folder / RECORD) for record in own if record.seed == spec.seed)
             runs.append(Run(spec, stocks[reading], kept, recorded_pace(spec, own, machine), work_of(spec)))
         except (DataError, PlanError, RecordError) as error:
             faults.append(str(error))
     if faults:
         raise PlanError("\n".join(dict.fromkeys(faults)))
     return runs
-
-
-def _data_names(request: Request, faults: list[str]) -> list[str]:
-    if any(name.lower() == ALL for name in request.data):
-        return list(DATASETS)
-    names = []
-    for name in request.data:
-        try:
-            names.append(lookup(DATASETS, "data set", name))
-        except UnknownName as error:
-            faults.append(str(error))
-    return list(dict.fromkeys(names))
-
-
-def _is_kept(spec: RunSpec, record: Record, folder: Path) -> bool:
-    if record.status == "failed":
-        return False
-    if record.settings != spec.settings():
-        raise PlanError(
-            f"{folder / RECORD}: made with other settings than today's defaults of {spec.variant}; move it away, or "
-            "keep both with another --results."
-        )
-    return True
 
 
 def work_of(spec: RunSpec) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from bench.forecast import Forecast, Line
+from bench.forecasting.forecast import Forecast, Line
 
 HEAD = ("data", "", "methods", "to do", "kept", "epochs", "steps/epoch", "steps", "s/step", "how known", "time")
 MEMORY_HEAD = ("data", "methods", "parameters", "Adam", "task gradients", "peak", "checkpoint")

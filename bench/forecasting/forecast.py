@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from bench.forecast_counts import evaluated_images, makespan, prepared_bytes, steps_in_epoch, table_bytes
-from bench.forecast_memory import room
-from bench.forecast_probe import Measured, measure
-from bench.forecast_runs import Machine, Pace, Run, runs_of
+from bench.forecasting.counts import evaluated_images, makespan, prepared_bytes, steps_in_epoch, table_bytes
+from bench.forecasting.memory import room
+from bench.forecasting.probe import Measured, measure
+from bench.forecasting.runs import Machine, Pace, Run, runs_of
 from bench.planning import Request
 from datasets import DATASETS
 
