@@ -115,7 +115,7 @@ def test_looking_at_cosines_changes_nothing_and_sees_the_gradients(weighting: st
         (group,) = batch
         (features,) = fresh.network.features(group.inputs, [task])
         fresh.tasks[task].loss(fresh.network.heads[task](features.z), group.targets[task]).backward()
-        explicit.append(fresh.shared.flat.clone())
+        explicit.append(torch.cat([p.grad.flatten() for p in fresh.network.shared_parameters() if p.grad is not None]))
     rows = torch.nn.functional.normalize(torch.stack(explicit).double(), dim=1)
     train_step(plain, batch, 0, 0)
     seen = train_step(watched, batch, 0, 0, look_at_cosines=True).cosines

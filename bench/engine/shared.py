@@ -47,11 +47,6 @@ class SharedGradients:
         assert not self._factors, "rows that are in factors can't be read"
         return self._jacobian
 
-    @property
-    def flat(self) -> Tensor:
-        """(P,) every shared gradient in a row, copied."""
-        return torch.cat([_in_memory_order(p, p.grad) for p in self.parameters])
-
     def fill_rows(
         self,
         boundaries: Sequence[Boundary],
@@ -79,12 +74,13 @@ class SharedGradients:
         return sum((factors.gramian().double() for factors in self._factors), start=whole)
 
     def combine_rows(self, weights: Tensor) -> None:
-        """Places weights @ J, where the rows are those of all shared parameters."""
+        """Places weights @ J, where the rows are those of all shared parameters; factors are spent then."""
         weights = weights.to(self._jacobian)
         torch.mv(self._jacobian.T, weights, out=self._flat)
         self._attach()
         for factors in self._factors:
             factors.weight.grad = factors.combined(weights)
+        self._factors = []  # the next pass ahead has better use for their memory
 
     def place(self, direction: Tensor) -> None:
         """Places a gradient (P,) in the order of the Jacobian's columns."""
