@@ -140,3 +140,25 @@ def test_the_ablations_of_the_docs_are_those_of_the_reference_reports() -> None:
                 assert f"| {label} | {average} |" in text, label
                 rows += 1
     assert rows > 20
+
+
+def test_what_shortcuts_cost_by_the_docs_is_what_the_reference_reports_say() -> None:
+    """A row of the docs has a shortcut's mean over tasks, or Δ_b, on each data set, for MGDA and then for Nash-MTL."""
+    lines = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8").splitlines()
+    rows = {row[0]: row[1:] for row in map(cells_of, lines) if row}
+    study = load_study("shortcuts")
+    places = [(table.name, data) for table in study.tables for data in study.data]
+    for column, (name, data) in enumerate(places):
+        scores = (ROOT / "reports" / "reference" / "shortcuts" / data / name / "scores.md").read_text(encoding="utf-8")
+        head, *found = [cells_of(line) for line in scores.splitlines() if line.startswith("| ")]
+        average = 1 if data == "faces" else len(head) - 1
+        for row in found[1:]:
+            if row[0] in rows and row[0] != "Constant answer":
+                assert rows[row[0]][column] == row[average], (name, data, row[0])
+    assert {row.label for row in study.rows} <= rows.keys()
+
+
+def cells_of(line: str) -> list[str]:
+    return (
+        [re.sub(r"<sup>.*?</sup>", "", cell).strip(" *") for cell in line.strip("|").split("|")] if "|" in line else []
+    )

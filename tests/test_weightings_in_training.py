@@ -9,7 +9,8 @@ import torch
 from signals import LOSSES
 from training import prepared
 
-from bench.engine.step import losses_now, train_step
+from bench.engine.step import train_step
+from bench.engine.ways import losses_now
 from methods import WEIGHTINGS
 from methods.contract import Diverged, LooksBack
 
@@ -21,14 +22,14 @@ def test_the_engine_looks_back_on_the_same_batch(data: str, arch: str, data_root
     first = train_step(trainee, batch, 0, 0)
     torch.testing.assert_close(trainee.state.memory["losses"], first.losses)
     assert int(trainee.state.memory["steps"]) == 1 and trainee.state.memory["logits"].abs().max() > 0
-    now = losses_now(trainee, batch, 0)
+    now = losses_now(trainee, [batch])
     assert not now.requires_grad and not torch.equal(now, first.losses)
     torch.testing.assert_close(train_step(trainee, batch, 1, 0).losses, now, rtol=1e-5, atol=1e-6)
 
 
 def test_only_weightings_that_look_back_pay_for_it(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[int] = []
-    monkeypatch.setattr("bench.engine.step.losses_now", lambda trainee, batch, step: looked.append(step) or LOSSES)
+    looked: list[object] = []
+    monkeypatch.setattr("bench.engine.step.losses_now", lambda trainee, parts: looked.append(parts) or LOSSES)
     for name in WEIGHTINGS:
         trainee, batch = prepared(name, data_root)
         looked.clear()
