@@ -105,6 +105,7 @@ class SharedGradients:
             # What finds no gradient becomes it; what finds one is added to it, which costs a pass over memory.
             for parameter in self.parameters:
                 parameter.grad = None
+        self._factors = []
         torch.autograd.backward(outputs, gradients)
         for parameter in self.parameters:
             if parameter.grad is None:  # it had no part in any loss, which is no reason to leave out its decay

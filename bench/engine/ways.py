@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.engine.gradients import Boundary, cross_heads, losses_of
-from bench.engine.layers import watching, worth_factoring
+from bench.engine.layers import Uses, watching, worth_factoring
 from bench.engine.trainee import Trainee
 from datasets.contract import Batch, Group
 from methods.contract import Update
@@ -90,15 +90,18 @@ class Cut:
 
     def observe(self) -> tuple[Tensor, Tensor | None]:
         trainee = self.trainee
-        self.boundaries = cross_heads(trainee.network, trainee.tasks, self.batch, trainee.precision)
-        return _transferred(_summed(trainee, self.boundaries), self._gramian() if self.sees_gramian else None)
+        by_block = self.sees_gramian and trainee.renewal.grad_space == "last_block"
+        with watching(trainee.layers if by_block and len(self.batch) == 1 else ()) as uses:
+            self.boundaries = cross_heads(trainee.network, trainee.tasks, self.batch, trainee.precision)
+        return _transferred(_summed(trainee, self.boundaries), self._gramian(uses) if self.sees_gramian else None)
 
-    def _gramian(self) -> Tensor:
-        if self.trainee.renewal.grad_space == "representation":
+    def _gramian(self, uses: Uses) -> Tensor:
+        trainee = self.trainee
+        if trainee.renewal.grad_space == "representation":
             by_task = sorted(self.boundaries, key=lambda boundary: boundary.task)
             return gramian_of(torch.stack([boundary.gradient.flatten() for boundary in by_task]))
-        self.trainee.shared.fill_rows(self.boundaries, keep_graph=True)
-        return self.trainee.shared.gramian()
+        trainee.shared.fill_rows(self.boundaries, worth_factoring(uses, len(trainee.tasks)), keep_graph=True)
+        return trainee.shared.gramian()
 
     def place(self, update: Update) -> None:
         self.trainee.shared.backward_once(self.boundaries, update.weights)
