@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import ROOT
-from bench.data_check import MOST_NAMED, Report, check
-from bench.lookup import UnknownName, lookup
-from bench.options import add_data_root, guarded, plain_console, positive
-from bench.prepare import DecodingProgress, prepare
+from bench.cli.options import add_data_root, guarded, plain_console, positive
+from bench.cli.preparation import DecodingProgress, prepare
+from bench.inspection.data_check import MOST_NAMED, Report, check
+from bench.spec.lookup import UnknownName, lookup
 from datasets import DATASETS, find, obtain
 from datasets.contract import DataError, DataSettings
 from datasets.decoding.prepare import Preparation, preparing
@@ -128,7 +128,7 @@ def _prepare(arguments: Namespace, console: Console) -> int:
 
 
 def _show(arguments: Namespace, console: Console) -> int:
-    from bench.data_sheet import write_sheet  # matplotlib is slow to import, and nothing else needs it
+    from bench.inspection.contact_sheet import write_sheet  # matplotlib is slow to import, and nothing else needs it
 
     name = lookup(DATASETS, "data set", arguments.name)
     info = DATASETS[name]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import ROOT
-from bench.doctor_packages import Finding, Verdict, package_finding, python_finding, torch_finding
+from bench.inspection.packages import Finding, Verdict, package_finding, python_finding, torch_finding
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for finding in basics:
             print(f"{finding.topic}: {finding.found}. {finding.advice}".strip())
         return 1
-    from bench.options import add_data_root, plain_console
+    from bench.cli.options import add_data_root, plain_console
 
     parser = ArgumentParser(prog="python -m bench.doctor", description=__doc__)
     parser.add_argument(
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _examine(basics: list[Finding], root: Path, results: Path, console: Console) -> int:
-    from bench.doctor_machine import data_findings, disk_findings, machine_findings, peer_findings, weight_findings
+    from bench.inspection.machine import data_findings, disk_findings, machine_findings, peer_findings, weight_findings
 
     sections = {
         "Python and machine": [*basics, *machine_findings()],

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from bench.cli.options import INTERRUPTED, guarded, plain_console, positive
+from bench.cli.request import add_how, add_what, jobs_at_a_time, requested
 from bench.engine.device import DeviceUnavailable, choose_device
 from bench.forecasting.forecast import forecast
 from bench.forecasting.runs import Machine
 from bench.forecasting.table import as_json, show
-from bench.lookup import UnknownName
-from bench.options import INTERRUPTED, guarded, plain_console, positive
-from bench.planning import PlanError
-from bench.request import add_how, add_what, jobs_at_a_time, requested
-from bench.study import StudyError
+from bench.spec.lookup import UnknownName
+from bench.spec.planning import PlanError
+from bench.spec.study import StudyError
 from datasets.contract import DataError
 
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import ROOT
-from bench.lookup import UnknownName
-from bench.options import add_data_root, guarded, plain_console
+from bench.analyses.relations.agreement import Relations
+from bench.analyses.relations.figure import maps_figure, tree_figure
+from bench.analyses.relations.measures import comparable_runs, related
+from bench.analyses.relations.page import pairs_csv, relations_csv, relations_page
+from bench.cli.options import add_data_root, guarded, plain_console
 from bench.records.store import RecordError, write_whole
-from bench.relations_measures import comparable_runs, related
-from bench.reporting.figures import save
-from bench.reporting.relations import Relations
-from bench.reporting.relations_figure import maps_figure, tree_figure
-from bench.reporting.relations_page import pairs_csv, relations_csv, relations_page
+from bench.reporting.figures.scores import save
+from bench.spec.lookup import UnknownName
 from datasets.contract import DataError
 
 # Two tasks have one pair, and one pair no ranks.

@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 
 from bench import ROOT
-from bench.lookup import UnknownName, lookup
-from bench.options import BAD_INPUT, plain_console
+from bench.cli.options import BAD_INPUT, plain_console
 from bench.records.speed import read_speeds
 from bench.records.store import RecordError, read_records
 from bench.reporting.choose import chosen_records
 from bench.reporting.page import SPEED
 from bench.reporting.study import PlannedTable
 from bench.reporting.write import write_reports
-from bench.study import Study, StudyError, load_study
+from bench.spec.lookup import UnknownName, lookup
+from bench.spec.study import Study, StudyError, load_study
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _tables_of(study: Study) -> Callable[[str], list[PlannedTable]]:
     # What a row means is in the registries, which bring torch; whoever reports on records alone can do without.
-    from bench.study_tables import planned_tables
+    from bench.spec.study_tables import planned_tables
 
     return partial(planned_tables, study)
 

@@ -10,16 +10,16 @@ from collections.abc import Sequence
 import torch
 from rich.console import Console
 
+from bench.cli.options import INTERRUPTED, guarded, plain_console
+from bench.cli.preparation import DecodingProgress
+from bench.cli.progress import RunProgress, run_name
+from bench.cli.request import add_how, add_what, jobs_at_a_time, requested
 from bench.engine.build import build_network
 from bench.engine.device import DeviceUnavailable, choose_device
 from bench.launch.local import Event, Site, run_locally
-from bench.lookup import UnknownName
-from bench.options import INTERRUPTED, guarded, plain_console
-from bench.planning import Plan, PlanError, make_plan
-from bench.prepare import DecodingProgress
-from bench.progress import RunProgress, run_name
-from bench.request import add_how, add_what, jobs_at_a_time, requested
-from bench.study import StudyError
+from bench.spec.lookup import UnknownName
+from bench.spec.planning import Plan, PlanError, make_plan
+from bench.spec.study import StudyError
 from datasets.contract import DataError
 from datasets.decoding.prepare import Preparation, preparing
 from methods.architectures.backbones import WeightsUnavailable

@@ -15,24 +15,24 @@ from typing import Any
 import torch
 
 from bench import ROOT
+from bench.cli.options import INTERRUPTED, assignment, cores, guarded, plain_console, positive
 from bench.engine.device import DeviceUnavailable, chip_name, choose_device
-from bench.lookup import UnknownName, lookup
-from bench.options import INTERRUPTED, assignment, cores, guarded, plain_console, positive
+from bench.profiling import approximations, data_table, flow_table, scaling, solver_table
+from bench.profiling import data as data_speed
+from bench.profiling.flow import QUESTIONS, circumstances
+from bench.profiling.flow import measure as measure_flow
+from bench.profiling.harness import Lap, TurnProgress
+from bench.profiling.memory import measure_course, turns
+from bench.profiling.peers import versions as peer_versions
+from bench.profiling.solvers import PEERS, TASKS, installed
+from bench.profiling.solvers import measure as measure_solvers
+from bench.profiling.step import Course, Entry, machine_name, merged
+from bench.profiling.workloads import Shape, Size, shapes
 from bench.records.environment import describe_environment
 from bench.records.speed import OURS, Series, SpeedRecord, read_speeds, write_speed
 from bench.records.store import RecordError
-from bench.spec import SpecError
-from bench.timing import data as data_speed
-from bench.timing import data_table, flow_table, scaling, shortcuts, solver_table
-from bench.timing.flow import QUESTIONS, circumstances
-from bench.timing.flow import measure as measure_flow
-from bench.timing.memory import measure_course, turns
-from bench.timing.peers import versions as peer_versions
-from bench.timing.race import Lap, TurnProgress
-from bench.timing.shapes import Shape, Size, shapes
-from bench.timing.solvers import PEERS, TASKS, installed
-from bench.timing.solvers import measure as measure_solvers
-from bench.timing.step import Course, Entry, machine_name, merged
+from bench.spec.lookup import UnknownName, lookup
+from bench.spec.run_spec import SpecError
 from methods import METHODS
 
 
@@ -74,9 +74,9 @@ def _add_step(parser: ArgumentParser) -> None:
 
 
 def _add_shortcuts(parser: ArgumentParser) -> None:
-    usual = " ".join(shortcuts.METHODS)
+    usual = " ".join(approximations.METHODS)
     parser.add_argument(
-        "--methods", nargs="+", default=list(shortcuts.METHODS), metavar="NAME", help=f"default: {usual}"
+        "--methods", nargs="+", default=list(approximations.METHODS), metavar="NAME", help=f"default: {usual}"
     )
     _add_shapes(parser)
     _add_measurement(parser)
@@ -168,7 +168,7 @@ def _shortcuts(arguments: Namespace) -> int:
     methods = _methods(arguments)
     blank, planned = _blank_and_shapes(arguments)
     blank.machine += "-shortcuts"
-    return _measure(arguments, blank, planned, lambda course, peers: shortcuts.shortcut_entries(course, methods))
+    return _measure(arguments, blank, planned, lambda course, peers: approximations.shortcut_entries(course, methods))
 
 
 def _scaling(arguments: Namespace) -> int:
@@ -242,7 +242,7 @@ def _measure(
 
 
 def _show(record: SpeedRecord, out: Path | None) -> None:
-    from bench.reporting.speed import text_table, write_speed_report  # matplotlib takes a while to import
+    from bench.reporting.speed.report import text_table, write_speed_report  # matplotlib takes a while to import
 
     print(text_table(record))
     for path in write_speed_report(record, out) if out is not None else ():

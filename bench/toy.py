@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import ROOT
-from bench.lookup import UnknownName, lookup
-from bench.options import cores, guarded, plain_console, positive
-from bench.toy_report import Recipe, all_trajectories, write_figure, write_table
+from bench.analyses.toy.report import Recipe, all_trajectories, write_figure, write_table
+from bench.cli.options import cores, guarded, plain_console, positive
+from bench.spec.lookup import UnknownName, lookup
 from methods import WEIGHTINGS
 
 # Published are 1e-3 with 35000 steps (Nash-MTL) and 100000 (CAGrad); five times the rate goes a way between the two.

@@ -9,7 +9,7 @@ from datasets.celeba import TASKS as CELEBA_TASKS
 from datasets.celeba import read_celeba
 from datasets.contract import DataError, DataMissing, DatasetInfo, Recipe
 from datasets.embedded import digits, faces, rooms
-from datasets.embedded.whole_folder import is_of_this_version
+from datasets.embedded.atomic_folder import is_of_this_version
 from datasets.inventory import celeba_inventory, nyuv2_inventory, office_counts, office_inventory
 from datasets.listing import folders
 from datasets.nyuv2 import TASKS as NYUV2_TASKS

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from bench import run
-from bench.lookup import UnknownName
 from bench.records.store import read_records
-from bench.spec import SpecError, resolve
+from bench.spec.lookup import UnknownName
+from bench.spec.run_spec import SpecError, resolve
 from methods import WEIGHTINGS
 from methods.adapters import adapted_weightings, libmtl
 from methods.adapters.bridge import PeerFailed, PeerUnavailable, nearest_weights

@@ -16,7 +16,7 @@ from torchvision import models
 
 from bench.engine.build import build_network
 from bench.run import main
-from bench.spec import SpecError, resolve
+from bench.spec.run_spec import SpecError, resolve
 from datasets import obtain
 from methods.architectures import backbones
 from methods.architectures.backbones import (

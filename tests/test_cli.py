@@ -17,7 +17,7 @@ from bench import ROOT, data, run
 from bench.__main__ import COMMANDS
 from bench.__main__ import main as list_commands
 from bench.records.store import CHECKPOINT, RECORD, read_record, read_records
-from bench.study import STUDIES, load_study
+from bench.spec.study import STUDIES, load_study
 from methods import METHODS
 
 QUICK = ["--data", "digits", "--seeds", "0", "--epochs", "1", "--device", "cpu"]

@@ -17,8 +17,8 @@ from PIL import Image
 from test_bad_data import FAULTS, Fault, cut, removed, valued
 
 from bench import data
-from bench.data_check import SAMPLE, sampled
-from bench.data_sheet import SEGMENT_COLOURS
+from bench.inspection.contact_sheet import SEGMENT_COLOURS
+from bench.inspection.data_check import SAMPLE, sampled
 from datasets import DATASETS, find
 
 EMBEDDED = ("digits", "rooms", "faces")

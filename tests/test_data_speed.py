@@ -12,9 +12,9 @@ from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
 from bench import speed
 from bench.engine.batches import gather
-from bench.timing import data as data_speed
-from bench.timing.data import ARRAYS, IMAGE_FOLDER, ONE_WORKER, SIZE, TWO_WORKERS, Turn, write_photos
-from bench.timing.data_table import cells
+from bench.profiling import data as data_speed
+from bench.profiling.data import ARRAYS, IMAGE_FOLDER, ONE_WORKER, SIZE, TWO_WORKERS, Turn, write_photos
+from bench.profiling.data_table import cells
 from datasets import DATASETS
 from datasets.contract import Source
 from datasets.pixels import decoded, image_loader

@@ -10,8 +10,8 @@ import pytest
 
 import bench.reporting
 from bench.records.record import MetricRecord, Scores, TaskRecord
-from bench.reporting.delta import delta, relative_gain
-from bench.reporting.stats import deviation, mean
+from bench.reporting.estimates.delta import delta, relative_gain
+from bench.reporting.estimates.summary import deviation, mean
 
 PAPER = Path(bench.reporting.__file__).parent / "paper"
 LOWER = {"AbsErr", "RelErr", "Mean", "Median"}

@@ -18,7 +18,7 @@ import torch
 from data_trees import write_celeba
 
 from bench import ROOT, doctor
-from bench.doctor_packages import Requirement, are_a_pair, installed, requirements
+from bench.inspection.packages import Requirement, are_a_pair, installed, requirements
 from datasets import DATASETS
 
 WEIGHTS = "resnet18-f37072fd.pth"

@@ -10,7 +10,7 @@ import pytest
 from bench import report, run
 from bench.records.record import Record
 from bench.records.store import read_records
-from bench.study import load_study
+from bench.spec.study import load_study
 from methods import METHODS
 
 NINE = load_study("embedded").methods

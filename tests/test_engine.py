@@ -16,7 +16,7 @@ from bench.engine.loop import Place, train
 from bench.engine.seeds import generator_for
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, CURVE, POSITIONS, RECORD, read_record
-from bench.spec import RunSpec, resolve
+from bench.spec.run_spec import RunSpec, resolve
 from datasets import DATASETS, find
 from datasets.contract import DataSettings
 from methods import METHODS

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from bench import speed
-from bench.timing import flow as flow_speed
-from bench.timing import race
-from bench.timing.flow import (
+from bench.profiling import flow as flow_speed
+from bench.profiling import race
+from bench.profiling.flow import (
     QUESTIONS,
     a_solve_per_task,
     inputs_in_turn,
@@ -24,8 +24,8 @@ from bench.timing.flow import (
     one_trajectory,
     positions_up_to,
 )
-from bench.timing.flow_table import cells
-from bench.timing.race import WARMUP, Contestant, Lap, Turn
+from bench.profiling.flow_table import cells
+from bench.profiling.harness import WARMUP, Contestant, Lap, Turn
 from methods.architectures.normal import Normal, NormalNetwork
 from methods.contract import Evaluations, Features
 

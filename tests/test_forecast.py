@@ -29,7 +29,7 @@ from bench.forecasting.probe import Measured, Trial, average, measure, next_batc
 from bench.forecasting.runs import Machine, Pace, recorded_pace, work_of
 from bench.forecasting.table import duration, size, total
 from bench.records.store import read_records
-from bench.spec import resolve
+from bench.spec.run_spec import resolve
 from datasets import DATASETS
 from datasets.contract import DataSettings
 from datasets.pixels import CACHE

@@ -14,8 +14,8 @@ from bench.engine.batches import training_batches
 from bench.engine.build import build_network
 from bench.engine.seeds import generator_for
 from bench.engine.step import place_gradients, train_step
-from bench.engine.trainee import Trainee, make_trainee
-from bench.spec import RunSpec, resolve
+from bench.engine.train_state import Trainee, make_trainee
+from bench.spec.run_spec import RunSpec, resolve
 from datasets import find
 from datasets.contract import Batch, Group
 from methods import ARCHITECTURES, WEIGHTINGS

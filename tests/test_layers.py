@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bench.engine.gradients import Boundary
-from bench.engine.layers import factorable, factors_of, watching, worth_factoring
-from bench.engine.shared import SharedGradients
+from bench.engine.factored_layers import factorable, factors_of, watching, worth_factoring
+from bench.engine.heads import Boundary
+from bench.engine.task_gradients import SharedGradients
 from methods.rows import gramian_of
 
 TASKS = 6

@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 from signals import LOSSES, signal, tensor
 from torch import Tensor
 
-from bench.spec import SpecError, resolve
+from bench.spec.run_spec import SpecError, resolve
 from methods import WEIGHTINGS
 from methods.contract import LooksBack, Signal, State
 from methods.weightings.dwa import DWA

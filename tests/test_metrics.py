@@ -21,7 +21,7 @@ from sklearn.metrics import (
 from torch import Tensor
 from torch.nn import functional
 
-from bench.spec import SpecError, resolve
+from bench.spec.run_spec import SpecError, resolve
 from datasets import DATASETS, losses
 from datasets.contract import Measure
 from datasets.metrics import ATTRIBUTE, CLASSES, DEPTH, NORMALS, SEGMENTATION, averaged

@@ -10,12 +10,12 @@ import pytest
 import torch
 from training import prepared
 
-from bench.engine.gradients import position_gradients
+from bench.engine.heads import position_gradients
 from bench.engine.loop import Place, train
 from bench.engine.step import train_step
 from bench.records.record import Record
 from bench.records.store import COSINES, POSITIONS
-from bench.spec import resolve
+from bench.spec.run_spec import resolve
 from datasets import find
 from methods.contract import Diverged
 

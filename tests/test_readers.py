@@ -46,7 +46,7 @@ from pydantic import TypeAdapter
 
 from datasets import DATASETS, find, obtain
 from datasets.contract import DataError, DataMissing, DataSettings, Source
-from datasets.embedded.whole_folder import written_whole
+from datasets.embedded.atomic_folder import written_whole
 from datasets.office import partition
 
 

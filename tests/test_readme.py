@@ -14,8 +14,8 @@ import methods
 from bench import ROOT, report, run
 from bench.engine.loop import Place, train
 from bench.records.record import Record
-from bench.spec import resolve
-from bench.study import load_study
+from bench.spec.run_spec import resolve
+from bench.spec.study import load_study
 from methods.contract import Weighting
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

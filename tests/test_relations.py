@@ -15,9 +15,7 @@ from scipy.stats import kstest, spearmanr
 
 from bench import relations, run
 from bench.__main__ import COMMANDS
-from bench.records.record import Record, TaskRecord
-from bench.records.store import COSINES, read_records, run_folder, write_csv
-from bench.reporting.relations import (
+from bench.analyses.relations.agreement import (
     MOST_ENUMERATED,
     RANDOM_PERMUTATIONS,
     Agreement,
@@ -33,9 +31,11 @@ from bench.reporting.relations import (
     square,
     tree_order,
 )
-from bench.reporting.relations_figure import maps_figure, tree_figure
-from bench.reporting.relations_page import relations_page
-from bench.study import load_study
+from bench.analyses.relations.figure import maps_figure, tree_figure
+from bench.analyses.relations.page import relations_page
+from bench.records.record import Record, TaskRecord
+from bench.records.store import COSINES, read_records, run_folder, write_csv
+from bench.spec.study import load_study
 from datasets import DATASETS, find
 from datasets.contract import DataSettings
 

@@ -19,8 +19,8 @@ from bench.records.store import CURVE, run_folder
 from bench.report import main
 from bench.reporting.render import ACCENTED, LATEX, latex, md, tex
 from bench.reporting.study import studies
-from bench.reporting.table import Cell, Column, Head, Row, Table
-from bench.reporting.tables import score_tables
+from bench.reporting.tables.scores import score_tables
+from bench.reporting.tables.table import Cell, Column, Head, Row, Table
 
 WITHOUT_TORCH = """
 import sys

@@ -12,10 +12,10 @@ from test_gradients import PROBLEMS, assert_near, assert_placed, placed, plain_g
 from torch import Tensor, nn
 
 from bench.engine.checkpoint import History, load_checkpoint, save_checkpoint
-from bench.engine.gradients import cross_heads
+from bench.engine.heads import cross_heads
 from bench.engine.step import place_gradients, train_step
-from bench.engine.trainee import Trainee
-from bench.spec import SpecError, resolve
+from bench.engine.train_state import Trainee
+from bench.spec.run_spec import SpecError, resolve
 from datasets.contract import Batch
 from methods import ARCHITECTURES
 from methods.architectures.backbones import BACKBONES, last_block, make_encoder

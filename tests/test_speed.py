@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from bench import speed
-from bench.timing import solvers
-from bench.timing.solver_table import cells, write
-from bench.timing.solvers import LIBMTL, OURS, TORCHJD, Timing, measure, problems, residual
+from bench.profiling import solvers
+from bench.profiling.solver_table import cells, write
+from bench.profiling.solvers import LIBMTL, OURS, TORCHJD, Timing, measure, problems, residual
 from methods import WEIGHTINGS
 from methods.adapters.bridge import PeerUnavailable
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from speed_factory import example_cells, make_cell, make_shape, make_speed, series_record
 
 from bench.records.speed import OURS, SpeedRecord
-from bench.reporting.speed_figure import KNOWN, colours, steps_figure
-from bench.reporting.speed_scaling import scaling_figure
+from bench.reporting.speed.figure import KNOWN, colours, steps_figure
+from bench.reporting.speed.scaling import scaling_figure
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ from bench import report
 from bench.records.speed import FLOOR, OURS, Cell, SpeedRecord, write_speed
 from bench.records.store import RecordError
 from bench.reporting.render import latex, markdown
-from bench.reporting.speed import text_table, write_speed_report
-from bench.reporting.speed_figure import steps_figure
-from bench.reporting.speed_numbers import CSV_COLUMNS, EQUAL, entries, speed_csv, spread
-from bench.reporting.speed_scaling import scaling_figure
-from bench.reporting.speed_table import scaling_tables, speed_tables, step_table, summary_table
-from bench.reporting.speed_text import circumstances, parameters, percent, three_digits
-from bench.reporting.table import Table
+from bench.reporting.speed.figure import steps_figure
+from bench.reporting.speed.numbers import CSV_COLUMNS, EQUAL, entries, speed_csv, spread
+from bench.reporting.speed.report import text_table, write_speed_report
+from bench.reporting.speed.scaling import scaling_figure
+from bench.reporting.speed.table import scaling_tables, speed_tables, step_table, summary_table
+from bench.reporting.speed.text import circumstances, parameters, percent, three_digits
+from bench.reporting.tables.table import Table
 
 
 @pytest.fixture

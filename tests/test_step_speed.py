@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from bench import speed
+from bench.profiling import memory, race, step
+from bench.profiling.peers import STEADY_EPOCH, Problem, methods_of
+from bench.profiling.scaling import scaling_shapes
+from bench.profiling.solvers import LIBMTL, TORCHJD
+from bench.profiling.step import Course, Entry, Stage, floor_step, machine_name, merged, race_steps
+from bench.profiling.workloads import Shape
 from bench.records.speed import FLOOR, OURS, SpeedRecord, read_speeds
-from bench.timing import memory, race, step
-from bench.timing.peers import STEADY_EPOCH, Problem, methods_of
-from bench.timing.scaling import scaling_shapes
-from bench.timing.shapes import Shape
-from bench.timing.solvers import LIBMTL, TORCHJD
-from bench.timing.step import Course, Entry, Stage, floor_step, machine_name, merged, race_steps
 from methods import METHODS, WEIGHTINGS
 from tests.peer_steps import assert_near
 from tests.speed_factory import make_cell, make_shape, make_speed

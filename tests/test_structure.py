@@ -54,7 +54,7 @@ def test_reports_and_records_know_no_torch(part: str) -> None:
     for path in sources(f"bench/{part}"):
         assert not tops(path) & {"torch", "torchvision", "methods", "datasets"}, path
         inside = {name for name in imports_of(path) if name.startswith("bench.")}
-        assert all(name.startswith(("bench.records", "bench.reporting", "bench.lookup")) for name in inside), path
+        assert all(name.startswith(("bench.records", "bench.reporting", "bench.spec.lookup")) for name in inside), path
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from record_factory import make_record, write_runs
 
 from bench import ROOT, report, run
-from bench.planning import Request, all_specs, specs_of
 from bench.records.record import Record, Selected
 from bench.reporting.study import PlannedRow, PlannedTable, arranged, studies
-from bench.study import Study, StudyError, StudyRow, load_study
-from bench.study_tables import planned_tables
+from bench.spec.planning import Request, all_specs, specs_of
+from bench.spec.study import Study, StudyError, StudyRow, load_study
+from bench.spec.study_tables import planned_tables
 
 CONSTANT = {"arch.position_form": "constant"}
 ORDERS = "arch.initial_positions"

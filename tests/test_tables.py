@@ -12,12 +12,12 @@ from record_factory import DIGITS, MANY, even_scores, make_record, make_study, m
 
 from bench.records.record import Record, Scores, Timing
 from bench.records.store import RecordError
-from bench.reporting.cost import cost_table
-from bench.reporting.paper import published
 from bench.reporting.render import comma_separated, latex, markdown
 from bench.reporting.study import studies
-from bench.reporting.table import Cell, Table
-from bench.reporting.tables import score_tables
+from bench.reporting.tables.cost import cost_table
+from bench.reporting.tables.published import published
+from bench.reporting.tables.scores import score_tables
+from bench.reporting.tables.table import Cell, Table
 
 
 def plain_scores(*accuracies: float) -> Scores:

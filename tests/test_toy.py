@@ -13,8 +13,8 @@ from torch import Tensor
 
 from bench import toy
 from bench.__main__ import COMMANDS
-from bench.toy_descent import TOLERANCE, descend
-from bench.toy_problem import (
+from bench.analyses.toy.descent import TOLERANCE, descend
+from bench.analyses.toy.problem import (
     SCALINGS,
     STARTS,
     balance_at,

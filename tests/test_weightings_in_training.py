@@ -9,8 +9,8 @@ import torch
 from signals import LOSSES
 from training import prepared
 
+from bench.engine.backward import losses_now
 from bench.engine.step import train_step
-from bench.engine.ways import losses_now
 from methods import WEIGHTINGS
 from methods.contract import Diverged, LooksBack
 

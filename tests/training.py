@@ -9,8 +9,8 @@ import torch
 from bench.engine.batches import training_batches
 from bench.engine.build import build_network
 from bench.engine.seeds import generator_for
-from bench.engine.trainee import Trainee, make_trainee
-from bench.spec import resolve
+from bench.engine.train_state import Trainee, make_trainee
+from bench.spec.run_spec import resolve
 from datasets import find
 from datasets.contract import Batch
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from bench.engine.arithmetic import prepare
+from bench.engine.precision import prepare
 from bench.engine.seeds import seed_for
-from bench.spec import RunSpec
+from bench.spec.run_spec import RunSpec
 from datasets.contract import Task
 from methods.architectures.backbones import make_encoder
 from methods.architectures.heads import HEADS

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from bench.engine.trainee import Trainee
+from bench.engine.train_state import Trainee
 from bench.records.record import Scores
 from bench.records.store import write_whole
 from methods.contract import State

@@ -12,16 +12,16 @@ from pathlib import Path
 import torch
 
 from bench import ROOT
-from bench.engine.arithmetic import allow_tf32
 from bench.engine.batches import on_device, training_batches
 from bench.engine.build import build_network
 from bench.engine.checkpoint import History, load_checkpoint, remember_best, save_checkpoint
 from bench.engine.clock import StepClock
 from bench.engine.device import device_name, peak_memory_mib, reset_peak_memory
 from bench.engine.evaluate import constant_scores, evaluate, mean_scores, selection_score
+from bench.engine.precision import allow_tf32
 from bench.engine.seeds import generator_for, seed_for
 from bench.engine.step import Outcome, train_step
-from bench.engine.trainee import Trainee, make_trainee
+from bench.engine.train_state import Trainee, make_trainee
 from bench.records.environment import describe_environment
 from bench.records.record import (
     FieldEvaluations,
@@ -36,7 +36,7 @@ from bench.records.record import (
     TaskRecord,
 )
 from bench.records.store import CHECKPOINT, COSINES, CURVE, POSITIONS, write_csv, write_record
-from bench.spec import RunSpec
+from bench.spec.run_spec import RunSpec
 from datasets import DATASETS
 from datasets.contract import Splits
 from methods import METHODS

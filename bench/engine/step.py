@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from bench.engine.gradients import Boundary, cosines, position_gradients
-from bench.engine.shared import SharedGradients
-from bench.engine.trainee import Trainee, adopt
-from bench.engine.ways import ByRows, in_parts, losses_now, way_of
+from bench.engine.backward import ByRows, in_parts, losses_now, way_of
+from bench.engine.heads import Boundary, cosines, position_gradients
+from bench.engine.task_gradients import SharedGradients
+from bench.engine.train_state import Trainee, adopt
 from datasets.contract import Batch
 from methods.contract import Diverged, LooksBack, Signal, Update
 

@@ -11,8 +11,8 @@ import torch
 
 from bench.engine.batches import steps_per_epoch
 from bench.engine.loop import AVERAGED_EPOCHS
-from bench.planning import PlanError
-from bench.spec import RunSpec
+from bench.spec.planning import PlanError
+from bench.spec.run_spec import RunSpec
 from datasets import DATASETS, find
 from datasets.contract import Counts, DatasetInfo, DataSettings, Source
 from datasets.embedded import digits

@@ -14,7 +14,7 @@ from bench.forecasting.counts import evaluated_images, makespan, prepared_bytes,
 from bench.forecasting.memory import room
 from bench.forecasting.probe import Measured, measure
 from bench.forecasting.runs import Machine, Pace, Run, runs_of
-from bench.planning import Request
+from bench.spec.planning import Request
 from datasets import DATASETS
 
 _NUMBER = 4  # bytes

@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from bench.engine.arithmetic import allow_tf32
 from bench.engine.batches import training_batches
 from bench.engine.build import build_network
 from bench.engine.clock import StepClock
 from bench.engine.device import peak_memory_mib, synchronise
 from bench.engine.evaluate import evaluate
+from bench.engine.precision import allow_tf32
 from bench.engine.step import train_step
-from bench.engine.trainee import Trainee, make_trainee
+from bench.engine.train_state import Trainee, make_trainee
 from bench.forecasting.memory import bytes_in, room, standing_memory
-from bench.spec import RunSpec
-from bench.timing.shapes import Shape
+from bench.profiling.workloads import Shape
+from bench.spec.run_spec import RunSpec
 from datasets.contract import Batch, Source, Split
 from methods.contract import Diverged
 

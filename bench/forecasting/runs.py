@@ -14,11 +14,11 @@ import torch
 from bench import ROOT
 from bench.engine.device import device_name
 from bench.forecasting.counts import Stock, take_stock
-from bench.planning import PlanError, Request, all_specs, data_names, is_kept
 from bench.records.environment import describe_environment
 from bench.records.record import Record
 from bench.records.store import RECORD, RecordError, read_record, run_folder
-from bench.spec import RunSpec
+from bench.spec.planning import PlanError, Request, all_specs, data_names, is_kept
+from bench.spec.run_spec import RunSpec
 from datasets.contract import DataError
 from methods.adapters import is_adapter
 from methods.contract import LooksBack

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.lookup import lookup
 from bench.records.record import Record
 from bench.records.store import RecordError, read_records
+from bench.spec.lookup import lookup
 
 
 def chosen_records(results: Path, names: Sequence[str]) -> list[Record]:

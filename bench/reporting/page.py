@@ -11,12 +11,12 @@ from urllib.parse import quote
 
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord
-from bench.reporting.paper import published
 from bench.reporting.render import index
-from bench.reporting.speed_table import summary_table
-from bench.reporting.speed_text import circumstances
+from bench.reporting.speed.table import summary_table
+from bench.reporting.speed.text import circumstances
 from bench.reporting.study import Study, show_settings
-from bench.reporting.table import Cell, Column, Head, Row, Table
+from bench.reporting.tables.published import published
+from bench.reporting.tables.table import Cell, Column, Head, Row, Table
 
 # Keys of `Record.environment` that a reader of the numbers wants to know, and what they are called here.
 ENVIRONMENT = {

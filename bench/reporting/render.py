@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from bench.reporting.table import MISSING, Table
+from bench.reporting.tables.table import MISSING, Table
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 CSV_COLUMNS = ("data", "variant", "method", "task", "metric", "unit", "direction", "n", "mean", "sd", "seeds", "notes")

@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord
 from bench.records.store import CURVE, POSITIONS, write_whole
-from bench.reporting.cost import cost_table
-from bench.reporting.figures import curves_figure, positions_figure, save, scores_figure
+from bench.reporting.figures.scores import curves_figure, positions_figure, save, scores_figure
+from bench.reporting.figures.series import Band, band, read_series
 from bench.reporting.page import SPEED, Section, readme, runs_csv
 from bench.reporting.render import comma_separated, latex, markdown
-from bench.reporting.series import Band, band, read_series
-from bench.reporting.speed import write_speed_report
+from bench.reporting.speed.report import write_speed_report
 from bench.reporting.study import PlannedTable, Study, Variant, arranged, studies
-from bench.reporting.tables import score_tables
+from bench.reporting.tables.cost import cost_table
+from bench.reporting.tables.scores import score_tables
 
 INDEX = "README.md"
 RUNS = "runs.csv"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from datasets.embedded.whole_folder import written_whole
+from datasets.embedded.atomic_folder import written_whole
 from datasets.office import Domain
 
 SIDE = 16

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from datasets.celeba import ATTRIBUTES
+from datasets.embedded.atomic_folder import written_whole
 from datasets.embedded.face_drawing import draw
 from datasets.embedded.face_shapes import Attributes
-from datasets.embedded.whole_folder import written_whole
 
 PART_SIZES = (1400, 300, 300)  # train, validation, test: the 0, 1, 2 of list_eval_partition.txt
 SEED = 2015  # CelebA's year

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from datasets.embedded.atomic_folder import written_whole
 from datasets.embedded.furniture import SHAPES, Floats, Solid, furnish, rotation
-from datasets.embedded.whole_folder import written_whole
 
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.int64]

@@ -1,0 +1,1 @@
+"""Whether NORMAL's task positions go with how tasks are related."""

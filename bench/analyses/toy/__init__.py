@@ -1,0 +1,1 @@
+"""Every weighting on the published two-task problem in the plane."""

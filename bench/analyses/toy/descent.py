@@ -1,0 +1,165 @@
+"""Weightings at work on the toy problem: Adam from every start, under every scaling of the losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.optim import Adam
+
+from bench.analyses.toy.problem import (
+    SCALINGS,
+    STARTS,
+    Points,
+    balance_at,
+    distance_to_front,
+    losses_and_gradients,
+)
+from bench.engine.seeds import generator_for
+from methods.contract import Diverged, LooksBack, Signal, State, Update, Weighting
+
+# Adam as published with the problem (Liu et al. 2021; Navon et al. 2022), and its defaults.
+LR = 1e-3
+STEPS = 35_000
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+# A trajectory has reached the front where its losses are this near to the front's, which span 20.
+TOLERANCE = 0.1
+# Weightings and Adam square what they get; weights or gradients beyond this end a trajectory.
+LARGEST = 1e100
+# The problem has no epochs; weightings that look at them see one of this many steps.
+EPOCH = 100
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One descent.
+
+    path: (steps + 1, 2), the start first; shorter where a weight or the gradient grew beyond bounds, and `diverged`
+    is true then. losses: (2,) unscaled, at the end.
+    """
+
+    start: tuple[float, float]
+    scaling: tuple[float, float]
+    path: Points
+    losses: Points
+    diverged: bool
+    solver_fallbacks: int
+
+    @property
+    def distance(self) -> float:
+        """From the end to the front."""
+        return float(distance_to_front(self.path[-1:])[0])
+
+    @property
+    def reached(self) -> bool:
+        """Whether it ends at the front."""
+        return self.distance <= TOLERANCE
+
+    @property
+    def steps(self) -> int | None:
+        """The first step at the front, for a trajectory that also ends there."""
+        return int(np.argmax(distance_to_front(self.path) <= TOLERANCE)) if self.reached else None
+
+    @property
+    def balance(self) -> float | None:
+        """Where on the front it ends, 0 (least L2) to 1 (least L1)."""
+        return float(balance_at(self.path[-1, 0])) if self.reached else None
+
+
+class _Player:
+    """A weighting's state along one trajectory, with its own optimizer and random stream."""
+
+    def __init__(self, weighting: Weighting, start: int, scaling: int, seed: int) -> None:
+        self.weighting = weighting
+        self.state: State = weighting.init(2)
+        self.generator = generator_for(seed, "toy", start, scaling)
+        self.fallbacks = 0
+        learned = list(self.state.learned.values())
+        self.optimizer = None if weighting.learned_lr is None else Adam(learned, lr=weighting.learned_lr, fused=True)
+
+    def direction(self, losses: Points, gradients: Points, step: int) -> Points:
+        """What Adam gets as the gradient (2,), NaN where there is none; the state moves on."""
+        jacobian = torch.from_numpy(gradients)
+        observed = torch.from_numpy(losses)
+        needs = self.weighting.needs
+        signal = Signal(
+            observed,
+            jacobian @ jacobian.T if needs != "losses" else None,
+            step,
+            step // EPOCH,
+            self.generator,
+            jacobian if needs == "jacobian" else None,
+        )
+        try:
+            # The problem has one batch: its losses after a step are those before the next.
+            if step and isinstance(self.weighting, LooksBack):
+                self.state = self.weighting.after(observed, self.state)
+            update = self.weighting.step(signal, self.state)
+        except (Diverged, np.linalg.LinAlgError):
+            return np.full(2, np.nan)
+        self._learn(update)
+        self.state = update.state
+        self.fallbacks += update.fallbacks
+        if not (update.weights.abs() < LARGEST).all():
+            return np.full(2, np.nan)
+        direction = update.weights @ jacobian if update.direction is None else update.direction
+        return np.asarray(direction.numpy(), dtype=np.float64)
+
+    def _learn(self, update: Update) -> None:
+        if update.auxiliary is not None and self.optimizer is not None:
+            self.optimizer.zero_grad()
+            update.auxiliary.backward()
+            self.optimizer.step()
+
+
+def descend(
+    weighting: Weighting,
+    steps: int = STEPS,
+    lr: float = LR,
+    seed: int = 0,
+    starts: Sequence[tuple[float, float]] = STARTS,
+    scalings: Sequence[tuple[float, float]] = SCALINGS,
+) -> tuple[Trajectory, ...]:
+    """A trajectory per scaling and start, scaling by scaling; each as if it were alone."""
+    cases = [(i, j) for j in range(len(scalings)) for i in range(len(starts))]
+    scales = np.array([scalings[j] for _, j in cases])
+    points = np.array([starts[i] for i, _ in cases])
+    players = [_Player(weighting, i, j, seed) for i, j in cases]
+    path = np.empty((steps + 1, *points.shape))
+    path[0] = points
+    last = np.full(len(cases), steps)
+    mean, square = np.zeros_like(points), np.zeros_like(points)
+    active = np.ones(len(cases), dtype=bool)
+    for step in range(steps):
+        losses, gradients = losses_and_gradients(points)
+        direction = _directions(players, active, losses * scales, gradients * scales[:, :, None], step)
+        finite = (np.abs(direction) < LARGEST).all(axis=1)
+        last[active & ~finite] = step
+        active &= finite
+        if not active.any():
+            break
+        mean[active] += (1 - BETAS[0]) * (direction - mean)[active]
+        square[active] += (1 - BETAS[1]) * (direction**2 - square)[active]
+        unbiased = mean / (1 - BETAS[0] ** (step + 1))
+        spread = np.sqrt(square / (1 - BETAS[1] ** (step + 1))) + EPSILON
+        points = np.where(active[:, None], points - lr * unbiased / spread, points)
+        path[step + 1] = points
+    ends, _ = losses_and_gradients(points)
+    return tuple(
+        Trajectory(starts[i], scalings[j], path[: last[k] + 1, k].copy(), ends[k], not active[k], players[k].fallbacks)
+        for k, (i, j) in enumerate(cases)
+    )
+
+
+def _directions(
+    players: Sequence[_Player], active: NDArray[np.bool_], losses: Points, gradients: Points, step: int
+) -> Points:
+    """(n, 2), NaN for whoever has stopped."""
+    directions = np.full(losses.shape, np.nan)
+    for place in np.flatnonzero(active).tolist():
+        directions[place] = players[place].direction(losses[place], gradients[place], step)
+    return directions

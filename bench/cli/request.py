@@ -1,0 +1,101 @@
+"""What a user asks for on the command line: the words that bench.run and bench.plan share, and what they mean."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace, _ArgumentGroup
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench import ROOT
+from bench.cli.options import add_data_root, assignment, cores, positive
+from bench.spec.planning import PlanError, Request
+from bench.spec.study import Study, StudyRow, load_study
+from methods import METHODS
+
+DEFAULT_SEEDS = (0, 1, 2)
+
+
+def add_what(parser: ArgumentParser) -> None:
+    """The options that say which runs are meant."""
+    what = parser.add_argument_group("what to run")
+    what.add_argument("--method", nargs="+", default=[], metavar="NAME", help=f"all, or any of {', '.join(METHODS)}")
+    what.add_argument("--data", nargs="+", default=[], metavar="NAME", help="all, or names of data sets")
+    what.add_argument("--study", metavar="NAME", help="a study of bench/spec/studies instead of --method and --data")
+    what.add_argument("--arch", metavar="NAME", help="the architecture, instead of the method's own")
+    what.add_argument("--weighting", metavar="NAME", help="the weighting, instead of the method's own")
+    what.add_argument("--seeds", nargs="+", type=int, metavar="N", help="default: 0 1 2")
+    what.add_argument(
+        "--set", nargs="+", action="extend", type=assignment, default=[], metavar="KEY=VALUE", dest="assignments"
+    )
+    what.add_argument("--epochs", type=positive, metavar="N", help="the same as --set train.epochs=N")
+    what.add_argument("--splits", metavar="DIR", help="lists <domain>_<train|val|test>.txt; as --set data.splits=DIR")
+
+
+def add_how(parser: ArgumentParser) -> _ArgumentGroup:
+    """The options that say where runs take place, in a group that may get more."""
+    how = parser.add_argument_group("how to run")
+    how.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
+    how.add_argument("--jobs", type=positive, metavar="N", help="runs at a time (default: one per core, one on a GPU)")
+    how.add_argument("--threads", type=positive, default=1, metavar="N", help="threads per run (default: 1)")
+    how.add_argument(
+        "--results", type=Path, metavar="DIR", help="records (default: results, for some studies a folder in it)"
+    )
+    add_data_root(how)  # type: ignore[arg-type]
+    return how
+
+
+def requested(arguments: Namespace) -> tuple[Request, Path]:
+    """The runs that are meant, and the folder of their records.
+
+    Raises:
+        PlanError: the options say too little, or don't go together. UnknownName, StudyError: of the study.
+    """
+    study = load_study(arguments.study) if arguments.study else None
+    results = arguments.results or ROOT / "results" / (study.folder if study else "")
+    return (_study_request(arguments, study) if study else _request(arguments)), results
+
+
+def jobs_at_a_time(arguments: Namespace, device: torch.device) -> int:
+    """As many runs as were asked for, else one per core on a CPU and one on an accelerator."""
+    return arguments.jobs or (cores() if device.type == "cpu" else 1)
+
+
+def _assignments(arguments: Namespace) -> dict[str, Any]:
+    epochs = {"train.epochs": arguments.epochs} if arguments.epochs else {}
+    splits = {"data.splits": arguments.splits} if arguments.splits else {}
+    return {**dict(arguments.assignments), **epochs, **splits}
+
+
+def _study_request(arguments: Namespace, study: Study) -> Request:
+    """A study with what the command line changes about it: settings on top, other data, seeds or methods."""
+    rows = study.rows
+    pair = {"arch": arguments.arch, "weighting": arguments.weighting}
+    if arguments.method or arguments.arch or arguments.weighting:
+        if study.tables:
+            raise PlanError(
+                f"Expected none of --method, --arch, --weighting with --study {arguments.study}: its rows name their "
+                "own; --data, --seeds, --epochs and --set go with it."
+            )
+        rows = [StudyRow(method=name, set=study.set) for name in arguments.method or study.methods]
+        rows = [row.model_copy(update=pair) for row in rows]
+    rows = [row.model_copy(update={"set": {**row.set, **_assignments(arguments)}}) for row in rows]
+    seeds = arguments.seeds or study.seeds
+    if arguments.data:  # who names data sets wants them, and is told where one is missing
+        return Request(rows, arguments.data, seeds)
+    return Request(rows, study.data, seeds, study.only_found, study.otherwise)
+
+
+def _request(arguments: Namespace) -> Request:
+    if not arguments.data:
+        raise PlanError(
+            "Expected --data NAME (or --study NAME), found neither; `python -m bench.data list` shows them."
+        )
+    if not (arguments.method or arguments.arch or arguments.weighting):
+        raise PlanError(f"Expected --method NAME, found none; known: all, {', '.join(METHODS)}.")
+    rows = [
+        StudyRow(method=name, arch=arguments.arch, weighting=arguments.weighting, set=_assignments(arguments))
+        for name in arguments.method or [None]
+    ]
+    return Request(rows, arguments.data, arguments.seeds or DEFAULT_SEEDS)

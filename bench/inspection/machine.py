@@ -1,0 +1,219 @@
+"""Devices, data sets, weights, peers and disks for bench.doctor. Nothing here fetches anything."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from bench import ROOT
+from bench.cli.options import cores
+from bench.engine.device import choose_device, synchronise
+from bench.inspection.packages import INSTALL, INSTALL_PEERS, Finding, Verdict, installed, requirements
+from bench.records.environment import describe_environment
+from datasets import DATASETS, find
+from datasets.contract import DataError
+from methods.adapters import libmtl
+from methods.adapters.bridge import PeerUnavailable, import_peer
+from methods.architectures.backbones import BACKBONES
+
+GIB = 2**30
+# Decoded arrays of the four real data sets at their usual sizes, together.
+ROOM_FOR_DATA = 10 * GIB
+# Checkpoints, records and reports of a study with ImageNet-sized networks.
+ROOM_FOR_RESULTS = 2 * GIB
+ROOM_FOR_WEIGHTS = GIB // 4
+_MEMORY_STATUS = Path("/proc/meminfo")
+# What a container may use, a number or "max".
+_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def machine_findings() -> Iterator[Finding]:
+    """Whether torchvision's compiled part works with this torch; processor, memory, accelerators."""
+    fault = _torchvision_fault()
+    if fault:
+        yield Finding("torchvision", fault, "missing", f"No ResNet can be built; install it with torch: {INSTALL}")
+    memory = _memory()
+    of_memory = f", {memory / GIB:.0f} GiB of memory" if memory else ""
+    yield Finding("processor", f"{describe_environment(ROOT)['cpu']}, {cores()} cores{of_memory}")
+    yield _accelerator_finding()
+
+
+def data_findings(root: Path) -> Iterator[Finding]:
+    """Every data set: where it is, or what its absence means."""
+    for name, info in DATASETS.items():
+        try:
+            folder = find(name, root)
+        except DataError as error:
+            yield Finding(name, str(error), "skipped", "Nothing of it can be read")
+            continue
+        if folder is not None:
+            yield Finding(name, str(folder))
+        elif info.make is not None:
+            yield Finding(name, "made when needed")
+        else:
+            yield Finding(name, "not found", "skipped", f"Studies leave it out; see python -m bench.data how {name}")
+
+
+def weight_findings(root: Path) -> Iterator[Finding]:
+    """The ImageNet weights that runs start from: in torch's cache, and whole?"""
+    users: dict[str, list[str]] = {}
+    for name, info in DATASETS.items():
+        if info.backbone_weights == "imagenet":
+            users.setdefault(BACKBONES[info.backbone].imagenet, []).append(name)
+    for weights, names in users.items():
+        yield _weight_finding(weights, [name for name in names if _is_here(name, root)])
+
+
+def peer_findings() -> Iterator[Finding]:
+    """Packages and programs that only some weightings, tests or records need."""
+    yield _peer("LibMTL", libmtl.weightings, INSTALL, "the weightings libmtl:...")
+    yield _peer(
+        "TorchJD",
+        lambda: import_peer("torchjd", "TorchJD"),
+        INSTALL_PEERS,
+        "the weightings torchjd:..., test_parity.py and test_adapters.py",
+    )
+    yield _solvers_finding()
+    yield _package("pyarrow", "parquet", "NYUv2 as .parquet files can't be read")
+    yield _package("pytest", "dev", "no test can run")
+    yield _program("pdflatex", "skipped", "The test that typesets the tables is left out; install TeX Live")
+    yield _program("git", "note", "Records won't name the commit they were made with; install git")
+
+
+def disk_findings(root: Path, results: Path) -> Iterator[Finding]:
+    """Free space at data, results and torch's cache, and whether they can be written to."""
+    yield _disk("data root", root, ROOM_FOR_DATA, "skipped", "Nothing can be made or decoded; name another --data-root")
+    yield _disk("results", results, ROOM_FOR_RESULTS, "missing", "No run can keep its record; name other --results")
+    cache = Path(torch.hub.get_dir())
+    yield _disk("weights cache", cache, ROOM_FOR_WEIGHTS, "note", "Fetched weights can't be kept; set TORCH_HOME")
+
+
+def _torchvision_fault() -> str:
+    """Why torchvision's compiled operators don't run; empty where they do."""
+    try:
+        from torchvision.ops import nms  # as slow to import as torch, and here because a mismatch shows here
+
+        nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        return str(error).splitlines()[0]
+    return ""
+
+
+def _accelerator_finding() -> Finding:
+    device = choose_device("auto")
+    if device.type == "cpu":
+        found = "none"
+        advice = "Embedded problems take minutes, the four real ones days for every run"
+        if shutil.which("nvidia-smi") and not torch.version.cuda:
+            advice += "; there is a GPU, but this torch is built without CUDA"
+        elif shutil.which("nvidia-smi"):
+            advice += f"; torch is built for CUDA {torch.version.cuda}: does nvidia-smi name a driver for that?"
+        return Finding("accelerator", found, "slow", advice)
+    found = "; ".join(_describe_accelerators(device))
+    try:
+        torch.ones(8, 8, device=device).mm(torch.ones(8, 8, device=device))
+        synchronise(device)
+    except RuntimeError as error:
+        advice = f"It can't compute ({str(error).splitlines()[0]}); until that is mended, use --device cpu"
+        return Finding("accelerator", found, "missing", advice)
+    return Finding("accelerator", found)
+
+
+def _describe_accelerators(device: torch.device) -> list[str]:
+    if device.type != "cuda":
+        return [device.type]
+    described = []
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        name = torch.cuda.get_device_name(index)
+        described.append(f"cuda:{index} {name}, {free / GIB:.0f} of {total / GIB:.0f} GiB free")
+    return described
+
+
+def _memory() -> int | None:
+    """Bytes that this process may use, where the system tells."""
+    status = _MEMORY_STATUS.read_text(encoding="ascii") if _MEMORY_STATUS.exists() else ""
+    total = re.search(r"MemTotal:\s+(\d+) kB", status)
+    limit = _MEMORY_LIMIT.read_text(encoding="ascii").strip() if _MEMORY_LIMIT.exists() else ""
+    known = ([int(total[1]) * 1024] if total else []) + ([int(limit)] if limit.isdecimal() else [])
+    return min(known, default=None)
+
+
+def _is_here(name: str, root: Path) -> bool:
+    try:
+        return find(name, root) is not None
+    except DataError:
+        return False
+
+
+def _weight_finding(weights: str, users: list[str]) -> Finding:
+    from torchvision.models import get_weight
+
+    topic = weights.partition("_")[0] + " weights"
+    path = Path(torch.hub.get_dir()) / "checkpoints" / get_weight(weights).url.rpartition("/")[2]
+    file_option = "offline: --set backbone.weights=PATH, or none"
+    if not path.is_file():
+        for_whom = f"{', '.join(users)} fetch them once" if users else "No data set here needs them yet"
+        return Finding(topic, f"not in {path.parent}", "note", f"{for_whom}; {file_option}")
+    # torchvision ends its file names with the first digits of the SHA-256.
+    digits = path.stem.rpartition("-")[2]
+    if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(digits):
+        return Finding(topic, f"{path} is damaged", "note", f"Delete it, to have it fetched again; {file_option}")
+    return Finding(topic, str(path))
+
+
+def _peer(topic: str, load: Callable[[], object], install: str, needed_by: str) -> Finding:
+    try:
+        load()
+    except PeerUnavailable:
+        return Finding(topic, "can't be imported", "skipped", f"Left out: {needed_by}; install it: {install}")
+    return Finding(topic, installed(topic) or "here")
+
+
+def _solvers_finding() -> Finding:
+    """The solvers that some of TorchJD's weightings need, and the one release of TorchJD that is adapted to."""
+    needed = requirements("peers")
+    faults = []
+    for requirement in needed:
+        found = installed(requirement.package)
+        if found is None:
+            faults.append(f"no {requirement.package}")
+        elif not requirement.admits(found):
+            faults.append(f"{requirement.package} {found}, expected {requirement.operator}{requirement.wanted}")
+    if faults:
+        advice = f"Weightings torchjd:... that need them fail, and say so; install them: {INSTALL_PEERS}"
+        return Finding("peers' solvers", "; ".join(faults), "skipped", advice)
+    return Finding("peers' solvers", ", ".join(r.package for r in needed if r.package != "torchjd"))
+
+
+def _package(name: str, extra: str, without: str) -> Finding:
+    if find_spec(name) is None:
+        return Finding(name, "not installed", "skipped", f"Without it {without}: pip install -e '.[{extra}]'")
+    return Finding(name, installed(name) or "here")
+
+
+def _program(name: str, verdict: Verdict, without: str) -> Finding:
+    path = shutil.which(name)
+    return Finding(name, path) if path else Finding(name, "not found", verdict, without)
+
+
+def _disk(topic: str, place: Path, wanted: int, if_unwritable: Verdict, without: str) -> Finding:
+    """The folder need not exist: what counts is the nearest one above it that does."""
+    existing = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    found = f"{place}, {free / GIB:.0f} GiB free"
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        return Finding(topic, f"{place} can't be written to ({error.strerror})", if_unwritable, without)
+    if free < wanted:
+        return Finding(topic, found, "note", f"Expected {wanted / GIB:.2g} GiB for the real data sets; make room")
+    return Finding(topic, found)

@@ -1,0 +1,1 @@
+"""Numbers that are estimated from scores of several seeds."""

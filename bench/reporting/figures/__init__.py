@@ -1,0 +1,1 @@
+"""Figures of scores, curves and positions."""

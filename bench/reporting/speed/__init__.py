@@ -1,0 +1,1 @@
+"""Reports of measured training steps."""

@@ -1,0 +1,169 @@
+"""How a step's time and memory grow with the number of tasks and of shared parameters, in a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from bench.records.speed import Passes, Series, ShapeRecord, SpeedRecord
+from bench.reporting.figures.scores import WIDTH, paper_style
+from bench.reporting.speed.figure import FLOOR_COLOUR, FLOOR_DASHES, GRID, colours, floor_handles
+from bench.reporting.speed.numbers import Entry, Spread, entries, floors, shapes_of, spread
+from bench.reporting.speed.text import parameters, size
+
+LABELS: Mapping[Series, str] = {"tasks": "Number of tasks", "parameters": "Number of shared parameters"}
+MEASURES = ("Step (ms)", "Peak memory (MiB)")
+# By method, in the order of the record; dashes are the floors'.
+MARKERS = ("o", "s", "^", "D", "v", "P")
+# An axis whose largest number is so many times its smallest is logarithmic.
+LOG_FROM = 8
+# Width of a letter below an axis, and of what keeps names apart, as a share of the axis.
+LETTER = 0.024
+# Points on a line: where, and what was measured there.
+Points = Sequence[tuple[int, Spread]]
+
+
+def scaling_figure(record: SpeedRecord) -> Figure | None:
+    """Time above memory, a column per series, a line per contestant and method; None without series."""
+    columns = {series: sorted(some, key=size) for series in LABELS if (some := shapes_of(record, series))}
+    shapes = [shape for found in columns.values() for shape in found]
+    if not shapes:
+        return None
+    measured = [entry for shape in shapes for entry in entries(record, shape)]
+    labels = {entry.method: entry.label for entry in measured}
+    remembered = any(cell.peak_mib is not None for entry in measured for cell in entry.cells.values())
+    rows = len(MEASURES) if remembered else 1
+    with paper_style():
+        figure = Figure(figsize=(WIDTH * len(columns), 0.75 + 1.6 * rows))
+        grid = figure.subplots(rows, len(columns), squeeze=False, sharex="col")
+        for place, (series, found) in enumerate(columns.items()):
+            _draw_times(grid[0, place], record, found, list(labels))
+            if remembered:
+                _draw_memory(grid[1, place], record, found, list(labels))
+            grid[-1, place].set_xlabel(LABELS[series])
+            _name_sizes(grid[-1, place], found)
+        for row, measure in enumerate(MEASURES[:rows]):
+            grid[row, 0].set_ylabel(measure)
+        contestants = [Line2D([], [], color=colour, label=who) for who, colour in colours(record).items()]
+        methods = [_method_handle(label, MARKERS[place % len(MARKERS)]) for place, label in enumerate(labels.values())]
+        handles = _side_by_side([contestants, methods, floor_handles(record, shapes)])
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, handlelength=2.0, columnspacing=1.4)
+    return figure
+
+
+def _method_handle(label: str, marker: str) -> Line2D:
+    return Line2D([], [], color="#777777", marker=marker, markersize=3.5, linewidth=0, label=label)
+
+
+def _side_by_side(columns: Sequence[Sequence[Line2D]]) -> list[Line2D]:
+    """All columns of a legend, which are filled one after another, as long as the longest."""
+    longest = max(len(column) for column in columns)
+    blank = Line2D([], [], linewidth=0, label=" ")
+    return [handle for column in columns for handle in (*column, *[blank] * (longest - len(column)))]
+
+
+def _draw_times(axes: Axes, record: SpeedRecord, shapes: Sequence[ShapeRecord], methods: Sequence[str]) -> None:
+    _draw_lines(axes, record, shapes, methods, Entry.milliseconds)
+    for passes, dashes in FLOOR_DASHES.items():
+        points = [(size(shape), times) for shape in shapes if (times := _floor(record, shape, passes))]
+        _draw_line(axes, points, color=FLOOR_COLOUR, linewidth=0.9, linestyle=dashes, zorder=3)
+    _scale(axes)
+
+
+def _floor(record: SpeedRecord, shape: ShapeRecord, passes: Passes) -> Spread | None:
+    cell = floors(record, shape).get(passes)
+    return spread([1e3 * value for value in cell.seconds]) if cell else None
+
+
+def _draw_memory(axes: Axes, record: SpeedRecord, shapes: Sequence[ShapeRecord], methods: Sequence[str]) -> None:
+    def peak(entry: Entry, contestant: str) -> Spread | None:
+        amount = entry.peak_mib(contestant)
+        return None if amount is None else spread([amount])
+
+    _draw_lines(axes, record, shapes, methods, peak)
+    _scale(axes)
+
+
+def _draw_lines(
+    axes: Axes,
+    record: SpeedRecord,
+    shapes: Sequence[ShapeRecord],
+    methods: Sequence[str],
+    measure: Callable[[Entry, str], Spread | None],
+) -> None:
+    """measure(entry, contestant) -> what is drawn of it."""
+    found = [entry for shape in shapes for entry in entries(record, shape)]
+    for place, method in enumerate(methods):
+        for contestant, colour in colours(record).items():
+            points = [
+                (size(entry.shape), numbers)
+                for entry in found
+                if entry.method == method and (numbers := measure(entry, contestant))
+            ]
+            _draw_line(axes, points, color=colour, marker=MARKERS[place % len(MARKERS)], markersize=3.2)
+
+
+def _draw_line(axes: Axes, points: Points, **look: Any) -> None:
+    if not points:
+        return
+    sizes = [at for at, _ in points]
+    axes.plot(sizes, [numbers.median for _, numbers in points], **look)
+    if any(numbers.rounds > 1 for _, numbers in points):
+        low, high = [numbers.low for _, numbers in points], [numbers.high for _, numbers in points]
+        axes.fill_between(sizes, low, high, color=look["color"], alpha=0.15, linewidth=0)
+
+
+def _scale(axes: Axes) -> None:
+    """Logarithmic where the numbers differ by much and none is 0, otherwise from 0."""
+    values = [float(value) for line in axes.lines for value in np.asarray(line.get_ydata(), dtype=np.float64)]
+    axes.grid(axis="y", **GRID)
+    axes.set_axisbelow(True)
+    if _logarithmic(values):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=_steps(values)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_ylim(bottom=min(0.0, *values) if values else 0.0)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+
+
+def _logarithmic(values: Sequence[float]) -> bool:
+    return bool(values) and min(values) > 0 and max(values) >= LOG_FROM * min(values)
+
+
+def _steps(values: Sequence[float]) -> tuple[float, ...]:
+    """Ticks within a power of ten: fewer where there are many powers."""
+    return (1, 2, 5) if max(values) < 100 * min(values) else (1, 3) if max(values) < 1000 * min(values) else (1,)
+
+
+def _name_sizes(axes: Axes, shapes: Sequence[ShapeRecord]) -> None:
+    sizes = sorted({size(shape) for shape in shapes})
+    if _logarithmic(sizes):
+        axes.set_xscale("log")
+    names = [parameters(at) if shapes[0].series == "parameters" else str(at) for at in sizes]
+    axes.set_xticks(sizes, _spaced(names, _across(sizes)))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _across(sizes: Sequence[int]) -> list[float]:
+    """Where they stand on their axis, from 0 to 1."""
+    at = np.log(sizes) if _logarithmic(sizes) else np.array(sizes, dtype=np.float64)
+    return [float(place) for place in (at - at[0]) / ((at[-1] - at[0]) or 1.0)]
+
+
+def _spaced(names: Sequence[str], places: Sequence[float]) -> list[str]:
+    """Names of ticks at places from 0 to 1, without those that would run into the one before."""
+    gap = LETTER * max(len(name) for name in names)
+    shown: list[str] = []
+    last = -gap
+    for name, place in zip(names, places, strict=True):
+        shown.append(name if place - last >= gap else "")
+        last = place if shown[-1] else last
+    return shown

@@ -1,0 +1,1 @@
+"""Tables as plain data: scores, cost, published numbers."""

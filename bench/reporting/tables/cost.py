@@ -1,0 +1,122 @@
+"""The table of what each method costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.records.record import Record
+from bench.reporting.estimates.summary import deviation, mean
+from bench.reporting.study import Study, Variant, seed_list
+from bench.reporting.tables.table import Cell, Column, Head, Row, Table
+
+NO_EW = "no EW run to compare with"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A column: read(run) -> number in `unit`, None where it was not measured; text(numbers of all seeds)."""
+
+    head: str
+    metric: str
+    unit: str
+    read: Callable[[Record], float | None]
+    text: Callable[[Sequence[float]], str]
+
+
+def _step_seconds(run: Record) -> float | None:
+    return None if run.step_seconds is None else run.step_seconds.median
+
+
+def _parameters(run: Record) -> float | None:
+    counts = run.parameters
+    return None if counts is None else counts.shared + counts.heads + counts.positions
+
+
+def _evaluations(run: Record) -> float | None:
+    """Of the field of a flow, ahead and back, per training step."""
+    counts = run.field_evaluations
+    return None if counts is None or not run.steps else (counts.forward + counts.backward) / run.steps
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:.0f}" if low == high else f"{low:.0f}–{high:.0f}"
+
+
+SECONDS = Cost("s/step", "step_seconds_median", "s", _step_seconds, lambda values: f"{mean(values):.4f}")
+COSTS = (
+    SECONDS,
+    Cost("Memory (MiB)", "peak_memory", "MiB", lambda run: run.peak_memory_mib, lambda values: f"{mean(values):.0f}"),
+    Cost("Parameters", "parameters", "", _parameters, lambda values: f"{mean(values):,.0f}"),
+    Cost("Fallbacks", "solver_fallbacks", "", lambda run: run.solver_fallbacks, lambda values: f"{sum(values):.0f}"),
+    Cost("Field", "field_evaluations", "", _evaluations, lambda values: f"{mean(values):.1f}"),
+    Cost("Epoch", "selected_epoch", "", lambda run: run.selected.epoch if run.selected else None, _range),
+    Cost("of", "epochs", "", lambda run: run.epochs, _range),
+)
+CAPTION = (
+    "Cost of a run, mean over seeds. s/step: median of a training step, without evaluation. × EW: the same over that "
+    "of EW. Memory: peak on the accelerator, of the whole process on a CPU. Parameters: all trained. Fallbacks: steps "
+    "of all seeds at which a weighting took its documented substitute. Field: evaluations of a flow's field per step, "
+    "over all inputs, ahead and by the adjoint equation. Epoch: selected, of those trained"
+)
+
+
+def cost_table(study: Study) -> Table:
+    """Time, memory, parameters, fallbacks and selected epochs of every row."""
+    measured = [cost for cost in COSTS if cost is SECONDS or any(_known(cost, v) for v in study.variants)]
+    devices = _devices(study)
+    heads = [Head(cost.head, (), {"metric": cost.metric, "unit": cost.unit}) for cost in measured]
+    heads.insert(1, Head("× EW", (), {"metric": "step_seconds_relative", "unit": ""}))
+    rows = []
+    for variant in study.variants:
+        cells = [_cell(cost, variant) for cost in measured]
+        cells.insert(1, _relative_cell(variant, study.baseline))
+        notes = (f"timed on {devices[variant.key]}",) if len(set(devices.values())) > 1 and variant.scored else ()
+        identity = {"variant": variant.key, "method": variant.label}
+        rows.append(Row(Head(variant.label, (*variant.notes, *notes), identity), tuple(cells)))
+    unmeasured = "" if any(c.metric == "peak_memory" for c in measured) else " Peak memory not measured."
+    caption = f"{study.label}. {CAPTION}.{unmeasured}"
+    columns = tuple(Column(head) for head in heads)
+    return Table("cost", f"tab:{study.folder.replace('/', '-')}-cost", caption, "Method", (), columns, tuple(rows))
+
+
+def _known(cost: Cost, variant: Variant) -> dict[int, float]:
+    values = {seed: cost.read(run) for seed, run in variant.scored.items()}
+    return {seed: float(value) for seed, value in values.items() if value is not None}
+
+
+def _cell(cost: Cost, variant: Variant) -> Cell:
+    values = _known(cost, variant)
+    lacking = [seed for seed in variant.scored if seed not in values]
+    if lacking:
+        return Cell(notes=(f"not measured for {seed_list(lacking)}",) if values else ())
+    if not values:
+        return Cell()
+    numbers = list(values.values())
+    return Cell(cost.text(numbers), mean(numbers), deviation(numbers), tuple(values))
+
+
+def _relative_cell(variant: Variant, baseline: Variant | None) -> Cell:
+    """Seconds per step over those of EW on the same seeds."""
+    own = _known(SECONDS, variant)
+    theirs = _known(SECONDS, baseline) if baseline else {}
+    if not own:
+        return Cell()
+    if any(not theirs.get(seed) for seed in own):
+        return Cell(notes=(NO_EW,))
+    ratios = [value / theirs[seed] for seed, value in own.items()]
+    return Cell(f"{mean(ratios):.2f}", mean(ratios), deviation(ratios), tuple(own))
+
+
+def _devices(study: Study) -> Mapping[str, str]:
+    """What each row was timed on, as recorded."""
+    names = {v.key: sorted({_device(run) for run in v.scored.values()}) for v in study.variants}
+    return {key: ", ".join(found) for key, found in names.items() if found}
+
+
+def _device(run: Record) -> str:
+    device = str(run.environment.get("device", "an unknown device"))
+    if device != "cpu":
+        return device
+    return f"{run.environment.get('cpu', device)} with threads={run.environment.get('threads', '?')}"
