@@ -16,7 +16,7 @@ from bench.cli.progress import RunProgress, run_name
 from bench.cli.request import add_how, add_what, jobs_at_a_time, requested
 from bench.engine.build import build_network
 from bench.engine.device import DeviceUnavailable, choose_device
-from bench.launch.local import Event, Site, run_locally
+from bench.launch.local import Event, LaunchConfig, run_locally
 from bench.spec.lookup import UnknownName
 from bench.spec.planning import Plan, PlanError, make_plan
 from bench.spec.study import StudyError
@@ -52,7 +52,7 @@ def _run(arguments: Namespace) -> int:
     if not plan.pending:
         console.print(f"All {len(plan.kept)} runs are already in {results}; nothing to train.")
         return 0
-    site = Site(plan.folders, results, str(device), arguments.threads)
+    site = LaunchConfig(plan.folders, results, str(device), arguments.threads)
     return _execute(plan, site, device, jobs_at_a_time(arguments, device), console)
 
 
@@ -63,7 +63,7 @@ def _describe(plan: Plan, console: Console) -> None:
     console.print(f"{len(plan.pending)} runs to train, {len(plan.kept)} already kept.")
 
 
-def _execute(plan: Plan, site: Site, device: torch.device, jobs: int, console: Console) -> int:
+def _execute(plan: Plan, site: LaunchConfig, device: torch.device, jobs: int, console: Console) -> int:
     """Trains what is pending and says how it ended."""
     for name in dict.fromkeys(spec.data for spec in plan.pending):
         console.print(f"{name}: found in {plan.folders[name]}.")

@@ -37,19 +37,19 @@ class Metric:
     unit: str = ""
 
 
-Observation = tuple[Tensor, ...]
+BatchStatistics = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
 class Measure:
     """Metrics over a whole split from what each batch contributes, so that they don't depend on the batch size.
 
-    observe(output, target) -> tensors of one batch; summarise(observations of all batches) -> value per metric key.
+    update(output, target) -> tensors of one batch; compute(observations of all batches) -> value per metric key.
     """
 
     metrics: tuple[Metric, ...]
-    observe: Callable[[Tensor, Tensor], Observation]
-    summarise: Callable[[Sequence[Observation]], dict[str, float]]
+    update: Callable[[Tensor, Tensor], BatchStatistics]
+    compute: Callable[[Sequence[BatchStatistics]], dict[str, float]]
 
 
 @dataclass(frozen=True)

@@ -17,40 +17,40 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.contract import Measure, Metric, Observation
+from datasets.contract import BatchStatistics, Measure, Metric
 from datasets.losses import UNLABELLED, cosines, has_depth, has_normal
 
 WITHIN_DEGREES = (11.25, 22.5, 30.0)
 
 
-def _total(observations: Sequence[Observation], part: int) -> Tensor:
+def _total(observations: Sequence[BatchStatistics], part: int) -> Tensor:
     return torch.stack([observation[part] for observation in observations]).sum(dim=0)
 
 
-def observe_classes(output: Tensor, target: Tensor) -> Observation:
+def update_classes(output: Tensor, target: Tensor) -> BatchStatistics:
     """Number of correct answers and of answers, for logits (B, C)."""
     return (output.argmax(dim=1) == target).sum(), torch.tensor(len(target))
 
 
-def summarise_classes(observations: Sequence[Observation]) -> dict[str, float]:
+def compute_classes(observations: Sequence[BatchStatistics]) -> dict[str, float]:
     """Accuracy."""
     return {"accuracy": int(_total(observations, 0)) / int(_total(observations, 1))}
 
 
-def observe_attribute(output: Tensor, target: Tensor) -> Observation:
+def update_attribute(output: Tensor, target: Tensor) -> BatchStatistics:
     """True positives, false positives, false negatives and answers, for one logit (B, 1) at threshold 0."""
     said, true = output.squeeze(1) > 0, target > 0
     return (said & true).sum(), (said & ~true).sum(), (~said & true).sum(), torch.tensor(len(target))
 
 
-def summarise_attribute(observations: Sequence[Observation]) -> dict[str, float]:
+def compute_attribute(observations: Sequence[BatchStatistics]) -> dict[str, float]:
     """Accuracy and F1 of the positive class (0 where nothing is positive and nothing is said to be)."""
     hits, false_alarms, misses, count = (int(_total(observations, part)) for part in range(4))
     wrong = false_alarms + misses
     return {"accuracy": 1 - wrong / count, "f1": 2 * hits / (2 * hits + wrong) if hits else 0.0}
 
 
-def observe_segmentation(output: Tensor, target: Tensor) -> Observation:
+def update_segmentation(output: Tensor, target: Tensor) -> BatchStatistics:
     """Confusion matrix (C, C), rows true and columns predicted, over labelled pixels of logits (B, C, H, W)."""
     classes = output.shape[1]
     labelled = target != UNLABELLED
@@ -58,7 +58,7 @@ def observe_segmentation(output: Tensor, target: Tensor) -> Observation:
     return (torch.bincount(pairs, minlength=classes**2).reshape(classes, classes),)
 
 
-def summarise_segmentation(observations: Sequence[Observation]) -> dict[str, float]:
+def compute_segmentation(observations: Sequence[BatchStatistics]) -> dict[str, float]:
     """Mean over classes of intersection over union, classes that occur nowhere left out; and pixel accuracy."""
     confusion = _total(observations, 0).double()
     hits = confusion.diagonal()
@@ -70,14 +70,14 @@ def summarise_segmentation(observations: Sequence[Observation]) -> dict[str, flo
     }
 
 
-def observe_depth(output: Tensor, target: Tensor) -> Observation:
+def update_depth(output: Tensor, target: Tensor) -> BatchStatistics:
     """Sums of absolute (m) and relative errors, and the number of measured pixels."""
     valid = has_depth(target)
     error = (output - target)[valid].abs().double()
     return error.sum(), (error / target[valid].double()).sum(), valid.sum()
 
 
-def summarise_depth(observations: Sequence[Observation]) -> dict[str, float]:
+def compute_depth(observations: Sequence[BatchStatistics]) -> dict[str, float]:
     """Mean absolute error in metres and mean relative error, every measured pixel counting once."""
     count = int(_total(observations, 2))
     return {
@@ -86,7 +86,7 @@ def summarise_depth(observations: Sequence[Observation]) -> dict[str, float]:
     }
 
 
-def observe_normals(output: Tensor, target: Tensor) -> Observation:
+def update_normals(output: Tensor, target: Tensor) -> BatchStatistics:
     """Angles in degrees at all pixels with a normal, their sum, and how many are below each limit."""
     valid = has_normal(target)
     angles = torch.rad2deg(torch.acos(cosines(output, target)[valid].clamp(-1, 1)))
@@ -94,7 +94,7 @@ def observe_normals(output: Tensor, target: Tensor) -> Observation:
     return angles.cpu(), angles.double().sum(), within
 
 
-def summarise_normals(observations: Sequence[Observation]) -> dict[str, float]:
+def compute_normals(observations: Sequence[BatchStatistics]) -> dict[str, float]:
     """Mean and median angle in degrees over the whole split, and the shares within 11.25°, 22.5° and 30°."""
     angles = torch.cat([observation[0] for observation in observations]).numpy()
     within = dict(zip(WITHIN_DEGREES, _total(observations, 2).tolist(), strict=True))
@@ -126,21 +126,21 @@ def averaged(measure: Measure, images: int) -> Measure:
     smaller and counts like the others. Batches in which nothing is known are left out.
     """
 
-    def observe(output: Tensor, target: Tensor) -> Observation:
+    def update(output: Tensor, target: Tensor) -> BatchStatistics:
         singles = zip(output.split(1), target.split(1), strict=True)
-        seen = [measure.observe(*single) for single in singles]
+        seen = [measure.update(*single) for single in singles]
         return (torch.tensor(len(seen)), *(part for observation in seen for part in observation))
 
-    def summarise(observations: Sequence[Observation]) -> dict[str, float]:
+    def compute(observations: Sequence[BatchStatistics]) -> dict[str, float]:
         singles = [single for observation in observations for single in _singles(observation)]
         batches = [singles[start : start + images] for start in range(0, len(singles), images)]
-        values = [measure.summarise(batch) for batch in batches]
+        values = [measure.compute(batch) for batch in batches]
         return {metric.key: _mean_of_known([value[metric.key] for value in values]) for metric in measure.metrics}
 
-    return Measure(measure.metrics, observe, summarise)
+    return Measure(measure.metrics, update, compute)
 
 
-def _singles(observation: Observation) -> list[Observation]:
+def _singles(observation: BatchStatistics) -> list[BatchStatistics]:
     """What the images of a batch contribute one by one, from their number and all their parts in a row."""
     count, parts = int(observation[0]), observation[1:]
     size = len(parts) // max(1, count)
@@ -154,17 +154,17 @@ def _mean_of_known(values: Sequence[float]) -> float:
 
 ACCURACY = Metric("accuracy", "Accuracy", "higher", "%")
 
-CLASSES = Measure((ACCURACY,), observe_classes, summarise_classes)
-ATTRIBUTE = Measure((ACCURACY, Metric("f1", "F1", "higher", "%")), observe_attribute, summarise_attribute)
+CLASSES = Measure((ACCURACY,), update_classes, compute_classes)
+ATTRIBUTE = Measure((ACCURACY, Metric("f1", "F1", "higher", "%")), update_attribute, compute_attribute)
 SEGMENTATION = Measure(
     (Metric("miou", "mIoU", "higher"), Metric("pixel_accuracy", "Pix Acc", "higher")),
-    observe_segmentation,
-    summarise_segmentation,
+    update_segmentation,
+    compute_segmentation,
 )
 DEPTH = Measure(
     (Metric("absolute_error", "Abs Err", "lower", "m"), Metric("relative_error", "Rel Err", "lower")),
-    observe_depth,
-    summarise_depth,
+    update_depth,
+    compute_depth,
 )
 NORMALS = Measure(
     (
@@ -172,6 +172,6 @@ NORMALS = Measure(
         Metric("median_angle", "Median", "lower", "°"),
         *(Metric(f"within_{limit:g}", f"{limit:g}", "higher") for limit in WITHIN_DEGREES),
     ),
-    observe_normals,
-    summarise_normals,
+    update_normals,
+    compute_normals,
 )

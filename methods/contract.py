@@ -119,14 +119,14 @@ class Weighting(Protocol):
 
 
 @runtime_checkable
-class LooksBack(Protocol):
+class PostStepHook(Protocol):
     """What a weighting has besides when it learns from the effect of a step.
 
-    after: the next state, from that of `Update` and the losses (m,) of the same batch once the parameters have moved;
+    post_step: the next state, from that of `Update` and the losses (m,) of the same batch once the parameters have moved;
         float64 on the CPU. They cost one more forward pass.
     """
 
-    def after(self, losses: Tensor, state: State) -> State: ...
+    def post_step(self, losses: Tensor, state: State) -> State: ...
 
 
 class TaskFeatures(NamedTuple):
@@ -149,7 +149,7 @@ class Network(Protocol):
     `features` runs the shared part once for all `tasks` that read `inputs` (B, C, H, W); `features_of_inputs` does so
     for several inputs, each with its own tasks, whose graphs it may join. `evaluations` counts since
     the network was built; None without a flow. `last_block_parameters` are the shared ones nearest to the heads. Within
-    `naming_faults`, what only this architecture can fail at, in a pass ahead or back, comes out as Diverged.
+    `translate_errors`, what only this architecture can fail at, in a pass ahead or back, comes out as Diverged.
     """
 
     encoder: nn.Module
@@ -164,7 +164,7 @@ class Network(Protocol):
     def positions(self) -> Tensor | None: ...
     def position_parameters(self) -> list[nn.Parameter]: ...
     def evaluations(self) -> Evaluations | None: ...
-    def naming_faults(self) -> AbstractContextManager[None]: ...
+    def translate_errors(self) -> AbstractContextManager[None]: ...
 
     # What every torch module brings.
     def to(self, *arguments: Any, **options: Any) -> Any: ...

@@ -18,7 +18,7 @@ from bench.spec.run_spec import SpecError, resolve
 from methods import WEIGHTINGS
 from methods.adapters import adapted_weightings, libmtl
 from methods.adapters.bridge import PeerFailed, PeerUnavailable, nearest_weights
-from methods.contract import LooksBack, Signal, State, Update, Weighting
+from methods.contract import PostStepHook, Signal, State, Update, Weighting
 
 pytest.importorskip("torchjd", reason="the extra `peers` isn't installed")
 pytestmark = pytest.mark.filterwarnings("ignore:You are solving a parameterized problem")
@@ -43,8 +43,8 @@ def advance(weighting: Weighting, signal: Signal, state: State) -> Update:
         slopes = torch.autograd.grad(update.auxiliary, list(learned.values()))
         moved = {n: (x - 0.1 * d).detach().requires_grad_() for (n, x), d in zip(learned.items(), slopes, strict=True)}
         update = Update(update.weights, State(moved, update.state.memory), direction=update.direction)
-    if isinstance(weighting, LooksBack):
-        update = Update(update.weights, weighting.after(0.9 * signal.losses, update.state))
+    if isinstance(weighting, PostStepHook):
+        update = Update(update.weights, weighting.post_step(0.9 * signal.losses, update.state))
     return update
 
 

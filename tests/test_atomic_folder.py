@@ -14,7 +14,7 @@ from scipy import ndimage
 from datasets import obtain
 from datasets.contract import DataError
 from datasets.embedded import digits, faces, rooms
-from datasets.embedded.atomic_folder import written_whole
+from datasets.embedded.atomic_folder import atomic_folder
 
 MAKERS = {"digits": digits.make, "rooms": rooms.make, "faces": faces.make}
 
@@ -26,7 +26,7 @@ def names(folder: Path) -> list[str]:
 
 def test_appears_when_it_is_finished_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "data"
-    with written_whole(folder) as unfinished:
+    with atomic_folder(folder) as unfinished:
         (unfinished / "file").write_text("whole")
         assert not folder.exists()
         assert unfinished.stat().st_dev == folder.parent.stat().st_dev
@@ -36,14 +36,14 @@ def test_appears_when_it_is_finished_and_leaves_nothing_beside_it(tmp_path: Path
 
 def test_may_be_read_by_whoever_may_read_other_folders(tmp_path: Path) -> None:
     (tmp_path / "ordinary").mkdir()
-    with written_whole(tmp_path / "data"):
+    with atomic_folder(tmp_path / "data"):
         pass
     assert (tmp_path / "data").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_leaves_nothing_when_it_fails(tmp_path: Path, error: type[BaseException]) -> None:
-    with pytest.raises(error), written_whole(tmp_path / "data") as unfinished:
+    with pytest.raises(error), atomic_folder(tmp_path / "data") as unfinished:
         (unfinished / "file").touch()
         raise error
     assert names(tmp_path) == []
@@ -51,16 +51,16 @@ def test_leaves_nothing_when_it_fails(tmp_path: Path, error: type[BaseException]
 
 def test_a_faster_process_wins(tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    with written_whole(folder) as slower:
+    with atomic_folder(folder) as slower:
         (slower / "slower").touch()
-        with written_whole(folder) as faster:
+        with atomic_folder(folder) as faster:
             (faster / "faster").touch()
     assert names(tmp_path) == ["data"]
     assert names(folder) == ["faster"]
 
 
 def test_a_failed_rename_is_not_taken_for_a_lost_race(tmp_path: Path) -> None:
-    with pytest.raises(OSError), written_whole(tmp_path / "data") as unfinished:
+    with pytest.raises(OSError), atomic_folder(tmp_path / "data") as unfinished:
         unfinished.rmdir()
     assert names(tmp_path) == []
 
@@ -69,7 +69,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link").symlink_to("elsewhere")
     for name in ("elsewhere", "link"):
-        with written_whole(tmp_path / name) as unfinished:
+        with atomic_folder(tmp_path / name) as unfinished:
             (unfinished / "file").touch()
         assert names(tmp_path / name) == ["file"]
         for child in (tmp_path / name).iterdir():
@@ -79,7 +79,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 
 def test_a_file_of_that_name_stays(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("mine")
-    with pytest.raises(FileExistsError, match="move it away"), written_whole(tmp_path / "data"):
+    with pytest.raises(FileExistsError, match="move it away"), atomic_folder(tmp_path / "data"):
         pass
     assert (tmp_path / "data").read_text() == "mine"
 

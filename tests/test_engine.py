@@ -12,7 +12,7 @@ from bench.engine import loop
 from bench.engine.batches import epoch_order, steps_per_epoch, training_batches
 from bench.engine.build import build_network
 from bench.engine.evaluate import constant_scores, evaluate, selection_score
-from bench.engine.loop import Place, train
+from bench.engine.loop import RunContext, train
 from bench.engine.seeds import generator_for
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, CURVE, POSITIONS, RECORD, read_record
@@ -44,7 +44,7 @@ def run(
         if epochs == stop_after:
             raise Stop
 
-    return train(spec, Place(source, folder, CPU, 1), on_epoch)
+    return train(spec, RunContext(source, folder, CPU, 1), on_epoch)
 
 
 def scores(record: Record) -> dict[str, object]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bench import speed
 from bench.profiling import flow as flow_speed
-from bench.profiling import race
+from bench.profiling import harness
 from bench.profiling.flow import (
     QUESTIONS,
     a_solve_per_task,
@@ -92,7 +92,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Narrow features, and no turns to warm up."""
     monkeypatch.setattr(flow_speed, "VECTORS", VECTORS)
     monkeypatch.setattr(flow_speed, "MAPS", dataclasses.replace(MAPS, stride=8))
-    monkeypatch.setattr(race, "WARMUP", 0)
+    monkeypatch.setattr(harness, "WARMUP", 0)
 
 
 @pytest.mark.usefixtures("small")
@@ -118,7 +118,7 @@ def test_warm_up_is_dropped_and_ratios_are_taken_within_rounds() -> None:
         scripted("a", "NORMAL", [*warm_up, 1.2, 2.4, 4.8]),
         scripted("b", "EW", [*warm_up, 1.0, 1.0, 1.0]),
     ]
-    head, rows = cells("step", race.race("step", contestants, rounds=3, device=CPU))
+    head, rows = cells("step", harness.race("step", contestants, rounds=3, device=CPU))
     assert head == ["setting", "method", "time, ms", "× EW", "field evaluations"]
     assert rows == [
         ["a", "EW", "2000.00 (1500.00 – 3000.00)", "1.000 (1.000 – 1.000)", "3"],
@@ -128,9 +128,9 @@ def test_warm_up_is_dropped_and_ratios_are_taken_within_rounds() -> None:
 
 
 def test_a_short_turn_counts_its_quickest_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(race, "WARMUP", 0)
+    monkeypatch.setattr(harness, "WARMUP", 0)
     contestant = scripted("a", "EW", [0.03, 0.02, 0.04, 0.05, 0.01])
-    (lap,) = race.race("step", [contestant], rounds=1, device=CPU)
+    (lap,) = harness.race("step", [contestant], rounds=1, device=CPU)
     assert lap.milliseconds == pytest.approx(20.0)  # the fourth call ends the turn
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bench.engine.factored_layers import factorable, factors_of, watching, worth_factoring
-from bench.engine.heads import Boundary
+from bench.engine.heads import HeadGradient
 from bench.engine.task_gradients import SharedGradients
 from methods.rows import gramian_of
 
@@ -35,12 +35,12 @@ class Encoder(nn.Module):
         return self._forward(inputs)
 
 
-def boundaries(z: Tensor) -> list[Boundary]:
+def head_gradients(z: Tensor) -> list[HeadGradient]:
     gradients = torch.randn(TASKS, *z.shape, dtype=z.dtype)
-    return [Boundary(task, torch.zeros(()), z, gradient, None) for task, gradient in enumerate(gradients)]
+    return [HeadGradient(task, torch.zeros(()), z, gradient, None) for task, gradient in enumerate(gradients)]
 
 
-def plain_rows(parameters: list[nn.Parameter], crossed: list[Boundary]) -> Tensor:
+def plain_rows(parameters: list[nn.Parameter], crossed: list[HeadGradient]) -> Tensor:
     rows = [
         torch.autograd.grad(b.z, parameters, b.gradient, retain_graph=True, allow_unused=True, materialize_grads=True)
         for b in crossed
@@ -55,7 +55,7 @@ def assert_exact(encoder: nn.Module, inputs: Tensor, factored: int) -> None:
     shared = SharedGradients(parameters, TASKS)
     with watching(factorable(encoder, parameters)) as uses:  # type: ignore[arg-type]
         z = encoder(inputs.double())
-    crossed = boundaries(z)
+    crossed = head_gradients(z)
     rows = plain_rows(parameters, crossed)
     seen = {layer: found for layer, found in uses.of.items() if layer not in uses.hidden}
     assert len(seen) == factored
@@ -115,7 +115,7 @@ def test_a_task_that_does_not_pass_a_layer() -> None:
     with watching(factorable(both, parameters)) as uses:  # type: ignore[arg-type]
         near = first(torch.randn(3, 4, dtype=torch.float64))
         far = second(near)
-    crossed = [Boundary(task, torch.zeros(()), z, torch.randn_like(z), None) for task, z in enumerate((near, far))]
+    crossed = [HeadGradient(task, torch.zeros(()), z, torch.randn_like(z), None) for task, z in enumerate((near, far))]
     rows = plain_rows(parameters, crossed)
     shared.fill_rows(crossed, uses.of)
     torch.testing.assert_close(shared.gramian(), rows @ rows.T)
@@ -176,7 +176,7 @@ def test_batched_passes_give_what_looped_ones_give() -> None:
     layers = nn.Sequential(nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 4, 3)).double()
     parameters = list(layers.parameters())
     z = layers(IMAGES.double())
-    crossed = boundaries(z)
+    crossed = head_gradients(z)
     found = []
     for batched in (False, True):
         shared = SharedGradients(parameters, TASKS, batched=batched)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.spec.run_spec import SpecError, resolve
 from methods import WEIGHTINGS
-from methods.contract import LooksBack, Signal, State
+from methods.contract import PostStepHook, Signal, State
 from methods.weightings.dwa import DWA
 from methods.weightings.famo import FAMO, balanced_rate_weights, logit_gradient
 from methods.weightings.fixed import Fixed
@@ -179,7 +179,7 @@ def test_famo_follows_its_formulas_on_a_quadratic(rule: str) -> None:
         return (matrices @ x - targets).square().mean(dim=1) / 2
 
     famo = FAMO(lr=0.3, gamma=0.01, rule=rule)  # type: ignore[arg-type]
-    assert isinstance(famo, LooksBack)
+    assert isinstance(famo, PostStepHook)
     state = famo.init(3)
     x = torch.zeros(5, dtype=torch.float64)
     logits = torch.zeros(3, dtype=torch.float64, requires_grad=True)
@@ -201,7 +201,7 @@ def test_famo_follows_its_formulas_on_a_quadratic(rule: str) -> None:
         optimizer.zero_grad()
         (torch.softmax(logits, dim=0) * fall).sum().backward()
         optimizer.step()
-        state = famo.after(after, update.state)
+        state = famo.post_step(after, update.state)
         torch.testing.assert_close(state.memory["logits"], logits.detach(), rtol=1e-9, atol=1e-12)
         assert update.fallbacks == 0
     assert state.memory["logits"].abs().max() > 1e-3
@@ -218,11 +218,11 @@ def test_famo_counts_negative_losses_before_and_after() -> None:
     famo = FAMO()
     first = famo.step(signal(tensor(-1.0, 2.0)), famo.init(2))
     assert first.fallbacks == 1 and torch.isfinite(first.weights).all()
-    state = famo.after(tensor(1.0, -2.0), first.state)
+    state = famo.post_step(tensor(1.0, -2.0), first.state)
     assert torch.isfinite(state.memory["logits"]).all()
     second = famo.step(signal(tensor(1.0, 2.0)), state)
     assert second.fallbacks == 1
-    assert famo.step(signal(tensor(1.0, 2.0)), famo.after(tensor(1.0, 1.0), second.state)).fallbacks == 0
+    assert famo.step(signal(tensor(1.0, 2.0)), famo.post_step(tensor(1.0, 1.0), second.state)).fallbacks == 0
 
 
 # STCH

@@ -157,7 +157,7 @@ dense_cases = pytest.mark.parametrize("case", [CASES[name] for name in DENSE], i
 
 def measured(measure: Measure, output: Tensor, target: Tensor, batch_size: int = BATCH) -> dict[str, float]:
     batches = zip(output.split(batch_size), target.split(batch_size), strict=True)
-    return measure.summarise([measure.observe(*batch) for batch in batches])
+    return measure.compute([measure.update(*batch) for batch in batches])
 
 
 def loss_and_gradient(case: Case, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -270,7 +270,7 @@ def test_the_median_angle_is_exact_whatever_the_batches(count: int) -> None:
     angles = (180 * torch.rand(count)).deg2rad()
     output = torch.stack([angles.cos(), angles.sin(), torch.zeros(count)], dim=1).reshape(count, 3, 1, 1)
     target = torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1).expand(count, 3, 1, 1)
-    seen = [NORMALS.observe(*batch)[0] for batch in zip(output.split(7), target.split(7), strict=True)]
+    seen = [NORMALS.update(*batch)[0] for batch in zip(output.split(7), target.split(7), strict=True)]
     median = float(np.median(torch.cat(seen).double().numpy()))  # of the very same float32 angles
     for batch_size in (7, 64, count):
         assert measured(NORMALS, output, target, batch_size)["median_angle"] == median
@@ -318,7 +318,7 @@ def test_runs_by_the_legacy_carry_it_as_an_override() -> None:
     (_, *dense), (_, *usual) = legacy.info.tasks, exact.info.tasks
     assert legacy.info.tasks[0] is exact.info.tasks[0]
     for changed, task in zip(dense, usual, strict=True):
-        assert changed.measure.observe is not task.measure.observe
+        assert changed.measure.update is not task.measure.update
         assert (changed.key, changed.measure.metrics) == (task.key, task.measure.metrics)
 
 

@@ -11,7 +11,7 @@ import torch
 from training import prepared
 
 from bench.engine.heads import position_gradients
-from bench.engine.loop import Place, train
+from bench.engine.loop import RunContext, train
 from bench.engine.step import train_step
 from bench.records.record import Record
 from bench.records.store import COSINES, POSITIONS
@@ -26,7 +26,7 @@ def run(data_root: Path, folder: Path, data: str = "digits", **settings: object)
     spec = resolve(data, "normal", None, None, 0, {"train.epochs": 1, **settings})
     source = find(data, data_root)
     assert source is not None
-    return train(spec, Place(source, folder, torch.device("cpu"), 1), lambda _: None)
+    return train(spec, RunContext(source, folder, torch.device("cpu"), 1), lambda _: None)
 
 
 @pytest.mark.parametrize("data", ["digits", "rooms"])
@@ -63,11 +63,11 @@ def test_alternating_leaves_no_gradients_in_the_heads(data_root: Path) -> None:
 
 
 def test_the_first_step_of_adam_has_the_length_of_its_rate(data_root: Path) -> None:
-    trainee, batch = prepared("normal", data_root, arch=None, **{"arch.position_optimizer": "adam"})
-    train_step(trainee, batch, 0, 0)
-    positions = trainee.network.positions()
+    train_state, batch = prepared("normal", data_root, arch=None, **{"arch.position_optimizer": "adam"})
+    train_step(train_state, batch, 0, 0)
+    positions = train_state.network.positions()
     assert positions is not None
-    rate = trainee.optimizers["positions"].param_groups[0]["lr"]
+    rate = train_state.optimizers["positions"].param_groups[0]["lr"]
     torch.testing.assert_close((positions - 1).abs(), torch.full_like(positions, rate), rtol=1e-3, atol=0)
 
 
@@ -83,10 +83,10 @@ def test_the_first_step_of_adam_has_the_length_of_its_rate(data_root: Path) -> N
 )
 def test_every_option_of_positions_changes_where_they_go(change: dict[str, object], data_root: Path) -> None:
     def after_two_steps(**settings: object) -> torch.Tensor:
-        trainee, batch = prepared("normal", data_root, arch=None, **settings)
+        train_state, batch = prepared("normal", data_root, arch=None, **settings)
         for step in range(2):
-            train_step(trainee, batch, step, 0)
-        positions = trainee.network.positions()
+            train_step(train_state, batch, step, 0)
+        positions = train_state.network.positions()
         assert positions is not None
         return positions.detach()
 
@@ -95,14 +95,14 @@ def test_every_option_of_positions_changes_where_they_go(change: dict[str, objec
 
 @pytest.mark.parametrize("solver", ["euler", "rk4", "dopri5"])
 def test_positions_may_tie_cross_pass_zero_and_be_negative_at_any_step(solver: str, data_root: Path) -> None:
-    trainee, batch = prepared("normal", data_root, "rooms", None, **{"arch.solver": solver})
-    raw = trainee.network.task_positions.raw  # type: ignore[attr-defined]
+    train_state, batch = prepared("normal", data_root, "rooms", None, **{"arch.solver": solver})
+    raw = train_state.network.task_positions.raw  # type: ignore[attr-defined]
     for step, positions in enumerate(
         ([1, 1, 1], [0, 0, 0], [0.5, 1.5, 1.5], [1.5, 0.5, -0.1], [-1, -1, 2], [0, -2, 0])
     ):
         with torch.no_grad():
             raw.copy_(torch.tensor(positions, dtype=torch.float32))
-        losses = train_step(trainee, batch, step, 0).losses
+        losses = train_step(train_state, batch, step, 0).losses
         assert torch.isfinite(losses).all() and torch.isfinite(raw).all()
 
 
@@ -150,9 +150,9 @@ def test_field_evaluations_are_those_of_training_steps(data_root: Path, tmp_path
 def test_inputs_are_solved_together_where_no_task_needs_a_gradient_of_its_own(
     weighting: str, solves: int, data_root: Path
 ) -> None:
-    trainee, batch = prepared(weighting, data_root, arch="normal", **{"arch.position_form": "constant"})
-    train_step(trainee, batch, 0, 0)
-    assert trainee.network.evaluations() == (4 * solves, 0)
+    train_state, batch = prepared(weighting, data_root, arch="normal", **{"arch.position_form": "constant"})
+    train_step(train_state, batch, 0, 0)
+    assert train_state.network.evaluations() == (4 * solves, 0)
 
 
 @pytest.mark.parametrize("gradient", ["backprop", "adjoint"])
@@ -170,8 +170,8 @@ def test_a_flow_that_cannot_be_solved_is_a_diverged_run_with_the_position(
 def test_a_flow_that_fails_on_the_way_back_is_named_too(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The adjoint equation asks the field for more: from the second half of evaluations on, it answers NaN."""
     settings = {"arch.solver": "dopri5", "arch.gradient": "adjoint"}
-    trainee, batch = prepared("normal", data_root, arch=None, **settings)
-    flow = trainee.network.flow  # type: ignore[attr-defined]
+    train_state, batch = prepared("normal", data_root, arch=None, **settings)
+    flow = train_state.network.flow  # type: ignore[attr-defined]
     answer = type(flow).forward
 
     def failing(self: torch.nn.Module, t: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
@@ -179,8 +179,8 @@ def test_a_flow_that_fails_on_the_way_back_is_named_too(data_root: Path, monkeyp
         return derivative * float("nan") if torch.is_grad_enabled() else derivative
 
     monkeypatch.setattr(type(flow), "forward", failing)
-    with pytest.raises(Diverged, match="dopri5 can't solve the flow"), trainee.network.naming_faults():
-        train_step(trainee, batch, 0, 0)
+    with pytest.raises(Diverged, match="dopri5 can't solve the flow"), train_state.network.translate_errors():
+        train_step(train_state, batch, 0, 0)
 
 
 def test_a_nan_in_the_flow_is_a_diverged_run_with_the_position(data_root: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from peer_steps import (
 )
 
 from methods import WEIGHTINGS
-from methods.contract import LooksBack, State, Update, Weighting
+from methods.contract import PostStepHook, State, Update, Weighting
 
 pytest.importorskip("torchjd", reason="the extra `peers` isn't installed")
 pytestmark = pytest.mark.filterwarnings("ignore:You are solving a parameterized problem")
@@ -148,8 +148,10 @@ def test_parity_with_torchjd(pair: Pair) -> None:
             with met_in(drawn_orders(step)):
                 update = weighting.step(signal, states[index])
             states[index] = moved(weighting, update)
-            if isinstance(weighting, LooksBack):
-                states[index] = weighting.after(signal.losses * torch.tensor([0.9, 0.7, 1.1]).double(), states[index])
+            if isinstance(weighting, PostStepHook):
+                states[index] = weighting.post_step(
+                    signal.losses * torch.tensor([0.9, 0.7, 1.1]).double(), states[index]
+                )
             updates.append(update)
         assert_near(updates[0].weights, pair.factor * updates[1].weights, pair.tolerance)
         assert_near(direction(updates[0], signal), pair.factor * direction(updates[1], signal), pair.tolerance)

@@ -12,7 +12,7 @@ from PIL import Image
 import datasets
 import methods
 from bench import ROOT, report, run
-from bench.engine.loop import Place, train
+from bench.engine.loop import RunContext, train
 from bench.records.record import Record
 from bench.spec.run_spec import resolve
 from bench.spec.study import load_study
@@ -66,7 +66,7 @@ def test_adding_a_data_set_takes_one_row(registries: None, tmp_path: Path) -> No
 
 def trained(data: str, method: str, settings: dict[str, object], data_root: Path, results: Path) -> Record:
     spec = resolve(data, method, None, None, 0, settings)
-    place = Place(datasets.obtain(spec.data, data_root), results / "run", torch.device("cpu"), 1)
+    place = RunContext(datasets.obtain(spec.data, data_root), results / "run", torch.device("cpu"), 1)
     return train(spec, place, lambda epochs: None)
 
 

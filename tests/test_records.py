@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from record_factory import make_record, make_unfinished
 
-from bench.records.store import RECORD, RecordError, read_record, read_records, run_folder, write_record, write_whole
+from bench.records.store import RECORD, RecordError, atomic_write, read_record, read_records, run_folder, write_record
 
 
 def test_records_come_back_as_they_were(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        write_whole(tmp_path / RECORD, half)
+        atomic_write(tmp_path / RECORD, half)
     assert (tmp_path / RECORD).read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == [RECORD]
 

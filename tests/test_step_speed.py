@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import speed
-from bench.profiling import memory, race, step
+from bench.profiling import harness, memory, step
 from bench.profiling.peers import STEADY_EPOCH, Problem, methods_of
 from bench.profiling.scaling import scaling_shapes
 from bench.profiling.solvers import LIBMTL, TORCHJD
@@ -37,7 +37,7 @@ TINY = {
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "shapes", lambda size: TINY)
-    monkeypatch.setattr(race, "_MOST_CALLS", 1)
+    monkeypatch.setattr(harness, "_MOST_CALLS", 1)
 
 
 def course(shape: str = "office", **settings: Any) -> Course:
@@ -180,10 +180,10 @@ def test_a_renewed_weighting_is_timed_over_a_whole_period() -> None:
     counted: list[int] = []
     original = step.place_gradients
 
-    def counting(trainee: Any, batch: Any, index: int, epoch: int) -> Any:
+    def counting(train_state: Any, batch: Any, index: int, epoch: int) -> Any:
         counted.append(index)
         assert epoch == STEADY_EPOCH
-        return original(trainee, batch, index, epoch)
+        return original(train_state, batch, index, epoch)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step, "place_gradients", counting)

@@ -1,4 +1,4 @@
-"""A trainee and a batch of real data, ready for a step."""
+"""A train_state and a batch of real data, ready for a step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from bench.engine.batches import training_batches
 from bench.engine.build import build_network
 from bench.engine.seeds import generator_for
-from bench.engine.train_state import Trainee, make_trainee
+from bench.engine.train_state import TrainState, make_train_state
 from bench.spec.run_spec import resolve
 from datasets import find
 from datasets.contract import Batch
@@ -17,7 +17,7 @@ from datasets.contract import Batch
 
 def prepared(
     method: str, data_root: Path, data: str = "digits", arch: str | None = "hps", **settings: object
-) -> tuple[Trainee, Batch]:
+) -> tuple[TrainState, Batch]:
     """arch: None for the method's own."""
     weighting = None if arch is None else method
     spec = resolve(data, method, arch, weighting, 0, {"train.batch_size": 4, **settings})
@@ -26,4 +26,4 @@ def prepared(
     splits = spec.info.read(folder, spec.data_settings)
     network = build_network(spec, torch.device("cpu"))
     batches = training_batches(splits.train, spec.info, 4, generator_for(0, "test"), torch.device("cpu"))
-    return make_trainee(spec, network), next(iter(batches))
+    return make_train_state(spec, network), next(iter(batches))

@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from bench.engine.factored_layers import Uses, watching, worth_factoring
-from bench.engine.heads import Boundary, cross_heads, losses_of
-from bench.engine.train_state import Trainee
+from bench.engine.heads import HeadGradient, heads_forward_backward, losses_of
+from bench.engine.train_state import TrainState
 from datasets.contract import Batch, Group
 from methods.contract import Update
 from methods.rows import gramian_of
 
 
 class Way(Protocol):
-    """boundaries: of all tasks where heads were cut off, as soon as gradients are placed."""
+    """head_gradients: of all tasks where heads were cut off, as soon as gradients are placed."""
 
-    boundaries: list[Boundary]
+    head_gradients: list[HeadGradient]
 
     def observe(self) -> tuple[Tensor, Tensor | None]:
         """The losses (m,) and a Gramian (m, m), float64 on the CPU."""
@@ -33,17 +33,17 @@ class Way(Protocol):
         """Puts the gradients of shared part and heads where the optimizer looks for them."""
 
 
-def way_of(trainee: Trainee, batch: Batch, renewed: bool, watched: bool) -> Way:
+def way_of(train_state: TrainState, batch: Batch, renewed: bool, watched: bool) -> Way:
     """The quickest that does for this step. renewed: weights are. watched: somebody looks at the tasks' gradients."""
-    parts = in_parts(batch, trainee.parts)
-    if renewed and trainee.weighting.needs != "losses" and trainee.renewal.grad_space == "shared":
-        return ByRows(trainee, parts)
+    parts = in_parts(batch, train_state.parts)
+    if renewed and train_state.weighting.needs != "losses" and train_state.gramian_settings.grad_space == "shared":
+        return ByRows(train_state, parts)
     if len(parts) > 1:
-        return InParts(trainee, parts)
-    by_losses = trainee.weighting.needs == "losses" and trainee.head_rule == "weighted"
-    if by_losses and "positions" not in trainee.optimizers and not watched:
-        return Uncut(trainee, batch)
-    return Cut(trainee, batch, renewed and trainee.weighting.needs == "gramian")
+        return InParts(train_state, parts)
+    by_losses = train_state.weighting.needs == "losses" and train_state.head_rule == "weighted"
+    if by_losses and "positions" not in train_state.optimizers and not watched:
+        return Uncut(train_state, batch)
+    return Cut(train_state, batch, renewed and train_state.weighting.needs == "gramian")
 
 
 def in_parts(batch: Batch, parts: int) -> list[Batch]:
@@ -63,17 +63,17 @@ def _part_of(group: Group, part: int, parts: int) -> Group:
 class Uncut:
     """One pass back through heads and shared part alike: every gradient gets its task's weight on the way."""
 
-    trainee: Trainee
+    train_state: TrainState
     batch: Batch
-    boundaries: list[Boundary] = field(default_factory=list)
+    head_gradients: list[HeadGradient] = field(default_factory=list)
 
     def observe(self) -> tuple[Tensor, None]:
-        found = losses_of(self.trainee.network, self.trainee.tasks, self.batch, self.trainee.precision)
-        self._losses = torch.stack([found[task] for task in range(len(self.trainee.tasks))])
+        found = losses_of(self.train_state.network, self.train_state.tasks, self.batch, self.train_state.precision)
+        self._losses = torch.stack([found[task] for task in range(len(self.train_state.tasks))])
         return self._losses.detach().double().cpu(), None
 
     def place(self, update: Update) -> None:
-        self.trainee.shared.backward_whole(self._losses, update.weights)
+        self.train_state.shared.backward_whole(self._losses, update.weights)
 
 
 @dataclass
@@ -83,49 +83,57 @@ class Cut:
     sees_gramian: of the last block or the representation, whichever is to stand for all shared parameters.
     """
 
-    trainee: Trainee
+    train_state: TrainState
     batch: Batch
     sees_gramian: bool
-    boundaries: list[Boundary] = field(default_factory=list)
+    head_gradients: list[HeadGradient] = field(default_factory=list)
 
     def observe(self) -> tuple[Tensor, Tensor | None]:
-        trainee = self.trainee
-        by_block = self.sees_gramian and trainee.renewal.grad_space == "last_block"
-        with watching(trainee.layers if by_block and len(self.batch) == 1 else ()) as uses:
-            self.boundaries = cross_heads(trainee.network, trainee.tasks, self.batch, trainee.precision)
-        return _transferred(_summed(trainee, self.boundaries), self._gramian(uses) if self.sees_gramian else None)
+        train_state = self.train_state
+        by_block = self.sees_gramian and train_state.gramian_settings.grad_space == "last_block"
+        with watching(train_state.layers if by_block and len(self.batch) == 1 else ()) as uses:
+            self.head_gradients = heads_forward_backward(
+                train_state.network, train_state.tasks, self.batch, train_state.precision
+            )
+        return _transferred(
+            _summed(train_state, self.head_gradients), self._gramian(uses) if self.sees_gramian else None
+        )
 
     def _gramian(self, uses: Uses) -> Tensor:
-        trainee = self.trainee
-        if trainee.renewal.grad_space == "representation":
-            by_task = sorted(self.boundaries, key=lambda boundary: boundary.task)
-            return gramian_of(torch.stack([boundary.gradient.flatten() for boundary in by_task]))
-        trainee.shared.fill_rows(self.boundaries, worth_factoring(uses, len(trainee.tasks)), keep_graph=True)
-        return trainee.shared.gramian()
+        train_state = self.train_state
+        if train_state.gramian_settings.grad_space == "representation":
+            by_task = sorted(self.head_gradients, key=lambda head_gradient: head_gradient.task)
+            return gramian_of(torch.stack([head_gradient.gradient.flatten() for head_gradient in by_task]))
+        train_state.shared.fill_rows(
+            self.head_gradients, worth_factoring(uses, len(train_state.tasks)), keep_graph=True
+        )
+        return train_state.shared.gramian()
 
     def place(self, update: Update) -> None:
-        self.trainee.shared.backward_once(self.boundaries, update.weights)
-        scale_heads(self.trainee, update)
+        self.train_state.shared.backward_once(self.head_gradients, update.weights)
+        scale_heads(self.train_state, update)
 
 
 @dataclass
 class InParts:
     """The same, part of the batch by part. Losses have to be known before the first passes back: they go ahead."""
 
-    trainee: Trainee
+    train_state: TrainState
     parts: Sequence[Batch]
-    boundaries: list[Boundary] = field(default_factory=list)
+    head_gradients: list[HeadGradient] = field(default_factory=list)
 
     def observe(self) -> tuple[Tensor, None]:
-        return losses_now(self.trainee, self.parts), None
+        return losses_now(self.train_state, self.parts), None
 
     def place(self, update: Update) -> None:
-        trainee = self.trainee
+        train_state = self.train_state
         for index, part in enumerate(self.parts):
-            crossed = cross_heads(trainee.network, trainee.tasks, part, trainee.precision, 1 / len(self.parts))
-            trainee.shared.backward_once(crossed, update.weights, add=index > 0)
-            self.boundaries += crossed
-        scale_heads(trainee, update)
+            crossed = heads_forward_backward(
+                train_state.network, train_state.tasks, part, train_state.precision, 1 / len(self.parts)
+            )
+            train_state.shared.backward_once(crossed, update.weights, add=index > 0)
+            self.head_gradients += crossed
+        scale_heads(train_state, update)
 
 
 @dataclass
@@ -136,53 +144,57 @@ class ByRows:
     through its own input alone. Layers are kept in factors where one input serves all tasks.
     """
 
-    trainee: Trainee
+    train_state: TrainState
     parts: Sequence[Batch]
-    boundaries: list[Boundary] = field(default_factory=list)
+    head_gradients: list[HeadGradient] = field(default_factory=list)
 
     def observe(self) -> tuple[Tensor, Tensor | None]:
-        trainee, share = self.trainee, 1 / len(self.parts)
+        train_state, share = self.train_state, 1 / len(self.parts)
         for index, part in enumerate(self.parts):
             for group in part:
-                with watching(trainee.layers if len(part) == 1 else ()) as uses:
-                    crossed = cross_heads(trainee.network, trainee.tasks, [group], trainee.precision, share)
-                trainee.shared.fill_rows(crossed, worth_factoring(uses, len(trainee.tasks)), add=index > 0)
-                self.boundaries += crossed
-        return _transferred(_summed(trainee, self.boundaries), trainee.shared.gramian())
+                with watching(train_state.layers if len(part) == 1 else ()) as uses:
+                    crossed = heads_forward_backward(
+                        train_state.network, train_state.tasks, [group], train_state.precision, share
+                    )
+                train_state.shared.fill_rows(crossed, worth_factoring(uses, len(train_state.tasks)), add=index > 0)
+                self.head_gradients += crossed
+        return _transferred(_summed(train_state, self.head_gradients), train_state.shared.gramian())
 
     def place(self, update: Update) -> None:
         if update.direction is not None:
-            self.trainee.shared.place(update.direction)
+            self.train_state.shared.place(update.direction)
         else:
-            self.trainee.shared.combine_rows(update.weights)
-        scale_heads(self.trainee, update)
+            self.train_state.shared.combine_rows(update.weights)
+        scale_heads(self.train_state, update)
 
 
 @torch.no_grad()
-def losses_now(trainee: Trainee, parts: Sequence[Batch]) -> Tensor:
+def losses_now(train_state: TrainState, parts: Sequence[Batch]) -> Tensor:
     """The losses (m,) of a batch at the present parameters, in training mode as in the step itself; on the CPU."""
-    found = [losses_of(trainee.network, trainee.tasks, part, trainee.precision) for part in parts]
-    by_task = [torch.stack([losses[task] for losses in found]).double().mean() for task in range(len(trainee.tasks))]
+    found = [losses_of(train_state.network, train_state.tasks, part, train_state.precision) for part in parts]
+    by_task = [
+        torch.stack([losses[task] for losses in found]).double().mean() for task in range(len(train_state.tasks))
+    ]
     return torch.stack(by_task).cpu()
 
 
-def scale_heads(trainee: Trainee, update: Update) -> None:
+def scale_heads(train_state: TrainState, update: Update) -> None:
     """Gives the gradients of each head, which are those of its task's loss, the factor of the method's rule."""
-    if trainee.head_rule == "plain":
+    if train_state.head_rule == "plain":
         return
-    scales = update.weights if trainee.head_rule == "weighted" else update.head_weights
+    scales = update.weights if train_state.head_rule == "weighted" else update.head_weights
     assert scales is not None, "a weighting with heads = 'own' must give head_weights"
-    for head, scale in zip(trainee.network.heads, scales.tolist(), strict=True):
+    for head, scale in zip(train_state.network.heads, scales.tolist(), strict=True):
         gradients = [p.grad for p in head.parameters() if p.grad is not None]
         if gradients and scale != 1.0:
             torch._foreach_mul_(gradients, scale)
 
 
-def _summed(trainee: Trainee, boundaries: Sequence[Boundary]) -> Tensor:
+def _summed(train_state: TrainState, head_gradients: Sequence[HeadGradient]) -> Tensor:
     """Each task's loss (m,) over all parts, float64 on the device."""
-    losses: list[list[Tensor]] = [[] for _ in trainee.tasks]
-    for boundary in boundaries:
-        losses[boundary.task].append(boundary.loss)
+    losses: list[list[Tensor]] = [[] for _ in train_state.tasks]
+    for head_gradient in head_gradients:
+        losses[head_gradient.task].append(head_gradient.loss)
     return torch.stack([torch.stack(parts) for parts in losses]).double().sum(dim=1)
 
 

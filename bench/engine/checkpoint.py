@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from bench.engine.train_state import Trainee
+from bench.engine.train_state import TrainState
 from bench.records.record import Scores
-from bench.records.store import write_whole
+from bench.records.store import atomic_write
 from methods.contract import State
 
 
@@ -45,44 +45,44 @@ class History:
     best: Best | None = None
 
 
-def remember_best(trainee: Trainee, epoch: int, score: float, validation: Scores) -> Best:
+def remember_best(train_state: TrainState, epoch: int, score: float, validation: Scores) -> Best:
     """The present network, copied."""
-    return Best(epoch, score, validation, copy.deepcopy(trainee.network.state_dict()))
+    return Best(epoch, score, validation, copy.deepcopy(train_state.network.state_dict()))
 
 
-def save_checkpoint(path: Path, settings: dict[str, Any], trainee: Trainee, history: History) -> None:
+def save_checkpoint(path: Path, settings: dict[str, Any], train_state: TrainState, history: History) -> None:
     """Writes the checkpoint whole or not at all."""
     content = {
         "settings": settings,
-        "network": trainee.network.state_dict(),
-        "optimizers": {name: optimizer.state_dict() for name, optimizer in trainee.optimizers.items()},
-        "learned": {name: tensor.detach() for name, tensor in trainee.state.learned.items()},
-        "memory": dict(trainee.state.memory),
-        "kept": dict(trainee.kept),
-        "generator": trainee.generator.get_state(),
-        "solver_fallbacks": trainee.solver_fallbacks,
+        "network": train_state.network.state_dict(),
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in train_state.optimizers.items()},
+        "learned": {name: tensor.detach() for name, tensor in train_state.weighting_state.learned.items()},
+        "memory": dict(train_state.weighting_state.memory),
+        "kept": dict(train_state.kept),
+        "generator": train_state.generator.get_state(),
+        "solver_fallbacks": train_state.solver_fallbacks,
         "history": {**vars(history), "best": asdict(history.best) if history.best else None},
     }
-    write_whole(path, lambda temporary: torch.save(content, temporary))
+    atomic_write(path, lambda temporary: torch.save(content, temporary))
 
 
-def load_checkpoint(path: Path, settings: dict[str, Any], trainee: Trainee) -> History:
-    """Puts a trainee back to where the checkpoint was taken; a fresh history where none has these settings."""
+def load_checkpoint(path: Path, settings: dict[str, Any], train_state: TrainState) -> History:
+    """Puts a train_state back to where the checkpoint was taken; a fresh history where none has these settings."""
     if not path.is_file():
         return History()
     content = torch.load(path, map_location="cpu", weights_only=True)
     if content["settings"] != settings:
         return History()
-    trainee.network.load_state_dict(content["network"])
-    for name, optimizer in trainee.optimizers.items():
+    train_state.network.load_state_dict(content["network"])
+    for name, optimizer in train_state.optimizers.items():
         optimizer.load_state_dict(content["optimizers"][name])
     with torch.no_grad():
-        for name, tensor in trainee.state.learned.items():
+        for name, tensor in train_state.weighting_state.learned.items():
             tensor.copy_(content["learned"][name])
-    trainee.state = State(trainee.state.learned, content["memory"])
-    trainee.kept = content["kept"]
-    trainee.generator.set_state(content["generator"])
-    trainee.solver_fallbacks = content["solver_fallbacks"]
+    train_state.weighting_state = State(train_state.weighting_state.learned, content["memory"])
+    train_state.kept = content["kept"]
+    train_state.generator.set_state(content["generator"])
+    train_state.solver_fallbacks = content["solver_fallbacks"]
     stored = content["history"]
     best = Best(**stored.pop("best")) if stored["best"] else stored.pop("best")
     return History(**stored, best=best)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.engine.batches import evaluation_batches
 from bench.records.record import Scores
-from datasets.contract import DatasetInfo, Observation, Split, Task
+from datasets.contract import BatchStatistics, DatasetInfo, Split, Task
 from methods.contract import Network
 
 EVALUATION_BATCH = 128
@@ -21,13 +21,13 @@ _LEAST_SHARE = 1e-4
 def evaluate(network: Network, info: DatasetInfo, split: Split, device: torch.device) -> Scores:
     """Every metric of every task on the split."""
     network.eval()
-    observations: dict[int, list[Observation]] = {}
+    observations: dict[int, list[BatchStatistics]] = {}
     for source in split:
         readers = list(source.targets)
         for group in evaluation_batches(source, info, EVALUATION_BATCH, device):
             for task, features in zip(readers, network.features(group.inputs, readers), strict=True):
                 output = network.heads[task](features.z)
-                seen = info.tasks[task].measure.observe(output, group.targets[task])
+                seen = info.tasks[task].measure.update(output, group.targets[task])
                 observations.setdefault(task, []).append(seen)
     network.train()
     return _summarise(info.tasks, observations)
@@ -35,13 +35,13 @@ def evaluate(network: Network, info: DatasetInfo, split: Split, device: torch.de
 
 def constant_scores(info: DatasetInfo, train: Split, split: Split) -> Scores:
     """Scores on `split` of the best answer, learned on `train`, that ignores the image."""
-    observations: dict[int, list[Observation]] = {}
+    observations: dict[int, list[BatchStatistics]] = {}
     for learned_on, source in zip(train, split, strict=True):
         for index, target in source.targets.items():
             task = info.tasks[index]
             answer = task.constant(learned_on.targets[index])
             for part in target.split(EVALUATION_BATCH):
-                observations.setdefault(index, []).append(task.measure.observe(_everywhere(answer, part), part))
+                observations.setdefault(index, []).append(task.measure.update(_everywhere(answer, part), part))
     return _summarise(info.tasks, observations)
 
 
@@ -52,8 +52,8 @@ def _everywhere(answer: Tensor, target: Tensor) -> Tensor:
     return answer.reshape(shape).expand(len(target), len(answer), *places)
 
 
-def _summarise(tasks: Sequence[Task], observations: dict[int, list[Observation]]) -> Scores:
-    return {task.key: task.measure.summarise(observations[index]) for index, task in enumerate(tasks)}
+def _summarise(tasks: Sequence[Task], observations: dict[int, list[BatchStatistics]]) -> Scores:
+    return {task.key: task.measure.compute(observations[index]) for index, task in enumerate(tasks)}
 
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:

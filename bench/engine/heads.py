@@ -19,7 +19,7 @@ from methods.contract import Network, TaskFeatures
 
 
 @dataclass(frozen=True)
-class Boundary:
+class HeadGradient:
     """Task i at the cut: its loss (), its features z_i on the graph of the shared part, and ∂L_i/∂z_i.
 
     position_gradient: ∂L_i/∂p_i where the task has a position on a flow.
@@ -53,16 +53,16 @@ def position_gradients(
     return gradients
 
 
-def cross_heads(
+def heads_forward_backward(
     network: Network, tasks: Sequence[Task], groups: Sequence[Group], precision: Precision = "fp32", share: float = 1.0
-) -> list[Boundary]:
+) -> list[HeadGradient]:
     """Runs the shared part forward once, and the head of every task of the groups forward and backward.
 
     The heads' own gradients add up in their parameters' .grad. The gradient of a position is
     ∂L_i/∂p_i = ⟨∂L_i/∂z(p_i), dz/dt at p_i⟩ (Ye et al. 2023, Eq. (7)): nothing passes back through the model.
     share: of the batch that these groups are; every loss and gradient counts for so much.
     """
-    boundaries = []
+    head_gradients = []
     for task, features, target in crossings(network, groups, precision):
         z = features.z.detach().requires_grad_()
         loss = share * _loss(network, tasks, task, z, target, precision)
@@ -70,8 +70,8 @@ def cross_heads(
         gradient = z.grad
         assert gradient is not None
         along = None if features.velocity is None else (gradient * features.velocity).sum()
-        boundaries.append(Boundary(task, loss.detach(), features.z, gradient, along))
-    return boundaries
+        head_gradients.append(HeadGradient(task, loss.detach(), features.z, gradient, along))
+    return head_gradients
 
 
 def losses_of(

@@ -20,8 +20,8 @@ from bench.engine.device import device_name, peak_memory_mib, reset_peak_memory
 from bench.engine.evaluate import constant_scores, evaluate, mean_scores, selection_score
 from bench.engine.precision import allow_tf32
 from bench.engine.seeds import generator_for, seed_for
-from bench.engine.step import Outcome, train_step
-from bench.engine.train_state import Trainee, make_trainee
+from bench.engine.step import StepResult, train_step
+from bench.engine.train_state import TrainState, make_train_state
 from bench.records.environment import describe_environment
 from bench.records.record import (
     FieldEvaluations,
@@ -51,7 +51,7 @@ RULES = {
 
 
 @dataclass(frozen=True)
-class Place:
+class RunContext:
     """Where a run happens: the folder of its data, the folder of its results, its device and threads."""
 
     data: Path
@@ -60,7 +60,7 @@ class Place:
     threads: int
 
 
-def train(spec: RunSpec, place: Place, on_epoch: Callable[[int], None]) -> Record:
+def train(spec: RunSpec, place: RunContext, on_epoch: Callable[[int], None]) -> Record:
     """Trains, evaluates and records one run; goes on from a checkpoint where there is one.
 
     on_epoch(epochs done) is called at the start and after each epoch. A run that diverges is recorded as such.
@@ -69,30 +69,30 @@ def train(spec: RunSpec, place: Place, on_epoch: Callable[[int], None]) -> Recor
     allow_tf32(spec.compute.tf32)
     reset_peak_memory(place.device)
     splits = spec.info.read(place.data, spec.data_settings)
-    trainee = make_trainee(spec, build_network(spec, place.device))
+    train_state = make_train_state(spec, build_network(spec, place.device))
     checkpoint = place.folder / CHECKPOINT
-    history = load_checkpoint(checkpoint, spec.settings(), trainee)
+    history = load_checkpoint(checkpoint, spec.settings(), train_state)
     # Some protocols leave nothing to validate on.
     judged = ("validation", "test") if all(len(source) for source in splits.validation) else ("test",)
     constant = {part: constant_scores(spec.info, splits.train, getattr(splits, part)) for part in judged}
     splits = on_device(splits, place.device)
-    record = _blank_record(spec, splits, trainee, place, constant["test"])
+    record = _blank_record(spec, splits, train_state, place, constant["test"])
     on_epoch(history.epochs)
     status: Status = "done"
     try:
         while history.epochs < spec.train.epochs:
-            with trainee.network.naming_faults():
-                _train_epoch(spec, splits, trainee, history, place, constant.get("validation"))
-            save_checkpoint(checkpoint, spec.settings(), trainee, history)
+            with train_state.network.translate_errors():
+                _train_epoch(spec, splits, train_state, history, place, constant.get("validation"))
+            save_checkpoint(checkpoint, spec.settings(), train_state, history)
             on_epoch(history.epochs)
     except Diverged as error:
         status, record.reason = "diverged", str(error)
     else:
         judge = _judge if "validation" in judged else _judge_without_validation
-        judge(record, spec, splits, trainee, history, place)
+        judge(record, spec, splits, train_state, history, place)
     record.status = status
-    _account(record, trainee, history, place)
-    _write_curves(spec, trainee, history, place.folder)
+    _account(record, train_state, history, place)
+    _write_curves(spec, train_state, history, place.folder)
     write_record(place.folder, record)
     checkpoint.unlink(missing_ok=True)
     return record
@@ -104,33 +104,33 @@ def failed_record(spec: RunSpec, reason: str) -> Record:
 
 
 def _train_epoch(
-    spec: RunSpec, splits: Splits, trainee: Trainee, history: History, place: Place, constant: Scores | None
+    spec: RunSpec, splits: Splits, train_state: TrainState, history: History, place: RunContext, constant: Scores | None
 ) -> None:
-    """Moves trainee and history on by one epoch. constant: of the constant answer on validation, if there is any."""
+    """Moves train_state and history on by one epoch. constant: of the constant answer on validation, if there is any."""
     start, epoch = time.perf_counter(), history.epochs
     # Batches, dropout and the like depend on seed and epoch alone, so a resumed run draws what it would have drawn.
     torch.manual_seed(seed_for(spec.seed, "noise", epoch))
-    _set_learning_rate(spec, trainee, epoch)
+    _set_learning_rate(spec, train_state, epoch)
     order = generator_for(spec.seed, "batches", epoch)
     clock = StepClock(place.device, history.step_seconds)
-    outcomes: list[Outcome] = []
+    outcomes: list[StepResult] = []
     augment = spec.data_settings.augment
     for batch in training_batches(splits.train, spec.info, spec.train.batch_size, order, place.device, augment):
         every = spec.train.cosines_every
         look = every > 0 and history.steps % every == 0
-        before = trainee.network.evaluations()
+        before = train_state.network.evaluations()
         with clock.step(counted=not look):
-            outcomes.append(train_step(trainee, batch, history.steps, epoch, look_at_cosines=look))
+            outcomes.append(train_step(train_state, batch, history.steps, epoch, look_at_cosines=look))
         history.steps += 1
-        _note_step(trainee.network, outcomes[-1], before, history)
+        _note_step(train_state.network, outcomes[-1], before, history)
     clock.collect()
     history.epochs += 1
     if constant is not None:
-        numbers, score = _validate(spec, splits, trainee, history, place, constant)
+        numbers, score = _validate(spec, splits, train_state, history, place, constant)
     else:
         numbers, score = [math.nan] * sum(len(task.measure.metrics) for task in spec.info.tasks), math.nan
         if history.epochs > spec.train.epochs - AVERAGED_EPOCHS:
-            history.last_tests.append(evaluate(trainee.network, spec.info, splits.test, place.device))
+            history.last_tests.append(evaluate(train_state.network, spec.info, splits.test, place.device))
     history.seconds += time.perf_counter() - start
     losses = torch.stack([outcome.losses for outcome in outcomes]).mean(dim=0).tolist()
     weights = torch.stack([outcome.weights for outcome in outcomes]).mean(dim=0).tolist()
@@ -138,17 +138,17 @@ def _train_epoch(
 
 
 def _validate(
-    spec: RunSpec, splits: Splits, trainee: Trainee, history: History, place: Place, constant: Scores
+    spec: RunSpec, splits: Splits, train_state: TrainState, history: History, place: RunContext, constant: Scores
 ) -> tuple[list[float], float]:
     """Every score on validation and the one that picks the epoch; keeps the network where that is the best so far."""
-    validation = evaluate(trainee.network, spec.info, splits.validation, place.device)
+    validation = evaluate(train_state.network, spec.info, splits.validation, place.device)
     score = selection_score(spec.info, validation, constant)
     if history.best is None or score > history.best.score:
-        history.best = remember_best(trainee, history.epochs, score, validation)
+        history.best = remember_best(train_state, history.epochs, score, validation)
     return [value for task in validation.values() for value in task.values()], score
 
 
-def _note_step(network: Network, outcome: Outcome, before: Evaluations | None, history: History) -> None:
+def _note_step(network: Network, outcome: StepResult, before: Evaluations | None, history: History) -> None:
     """Writes down where the positions are now, what was seen of the gradients, and what the flow has cost."""
     positions, after = network.positions(), network.evaluations()
     if positions is not None:
@@ -165,27 +165,29 @@ def _note_step(network: Network, outcome: Outcome, before: Evaluations | None, h
         )
 
 
-def _set_learning_rate(spec: RunSpec, trainee: Trainee, epoch: int) -> None:
+def _set_learning_rate(spec: RunSpec, train_state: TrainState, epoch: int) -> None:
     recipe = spec.train
     decays = epoch // recipe.lr_decay_every if recipe.lr_decay_every else 0
-    for group in trainee.optimizers["network"].param_groups:
+    for group in train_state.optimizers["network"].param_groups:
         group["lr"] = recipe.lr * recipe.lr_decay**decays
 
 
-def _judge(record: Record, spec: RunSpec, splits: Splits, trainee: Trainee, history: History, place: Place) -> None:
+def _judge(
+    record: Record, spec: RunSpec, splits: Splits, train_state: TrainState, history: History, place: RunContext
+) -> None:
     """Scores the last epoch, then the selected one, on the test set."""
     best = history.best
     assert best is not None, "a run has at least one epoch"
-    record.last_test = evaluate(trainee.network, spec.info, splits.test, place.device)
-    trainee.network.load_state_dict(best.network)
-    record.test = evaluate(trainee.network, spec.info, splits.test, place.device)
+    record.last_test = evaluate(train_state.network, spec.info, splits.test, place.device)
+    train_state.network.load_state_dict(best.network)
+    record.test = evaluate(train_state.network, spec.info, splits.test, place.device)
     record.validation = best.validation
     record.selected = Selected(epoch=best.epoch, rule=RULES[spec.info.selection], score=best.score)
-    record.positions = _positions(spec, trainee)
+    record.positions = _positions(spec, train_state)
 
 
 def _judge_without_validation(
-    record: Record, spec: RunSpec, splits: Splits, trainee: Trainee, history: History, place: Place
+    record: Record, spec: RunSpec, splits: Splits, train_state: TrainState, history: History, place: RunContext
 ) -> None:
     """Reports the mean of the last epochs on the test set: nothing is picked."""
     tests = history.last_tests
@@ -193,30 +195,30 @@ def _judge_without_validation(
     score = selection_score(spec.info, record.test, record.reference)
     rule = f"none: no validation set, the mean of the last {len(tests)} epochs on test is reported"
     record.selected = Selected(epoch=history.epochs, rule=rule, score=score)
-    record.positions = _positions(spec, trainee)
+    record.positions = _positions(spec, train_state)
 
 
-def _positions(spec: RunSpec, trainee: Trainee) -> dict[str, float]:
-    positions = trainee.network.positions()
+def _positions(spec: RunSpec, train_state: TrainState) -> dict[str, float]:
+    positions = train_state.network.positions()
     return {} if positions is None else dict(zip(spec.tasks, positions.tolist(), strict=True))
 
 
-def _account(record: Record, trainee: Trainee, history: History, place: Place) -> None:
+def _account(record: Record, train_state: TrainState, history: History, place: RunContext) -> None:
     record.epochs, record.steps, record.seconds = history.epochs, history.steps, history.seconds
     record.step_seconds = StepClock(place.device, history.step_seconds).timing()
     record.peak_memory_mib = peak_memory_mib(place.device)
-    record.solver_fallbacks = trainee.solver_fallbacks
-    if trainee.network.evaluations() is not None:
+    record.solver_fallbacks = train_state.solver_fallbacks
+    if train_state.network.evaluations() is not None:
         forward, backward = history.evaluations
         record.field_evaluations = FieldEvaluations(forward=forward, backward=backward)
 
 
-def _write_curves(spec: RunSpec, trainee: Trainee, history: History, folder: Path) -> None:
+def _write_curves(spec: RunSpec, train_state: TrainState, history: History, folder: Path) -> None:
     measured = [f"validation/{t.key}/{metric.key}" for t in spec.info.tasks for metric in t.measure.metrics]
     columns = ["epoch", "step", "seconds", *(f"train/{key}" for key in spec.tasks), *measured]
     columns += [*(f"weight/{key}" for key in spec.tasks), "score"]
     write_csv(folder / CURVE, columns, history.curve)
-    if trainee.network.positions() is not None:
+    if train_state.network.positions() is not None:
         write_csv(folder / POSITIONS, ["step", *spec.tasks], history.positions)
     if spec.train.cosines_every:
         pairs = [f"{first}|{second}" for first, second in itertools.combinations(spec.tasks, 2)]
@@ -257,10 +259,12 @@ def _identity(spec: RunSpec) -> dict[str, object]:
     }
 
 
-def _blank_record(spec: RunSpec, splits: Splits, trainee: Trainee, place: Place, reference: Scores) -> Record:
+def _blank_record(
+    spec: RunSpec, splits: Splits, train_state: TrainState, place: RunContext, reference: Scores
+) -> Record:
     identity = _identity(spec)
     environment = {**describe_environment(ROOT), "device": device_name(place.device), "threads": place.threads}
-    network = trainee.network
+    network = train_state.network
     count = {
         "shared": network.shared_parameters(),
         "heads": network.heads.parameters(),
@@ -271,6 +275,6 @@ def _blank_record(spec: RunSpec, splits: Splits, trainee: Trainee, place: Place,
         **{**identity, "environment": environment},  # type: ignore[arg-type]
         reference=reference,
         parameters=Parameters(**{part: sum(p.numel() for p in members) for part, members in count.items()}),
-        head_rule=trainee.head_rule,
+        head_rule=train_state.head_rule,
         splits=dict(splits.provenance),
     )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from bench.engine.factored_layers import Factors, Layer, Use, factors_of
-from bench.engine.heads import Boundary
+from bench.engine.heads import HeadGradient
 from methods.rows import gramian_of
 
 _NOT_FACTORED: Mapping[Layer, list[Use]] = {}
@@ -49,24 +49,26 @@ class SharedGradients:
 
     def fill_rows(
         self,
-        boundaries: Sequence[Boundary],
+        head_gradients: Sequence[HeadGradient],
         worth: Mapping[Layer, Sequence[Use]] = _NOT_FACTORED,
         keep_graph: bool = False,
         add: bool = False,
     ) -> None:
         """One backward pass per task; the graph is freed with the last of the tasks that share it.
 
-        worth: layers to keep in factors, for boundaries of all tasks. add: to what the rows hold already.
+        worth: layers to keep in factors, for head_gradients of all tasks. add: to what the rows hold already.
         """
         self._factors = factors_of(worth, self.n_tasks)
         factored = {id(factors.weight) for factors in self._factors}
         self._arrange([p for p in self.observed if id(p) not in factored])
         edges = [edge for factors in self._factors for edge in factors.edges]
-        for boundary, found in zip(boundaries, self._gradients(boundaries, edges, keep_graph), strict=True):
-            self._write(boundary.task, found[len(edges) :], add)
+        for head_gradient, found in zip(
+            head_gradients, self._gradients(head_gradients, edges, keep_graph), strict=True
+        ):
+            self._write(head_gradient.task, found[len(edges) :], add)
             given = iter(found)
             for factors in self._factors:
-                factors.put(boundary.task, [next(given) for _ in factors.edges])
+                factors.put(head_gradient.task, [next(given) for _ in factors.edges])
 
     def gramian(self) -> Tensor:
         """J Jᵀ (m, m), float64, on the device."""
@@ -87,12 +89,12 @@ class SharedGradients:
         self._flat.copy_(direction)
         self._attach()
 
-    def backward_once(self, boundaries: Sequence[Boundary], weights: Tensor, add: bool = False) -> None:
+    def backward_once(self, head_gradients: Sequence[HeadGradient], weights: Tensor, add: bool = False) -> None:
         """Places Σ w_i ∂L_i/∂θ with one backward pass, for weights that are known without the rows."""
         scales = weights.tolist()
         self._receive(
-            [boundary.z for boundary in boundaries],
-            [boundary.gradient * scales[boundary.task] for boundary in boundaries],
+            [head_gradient.z for head_gradient in head_gradients],
+            [head_gradient.gradient * scales[head_gradient.task] for head_gradient in head_gradients],
             add,
         )
 
@@ -112,22 +114,24 @@ class SharedGradients:
                 parameter.grad = torch.zeros_like(parameter)
 
     def _gradients(
-        self, boundaries: Sequence[Boundary], edges: Sequence[GradientEdge], keep_graph: bool
+        self, head_gradients: Sequence[HeadGradient], edges: Sequence[GradientEdge], keep_graph: bool
     ) -> Iterator[tuple[Tensor | None, ...]]:
         """Of each boundary's loss, at the edges and then in the parameters that have columns of the Jacobian."""
         wanted: list[Any] = [*edges, *self._explicit]
-        first = boundaries[0].z
-        if self.batched and all(boundary.z is first for boundary in boundaries):
-            several = torch.stack([boundary.gradient for boundary in boundaries])
+        first = head_gradients[0].z
+        if self.batched and all(head_gradient.z is first for head_gradient in head_gradients):
+            several = torch.stack([head_gradient.gradient for head_gradient in head_gradients])
             found = torch.autograd.grad(
                 first, wanted, several, retain_graph=keep_graph, allow_unused=True, is_grads_batched=True
             )
-            for index in range(len(boundaries)):
+            for index in range(len(head_gradients)):
                 yield tuple(None if gradient is None else gradient[index] for gradient in found)
             return
-        for index, boundary in enumerate(boundaries):
-            keep = keep_graph or index + 1 < len(boundaries)
-            yield torch.autograd.grad(boundary.z, wanted, boundary.gradient, retain_graph=keep, allow_unused=True)
+        for index, head_gradient in enumerate(head_gradients):
+            keep = keep_graph or index + 1 < len(head_gradients)
+            yield torch.autograd.grad(
+                head_gradient.z, wanted, head_gradient.gradient, retain_graph=keep, allow_unused=True
+            )
 
     def _write(self, task: int, gradients: Sequence[Tensor | None], add: bool) -> None:
         pieces = [_in_memory_order(p, g) for p, g in zip(self._explicit, gradients, strict=True)]

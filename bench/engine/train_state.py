@@ -12,13 +12,13 @@ from torch.optim import SGD, Adam, Optimizer
 from bench.engine.factored_layers import Layer, factorable
 from bench.engine.seeds import generator_for
 from bench.engine.task_gradients import SharedGradients
-from bench.spec.run_spec import Precision, Renewal, RunSpec
+from bench.spec.run_spec import GramianSettings, Precision, RunSpec
 from datasets.contract import Task
 from methods.contract import HeadRule, Network, State, Update, Weighting
 
 
 @dataclass
-class Trainee:
+class TrainState:
     """All that training changes: parameters, their optimizers, the state of the weighting and its random stream.
 
     optimizers: "network"; "positions" where the architecture learns task positions; "weights" where the weighting
@@ -32,11 +32,11 @@ class Trainee:
     shared: SharedGradients
     weighting: Weighting
     head_rule: HeadRule
-    state: State
+    weighting_state: State
     optimizers: dict[str, Optimizer]
     generator: torch.Generator
     layers: Sequence[Layer] = ()
-    renewal: Renewal = field(default_factory=Renewal)
+    gramian_settings: GramianSettings = field(default_factory=GramianSettings)
     precision: Precision = "fp32"
     parts: int = 1
     clip_norm: float = 0.0
@@ -45,15 +45,15 @@ class Trainee:
     solver_fallbacks: int = 0
 
 
-def make_trainee(spec: RunSpec, network: Network, tasks: Sequence[Task] | None = None) -> Trainee:
+def make_train_state(spec: RunSpec, network: Network, tasks: Sequence[Task] | None = None) -> TrainState:
     """A network with fresh optimizers: Adam for it and for learned scales, what the architecture says for positions.
 
     tasks: those that the network has heads for; by default those of the data set.
     """
     tasks = spec.info.tasks if tasks is None else tasks
-    weighting, recipe, renewal = spec.weighting_settings, spec.train, spec.renewal
+    weighting, recipe, gramian_settings = spec.weighting_settings, spec.train, spec.gramian_settings
     parameters = network.shared_parameters()
-    observed = network.last_block_parameters() if renewal.grad_space == "last_block" else parameters
+    observed = network.last_block_parameters() if gramian_settings.grad_space == "last_block" else parameters
     shared = SharedGradients(parameters, len(tasks), observed, spec.compute.backward == "batched")
     own = list(network.heads.parameters())
     optimizers: dict[str, Optimizer] = {
@@ -69,7 +69,7 @@ def make_trainee(spec: RunSpec, network: Network, tasks: Sequence[Task] | None =
     # A Jacobian that is asked for is needed whole; a compiled encoder runs without its layers, and of a batch that
     # passes in parts, factors would have to be kept for each.
     whole = weighting.needs == "jacobian" or spec.compute.compile or recipe.accumulate > 1
-    return Trainee(
+    return TrainState(
         network,
         tasks,
         shared,
@@ -79,7 +79,7 @@ def make_trainee(spec: RunSpec, network: Network, tasks: Sequence[Task] | None =
         optimizers,
         generator_for(spec.seed, "method"),
         layers=() if whole else factorable(network, observed),
-        renewal=renewal,
+        gramian_settings=gramian_settings,
         precision=spec.compute.precision,
         parts=recipe.accumulate,
         clip_norm=recipe.clip_norm,
@@ -87,9 +87,9 @@ def make_trainee(spec: RunSpec, network: Network, tasks: Sequence[Task] | None =
     )
 
 
-def adopt(trainee: Trainee, update: Update) -> None:
-    """Makes the state of an update, and its weights where they are kept, those of the trainee."""
-    trainee.state = update.state
-    if trainee.renewal.every > 1:
+def adopt(train_state: TrainState, update: Update) -> None:
+    """Makes the state of an update, and its weights where they are kept, those of the train_state."""
+    train_state.weighting_state = update.state
+    if train_state.gramian_settings.every > 1:
         present = {"weights": update.weights, "head_weights": update.head_weights}
-        trainee.kept = {name: weights for name, weights in present.items() if weights is not None}
+        train_state.kept = {name: weights for name, weights in present.items() if weights is not None}

@@ -20,7 +20,7 @@ from bench.engine.device import peak_memory_mib, synchronise
 from bench.engine.evaluate import evaluate
 from bench.engine.precision import allow_tf32
 from bench.engine.step import train_step
-from bench.engine.train_state import Trainee, make_trainee
+from bench.engine.train_state import TrainState, make_train_state
 from bench.forecasting.memory import bytes_in, room, standing_memory
 from bench.profiling.workloads import Shape
 from bench.spec.run_spec import RunSpec
@@ -83,15 +83,15 @@ def measure(spec: RunSpec, image_size: tuple[int, int], device: torch.device, se
     gc.collect()  # the network before this one
     allow_tf32(probe.compute.tf32)
     deadline = time.monotonic() + seconds
-    trainee = make_trainee(probe, build_network(probe, device))
+    train_state = make_train_state(probe, build_network(probe, device))
     parts = probe.train.accumulate
     size: int | None = min(_LEAST_BATCH * parts, probe.train.batch_size)
     trials: list[Trial] = []
     try:
         while size is not None:
-            trials.append(_trial(trainee, probe, image_size, size, device, deadline))
+            trials.append(_trial(train_state, probe, image_size, size, device, deadline))
             size = next_batch(trials, probe.train.batch_size, parts, deadline - time.monotonic(), room(device))
-        image = _evaluation(trainee, probe, image_size, trials[-1].batch_size, device)
+        image = _evaluation(train_state, probe, image_size, trials[-1].batch_size, device)
     except Diverged as error:
         return str(error)
     except torch.OutOfMemoryError:
@@ -106,8 +106,8 @@ def measure(spec: RunSpec, image_size: tuple[int, int], device: torch.device, se
         trials=tuple(trial.batch_size for trial in trials),
         standing_mib=standing_memory(device),
         passing_mib=_memory_at(trials, batch_size),
-        checkpoint_bytes=_checkpoint_bytes(trainee),
-        parameters=_parameters(trainee),
+        checkpoint_bytes=_checkpoint_bytes(train_state),
+        parameters=_parameters(train_state),
     )
 
 
@@ -164,7 +164,12 @@ def _settled(seconds: Sequence[float]) -> float:
 
 
 def _trial(
-    trainee: Trainee, spec: RunSpec, image_size: tuple[int, int], size: int, device: torch.device, deadline: float
+    train_state: TrainState,
+    spec: RunSpec,
+    image_size: tuple[int, int],
+    size: int,
+    device: torch.device,
+    deadline: float,
 ) -> Trial:
     split = noise(spec, image_size, size)
     whole = size == spec.train.batch_size
@@ -176,14 +181,16 @@ def _trial(
     synchronise(device)
     making = time.perf_counter() - start
     standing_memory(device)  # begins to look for the peak
-    step = _step_seconds(trainee, spec, batch, device, _MOST_STEPS if whole else _FEW_STEPS, ends)
+    step = _step_seconds(train_state, spec, batch, device, _MOST_STEPS if whole else _FEW_STEPS, ends)
     peak = peak_memory_mib(device)
     standing = standing_memory(device)  # with all that the first step has left: the optimizer's moments, buffers
     passing = None if peak is None or standing is None else max(0.0, peak - standing)
     return Trial(size, step, making, passing)
 
 
-def _step_seconds(trainee: Trainee, spec: RunSpec, batch: Batch, device: torch.device, most: int, ends: float) -> float:
+def _step_seconds(
+    train_state: TrainState, spec: RunSpec, batch: Batch, device: torch.device, most: int, ends: float
+) -> float:
     """Seconds of a step, on average over those that renew the weights or look at cosines and those that don't."""
     looks = spec.train.cosines_every
     every = max(spec.settings()["weighting"].get("every", 1), looks, 1)
@@ -196,19 +203,21 @@ def _step_seconds(trainee: Trainee, spec: RunSpec, batch: Batch, device: torch.d
         if late or (few and sum(seconds) > _ENOUGH_SECONDS):
             break
         step = len(seconds) % kinds  # step 0 is of the rare kind, step 1 of the usual one
-        with clock.step(), trainee.network.naming_faults():
-            train_step(trainee, batch, step, 0, look_at_cosines=looks > 0 and step == 0)
+        with clock.step(), train_state.network.translate_errors():
+            train_step(train_state, batch, step, 0, look_at_cosines=looks > 0 and step == 0)
         clock.collect()
     return average(seconds[::kinds], seconds[1::kinds], every)
 
 
-def _evaluation(trainee: Trainee, spec: RunSpec, image_size: tuple[int, int], size: int, device: torch.device) -> float:
+def _evaluation(
+    train_state: TrainState, spec: RunSpec, image_size: tuple[int, int], size: int, device: torch.device
+) -> float:
     """Seconds to evaluate an image, the second time."""
     split = noise(spec, image_size, size)
     seconds: list[float] = []
     while not seconds or (len(seconds) < 2 and seconds[0] < 1):
         start = time.perf_counter()
-        evaluate(trainee.network, spec.info, split, device)
+        evaluate(train_state.network, spec.info, split, device)
         synchronise(device)
         seconds.append(time.perf_counter() - start)
     return seconds[-1] / sum(len(source) for source in split)
@@ -226,15 +235,15 @@ def _sources(spec: RunSpec) -> int:
     return len(spec.info.tasks) if spec.info.kind == "multi-input" else 1
 
 
-def _parameters(trainee: Trainee) -> tuple[int, int]:
-    network = trainee.network
+def _parameters(train_state: TrainState) -> tuple[int, int]:
+    network = train_state.network
     shared = sum(p.numel() for p in network.shared_parameters())
     own = [*network.heads.parameters(), *network.position_parameters()]
     return shared, sum(p.numel() for p in own)
 
 
-def _checkpoint_bytes(trainee: Trainee) -> int:
+def _checkpoint_bytes(train_state: TrainState) -> int:
     """The network as it is and as it was best, the optimizers' moments, and what the weighting carries."""
-    optimizers = [optimizer.state_dict() for optimizer in trainee.optimizers.values()]
-    carried = [trainee.state.learned, trainee.state.memory]
-    return 2 * bytes_in(trainee.network.state_dict()) + bytes_in(optimizers) + bytes_in(carried)
+    optimizers = [optimizer.state_dict() for optimizer in train_state.optimizers.values()]
+    carried = [train_state.weighting_state.learned, train_state.weighting_state.memory]
+    return 2 * bytes_in(train_state.network.state_dict()) + bytes_in(optimizers) + bytes_in(carried)

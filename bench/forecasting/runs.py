@@ -21,7 +21,7 @@ from bench.spec.planning import PlanError, Request, all_specs, data_names, is_ke
 from bench.spec.run_spec import RunSpec
 from datasets.contract import DataError
 from methods.adapters import is_adapter
-from methods.contract import LooksBack
+from methods.contract import PostStepHook
 
 # Settings that change what is learned, but neither a step's work nor its memory.
 _FREE = {
@@ -121,7 +121,7 @@ def work_of(spec: RunSpec) -> str:
     settings["arch"] = {k: sorted(v) if isinstance(v, list) else v for k, v in settings["arch"].items()}
     # Other packages' solvers may take longer than all the rest.
     own = spec.weighting if is_adapter(spec.weighting) else ""
-    passes = [weighting.needs, isinstance(weighting, LooksBack), own]
+    passes = [weighting.needs, isinstance(weighting, PostStepHook), own]
     return json.dumps([spec.data, spec.architecture, passes, settings], sort_keys=True)
 
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from bench.records.store import write_whole
+from bench.records.store import atomic_write
 from datasets.contract import DatasetInfo, Source, Split
 
 # Images of each domain; scenes; faces in a row and in a column.
@@ -52,7 +52,7 @@ def write_sheet(info: DatasetInfo, split: Split, classes: Sequence[str], seed: i
         else:
             figure = _attributes(info, split[0], rng)
         figure.suptitle(title, fontsize=9)
-        write_whole(path, lambda temporary: figure.savefig(temporary, format="png", dpi=DPI))
+        atomic_write(path, lambda temporary: figure.savefig(temporary, format="png", dpi=DPI))
 
 
 def _domains(info: DatasetInfo, split: Split, classes: Sequence[str], rng: np.random.Generator) -> Figure:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.engine.device import choose_device
-from bench.engine.loop import Place, failed_record, train
+from bench.engine.loop import RunContext, failed_record, train
 from bench.records.record import Record
 from bench.records.store import run_folder, write_record
 from bench.spec.run_spec import RunSpec
@@ -28,7 +28,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 @dataclass(frozen=True)
-class Site:
+class LaunchConfig:
     """What all runs of a launch share: folders of data by name, the results folder, device name, threads per run."""
 
     data: Mapping[str, Path]
@@ -57,7 +57,7 @@ class _Worker:
     spec: RunSpec | None = field(default=None)
 
 
-def run_locally(specs: Sequence[RunSpec], site: Site, jobs: int, on_event: Callable[[Event], None]) -> None:
+def run_locally(specs: Sequence[RunSpec], site: LaunchConfig, jobs: int, on_event: Callable[[Event], None]) -> None:
     """Executes all runs, at most `jobs` at a time, and reports what happens as it happens.
 
     Raises:
@@ -83,7 +83,7 @@ def run_locally(specs: Sequence[RunSpec], site: Site, jobs: int, on_event: Calla
             worker.process.join()
 
 
-def _start(site: Site) -> _Worker:
+def _start(site: LaunchConfig) -> _Worker:
     here, there = get_context("spawn").Pipe()
     process = get_context("spawn").Process(target=_work, args=(there, site), daemon=True)
     process.start()
@@ -97,7 +97,7 @@ def _hand_out(worker: _Worker, queue: list[RunSpec]) -> None:
         worker.connection.send(worker.spec)
 
 
-def _listen(worker: _Worker, queue: list[RunSpec], site: Site, on_event: Callable[[Event], None]) -> bool:
+def _listen(worker: _Worker, queue: list[RunSpec], site: LaunchConfig, on_event: Callable[[Event], None]) -> bool:
     """Passes on one event; False where the worker has died, whose run is recorded as failed."""
     spec = worker.spec
     assert spec is not None
@@ -117,7 +117,7 @@ def _listen(worker: _Worker, queue: list[RunSpec], site: Site, on_event: Callabl
     return True
 
 
-def _work(connection: Connection, site: Site) -> None:
+def _work(connection: Connection, site: LaunchConfig) -> None:
     """The life of a worker: one run after another until the parent ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     device = choose_device(site.device)
@@ -126,11 +126,11 @@ def _work(connection: Connection, site: Site) -> None:
             spec: RunSpec = connection.recv()
         except (EOFError, OSError):
             return
-        place = Place(site.data[spec.data], site.folder(spec), device, site.threads)
+        place = RunContext(site.data[spec.data], site.folder(spec), device, site.threads)
         _tell(connection, _attempt(spec, place, connection))
 
 
-def _attempt(spec: RunSpec, place: Place, connection: Connection) -> Event:
+def _attempt(spec: RunSpec, place: RunContext, connection: Connection) -> Event:
     """One run; whatever goes wrong becomes a record with the reason, and a file with the traceback."""
     log = place.folder / ERROR_LOG
     try:

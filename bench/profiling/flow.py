@@ -19,7 +19,7 @@ from bench.engine.build import build_network
 from bench.engine.device import chip_name, synchronise
 from bench.engine.seeds import generator_for, seed_for
 from bench.engine.step import train_step
-from bench.engine.train_state import Trainee, make_trainee
+from bench.engine.train_state import TrainState, make_train_state
 from bench.profiling.harness import Contestant, Lap, Turn, race
 from bench.records.environment import describe_environment
 from bench.spec.run_spec import resolve
@@ -51,11 +51,11 @@ def training_step(batch_size: int, device: torch.device) -> list[Contestant]:
         f"single-input, {batch_size} images": _single_input(batch_size, device),
         f"multi-input, {_TASKS} × {batch_size} images": _multi_input(batch_size, device),
     }
-    trainees = {METHODS[method].label: _trainee(method, device) for method in ("ew", "normal")}
+    train_states = {METHODS[method].label: _train_state(method, device) for method in ("ew", "normal")}
     return [
-        Contestant(shape, label, partial(_step_turn, trainee, batch, device))
+        Contestant(shape, label, partial(_step_turn, train_state, batch, device))
         for shape, batch in shapes.items()
-        for label, trainee in trainees.items()
+        for label, train_state in train_states.items()
     ]
 
 
@@ -87,8 +87,8 @@ def by_inputs(batch_size: int, device: torch.device) -> list[Contestant]:
         for name, way in {"one after another": inputs_in_turn, "together": inputs_together}.items():
             solve = partial(way, block, inputs, positions)
             contestants.append(_flow_contestant(setting, name, block, solve, device))
-        trainee = _trainee("normal", device, initial_positions=positions, position_form="constant")
-        step = partial(_step_turn, trainee, _multi_input(batch_size, device), device)
+        train_state = _train_state("normal", device, initial_positions=positions, position_form="constant")
+        step = partial(_step_turn, train_state, _multi_input(batch_size, device), device)
         contestants.append(Contestant(setting, WHOLE_STEP, step))
     return contestants
 
@@ -177,17 +177,17 @@ def _flow_turn(flow: Flow, solve: Callable[[], list[Tensor]], device: torch.devi
     return Turn(ahead + back, Evaluations(there - at_start, flow.evaluations - there), ahead)
 
 
-def _step_turn(trainee: Trainee, batch: Batch, device: torch.device) -> Turn:
-    before = _evaluations(trainee)
+def _step_turn(train_state: TrainState, batch: Batch, device: torch.device) -> Turn:
+    before = _evaluations(train_state)
     start = _now(device)
-    train_step(trainee, batch, step=0, epoch=0)
+    train_step(train_state, batch, step=0, epoch=0)
     seconds = _now(device) - start
-    after = _evaluations(trainee)
+    after = _evaluations(train_state)
     return Turn(seconds, Evaluations(after.forward - before.forward, after.backward - before.backward))
 
 
-def _evaluations(trainee: Trainee) -> Evaluations:
-    return trainee.network.evaluations() or Evaluations(0, 0)
+def _evaluations(train_state: TrainState) -> Evaluations:
+    return train_state.network.evaluations() or Evaluations(0, 0)
 
 
 def _now(device: torch.device) -> float:
@@ -196,11 +196,11 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _trainee(method: str, device: torch.device, **architecture: object) -> Trainee:
+def _train_state(method: str, device: torch.device, **architecture: object) -> TrainState:
     """A method as it is trained, from random weights."""
     settings = {f"arch.{name}": value for name, value in architecture.items()}
     spec = resolve(_DATA, method, None, None, seed=0, assignments={"backbone.weights": "none", **settings})
-    return make_trainee(spec, build_network(spec, device))
+    return make_train_state(spec, build_network(spec, device))
 
 
 def _single_input(batch_size: int, device: torch.device) -> Batch:

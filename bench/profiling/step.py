@@ -28,11 +28,11 @@ from torch.optim import Adam
 
 from bench.engine.build import build_network
 from bench.engine.device import synchronise
-from bench.engine.heads import cross_heads
+from bench.engine.heads import heads_forward_backward
 from bench.engine.precision import allow_tf32
 from bench.engine.seeds import generator_for
 from bench.engine.step import place_gradients
-from bench.engine.train_state import Trainee, adopt, make_trainee
+from bench.engine.train_state import TrainState, adopt, make_train_state
 from bench.profiling.harness import Turn, order_of_turns, quickest
 from bench.profiling.peers import STEADY_EPOCH, Problem, Step, methods_of, pass_ahead, peer_step
 from bench.profiling.workloads import Shape
@@ -116,7 +116,7 @@ class Stage:
     course: Course
     batch: Batch = field(init=False)
     _networks: dict[tuple[str, str], Network] = field(default_factory=dict)
-    _trainees: dict[tuple[str, str, str], Trainee] = field(default_factory=dict)
+    _train_states: dict[tuple[str, str, str], TrainState] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.batch = self.course.shape.noise(self.course.device)
@@ -138,40 +138,40 @@ class Stage:
         if entry.contestant == FLOOR:
             return partial(floor_step, problem, entry.passes)
         if entry.contestant == OURS:
-            return partial(_own_step, self.trainee(entry), self.batch, itertools.count())
+            return partial(_own_step, self.train_state(entry), self.batch, itertools.count())
         return peer_step(entry.contestant, entry.method, problem)
 
-    def trainee(self, entry: Entry) -> Trainee:
+    def train_state(self, entry: Entry) -> TrainState:
         """Our method before its first step. Those that need the same share a Jacobian: for forty tasks it takes GiB."""
         spec = self.course.spec(entry)
-        key = (spec.architecture, spec.weighting_settings.needs, spec.renewal.grad_space)
-        if key not in self._trainees:
-            self._trainees[key] = make_trainee(spec, self.network(entry), self.course.shape.tasks)
-        return _with_method(self._trainees[key], spec)
+        key = (spec.architecture, spec.weighting_settings.needs, spec.gramian_settings.grad_space)
+        if key not in self._train_states:
+            self._train_states[key] = make_train_state(spec, self.network(entry), self.course.shape.tasks)
+        return _with_method(self._train_states[key], spec)
 
 
-def _with_method(trainee: Trainee, spec: RunSpec) -> Trainee:
-    """Another method on the network and buffers of a trainee, as `make_trainee` has it."""
+def _with_method(train_state: TrainState, spec: RunSpec) -> TrainState:
+    """Another method on the network and buffers of a train_state, as `make_train_state` has it."""
     weighting = spec.weighting_settings
-    state = weighting.init(len(trainee.tasks))
-    optimizers = {name: optimizer for name, optimizer in trainee.optimizers.items() if name != "weights"}
+    state = weighting.init(len(train_state.tasks))
+    optimizers = {name: optimizer for name, optimizer in train_state.optimizers.items() if name != "weights"}
     if weighting.learned_lr is not None:
         optimizers["weights"] = Adam(list(state.learned.values()), lr=weighting.learned_lr)
     return dataclasses.replace(
-        trainee,
+        train_state,
         weighting=weighting,
         head_rule=weighting.heads if spec.heads.rule == "published" else spec.heads.rule,
-        state=state,
+        weighting_state=state,
         optimizers=optimizers,
         generator=generator_for(spec.seed, "method"),
-        renewal=spec.renewal,
+        gramian_settings=spec.gramian_settings,
     )
 
 
-def _own_step(trainee: Trainee, batch: Batch, count: Iterator[int]) -> None:
+def _own_step(train_state: TrainState, batch: Batch, count: Iterator[int]) -> None:
     """All of `train_step` but the move: FAMO's look at the losses after it is left out, too."""
-    _, update = place_gradients(trainee, batch, next(count), STEADY_EPOCH)
-    adopt(trainee, update)
+    _, update = place_gradients(train_state, batch, next(count), STEADY_EPOCH)
+    adopt(train_state, update)
 
 
 def floor_step(problem: Problem, passes: Passes) -> None:
@@ -185,10 +185,10 @@ def floor_step(problem: Problem, passes: Passes) -> None:
             _, losses = pass_ahead(problem, [group])
             torch.autograd.grad(losses, [*parameters, *own])
             continue
-        crossed = cross_heads(network, problem.tasks, [group])
-        for index, boundary in enumerate(crossed):
+        crossed = heads_forward_backward(network, problem.tasks, [group])
+        for index, head_gradient in enumerate(crossed):
             more = index + 1 < len(crossed)
-            torch.autograd.grad(boundary.z, parameters, boundary.gradient, retain_graph=more)
+            torch.autograd.grad(head_gradient.z, parameters, head_gradient.gradient, retain_graph=more)
 
 
 def race_steps(
@@ -212,7 +212,7 @@ def race_steps(
             try:
                 if entry not in steps:
                     steps[entry] = stage.step(entry)
-                turn = quickest(partial(_timed, steps[entry], course.spec(entry).renewal.every, course.device))
+                turn = quickest(partial(_timed, steps[entry], course.spec(entry).gramian_settings.every, course.device))
             except Exception as error:
                 faults[entry] = one_line(error)
                 steps.pop(entry, None)

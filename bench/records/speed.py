@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.records.store import RecordError, write_whole
+from bench.records.store import RecordError, atomic_write
 
 SPEED_SCHEMA_VERSION: Literal[1] = 1
 
@@ -75,7 +75,9 @@ class SpeedRecord(_Part):
 def write_speed(folder: Path, record: SpeedRecord) -> Path:
     """Writes `<machine>.json`, whole or not at all, and says where."""
     path = folder / f"{record.machine}.json"
-    write_whole(path, lambda temporary: temporary.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8"))
+    atomic_write(
+        path, lambda temporary: temporary.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    )
     return path
 
 

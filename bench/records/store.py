@@ -28,7 +28,7 @@ def run_folder(results: Path, data: str, variant: str, seed: int) -> Path:
     return results / data / variant / f"seed-{seed}"
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     """Calls write(temporary path), then moves it to `path`, so that a crash leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -42,13 +42,13 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def write_record(folder: Path, record: Record) -> None:
     """Writes record.json."""
     text = record.model_dump_json(indent=1)
-    write_whole(folder / RECORD, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    atomic_write(folder / RECORD, lambda path: path.write_text(text + "\n", encoding="utf-8"))
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
     """Writes a table of numbers at full precision."""
     frame = pandas.DataFrame(list(rows), columns=list(columns))
-    write_whole(path, lambda temporary: frame.to_csv(temporary, index=False))
+    atomic_write(path, lambda temporary: frame.to_csv(temporary, index=False))
 
 
 def read_record(path: Path) -> Record:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord
-from bench.records.store import CURVE, POSITIONS, write_whole
+from bench.records.store import CURVE, POSITIONS, atomic_write
 from bench.reporting.figures.scores import curves_figure, positions_figure, save, scores_figure
 from bench.reporting.figures.series import Band, band, read_series
 from bench.reporting.page import SPEED, Section, readme, runs_csv
@@ -67,7 +67,7 @@ def _write(path: Path, text: str) -> Path:
     def write(temporary: Path) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
-    write_whole(path, write)
+    atomic_write(path, write)
     return path
 
 

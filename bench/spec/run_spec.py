@@ -55,7 +55,7 @@ class HeadSettings:
 
 
 @dataclass(frozen=True)
-class Renewal:
+class GramianSettings:
     """Settings of the section "weighting" that every weighting has, for those that see a Gramian.
 
     every: steps from one renewal of the weights to the next; in between, one backward pass of the weighted losses.
@@ -103,7 +103,7 @@ class RunSpec:
     heads: HeadSettings
     arch_settings: Architecture
     weighting_settings: Weighting
-    renewal: Renewal
+    gramian_settings: GramianSettings
     compute: ComputeSettings
     overrides: Mapping[str, Any]
 
@@ -134,7 +134,7 @@ class RunSpec:
         """All settings by section, as plain data for the record."""
         parts = (self.train, self.data_settings, self.backbone, self.heads, self.arch_settings, self.weighting_settings)
         plain = {section: _plain(part) for section, part in zip(SECTIONS, (*parts, self.compute), strict=True)}
-        plain["weighting"] |= _plain(self.renewal)
+        plain["weighting"] |= _plain(self.gramian_settings)
         return plain
 
 
@@ -168,16 +168,16 @@ def resolve(
         ComputeSettings(),
     )
     chosen = _by_section(assignments)
-    common = {key: chosen["weighting"].pop(key) for key in _names(Renewal) if key in chosen["weighting"]}
-    renewal = _changed("weighting", Renewal(), common)
+    common = {key: chosen["weighting"].pop(key) for key in _names(GramianSettings) if key in chosen["weighting"]}
+    gramian_settings = _changed("weighting", GramianSettings(), common)
     parts = [_changed(section, default, chosen[section]) for section, default in zip(SECTIONS, defaults, strict=True)]
     train, data_settings, backbone, heads, arch_settings, weighting_settings, compute = parts
     backbone = dataclasses.replace(backbone, name=lookup(BACKBONES, "backbone", backbone.name))
     heads = dataclasses.replace(heads, name=lookup(HEADS, "head", heads.name))
     if backbone.bottleneck and BACKBONES[backbone.name].features.dense:
         raise SpecError(f"backbone.bottleneck: expected false with {backbone.name}, which puts out maps, found true.")
-    _check_renewal(renewal, weighting, weighting_settings, arch_settings, info)
-    _check_parts(train, renewal)
+    _check_renewal(gramian_settings, weighting, weighting_settings, arch_settings, info)
+    _check_parts(train, gramian_settings)
     try:
         arch_settings.check([task.key for task in info.tasks])
         weighting_settings.init(len(info.tasks))
@@ -195,22 +195,22 @@ def resolve(
         heads=heads,
         arch_settings=arch_settings,
         weighting_settings=weighting_settings,
-        renewal=renewal,
+        gramian_settings=gramian_settings,
         compute=compute,
-        overrides=_differences(defaults, parts) | _difference("weighting", Renewal(), renewal),
+        overrides=_differences(defaults, parts) | _difference("weighting", GramianSettings(), gramian_settings),
     )
 
 
 def _check_renewal(
-    renewal: Renewal, name: str, weighting: Weighting, architecture: Architecture, info: DatasetInfo
+    gramian_settings: GramianSettings, name: str, weighting: Weighting, architecture: Architecture, info: DatasetInfo
 ) -> None:
     """Raises SpecError where weights can't be renewed so."""
-    for key, usual in _plain(Renewal()).items():
-        found = getattr(renewal, key)
+    for key, usual in _plain(GramianSettings()).items():
+        found = getattr(gramian_settings, key)
         if weighting.needs != "gramian" and found != usual:
             reason = "sees no Gramian" if weighting.needs == "losses" else "needs the whole Jacobian at every step"
             raise SpecError(f"weighting.{key}: expected {usual!r} with {name}, which {reason}, found {found!r}.")
-    if renewal.grad_space == "representation":
+    if gramian_settings.grad_space == "representation":
         where = "weighting.grad_space: expected shared or last_block"
         if info.kind != "single-input":
             raise SpecError(f"{where} with {info.label}, whose tasks read inputs of their own, found representation.")
@@ -220,7 +220,7 @@ def _check_renewal(
             )
 
 
-def _check_parts(train: Recipe, renewal: Renewal) -> None:
+def _check_parts(train: Recipe, gramian_settings: GramianSettings) -> None:
     """Raises SpecError where a batch can't pass in parts."""
     if train.accumulate == 1:
         return
@@ -230,7 +230,7 @@ def _check_parts(train: Recipe, renewal: Renewal) -> None:
         )
     if train.cosines_every:
         raise SpecError(f"train.accumulate: expected 1 with train.cosines_every, found {train.accumulate}.")
-    if renewal.grad_space != "shared":
+    if gramian_settings.grad_space != "shared":
         raise SpecError(f"train.accumulate: expected 1 with weighting.grad_space, found {train.accumulate}.")
 
 

@@ -28,7 +28,7 @@ def _fingerprint() -> str:
 
 
 @contextmanager
-def written_whole(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """An empty folder to write into, which becomes `folder` when the block ends and vanishes when it fails.
 
     Where another process has made `folder` in the meantime, that one stays and this one vanishes: both are whole, and

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from datasets.embedded.atomic_folder import written_whole
+from datasets.embedded.atomic_folder import atomic_folder
 from datasets.office import Domain
 
 SIDE = 16
@@ -63,7 +63,7 @@ def make(folder: Path) -> None:
     Raises:
         FileExistsError: there is something in the folder already; it is left as it is.
     """
-    with written_whole(folder) as unfinished:
+    with atomic_folder(folder) as unfinished:
         _write(unfinished)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.celeba import ATTRIBUTES
-from datasets.embedded.atomic_folder import written_whole
+from datasets.embedded.atomic_folder import atomic_folder
 from datasets.embedded.face_drawing import draw
 from datasets.embedded.face_shapes import Attributes
 
@@ -67,7 +67,7 @@ def make(folder: Path) -> None:
     Raises:
         FileExistsError: there is something in the folder already; it is left as it is.
     """
-    with written_whole(folder) as unfinished:
+    with atomic_folder(folder) as unfinished:
         _write(unfinished)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from datasets.embedded.atomic_folder import written_whole
+from datasets.embedded.atomic_folder import atomic_folder
 from datasets.embedded.furniture import SHAPES, Floats, Solid, furnish, rotation
 
 Flags = NDArray[np.bool_]
@@ -243,7 +243,7 @@ def make(folder: Path) -> None:
     Raises:
         FileExistsError: there is something in the folder already; it is left as it is.
     """
-    with written_whole(folder) as unfinished:
+    with atomic_folder(folder) as unfinished:
         for split_id, (split, count) in enumerate(SPLITS.items()):
             for index in range(count):
                 for kind, array in vars(render((split_id, index))).items():

@@ -51,7 +51,7 @@ def try_once(step: Callable[[Signal, State], Update], state: State, n_tasks: int
 
 
 @contextmanager
-def faults_named(name: str, when: str) -> Iterator[None]:
+def translate_peer_errors(name: str, when: str) -> Iterator[None]:
     """Turns whatever the package raises into one error that says who failed and when."""
     try:
         yield

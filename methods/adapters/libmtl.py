@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from methods.adapters.bridge import drawing_from, faults_named, import_peer, nearest_weights, try_once
+from methods.adapters.bridge import drawing_from, import_peer, nearest_weights, translate_peer_errors, try_once
 from methods.contract import Needs, Signal, State, Update
 
 VERSION = "1.1.5"
@@ -138,7 +138,7 @@ def drive(weighting: Any, signal: Signal, state: State) -> Update:
     memory = _recorded(signal, state.memory) if weighting.remembers_losses else dict(state.memory)
     buffer = memory.get("epoch_means", torch.zeros(len(signal.losses), 0))
     buffer = torch.cat([buffer, torch.zeros_like(buffer[:, :1])], dim=1)
-    with faults_named(f"LibMTL's {weighting.peer}", f"step {signal.step}"), torch.enable_grad():
+    with translate_peer_errors(f"LibMTL's {weighting.peer}", f"step {signal.step}"), torch.enable_grad():
         model, losses = _stand_in(weighting, signal, state, buffer)
         with drawing_from(signal.generator, losses.device), np.errstate(all="ignore"):
             model.backward(losses, **weighting.options())

@@ -237,7 +237,7 @@ class DWA:
     temperature: float = 2.0
 
 
-@adapts("FAMO", "losses", scalarizer=True, size="shape", looks_back=True)
+@adapts("FAMO", "losses", scalarizer=True, size="shape", post_step_hook=True)
 @dataclass(frozen=True)
 class FAMO:
     """min_losses: (m,), or nothing for 0."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from methods.adapters.bridge import drawing_from, faults_named, import_peer, nearest_weights, try_once
+from methods.adapters.bridge import drawing_from, import_peer, nearest_weights, translate_peer_errors, try_once
 from methods.contract import Needs, Signal, State, Update
 
 _Class = TypeVar("_Class")
@@ -81,7 +81,7 @@ def aggregate(weighting: Any, signal: Signal, state: State) -> Update:
         PeerFailed: TorchJD raised an error.
     """
     stat = _stat(weighting, signal)
-    with faults_named(f"TorchJD's {weighting.peer}", f"step {signal.step}"):
+    with translate_peer_errors(f"TorchJD's {weighting.peer}", f"step {signal.step}"):
         peer = _kept(weighting, len(stat), stat.dtype, stat.device)
         _restore(peer, weighting, stat, state.memory)
         with drawing_from(signal.generator, stat.device):
@@ -99,7 +99,7 @@ def scalarise(weighting: Any, signal: Signal, state: State) -> Update:
         PeerFailed: TorchJD raised an error.
     """
     losses = signal.losses.clone().requires_grad_()
-    with faults_named(f"TorchJD's {weighting.peer}", f"step {signal.step}"), torch.enable_grad():
+    with translate_peer_errors(f"TorchJD's {weighting.peer}", f"step {signal.step}"), torch.enable_grad():
         peer = _make(weighting, len(losses), losses).double()
         memory = _REPLAY[weighting.peer](peer, signal, state.memory) if weighting.peer in _REPLAY else {}
         parameters = [getattr(peer, name) for name in state.learned]
@@ -152,7 +152,7 @@ def look_back(weighting: Any, losses: Tensor, state: State) -> State:
     Raises:
         PeerFailed: TorchJD raised an error.
     """
-    with faults_named(f"TorchJD's {weighting.peer}", "the end of a step"):
+    with translate_peer_errors(f"TorchJD's {weighting.peer}", "the end of a step"):
         peer = _make(weighting, len(losses), losses).double()
         _restore_famo(peer, state.memory)
         peer.update(losses)
@@ -188,13 +188,13 @@ def adapts(
     size: str | None = None,
     scalarizer: bool = False,
     learns: bool = False,
-    looks_back: bool = False,
+    post_step_hook: bool = False,
 ) -> Callable[[type[_Class]], type[_Class]]:
     """Gives a dataclass of options the members of a `Weighting`, driven by TorchJD's class `peer`.
 
     keeps: the attributes that make up its state. weighs: whether it gives weights rather than a direction.
     size: the argument that takes the number of tasks. learns: whether it has parameters for an optimizer of ours.
-    looks_back: whether it wants the same batch's losses again after the step.
+    post_step_hook: whether it wants the same batch's losses again after the step.
     """
 
     def complete(options: type[_Class]) -> type[_Class]:
@@ -210,7 +210,7 @@ def adapts(
             "learned_lr": property(lambda self: self.lr if learns else None),
             "init": start,
             "step": scalarise if scalarizer else aggregate,
-            **({"after": look_back} if looks_back else {}),
+            **({"post_step": look_back} if post_step_hook else {}),
         }
         for name, member in members.items():
             setattr(options, name, member)

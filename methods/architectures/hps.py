@@ -43,7 +43,7 @@ class HardSharingNetwork(nn.Module):
     def evaluations(self) -> None:
         return None
 
-    def naming_faults(self) -> AbstractContextManager[None]:
+    def translate_errors(self) -> AbstractContextManager[None]:
         return nullcontext()
 
 

@@ -95,7 +95,7 @@ class NormalNetwork(nn.Module):
         return Evaluations(self._evaluated_ahead, self.flow.evaluations - self._evaluated_ahead)
 
     @contextmanager
-    def naming_faults(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         """Says of a flow that can't be solved, ahead or by the adjoint equation, how far it was to go."""
         try:
             yield

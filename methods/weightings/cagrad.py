@@ -26,7 +26,7 @@ def conflict_weights(gramian: Matrix, c: float) -> Vector:
 
     On the hull of a support the minimiser is the hull's point nearest to 0 plus a multiple of one direction, both
     from a linear system; the active-set method does the rest. Where the slope along the direction exceeds c‖g_0‖
-    there is no minimiser on the hull, and the direction leads to the boundary.
+    there is no minimiser on the hull, and the direction leads to the head_gradient.
 
     Source: Liu et al. (NeurIPS 2021), Eq. (4), solved there by SLSQP.
     """

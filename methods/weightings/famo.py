@@ -87,7 +87,7 @@ class FAMO:
         memory = {**state.memory, "losses": signal.losses, "negative": torch.tensor(0)}
         return Update(weights, State(memory=memory), fallbacks=fallbacks)
 
-    def after(self, losses: Tensor, state: State) -> State:
+    def post_step(self, losses: Tensor, state: State) -> State:
         logits = state.memory["logits"]
         direction = logit_gradient(logits, state.memory["losses"], losses, self.gamma)
         moments: dict[str, Tensor] = {}

@@ -19,7 +19,7 @@ from bench.analyses.toy.problem import (
     losses_and_gradients,
 )
 from bench.engine.seeds import generator_for
-from methods.contract import Diverged, LooksBack, Signal, State, Update, Weighting
+from methods.contract import Diverged, PostStepHook, Signal, State, Update, Weighting
 
 # Adam as published with the problem (Liu et al. 2021; Navon et al. 2022), and its defaults.
 LR = 1e-3
@@ -96,8 +96,8 @@ class _Player:
         )
         try:
             # The problem has one batch: its losses after a step are those before the next.
-            if step and isinstance(self.weighting, LooksBack):
-                self.state = self.weighting.after(observed, self.state)
+            if step and isinstance(self.weighting, PostStepHook):
+                self.state = self.weighting.post_step(observed, self.state)
             update = self.weighting.step(signal, self.state)
         except (Diverged, np.linalg.LinAlgError):
             return np.full(2, np.nan)

@@ -15,7 +15,7 @@ from bench.analyses.toy.descent import TOLERANCE, Trajectory, descend
 from bench.analyses.toy.figure import Panel, toy_figure
 from bench.analyses.toy.problem import SCALINGS, Points, front, losses_and_gradients
 from bench.analyses.toy.table import Outcome, scaling_title, toy_csv, toy_table
-from bench.records.store import write_whole
+from bench.records.store import atomic_write
 from bench.reporting.figures.scores import save
 from bench.reporting.render import latex, markdown
 from methods import WEIGHTINGS
@@ -67,7 +67,7 @@ def write_table(out: Path, found: Mapping[str, Sequence[Trajectory]], recipe: Re
 
 
 def _write(path: Path, text: str) -> Path:
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
     return path
 
 

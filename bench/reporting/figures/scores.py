@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.records.record import MetricRecord
-from bench.records.store import write_whole
+from bench.records.store import atomic_write
 from bench.reporting.estimates.summary import mean
 from bench.reporting.figures.series import Band
 from bench.reporting.study import Study
@@ -90,7 +90,7 @@ def save(figure: Figure, stem: Path) -> tuple[Path, ...]:
             with paper_style():
                 figure.savefig(temporary, format=ending, metadata=dict(metadata))
 
-        write_whole(path, write)
+        atomic_write(path, write)
         paths.append(path)
     return tuple(paths)
 

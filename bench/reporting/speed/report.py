@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table as ScreenTable
 
 from bench.records.speed import SpeedRecord
-from bench.records.store import write_whole
+from bench.records.store import atomic_write
 from bench.reporting.figures.scores import save
 from bench.reporting.render import latex, markdown, md
 from bench.reporting.speed.figure import steps_figure
@@ -80,5 +80,5 @@ def _page(record: SpeedRecord, tables: tuple[Table, ...], figures: list[str]) ->
 
 
 def _write(path: Path, text: str) -> Path:
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
     return path
