@@ -12,7 +12,7 @@ from bench.analyses.relations.figure import maps_figure, tree_figure
 from bench.analyses.relations.measures import comparable_runs, related
 from bench.analyses.relations.page import pairs_csv, relations_csv, relations_page
 from bench.cli.options import add_data_root, guarded, plain_console
-from bench.records.store import RecordError, atomic_write
+from bench.records.store import RecordError, atomic_write_text
 from bench.reporting.figures.scores import save
 from bench.spec.lookup import UnknownName
 from datasets.contract import DataError
@@ -65,13 +65,9 @@ def _write(folder: Path, relations: Relations) -> None:
         "pairs.csv": pairs_csv(relations),
     }
     for name, text in texts.items():
-        _write_text(folder / name, text)
+        atomic_write_text(folder / name, text)
     save(tree_figure(relations), folder / "dendrogram")
     save(maps_figure(relations), folder / "heatmap")
-
-
-def _write_text(path: Path, text: str) -> None:
-    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
 
 
 if __name__ == "__main__":

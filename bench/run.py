@@ -59,7 +59,7 @@ def _run(arguments: Namespace) -> int:
 def _describe(plan: Plan, console: Console) -> None:
     for spec in plan.pending:
         settings = " ".join(f"{key}={value}" for key, value in spec.overrides.items())
-        console.print(f"would run {run_name(spec)}, {spec.train.epochs} epochs {settings}".rstrip())
+        console.print(f"would run {run_name(spec)}, {spec.settings.train.epochs} epochs {settings}".rstrip())
     console.print(f"{len(plan.pending)} runs to train, {len(plan.kept)} already kept.")
 
 
@@ -70,9 +70,9 @@ def _execute(plan: Plan, site: LaunchConfig, device: torch.device, jobs: int, co
     # Once here, so that images are decoded and weights fetched before the workers need them, and so that bad files
     # are found before anything starts.
     with DecodingProgress(console, only_bars=True) as decoding, preparing(Preparation(report=decoding)):
-        for spec in {(s.data, s.data_settings): s for s in plan.pending}.values():
-            spec.info.read(plan.folders[spec.data], spec.data_settings)
-    for spec in {(s.data, s.backbone): s for s in plan.pending}.values():
+        for spec in {(s.data, s.settings.data): s for s in plan.pending}.values():
+            spec.info.read(plan.folders[spec.data], spec.settings.data)
+    for spec in {(s.data, s.settings.backbone): s for s in plan.pending}.values():
         build_network(spec, device)
     console.print(
         f"{len(plan.pending)} runs to train, {len(plan.kept)} already kept; {jobs} at a time on {site.device}.",

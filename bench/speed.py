@@ -32,7 +32,7 @@ from bench.records.environment import describe_environment
 from bench.records.speed import OURS, Series, SpeedRecord, read_speeds, write_speed
 from bench.records.store import RecordError
 from bench.spec.lookup import UnknownName, lookup
-from bench.spec.run_spec import SpecError
+from bench.spec.settings import SpecError
 from methods import METHODS
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from datasets.celeba import TASKS as CELEBA_TASKS
 from datasets.celeba import read_celeba
@@ -24,7 +25,7 @@ from datasets.office import (
 )
 
 _OFFICE_RECIPE = Recipe(epochs=100, batch_size=64, lr=1e-4, weight_decay=1e-5)
-_CENTRED = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+_CENTRED: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
 DATASETS: Mapping[str, DatasetInfo] = {
     "office31": DatasetInfo(

@@ -226,6 +226,8 @@ class DatasetInfo:
     read(folder, settings) -> Splits. make(folder) writes an embedded data set in the layout of its kind.
     how: where to get it and how to lay it out.
     inventory(folder): all that stands there, with every fault. published: the counts that it should give.
+    version: raised by hand with every change of reader, losses, metrics or recipe that changes numbers.
+    maker_version: the same for `make`. Both are kept in records.
     """
 
     label: str
@@ -247,6 +249,8 @@ class DatasetInfo:
     source: str = ""
     inventory: Callable[[Path], Inventory] | None = None
     published: Counts = field(default_factory=dict)
+    version: int = 1
+    maker_version: int = 1
 
     def scored_by(self, metrics_batch: int) -> DatasetInfo:
         """This row with the measures that `DataSettings.metrics_batch` asks for."""

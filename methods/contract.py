@@ -216,22 +216,31 @@ class Architecture(Protocol):
 
 @dataclass(frozen=True)
 class WeightingInfo:
-    """A row of the table of weightings: `label` as published, `factory` its dataclass, where it was published."""
+    """A row of the table of weightings.
+
+    label: the name as published.
+    factory: the dataclass of its hyper-parameters.
+    paper: where it was published.
+    deviations: how it differs from the paper, in one line.
+    version: raised by hand with every change that changes numbers. It is kept in records.
+    """
 
     label: str
     factory: type[Any]
     paper: str
     deviations: str = "none"
+    version: int = 1
 
 
 @dataclass(frozen=True)
 class ArchitectureInfo:
-    """A row of the table of architectures."""
+    """A row of the table of architectures; members as in `WeightingInfo`."""
 
     label: str
     factory: type[Any]
     paper: str
     deviations: str = "none"
+    version: int = 1
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import torch
 from bench import run
 from bench.records.store import read_records
 from bench.spec.lookup import UnknownName
-from bench.spec.run_spec import SpecError, resolve
+from bench.spec.resolve import resolve
+from bench.spec.settings import SpecError
 from methods import WEIGHTINGS
 from methods.adapters import adapted_weightings, libmtl
 from methods.adapters.bridge import PeerFailed, PeerUnavailable, nearest_weights
@@ -86,7 +87,7 @@ def test_state_is_all_there_is(name: str, tmp_path: Path) -> None:
 def test_settings_travel_to_workers(name: str) -> None:
     weighting = ADAPTERS[name].factory()
     assert pickle.loads(pickle.dumps(weighting)) == weighting
-    spec = resolve("rooms", None, None, name, 0, {})
+    spec = resolve("rooms", weighting=name)
     assert ":" not in spec.variant and spec.label == f"HPS + {ADAPTERS[name].label}"
 
 
@@ -111,22 +112,22 @@ def test_every_weighting_of_the_packages_is_there() -> None:
 
 def test_names_are_forgiving() -> None:
     for typed, meant in {"LibMTL:MGDA": "libmtl:mgda", "TorchJD:Nash-MTL": "torchjd:nash_mtl"}.items():
-        assert resolve("rooms", None, None, typed, 0, {}).weighting == meant
+        assert resolve("rooms", weighting=typed).weighting == meant
     with pytest.raises(UnknownName, match="Did you mean 'torchjd:upgrad'"):
-        resolve("rooms", None, None, "torchjd:upgard", 0, {})
+        resolve("rooms", weighting="torchjd:upgard")
 
 
 def test_options_reach_the_package() -> None:
-    spec = resolve("rooms", None, None, "libmtl:mgda", 0, {"weighting.mgda_gn": "l2"})
+    spec = resolve("rooms", weighting="libmtl:mgda", assignments={"weighting.mgda_gn": "l2"})
     assert spec.overrides == {"weighting.mgda_gn": "l2"}
     with pytest.raises(SpecError, match="No support normalization type l3"):
-        resolve("rooms", None, None, "libmtl:mgda", 0, {"weighting.mgda_gn": "l3"})
+        resolve("rooms", weighting="libmtl:mgda", assignments={"weighting.mgda_gn": "l3"})
     with pytest.raises(SpecError, match="epsilon must be positive"):
-        resolve("rooms", None, None, "torchjd:mgda", 0, {"weighting.epsilon": 0.0})
-    weights = resolve("rooms", None, None, "torchjd:constant", 0, {"weighting.weights": [0.2, 0.3, 0.5]})
-    state = weights.weighting_settings.init(3)
+        resolve("rooms", weighting="torchjd:mgda", assignments={"weighting.epsilon": 0.0})
+    weights = resolve("rooms", weighting="torchjd:constant", assignments={"weighting.weights": [0.2, 0.3, 0.5]})
+    state = weights.settings.weighting.init(3)
     expected = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
-    torch.testing.assert_close(weights.weighting_settings.step(observed(0), state).weights, expected)
+    torch.testing.assert_close(weights.settings.weighting.step(observed(0), state).weights, expected)
 
 
 @pytest.mark.parametrize(("name", "module"), [("libmtl:ew", "LibMTL"), ("torchjd:upgrad", "torchjd")])
@@ -139,7 +140,7 @@ def test_missing_package_is_one_line(name: str, module: str, monkeypatch: pytest
         ADAPTERS[name].factory().init(3)
     assert "\n" not in str(caught.value)
     with pytest.raises(SpecError, match="pip install"):
-        resolve("rooms", None, None, name, 0, {})
+        resolve("rooms", weighting=name)
     libmtl.weightings.cache_clear()
 
 

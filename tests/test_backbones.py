@@ -16,7 +16,8 @@ from torchvision import models
 
 from bench.engine.build import build_network
 from bench.run import main
-from bench.spec.run_spec import SpecError, resolve
+from bench.spec.resolve import resolve
+from bench.spec.settings import SpecError
 from datasets import obtain
 from methods.architectures import backbones
 from methods.architectures.backbones import (
@@ -267,9 +268,7 @@ def test_the_bottleneck_follows_any_encoder_of_vectors(name: str) -> None:
 
 
 def test_the_bottleneck_is_shared_and_moves_no_other_weight() -> None:
-    plain, narrow = (
-        resolve("digits", "ew", None, None, 0, settings) for settings in ({}, {"backbone.bottleneck": True})
-    )
+    plain, narrow = (resolve("digits", "ew", assignments=settings) for settings in ({}, {"backbone.bottleneck": True}))
     assert dict(narrow.overrides) == {"backbone.bottleneck": True}
     before, after = (build_network(spec, torch.device("cpu")) for spec in (plain, narrow))
     encoder = list(before.shared_parameters())
@@ -279,7 +278,7 @@ def test_the_bottleneck_is_shared_and_moves_no_other_weight() -> None:
 
 def test_the_bottleneck_of_maps_is_refused() -> None:
     with pytest.raises(SpecError, match=r"backbone\.bottleneck: expected false with resnet18_dilated, .*found true"):
-        resolve("nyuv2", "ew", None, None, 0, {"backbone.bottleneck": True})
+        resolve("nyuv2", "ew", assignments={"backbone.bottleneck": True})
     with pytest.raises(ValueError, match=r"backbone\.bottleneck"):
         with_bottleneck(nn.Identity(), BACKBONES["small_dense"].features)
 

@@ -16,7 +16,7 @@ from bench.engine.loop import RunContext, train
 from bench.engine.seeds import generator_for
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, CURVE, POSITIONS, RECORD, read_record
-from bench.spec.run_spec import RunSpec, resolve
+from bench.spec.resolve import RunSpec, resolve
 from datasets import DATASETS, find
 from datasets.contract import DataSettings
 from methods import METHODS
@@ -36,7 +36,7 @@ def run(
     stop_after: int | None = None,
     **settings: object,
 ) -> Record:
-    spec = resolve(data, method, None, None, 0, {"train.epochs": 3, **settings})
+    spec = resolve(data, method, assignments={"train.epochs": 3, **settings})
     source = find(data, data_root)
     assert source is not None
 
@@ -89,7 +89,7 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(data_root: Path, tmp_path
 
 def test_every_method_starts_from_the_same_network_and_batches(data_root: Path) -> None:
     def start(method: str) -> tuple[RunSpec, dict[str, torch.Tensor]]:
-        spec = resolve("digits", method, None, None, 5, {})
+        spec = resolve("digits", method, seed=5)
         state = build_network(spec, CPU).state_dict()
         return spec, {name: value for name, value in state.items() if name.startswith(("encoder", "heads"))}
 
@@ -98,7 +98,7 @@ def test_every_method_starts_from_the_same_network_and_batches(data_root: Path) 
         _, state = start(method)
         assert state.keys() == reference.keys()
         assert all(torch.equal(state[name], reference[name]) for name in state), method
-    _, other = (None, build_network(resolve("digits", "ew", None, None, 6, {}), CPU).state_dict())
+    _, other = (None, build_network(resolve("digits", "ew", seed=6), CPU).state_dict())
     assert not torch.equal(other["heads.0.weight"], reference["heads.0.weight"])
 
 

@@ -29,7 +29,7 @@ from bench.forecasting.probe import Measured, Trial, average, measure, next_batc
 from bench.forecasting.runs import Machine, Pace, recorded_pace, work_of
 from bench.forecasting.table import duration, size, total
 from bench.records.store import read_records
-from bench.spec.run_spec import resolve
+from bench.spec.resolve import resolve
 from datasets import DATASETS
 from datasets.contract import DataSettings
 from datasets.pixels import CACHE
@@ -115,9 +115,9 @@ def test_steps_and_evaluations_by_hand() -> None:
 
 
 def test_bytes_of_tables_by_hand() -> None:
-    ew = resolve("digits", "ew", None, None, 0, {"train.epochs": 2})
+    ew = resolve("digits", "ew", assignments={"train.epochs": 2})
     assert table_bytes(ew, 8) == 20 * 2 * (3 + 4 + 4 + 4 + 1)  # epoch, step, seconds, losses, scores, weights, score
-    looked_at = resolve("digits", "normal", None, None, 0, {"train.epochs": 2, "train.cosines_every": 4})
+    looked_at = resolve("digits", "normal", assignments={"train.epochs": 2, "train.cosines_every": 4})
     assert table_bytes(looked_at, 8) == 20 * (2 * 16 + 8 * 5 + 2 * (1 + 6))
 
 
@@ -168,7 +168,7 @@ def test_what_a_measurement_says_of_a_run() -> None:
 
 def test_the_same_work_is_timed_once() -> None:
     def work(method: str, **settings: object) -> str:
-        return work_of(resolve("digits", method, None, None, 0, {k.replace("__", "."): v for k, v in settings.items()}))
+        return work_of(resolve("digits", method, assignments={k.replace("__", "."): v for k, v in settings.items()}))
 
     assert work("ew") == work("uw") == work("ew", train__lr=0.1, train__epochs=3, backbone__weights="none")
     assert work("mgda") == work("nash_mtl") != work("ew")
@@ -180,7 +180,7 @@ def test_the_same_work_is_timed_once() -> None:
 
 @pytest.mark.parametrize(("data", "method"), [("digits", "mgda"), ("rooms", "normal"), ("faces", "ew")])
 def test_steps_are_timed_on_noise(data: str, method: str) -> None:
-    spec = resolve(data, method, None, None, 0, {"train.batch_size": 4, "train.lr": 1e30})  # noise can't diverge
+    spec = resolve(data, method, assignments={"train.batch_size": 4, "train.lr": 1e30})  # noise can't diverge
     found = measure(spec, (16, 16), CPU, seconds=5)
     assert isinstance(found, Measured) and found.trials == (2, 4)
     assert 0 < found.step < 5 and 0 < found.image < 1 and 0 < found.batch < 1
@@ -190,16 +190,16 @@ def test_steps_are_timed_on_noise(data: str, method: str) -> None:
 
 
 def test_without_time_one_step_of_the_least_batch_is_timed() -> None:
-    found = measure(resolve("digits", "ew", None, None, 0, {}), (16, 16), CPU, seconds=0)
+    found = measure(resolve("digits", "ew"), (16, 16), CPU, seconds=0)
     assert isinstance(found, Measured) and found.trials == (2,)
 
 
 def test_noise_is_what_a_reader_would_give() -> None:
-    spec = resolve("nyuv2", "ew", None, None, 0, {})
+    spec = resolve("nyuv2", "ew")
     (source,) = noise(spec, (32, 48), 3)
     assert source.images.shape == (3, 32, 48, 3) and source.images.dtype == torch.uint8
     assert [tuple(source.targets[task].shape) for task in range(3)] == [(3, 32, 48), (3, 1, 32, 48), (3, 3, 32, 48)]
-    assert len(noise(resolve("digits", "ew", None, None, 0, {}), (16, 16), 2)) == 4
+    assert len(noise(resolve("digits", "ew"), (16, 16), 2)) == 4
 
 
 @pytest.fixture(scope="module")
@@ -213,13 +213,13 @@ def one_record(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def test_records_tell_the_pace(one_record: Path) -> None:
     (record,) = read_records(one_record)
-    spec = resolve("digits", "ew", None, None, 1, {"train.epochs": 2})
+    spec = resolve("digits", "ew", seed=1, assignments={"train.epochs": 2})
     pace = recorded_pace(spec, [record], MACHINE)
     assert pace is not None and record.step_seconds is not None and record.parameters is not None
     assert pace.step == record.step_seconds.median and pace.known == "from 1 record"
     assert 8 * pace.step + pace.rest == pytest.approx(max(record.seconds, 8 * pace.step))
     assert recorded_pace(spec, [record], Machine(CPU, threads=2, jobs=1)) is None
-    assert recorded_pace(resolve("digits", "ew", None, None, 1, {}), [record], MACHINE) is None
+    assert recorded_pace(resolve("digits", "ew", seed=1), [record], MACHINE) is None
 
 
 def test_a_plan_from_records_measures_nothing(

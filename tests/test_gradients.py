@@ -15,7 +15,7 @@ from bench.engine.build import build_network
 from bench.engine.seeds import generator_for
 from bench.engine.step import place_gradients, train_step
 from bench.engine.train_state import TrainState, make_train_state
-from bench.spec.run_spec import RunSpec, resolve
+from bench.spec.resolve import RunSpec, resolve
 from datasets import find
 from datasets.contract import Batch, Group
 from methods import ARCHITECTURES, WEIGHTINGS
@@ -30,12 +30,12 @@ def prepared(
 ) -> tuple[TrainState, Batch]:
     """A network, in float64 unless told otherwise, with one batch."""
     settings = {"train.batch_size": 4, **assignments}
-    spec: RunSpec = resolve(data, None, arch, weighting, 0, settings)
+    spec: RunSpec = resolve(data, architecture=arch, weighting=weighting, assignments=settings)
     folder = find(data, data_root)
     assert folder is not None
-    splits = spec.info.read(folder, spec.data_settings)
+    splits = spec.info.read(folder, spec.settings.data)
     network = build_network(spec, CPU)
-    size = spec.train.batch_size
+    size = spec.settings.train.batch_size
     batch: Batch = next(iter(training_batches(splits.train, spec.info, size, generator_for(0, "test"), CPU)))
     if not double:
         return make_train_state(spec, network), batch

@@ -12,7 +12,8 @@ from scipy.stats import chisquare
 from signals import LOSSES, signal, tensor
 from torch import Tensor
 
-from bench.spec.run_spec import SpecError, resolve
+from bench.spec.resolve import resolve
+from bench.spec.settings import SpecError
 from methods import WEIGHTINGS
 from methods.contract import PostStepHook, Signal, State
 from methods.weightings.dwa import DWA
@@ -48,12 +49,12 @@ def test_numbers_per_task_must_fit_the_tasks(name: str, option: str) -> None:
     with pytest.raises(ValueError, match=f"`{option}` must be one number for all tasks or 3, one per task; found 2"):
         WEIGHTINGS[name].factory(**{option: (1.0, 2.0)}).init(3)
     with pytest.raises(SpecError, match="or 4, one per task; found 3"):
-        resolve("digits", name, None, None, 0, {f"weighting.{option}": [1, 2, 3]})
+        resolve("digits", name, assignments={f"weighting.{option}": [1, 2, 3]})
 
 
 def test_fixed_weights_of_a_run_are_in_its_settings() -> None:
-    spec = resolve("digits", "fixed", None, None, 0, {"weighting.weights": [1, 2, 3, 0.5]})
-    assert spec.weighting_settings == Fixed((1.0, 2.0, 3.0, 0.5))
+    spec = resolve("digits", "fixed", assignments={"weighting.weights": [1, 2, 3, 0.5]})
+    assert spec.settings.weighting == Fixed((1.0, 2.0, 3.0, 0.5))
     assert spec.overrides == {"weighting.weights": [1.0, 2.0, 3.0, 0.5]}
 
 

@@ -21,7 +21,8 @@ from sklearn.metrics import (
 from torch import Tensor
 from torch.nn import functional
 
-from bench.spec.run_spec import SpecError, resolve
+from bench.spec.resolve import resolve
+from bench.spec.settings import SpecError
 from datasets import DATASETS, losses
 from datasets.contract import Measure
 from datasets.metrics import ATTRIBUTE, CLASSES, DEPTH, NORMALS, SEGMENTATION, averaged
@@ -311,7 +312,7 @@ def test_the_legacy_is_the_mean_over_batches_of_so_many_images(case: Case, image
 
 
 def test_runs_by_the_legacy_carry_it_as_an_override() -> None:
-    exact, legacy = (resolve("nyuv2", "ew", None, None, 0, settings) for settings in ({}, {"data.metrics_batch": 2}))
+    exact, legacy = (resolve("nyuv2", "ew", assignments=settings) for settings in ({}, {"data.metrics_batch": 2}))
     assert (dict(exact.overrides), dict(legacy.overrides)) == ({}, {"data.metrics_batch": 2})
     assert legacy.settings()["data"]["metrics_batch"] == 2
     assert exact.info is DATASETS["nyuv2"]
@@ -324,7 +325,7 @@ def test_runs_by_the_legacy_carry_it_as_an_override() -> None:
 
 def test_metrics_over_batches_of_less_than_nothing_are_refused() -> None:
     with pytest.raises(SpecError, match=r"data: `metrics_batch` must be ≥ 0, found -1"):
-        resolve("nyuv2", "ew", None, None, 0, {"data.metrics_batch": -1})
+        resolve("nyuv2", "ew", assignments={"data.metrics_batch": -1})
 
 
 @pytest.mark.parametrize("shape", [(8,), (2, 2, 2)])

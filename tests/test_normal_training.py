@@ -15,7 +15,7 @@ from bench.engine.loop import RunContext, train
 from bench.engine.step import train_step
 from bench.records.record import Record
 from bench.records.store import COSINES, POSITIONS
-from bench.spec.run_spec import resolve
+from bench.spec.resolve import resolve
 from datasets import find
 from methods.contract import Diverged
 
@@ -23,7 +23,7 @@ ALTERNATING = {"arch.updates": "alternating"}
 
 
 def run(data_root: Path, folder: Path, data: str = "digits", **settings: object) -> Record:
-    spec = resolve(data, "normal", None, None, 0, {"train.epochs": 1, **settings})
+    spec = resolve(data, "normal", assignments={"train.epochs": 1, **settings})
     source = find(data, data_root)
     assert source is not None
     return train(spec, RunContext(source, folder, torch.device("cpu"), 1), lambda _: None)

@@ -14,7 +14,7 @@ import methods
 from bench import ROOT, report, run
 from bench.engine.loop import RunContext, train
 from bench.records.record import Record
-from bench.spec.run_spec import resolve
+from bench.spec.resolve import resolve
 from bench.spec.study import load_study
 from methods.contract import Weighting
 
@@ -65,7 +65,7 @@ def test_adding_a_data_set_takes_one_row(registries: None, tmp_path: Path) -> No
 
 
 def trained(data: str, method: str, settings: dict[str, object], data_root: Path, results: Path) -> Record:
-    spec = resolve(data, method, None, None, 0, settings)
+    spec = resolve(data, method, assignments=settings)
     place = RunContext(datasets.obtain(spec.data, data_root), results / "run", torch.device("cpu"), 1)
     return train(spec, place, lambda epochs: None)
 
@@ -79,7 +79,13 @@ def test_every_command_line_of_the_readme_is_understood() -> None:
             for name in arguments.data:
                 for method in arguments.method or [None]:
                     if method != "all":
-                        resolve(name, method, arguments.arch, arguments.weighting, 0, dict(arguments.assignments))
+                        resolve(
+                            name,
+                            method,
+                            architecture=arguments.arch,
+                            weighting=arguments.weighting,
+                            assignments=dict(arguments.assignments),
+                        )
 
 
 def test_the_table_of_methods_is_that_of_the_registry() -> None:

@@ -15,7 +15,8 @@ from bench.engine.checkpoint import History, load_checkpoint, save_checkpoint
 from bench.engine.heads import heads_forward_backward
 from bench.engine.step import place_gradients, train_step
 from bench.engine.train_state import TrainState
-from bench.spec.run_spec import SpecError, resolve
+from bench.spec.resolve import resolve
+from bench.spec.settings import SpecError
 from datasets.contract import Batch
 from methods import ARCHITECTURES
 from methods.architectures.backbones import BACKBONES, last_block, make_encoder
@@ -135,7 +136,7 @@ def test_the_last_block_of_every_encoder(name: str) -> None:
     [
         ("digits", "ew", {"weighting.every": 2}, "weighting.every: expected 1 with ew, which sees no Gramian, found 2"),
         ("digits", "mgda", {"weighting.every": 0}, "must be ≥ 1, found 0"),
-        ("digits", "mgda", {"weighting.grad_space": "representation"}, "whose tasks read inputs of their own"),
+        ("digits", "mgda", {"weighting.grad_space": "representation"}, "where each task has its own input"),
         ("digits", "mgda", {"weighting.grad_space": "all"}, "weighting.grad_space"),
         ("digits", "mgda", {"train.accumulate": 5}, "expected a divisor of train.batch_size = 64, found 5"),
         ("digits", "mgda", {"train.accumulate": 2, "train.cosines_every": 3}, "expected 1 with train.cosines_every"),
@@ -146,14 +147,16 @@ def test_the_last_block_of_every_encoder(name: str) -> None:
 )
 def test_what_makes_no_sense_is_refused(data: str, method: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
-        resolve(data, method, None, None, 0, settings)
+        resolve(data, method, assignments=settings)
 
 
 def test_refused_where_tasks_do_not_share_features_or_every_row_is_needed() -> None:
-    with pytest.raises(SpecError, match="features of their own"):
-        resolve("faces", None, "normal", "mgda", 0, {"weighting.grad_space": "representation"})
+    with pytest.raises(SpecError, match="own features"):
+        resolve(
+            "faces", architecture="normal", weighting="mgda", assignments={"weighting.grad_space": "representation"}
+        )
     with pytest.raises(SpecError, match="whole Jacobian"):
-        resolve("faces", None, None, "graddrop", 0, {"weighting.every": 2})
+        resolve("faces", weighting="graddrop", assignments={"weighting.every": 2})
 
 
 # A batch in parts.

@@ -239,7 +239,7 @@ def test_shapes_of_a_series() -> None:
         ("m = 5", 5, "tasks"),
         ("resnet50", 10, "parameters"),
     ]
-    assert grown[2][0].spec("ew").backbone.name == "resnet50"
+    assert grown[2][0].spec("ew").settings.backbone.name == "resnet50"
 
 
 def command(folder: Path, *more: str) -> int:

@@ -49,7 +49,7 @@ def test_rows_for_some_of_the_data_sets() -> None:
     faults: list[str] = []
     specs = all_specs(request, study.data, faults)
     assert not faults and len({(spec.data, spec.variant, spec.seed) for spec in specs}) == len(specs)
-    spaces = {name: {spec.gramian_settings.grad_space for spec in specs if spec.data == name} for name in study.data}
+    spaces = {name: {spec.settings.gramian.grad_space for spec in specs if spec.data == name} for name in study.data}
     assert spaces["digits"] == {"shared", "last_block"}
     assert spaces["rooms"] == spaces["faces"] == {"shared", "last_block", "representation"}
     assert [len(planned_tables(study, name)[0].rows) for name in study.data] == [5, 6, 6]

@@ -10,7 +10,7 @@ from bench.engine.batches import training_batches
 from bench.engine.build import build_network
 from bench.engine.seeds import generator_for
 from bench.engine.train_state import TrainState, make_train_state
-from bench.spec.run_spec import resolve
+from bench.spec.resolve import resolve
 from datasets import find
 from datasets.contract import Batch
 
@@ -20,10 +20,12 @@ def prepared(
 ) -> tuple[TrainState, Batch]:
     """arch: None for the method's own."""
     weighting = None if arch is None else method
-    spec = resolve(data, method, arch, weighting, 0, {"train.batch_size": 4, **settings})
+    spec = resolve(
+        data, method, architecture=arch, weighting=weighting, assignments={"train.batch_size": 4, **settings}
+    )
     folder = find(data, data_root)
     assert folder is not None
-    splits = spec.info.read(folder, spec.data_settings)
+    splits = spec.info.read(folder, spec.settings.data)
     network = build_network(spec, torch.device("cpu"))
     batches = training_batches(splits.train, spec.info, 4, generator_for(0, "test"), torch.device("cpu"))
     return make_train_state(spec, network), next(iter(batches))

@@ -19,7 +19,7 @@ from rich.progress import (
 
 from bench.launch.local import Event
 from bench.records.record import Record
-from bench.spec.run_spec import RunSpec
+from bench.spec.resolve import RunSpec
 
 
 def run_name(spec: RunSpec) -> str:
@@ -73,9 +73,9 @@ class RunProgress:
     def __call__(self, event: Event) -> None:
         name = run_name(event.spec)
         if event.kind == "epoch":
-            self.fractions[name] = event.epochs / event.spec.train.epochs
+            self.fractions[name] = event.epochs / event.spec.settings.train.epochs
             if name not in self.current:
-                self.current[name] = self.bars.add_task(name, total=event.spec.train.epochs)
+                self.current[name] = self.bars.add_task(name, total=event.spec.settings.train.epochs)
             self.bars.update(self.current[name], completed=event.epochs)
         else:
             self.ended += 1

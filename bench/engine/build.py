@@ -8,7 +8,7 @@ import torch
 
 from bench.engine.precision import prepare
 from bench.engine.seeds import seed_for
-from bench.spec.run_spec import RunSpec
+from bench.spec.resolve import RunSpec
 from datasets.contract import Task
 from methods.architectures.backbones import make_encoder
 from methods.architectures.heads import HEADS
@@ -23,13 +23,15 @@ def build_network(spec: RunSpec, device: torch.device, tasks: Sequence[Task] | N
     tasks = spec.info.tasks if tasks is None else tasks
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(spec.seed, "init", "encoder"))
-        encoder, features = make_encoder(spec.backbone.name, spec.backbone.weights, spec.backbone.bottleneck)
+        encoder, features = make_encoder(
+            spec.settings.backbone.name, spec.settings.backbone.weights, spec.settings.backbone.bottleneck
+        )
         heads = []
         for index, task in enumerate(tasks):
             torch.manual_seed(seed_for(spec.seed, "init", "head", index))
-            heads.append(HEADS[spec.heads.name](features, task.outputs))
+            heads.append(HEADS[spec.settings.heads.name](features, task.outputs))
         torch.manual_seed(seed_for(spec.seed, "init", "architecture"))
-        network = spec.arch_settings.build(encoder, heads, features, [task.key for task in tasks])
+        network = spec.settings.arch.build(encoder, heads, features, [task.key for task in tasks])
     network.to(device)
-    prepare(network, spec.compute)
+    prepare(network, spec.settings.compute)
     return network

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.engine.precision import casting
-from bench.spec.run_spec import Precision
+from bench.spec.settings import Precision
 from datasets.contract import Group, Task
 from methods.contract import Network, TaskFeatures
 

@@ -36,7 +36,7 @@ from bench.records.record import (
     TaskRecord,
 )
 from bench.records.store import CHECKPOINT, COSINES, CURVE, POSITIONS, write_csv, write_record
-from bench.spec.run_spec import RunSpec
+from bench.spec.resolve import RunSpec
 from datasets import DATASETS
 from datasets.contract import Splits
 from methods import METHODS
@@ -66,12 +66,12 @@ def train(spec: RunSpec, place: RunContext, on_epoch: Callable[[int], None]) -> 
     on_epoch(epochs done) is called at the start and after each epoch. A run that diverges is recorded as such.
     """
     torch.set_num_threads(place.threads)
-    allow_tf32(spec.compute.tf32)
+    allow_tf32(spec.settings.compute.tf32)
     reset_peak_memory(place.device)
-    splits = spec.info.read(place.data, spec.data_settings)
+    splits = spec.info.read(place.data, spec.settings.data)
     train_state = make_train_state(spec, build_network(spec, place.device))
     checkpoint = place.folder / CHECKPOINT
-    history = load_checkpoint(checkpoint, spec.settings(), train_state)
+    history = load_checkpoint(checkpoint, spec.settings.as_dict(), train_state)
     # Some protocols leave nothing to validate on.
     judged = ("validation", "test") if all(len(source) for source in splits.validation) else ("test",)
     constant = {part: constant_scores(spec.info, splits.train, getattr(splits, part)) for part in judged}
@@ -80,10 +80,10 @@ def train(spec: RunSpec, place: RunContext, on_epoch: Callable[[int], None]) -> 
     on_epoch(history.epochs)
     status: Status = "done"
     try:
-        while history.epochs < spec.train.epochs:
+        while history.epochs < spec.settings.train.epochs:
             with train_state.network.translate_errors():
                 _train_epoch(spec, splits, train_state, history, place, constant.get("validation"))
-            save_checkpoint(checkpoint, spec.settings(), train_state, history)
+            save_checkpoint(checkpoint, spec.settings.as_dict(), train_state, history)
             on_epoch(history.epochs)
     except Diverged as error:
         status, record.reason = "diverged", str(error)
@@ -114,9 +114,11 @@ def _train_epoch(
     order = generator_for(spec.seed, "batches", epoch)
     clock = StepClock(place.device, history.step_seconds)
     outcomes: list[StepResult] = []
-    augment = spec.data_settings.augment
-    for batch in training_batches(splits.train, spec.info, spec.train.batch_size, order, place.device, augment):
-        every = spec.train.cosines_every
+    augment = spec.settings.data.augment
+    for batch in training_batches(
+        splits.train, spec.info, spec.settings.train.batch_size, order, place.device, augment
+    ):
+        every = spec.settings.train.cosines_every
         look = every > 0 and history.steps % every == 0
         before = train_state.network.evaluations()
         with clock.step(counted=not look):
@@ -129,7 +131,7 @@ def _train_epoch(
         numbers, score = _validate(spec, splits, train_state, history, place, constant)
     else:
         numbers, score = [math.nan] * sum(len(task.measure.metrics) for task in spec.info.tasks), math.nan
-        if history.epochs > spec.train.epochs - AVERAGED_EPOCHS:
+        if history.epochs > spec.settings.train.epochs - AVERAGED_EPOCHS:
             history.last_tests.append(evaluate(train_state.network, spec.info, splits.test, place.device))
     history.seconds += time.perf_counter() - start
     losses = torch.stack([outcome.losses for outcome in outcomes]).mean(dim=0).tolist()
@@ -166,7 +168,7 @@ def _note_step(network: Network, outcome: StepResult, before: Evaluations | None
 
 
 def _set_learning_rate(spec: RunSpec, train_state: TrainState, epoch: int) -> None:
-    recipe = spec.train
+    recipe = spec.settings.train
     decays = epoch // recipe.lr_decay_every if recipe.lr_decay_every else 0
     for group in train_state.optimizers["network"].param_groups:
         group["lr"] = recipe.lr * recipe.lr_decay**decays
@@ -220,7 +222,7 @@ def _write_curves(spec: RunSpec, train_state: TrainState, history: History, fold
     write_csv(folder / CURVE, columns, history.curve)
     if train_state.network.positions() is not None:
         write_csv(folder / POSITIONS, ["step", *spec.tasks], history.positions)
-    if spec.train.cosines_every:
+    if spec.settings.train.cosines_every:
         pairs = [f"{first}|{second}" for first, second in itertools.combinations(spec.tasks, 2)]
         write_csv(folder / COSINES, ["step", *pairs], history.cosines)
 
@@ -242,7 +244,7 @@ def _identity(spec: RunSpec) -> dict[str, object]:
         ),
         "kind": spec.info.kind,
         "selection": spec.info.selection,
-        "settings": spec.settings(),
+        "settings": spec.settings.as_dict(),
         "overrides": dict(spec.overrides),
         "tasks": [
             TaskRecord(

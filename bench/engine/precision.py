@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from bench.spec.run_spec import ComputeSettings, Precision
+from bench.spec.settings import ComputeSettings, Precision
 from methods.contract import Network
 
 

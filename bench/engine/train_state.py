@@ -12,7 +12,8 @@ from torch.optim import SGD, Adam, Optimizer
 from bench.engine.factored_layers import Layer, factorable
 from bench.engine.seeds import generator_for
 from bench.engine.task_gradients import SharedGradients
-from bench.spec.run_spec import GramianSettings, Precision, RunSpec
+from bench.spec.resolve import RunSpec
+from bench.spec.settings import GramianSettings, Precision
 from datasets.contract import Task
 from methods.contract import HeadRule, Network, State, Update, Weighting
 
@@ -51,15 +52,15 @@ def make_train_state(spec: RunSpec, network: Network, tasks: Sequence[Task] | No
     tasks: those that the network has heads for; by default those of the data set.
     """
     tasks = spec.info.tasks if tasks is None else tasks
-    weighting, recipe, gramian_settings = spec.weighting_settings, spec.train, spec.gramian_settings
+    weighting, recipe, gramian_settings = spec.settings.weighting, spec.settings.train, spec.settings.gramian
     parameters = network.shared_parameters()
     observed = network.last_block_parameters() if gramian_settings.grad_space == "last_block" else parameters
-    shared = SharedGradients(parameters, len(tasks), observed, spec.compute.backward == "batched")
+    shared = SharedGradients(parameters, len(tasks), observed, spec.settings.compute.backward == "batched")
     own = list(network.heads.parameters())
     optimizers: dict[str, Optimizer] = {
         "network": Adam([*parameters, *own], lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     }
-    positions, learning = network.position_parameters(), spec.arch_settings.position_rule
+    positions, learning = network.position_parameters(), spec.settings.arch.position_rule
     if positions and learning is not None and learning.lr_ratio:
         step_rule = {"plain": SGD, "adam": Adam}[learning.optimizer]
         optimizers["positions"] = step_rule(positions, lr=recipe.lr * learning.lr_ratio)
@@ -68,19 +69,19 @@ def make_train_state(spec: RunSpec, network: Network, tasks: Sequence[Task] | No
         optimizers["weights"] = Adam(list(state.learned.values()), lr=weighting.learned_lr)
     # A Jacobian that is asked for is needed whole; a compiled encoder runs without its layers, and of a batch that
     # passes in parts, factors would have to be kept for each.
-    whole = weighting.needs == "jacobian" or spec.compute.compile or recipe.accumulate > 1
+    whole = weighting.needs == "jacobian" or spec.settings.compute.compile or recipe.accumulate > 1
     return TrainState(
         network,
         tasks,
         shared,
         weighting,
-        weighting.heads if spec.heads.rule == "published" else spec.heads.rule,
+        weighting.heads if spec.settings.heads.rule == "published" else spec.settings.heads.rule,
         state,
         optimizers,
         generator_for(spec.seed, "method"),
         layers=() if whole else factorable(network, observed),
         gramian_settings=gramian_settings,
-        precision=spec.compute.precision,
+        precision=spec.settings.compute.precision,
         parts=recipe.accumulate,
         clip_norm=recipe.clip_norm,
         alternating="positions" in optimizers and learning is not None and learning.alternating,

@@ -12,7 +12,7 @@ import torch
 from bench.engine.batches import steps_per_epoch
 from bench.engine.loop import AVERAGED_EPOCHS
 from bench.spec.planning import PlanError
-from bench.spec.run_spec import RunSpec
+from bench.spec.resolve import RunSpec
 from datasets import DATASETS, find
 from datasets.contract import Counts, DatasetInfo, DataSettings, Source
 from datasets.embedded import digits
@@ -141,11 +141,11 @@ def table_bytes(spec: RunSpec, steps: int) -> int:
     """About as many bytes as the tables of a run take: curve.csv, positions.csv, cosines.csv."""
     tasks = len(spec.info.tasks)
     measured = sum(len(task.measure.metrics) for task in spec.info.tasks)
-    numbers = spec.train.epochs * (4 + 2 * tasks + measured)
-    if spec.arch_settings.position_rule is not None:
+    numbers = spec.settings.train.epochs * (4 + 2 * tasks + measured)
+    if spec.settings.arch.position_rule is not None:
         numbers += steps * (1 + tasks)
-    if spec.train.cosines_every:
-        numbers += steps // spec.train.cosines_every * (1 + math.comb(tasks, 2))
+    if spec.settings.train.cosines_every:
+        numbers += steps // spec.settings.train.cosines_every * (1 + math.comb(tasks, 2))
     return _WRITTEN_NUMBER * numbers
 
 

@@ -80,7 +80,9 @@ def forecast(
     groups: dict[tuple[str, int, str], list[Run]] = {}
     for run in runs:
         # What has records has a pace of its own.
-        groups.setdefault((run.work, run.spec.train.epochs, run.spec.variant if run.pace else ""), []).append(run)
+        groups.setdefault((run.work, run.spec.settings.train.epochs, run.spec.variant if run.pace else ""), []).append(
+            run
+        )
     lines = {id(members): _line(members, measured) for members in groups.values()}
     seconds = {id(run): lines[id(members)].seconds or 0.0 for members in groups.values() for run in members}
     ahead = [run for run in runs if not run.kept]
@@ -122,7 +124,7 @@ def _measured(
 def _pixels(run: Run) -> int:
     """What a step of the least batch takes, roughly: pixels that pass ahead, and back for each task."""
     inputs = len(run.stock.sizes.train)
-    tasks = len(run.spec.info.tasks) // inputs if run.spec.weighting_settings.needs != "losses" else 1
+    tasks = len(run.spec.info.tasks) // inputs if run.spec.settings.weighting.needs != "losses" else 1
     return math.prod(run.stock.image_size) * inputs * (1 + tasks)
 
 
@@ -136,17 +138,17 @@ def _line(members: Sequence[Run], measured: Mapping[str, tuple[str, Measured | s
         if isinstance(found, str):
             fault = found
         else:
-            images = evaluated_images(first.stock.sizes, spec.train.epochs)
-            pace = measured_pace(found, timed, steps, images, spec.train.batch_size)
-    rows = len(spec.info.tasks) if spec.weighting_settings.needs != "losses" else 0
+            images = evaluated_images(first.stock.sizes, spec.settings.train.epochs)
+            pace = measured_pace(found, timed, steps, images, spec.settings.train.batch_size)
+    rows = len(spec.info.tasks) if spec.settings.weighting.needs != "losses" else 0
     return Line(
         data=spec.data,
         here=first.stock.here,
         methods=tuple(_titles(members)),
         to_do=len(ahead),
         kept=len(members) - len(ahead),
-        epochs=spec.train.epochs,
-        steps_per_epoch=steps // spec.train.epochs,
+        epochs=spec.settings.train.epochs,
+        steps_per_epoch=steps // spec.settings.train.epochs,
         steps=steps * len(ahead),
         seconds=None if pace is None else steps * pace.step + pace.rest,
         pace=pace,
@@ -187,7 +189,7 @@ def _titles(members: Sequence[Run]) -> list[str]:
 
 
 def _steps(run: Run) -> int:
-    recipe = run.spec.train
+    recipe = run.spec.settings.train
     return recipe.epochs * steps_in_epoch(run.stock.sizes, recipe.batch_size)
 
 

@@ -23,7 +23,7 @@ from bench.engine.step import train_step
 from bench.engine.train_state import TrainState, make_train_state
 from bench.forecasting.memory import bytes_in, room, standing_memory
 from bench.profiling.workloads import Shape
-from bench.spec.run_spec import RunSpec
+from bench.spec.resolve import RunSpec
 from datasets.contract import Batch, Source, Split
 from methods.contract import Diverged
 
@@ -77,20 +77,23 @@ def measure(spec: RunSpec, image_size: tuple[int, int], device: torch.device, se
 
     A sentence instead where no step can be taken.
     """
-    probe = replace(
-        spec, backbone=replace(spec.backbone, weights="none"), train=replace(spec.train, lr=0.0, weight_decay=0.0)
+    settings = replace(
+        spec.settings,
+        backbone=replace(spec.settings.backbone, weights="none"),
+        train=replace(spec.settings.train, lr=0.0, weight_decay=0.0),
     )
+    probe = replace(spec, settings=settings)
     gc.collect()  # the network before this one
-    allow_tf32(probe.compute.tf32)
+    allow_tf32(settings.compute.tf32)
     deadline = time.monotonic() + seconds
     train_state = make_train_state(probe, build_network(probe, device))
-    parts = probe.train.accumulate
-    size: int | None = min(_LEAST_BATCH * parts, probe.train.batch_size)
+    parts = settings.train.accumulate
+    size: int | None = min(_LEAST_BATCH * parts, settings.train.batch_size)
     trials: list[Trial] = []
     try:
         while size is not None:
             trials.append(_trial(train_state, probe, image_size, size, device, deadline))
-            size = next_batch(trials, probe.train.batch_size, parts, deadline - time.monotonic(), room(device))
+            size = next_batch(trials, settings.train.batch_size, parts, deadline - time.monotonic(), room(device))
         image = _evaluation(train_state, probe, image_size, trials[-1].batch_size, device)
     except Diverged as error:
         return str(error)
@@ -98,7 +101,7 @@ def measure(spec: RunSpec, image_size: tuple[int, int], device: torch.device, se
         if not trials:
             return f"out of memory with a batch of {size}"
         image = trials[-1].step / (trials[-1].batch_size * _sources(probe))
-    batch_size = probe.train.batch_size
+    batch_size = settings.train.batch_size
     return Measured(
         step=_step_at(trials, batch_size),
         batch=trials[-1].batch * batch_size / trials[-1].batch_size,
@@ -172,12 +175,12 @@ def _trial(
     deadline: float,
 ) -> Trial:
     split = noise(spec, image_size, size)
-    whole = size == spec.train.batch_size
+    whole = size == spec.settings.train.batch_size
     left = deadline - time.monotonic()
     ends = deadline if whole else time.monotonic() + _SHARE_OF_ONE * left
     start = time.perf_counter()
     generator = torch.Generator().manual_seed(0)
-    (batch,) = training_batches(split, spec.info, size, generator, device, spec.data_settings.augment)
+    (batch,) = training_batches(split, spec.info, size, generator, device, spec.settings.data.augment)
     synchronise(device)
     making = time.perf_counter() - start
     standing_memory(device)  # begins to look for the peak
@@ -192,8 +195,8 @@ def _step_seconds(
     train_state: TrainState, spec: RunSpec, batch: Batch, device: torch.device, most: int, ends: float
 ) -> float:
     """Seconds of a step, on average over those that renew the weights or look at cosines and those that don't."""
-    looks = spec.train.cosines_every
-    every = max(spec.settings()["weighting"].get("every", 1), looks, 1)
+    looks = spec.settings.train.cosines_every
+    every = max(spec.settings.as_dict()["weighting"].get("every", 1), looks, 1)
     kinds = 1 if every == 1 else 2
     seconds: list[float] = []
     clock = StepClock(device, seconds)

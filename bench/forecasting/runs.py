@@ -18,7 +18,7 @@ from bench.records.environment import describe_environment
 from bench.records.record import Record
 from bench.records.store import RECORD, RecordError, read_record, run_folder
 from bench.spec.planning import PlanError, Request, all_specs, data_names, is_kept
-from bench.spec.run_spec import RunSpec
+from bench.spec.resolve import RunSpec
 from datasets.contract import DataError
 from methods.adapters import is_adapter
 from methods.contract import PostStepHook
@@ -93,9 +93,9 @@ def runs_of(request: Request, data_root: Path, results: Path, machine: Machine) 
     runs = []
     for spec in specs:
         try:
-            reading = json.dumps([spec.data, spec.settings()["data"]])
+            reading = json.dumps([spec.data, spec.settings.as_dict()["data"]])
             if reading not in stocks:
-                stocks[reading] = take_stock(spec.data, spec.data_settings, data_root)
+                stocks[reading] = take_stock(spec.data, spec.settings.data, data_root)
             folder = run_folder(results, spec.data, spec.variant, spec.seed)
             if folder.parent not in records:
                 records[folder.parent] = [read_record(path) for path in sorted(folder.parent.glob(f"seed-*/{RECORD}"))]
@@ -113,9 +113,9 @@ def work_of(spec: RunSpec) -> str:
     """A text that is the same for runs whose steps are the same work, but for the solver of their weighting."""
     settings: dict[str, dict[str, Any]] = {
         section: {key: value for key, value in values.items() if key not in _FREE.get(section, ())}
-        for section, values in spec.settings().items()
+        for section, values in spec.settings.as_dict().items()
     }
-    weighting = spec.weighting_settings
+    weighting = spec.settings.weighting
     settings["weighting"] = {key: value for key, value in settings["weighting"].items() if key in _ASKED}
     # A number for each task: their order is no matter, since one flow or network serves all tasks.
     settings["arch"] = {k: sorted(v) if isinstance(v, list) else v for k, v in settings["arch"].items()}
@@ -132,7 +132,7 @@ def recorded_pace(spec: RunSpec, records: Sequence[Record], machine: Machine) ->
         record
         for record in records
         if record.status == "done"
-        and record.settings == spec.settings()
+        and record.settings == spec.settings.as_dict()
         and all(record.environment.get(key) == value for key, value in here.items())
     ]
     timed = [(record, record.step_seconds) for record in alike if record.step_seconds is not None]

@@ -21,7 +21,7 @@ from bench.engine.device import choose_device
 from bench.engine.loop import RunContext, failed_record, train
 from bench.records.record import Record
 from bench.records.store import run_folder, write_record
-from bench.spec.run_spec import RunSpec
+from bench.spec.resolve import RunSpec
 
 ERROR_LOG = "error.txt"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

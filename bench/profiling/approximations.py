@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.profiling.step import Course, Entry
 from bench.records.speed import FLOOR, OURS
-from bench.spec.run_spec import SpecError
+from bench.spec.settings import SpecError
 
 METHODS = ("mgda", "cagrad", "nash_mtl")
 _SHORTCUTS: Mapping[str, Mapping[str, Any]] = {

@@ -22,7 +22,7 @@ from bench.engine.step import train_step
 from bench.engine.train_state import TrainState, make_train_state
 from bench.profiling.harness import Contestant, Lap, Turn, race
 from bench.records.environment import describe_environment
-from bench.spec.run_spec import resolve
+from bench.spec.resolve import resolve
 from datasets import DATASETS
 from datasets.contract import Batch, Group
 from methods import METHODS
@@ -199,7 +199,7 @@ def _now(device: torch.device) -> float:
 def _train_state(method: str, device: torch.device, **architecture: object) -> TrainState:
     """A method as it is trained, from random weights."""
     settings = {f"arch.{name}": value for name, value in architecture.items()}
-    spec = resolve(_DATA, method, None, None, seed=0, assignments={"backbone.weights": "none", **settings})
+    spec = resolve(_DATA, method, assignments={"backbone.weights": "none", **settings})
     return make_train_state(spec, build_network(spec, device))
 
 

@@ -37,7 +37,7 @@ from bench.profiling.harness import Turn, order_of_turns, quickest
 from bench.profiling.peers import STEADY_EPOCH, Problem, Step, methods_of, pass_ahead, peer_step
 from bench.profiling.workloads import Shape
 from bench.records.speed import FLOOR, OURS, Cell, Passes, Series, ShapeRecord, SpeedRecord
-from bench.spec.run_spec import RunSpec
+from bench.spec.resolve import RunSpec
 from datasets.contract import Batch
 from methods import METHODS
 from methods.contract import Evaluations, Network
@@ -102,7 +102,7 @@ class Course:
         """
         entries = [Entry(FLOOR, "", "one"), Entry(FLOOR, "", "per task")]
         for method in methods:
-            weighting = self.spec(Entry(OURS, method, "one")).weighting_settings
+            weighting = self.spec(Entry(OURS, method, "one")).settings.weighting
             passes: Passes = "one" if weighting.needs == "losses" else "per task"
             having = [peer for peer in peers if method in methods_of(peer)]
             entries += [Entry(contestant, method, passes) for contestant in (OURS, *having)]
@@ -120,7 +120,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.batch = self.course.shape.noise(self.course.device)
-        allow_tf32(self.course.spec(Entry(FLOOR, "", "one")).compute.tf32)
+        allow_tf32(self.course.spec(Entry(FLOOR, "", "one")).settings.compute.tf32)
 
     def network(self, entry: Entry) -> Network:
         """In training mode; one for each contestant and architecture, all with the same weights."""
@@ -144,7 +144,7 @@ class Stage:
     def train_state(self, entry: Entry) -> TrainState:
         """Our method before its first step. Those that need the same share a Jacobian: for forty tasks it takes GiB."""
         spec = self.course.spec(entry)
-        key = (spec.architecture, spec.weighting_settings.needs, spec.gramian_settings.grad_space)
+        key = (spec.architecture, spec.settings.weighting.needs, spec.settings.gramian.grad_space)
         if key not in self._train_states:
             self._train_states[key] = make_train_state(spec, self.network(entry), self.course.shape.tasks)
         return _with_method(self._train_states[key], spec)
@@ -152,7 +152,7 @@ class Stage:
 
 def _with_method(train_state: TrainState, spec: RunSpec) -> TrainState:
     """Another method on the network and buffers of a train_state, as `make_train_state` has it."""
-    weighting = spec.weighting_settings
+    weighting = spec.settings.weighting
     state = weighting.init(len(train_state.tasks))
     optimizers = {name: optimizer for name, optimizer in train_state.optimizers.items() if name != "weights"}
     if weighting.learned_lr is not None:
@@ -160,11 +160,11 @@ def _with_method(train_state: TrainState, spec: RunSpec) -> TrainState:
     return dataclasses.replace(
         train_state,
         weighting=weighting,
-        head_rule=weighting.heads if spec.heads.rule == "published" else spec.heads.rule,
+        head_rule=weighting.heads if spec.settings.heads.rule == "published" else spec.settings.heads.rule,
         weighting_state=state,
         optimizers=optimizers,
         generator=generator_for(spec.seed, "method"),
-        gramian_settings=spec.gramian_settings,
+        gramian_settings=spec.settings.gramian,
     )
 
 
@@ -212,7 +212,7 @@ def race_steps(
             try:
                 if entry not in steps:
                     steps[entry] = stage.step(entry)
-                turn = quickest(partial(_timed, steps[entry], course.spec(entry).gramian_settings.every, course.device))
+                turn = quickest(partial(_timed, steps[entry], course.spec(entry).settings.gramian.every, course.device))
             except Exception as error:
                 faults[entry] = one_line(error)
                 steps.pop(entry, None)

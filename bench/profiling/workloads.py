@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from bench.engine.seeds import generator_for
-from bench.spec.run_spec import RunSpec, resolve
+from bench.spec.resolve import RunSpec, resolve
 from datasets import DATASETS
 from datasets.contract import Batch, Group, Task
 from datasets.losses import binary_cross_entropy, cross_entropy, depth_loss, normal_loss
@@ -58,7 +58,9 @@ class Shape:
         """
         always = {"backbone.weights": "none", "train.batch_size": self.batch_size}
         chosen = {**always, **self.settings, **settings}
-        return resolve(self.data, method, architecture, weighting, _SEED, chosen)
+        return resolve(
+            self.data, method, architecture=architecture, weighting=weighting, seed=_SEED, assignments=chosen
+        )
 
     def noise(self, device: torch.device) -> Batch:
         """A batch as training has it, of normalised noise, with targets by chance."""

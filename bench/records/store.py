@@ -39,10 +39,15 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def atomic_write_text(path: Path, text: str) -> Path:
+    """Writes text as UTF-8 with Unix line ends, whole or not at all; returns the path."""
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
+    return path
+
+
 def write_record(folder: Path, record: Record) -> None:
     """Writes record.json."""
-    text = record.model_dump_json(indent=1)
-    atomic_write(folder / RECORD, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    atomic_write_text(folder / RECORD, record.model_dump_json(indent=1) + "\n")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[float]]) -> None:

@@ -8,7 +8,11 @@ import re
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
 
+from bench.records.store import atomic_write_text
 from bench.reporting.tables.table import MISSING, Table
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -46,12 +50,12 @@ def latex(table: Table) -> str:
 
 def markdown(table: Table) -> str:
     """A pipe table with its caption above and its notes below; column groups become part of the column heads."""
-    groups = [group.text for group in table.groups for _ in range(group.span)] or [""] * len(table.columns)
-    heads = [f"{group} {column.head.text}".strip() for group, column in zip(groups, table.columns, strict=True)]
-    return _environment().get_template("table.md.j2").render(table=table, marks=table.footnotes, heads=heads)
+    return (
+        _environment().get_template("table.md.j2").render(table=table, marks=table.footnotes, heads=_full_heads(table))
+    )
 
 
-def comma_separated(table: Table, data: str) -> str:
+def comma_separated(table: Table, data: str = "") -> str:
     """One line per cell: who and what, then n, mean and sd (n - 1) at full precision in the recorded unit."""
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
@@ -64,6 +68,35 @@ def comma_separated(table: Table, data: str) -> str:
             line["notes"] = "; ".join((*row.head.notes, *column.head.notes, *cell.notes))
             writer.writerow(line)
     return text.getvalue()
+
+
+def aligned(table: Table) -> str:
+    """The table for a terminal: its caption, columns aligned by spaces, notes below."""
+    grid = RichTable(box=None, pad_edge=False)
+    grid.add_column(escape(table.stub), no_wrap=True)
+    for head, column in zip(_full_heads(table), table.columns, strict=True):
+        grid.add_column(escape(head), justify=column.align, no_wrap=True)
+    for row in table.rows:
+        grid.add_row(escape(row.head.text), *(escape(cell.text) for cell in row.cells))
+    text = io.StringIO()
+    console = Console(file=text, width=10_000, highlight=False)
+    console.print(table.caption, markup=False, soft_wrap=True)
+    console.print(grid)
+    for note, mark in table.footnotes.items():
+        console.print(f"({mark}) {note}", markup=False, soft_wrap=True)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+
+
+def write_table(folder: Path, table: Table, data: str = "") -> list[Path]:
+    """Writes <name>.tex, <name>.md and <name>.csv; returns their paths."""
+    texts = {"tex": latex(table), "md": markdown(table), "csv": comma_separated(table, data)}
+    return [atomic_write_text(folder / f"{table.name}.{end}", text) for end, text in texts.items()]
+
+
+def _full_heads(table: Table) -> list[str]:
+    """The head of every column, with that of its group before it."""
+    groups = [group.text for group in table.groups for _ in range(group.span)] or [""] * len(table.columns)
+    return [f"{group} {column.head.text}".strip() for group, column in zip(groups, table.columns, strict=True)]
 
 
 def index(**content: object) -> str:

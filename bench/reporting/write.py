@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord
-from bench.records.store import CURVE, POSITIONS, atomic_write
+from bench.records.store import CURVE, POSITIONS, atomic_write_text
 from bench.reporting.figures.scores import curves_figure, positions_figure, save, scores_figure
 from bench.reporting.figures.series import Band, band, read_series
 from bench.reporting.page import SPEED, Section, readme, runs_csv
-from bench.reporting.render import comma_separated, latex, markdown
+from bench.reporting.render import write_table
 from bench.reporting.speed.report import write_speed_report
 from bench.reporting.study import PlannedTable, Study, Variant, arranged, studies
 from bench.reporting.tables.cost import cost_table
@@ -50,25 +50,16 @@ def write_reports(
     for study in chosen:
         tables = (*score_tables(study, spread), cost_table(study))
         for table in tables:
-            texts = {"tex": latex(table), "md": markdown(table), "csv": comma_separated(table, study.data)}
-            files += [_write(out / study.folder / f"{table.name}.{end}", text) for end, text in texts.items()]
+            files += write_table(out / study.folder, table, study.data)
         figures = _figures(results, study, tasks)
         for name, (_, figure) in figures.items():
             files += save(figure, out / study.folder / name)
         sections.append(Section(study, tables, {title: name for name, (title, _) in figures.items()}))
     if records:
-        files.append(_write(out / RUNS, runs_csv(records)))
+        files.append(atomic_write_text(out / RUNS, runs_csv(records)))
     for speed in speeds:
         files += write_speed_report(speed, out / SPEED / speed.machine)
-    return (_write(out / INDEX, readme(records, sections, spread, speeds)), *files)
-
-
-def _write(path: Path, text: str) -> Path:
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-
-    atomic_write(path, write)
-    return path
+    return (atomic_write_text(out / INDEX, readme(records, sections, spread, speeds)), *files)
 
 
 def _figures(results: Path, study: Study, tasks: Sequence[str]) -> dict[str, tuple[str, Figure]]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from bench.records.record import Record
 from bench.records.store import RECORD, RecordError, read_record, run_folder
 from bench.spec.lookup import UnknownName, lookup
-from bench.spec.run_spec import RunSpec, SpecError, resolve
+from bench.spec.resolve import RunSpec, resolve
+from bench.spec.settings import SpecError
 from bench.spec.study import StudyError, StudyRow
 from datasets import DATASETS, find, obtain
 from datasets.contract import DataError
@@ -128,7 +129,7 @@ def specs_of(row: StudyRow, data: str, seed: int) -> list[RunSpec]:
     settings = row.assignments(len(DATASETS[data].tasks))
     methods: Sequence[str | None] = list(METHODS) if row.method and row.method.lower() == ALL else [row.method]
     return [
-        resolve(data, method, row.arch, row.weighting, seed, assignments)
+        resolve(data, method, architecture=row.arch, weighting=row.weighting, seed=seed, assignments=assignments)
         for method in methods
         for assignments in settings
     ]
@@ -142,7 +143,7 @@ def is_kept(spec: RunSpec, record: Record, path: Path) -> bool:
     """
     if record.status == "failed":
         return False
-    if record.settings != spec.settings():
+    if record.settings != spec.settings.as_dict():
         raise PlanError(
             f"{path}: made with other settings than today's defaults of {spec.variant}; move it away, or keep both "
             "with another --results."

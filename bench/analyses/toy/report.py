@@ -15,7 +15,7 @@ from bench.analyses.toy.descent import TOLERANCE, Trajectory, descend
 from bench.analyses.toy.figure import Panel, toy_figure
 from bench.analyses.toy.problem import SCALINGS, Points, front, losses_and_gradients
 from bench.analyses.toy.table import Outcome, scaling_title, toy_csv, toy_table
-from bench.records.store import atomic_write
+from bench.records.store import atomic_write_text
 from bench.reporting.figures.scores import save
 from bench.reporting.render import latex, markdown
 from methods import WEIGHTINGS
@@ -63,12 +63,7 @@ def write_table(out: Path, found: Mapping[str, Sequence[Trajectory]], recipe: Re
     outcomes = [_outcome(name, trajectory) for name, trajectories in found.items() for trajectory in trajectories]
     table = toy_table(outcomes, str(recipe))
     texts = {"toy.md": markdown(table), "toy.tex": latex(table), "toy.csv": toy_csv(outcomes)}
-    return tuple(_write(out / name, text) for name, text in texts.items())
-
-
-def _write(path: Path, text: str) -> Path:
-    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
-    return path
+    return tuple(atomic_write_text(out / name, text) for name, text in texts.items())
 
 
 def _panel(trajectories: Sequence[Trajectory], scaling: tuple[float, float]) -> Panel:

@@ -1,0 +1,161 @@
+"""One run, fully resolved: every setting has its value before anything starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.spec.lookup import lookup
+from bench.spec.settings import BackboneSettings, GramianSettings, HeadSettings, Settings, SpecError, plain
+from datasets import DATASETS
+from datasets.contract import DatasetInfo, DataSettings
+from methods import ARCHITECTURES, METHODS, WEIGHTINGS
+from methods.adapters import adapted_weightings, is_adapter
+from methods.architectures.backbones import BACKBONES
+from methods.architectures.heads import HEADS
+from methods.contract import WeightingInfo
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """A method on a data set with a seed.
+
+    overrides: the dotted settings that differ from the defaults.
+    """
+
+    data: str
+    method: str
+    architecture: str
+    weighting: str
+    seed: int
+    settings: Settings
+    overrides: Mapping[str, Any]
+
+    @property
+    def info(self) -> DatasetInfo:
+        return DATASETS[self.data].scored_by(self.settings.data.metrics_batch)
+
+    @property
+    def tasks(self) -> list[str]:
+        return [task.key for task in self.info.tasks]
+
+    @property
+    def variant(self) -> str:
+        """The name of the run's folder: the method's name, and a hash of the overrides if there are any."""
+        if not self.overrides:
+            return self.method
+        text = json.dumps(self.overrides, sort_keys=True)
+        return f"{self.method}@{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    @property
+    def label(self) -> str:
+        """The method's name as published; for a pair without a name of its own, both parts."""
+        if self.method in METHODS:
+            return METHODS[self.method].label
+        return f"{ARCHITECTURES[self.architecture].label} + {_weightings(self.weighting)[self.weighting].label}"
+
+
+def resolve(
+    data: str,
+    method: str | None = None,
+    *,
+    architecture: str | None = None,
+    weighting: str | None = None,
+    seed: int = 0,
+    assignments: Mapping[str, Any] | None = None,
+) -> RunSpec:
+    """The run described by these names and dotted settings.
+
+    A named architecture or weighting replaces the method's own.
+
+    Raises:
+        UnknownName: a name is unknown. SpecError: a setting is unknown, or its value is invalid.
+    """
+    data = lookup(DATASETS, "data set", data)
+    pair = METHODS[lookup(METHODS, "method", method)] if method else METHODS["ew"]
+    architecture = lookup(ARCHITECTURES, "architecture", architecture) if architecture else pair.architecture
+    weighting = lookup(_weightings(weighting), "weighting", weighting) if weighting else pair.weighting
+    info = DATASETS[data]
+    defaults = Settings(
+        train=info.recipe,
+        data=DataSettings(info.image_size),
+        backbone=BackboneSettings(info.backbone, info.backbone_weights),
+        heads=HeadSettings(info.head),
+        arch=ARCHITECTURES[architecture].factory(),
+        weighting=_weightings(weighting)[weighting].factory(),
+    )
+    settings = _with_known_names(defaults.changed(assignments or {}))
+    _check_gramian(settings, weighting, info)
+    _check_micro_batches(settings)
+    try:
+        settings.arch.check([task.key for task in info.tasks])
+        settings.weighting.init(len(info.tasks))
+    except ValueError as error:
+        raise SpecError(f"{data}, {architecture} with {weighting}: {error}.") from error
+    return RunSpec(
+        data=data,
+        method=_method_name(architecture, weighting),
+        architecture=architecture,
+        weighting=weighting,
+        seed=seed,
+        settings=settings,
+        overrides=settings.overrides(defaults),
+    )
+
+
+def _with_known_names(settings: Settings) -> Settings:
+    """The settings with backbone and head looked up in their tables."""
+    backbone = dataclasses.replace(settings.backbone, name=lookup(BACKBONES, "backbone", settings.backbone.name))
+    heads = dataclasses.replace(settings.heads, name=lookup(HEADS, "head", settings.heads.name))
+    if backbone.bottleneck and BACKBONES[backbone.name].features.dense:
+        raise SpecError(f"backbone.bottleneck: expected false with {backbone.name}, which outputs maps, found true.")
+    return dataclasses.replace(settings, backbone=backbone, heads=heads)
+
+
+def _check_gramian(settings: Settings, name: str, info: DatasetInfo) -> None:
+    """Raises SpecError if the weights can't be updated in this way."""
+    gramian, weighting = settings.gramian, settings.weighting
+    for key, default in plain(GramianSettings()).items():
+        found = getattr(gramian, key)
+        if weighting.needs != "gramian" and found != default:
+            reason = "sees no Gramian" if weighting.needs == "losses" else "needs the whole Jacobian at every step"
+            raise SpecError(f"weighting.{key}: expected {default!r} with {name}, which {reason}, found {found!r}.")
+    if gramian.grad_space == "representation":
+        expected = "weighting.grad_space: expected shared or last_block"
+        if info.kind != "single-input":
+            raise SpecError(f"{expected} with {info.label}, where each task has its own input, found representation.")
+        if not settings.arch.shares_features:
+            raise SpecError(
+                f"{expected} with an architecture where each task has its own features, found representation."
+            )
+
+
+def _check_micro_batches(settings: Settings) -> None:
+    """Raises SpecError if a batch can't be split into micro-batches."""
+    train = settings.train
+    if train.accumulate == 1:
+        return
+    if train.batch_size % train.accumulate:
+        raise SpecError(
+            f"train.accumulate: expected a divisor of train.batch_size = {train.batch_size}, found {train.accumulate}."
+        )
+    if train.cosines_every:
+        raise SpecError(f"train.accumulate: expected 1 with train.cosines_every, found {train.accumulate}.")
+    if settings.gramian.grad_space != "shared":
+        raise SpecError(f"train.accumulate: expected 1 with weighting.grad_space, found {train.accumulate}.")
+
+
+def _method_name(architecture: str, weighting: str) -> str:
+    for name, pair in METHODS.items():
+        if (pair.architecture, pair.weighting) == (architecture, weighting):
+            return name
+    return f"{architecture}+{weighting}".replace(":", "-")  # it names a folder
+
+
+def _weightings(name: str) -> Mapping[str, WeightingInfo]:
+    """The table that holds a weighting: names of other packages' weightings have a prefix."""
+    return adapted_weightings() if is_adapter(name) else WEIGHTINGS

@@ -1,0 +1,170 @@
+"""The settings of a run, by section: what `--set section.key=value` names, checked and with every default filled in."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from bench.spec.lookup import UnknownName, lookup
+from datasets.contract import DataSettings, Recipe
+from methods.contract import Architecture, Weighting
+
+SECTIONS = ("train", "data", "backbone", "heads", "arch", "weighting", "compute")
+
+Precision = Literal["fp32", "bf16"]
+Backward = Literal["looped", "batched"]
+GradSpace = Literal["shared", "last_block", "representation"]
+
+
+class SpecError(ValueError):
+    """Invalid settings; the message says which one, what was expected and what was found."""
+
+
+@dataclass(frozen=True)
+class BackboneSettings:
+    """The encoder.
+
+    name: a key of BACKBONES.
+    weights: the initial weights: "none", "imagenet", or a file with a state dict.
+    bottleneck: whether LibMTL's shared layer (512 wide, BatchNorm, dropout) follows the encoder.
+    """
+
+    name: str
+    weights: str
+    bottleneck: bool = False
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """The task-specific heads.
+
+    name: a key of HEADS.
+    rule: how gradients of the heads are weighted. "published": as each method was published. "weighted" (by the task
+        weights) and "plain" force one rule on all methods.
+    """
+
+    name: str
+    rule: Literal["published", "weighted", "plain"] = "published"
+
+
+@dataclass(frozen=True)
+class GramianSettings:
+    """When the task weights are updated, and from which gradients. Part of the section "weighting".
+
+    every: the update interval in steps. Between updates, a step is one backward pass of the weighted losses.
+    grad_space: the gradients that form the Gramian. "shared": of all shared parameters. "last_block": of the last
+        shared block. "representation": of the features that all tasks share, ∂L_i/∂z, the upper bound of Sener &
+        Koltun (NeurIPS 2018). The gradient that is applied is always that of all shared parameters.
+    """
+
+    every: int = 1
+    grad_space: GradSpace = "shared"
+
+    def __post_init__(self) -> None:
+        if not self.every >= 1:
+            raise ValueError(f"`every` must be ≥ 1, found {self.every}")
+
+
+@dataclass(frozen=True)
+class ComputeSettings:
+    """Numerical precision and kernels of training. Evaluation always runs in single precision.
+
+    precision: "bf16" runs forward passes under autocast.
+    channels_last: the memory layout of images and feature maps.
+    compile: whether torch.compile is applied to the encoder.
+    tf32: whether an accelerator may use TF32 in matrix products.
+    backward: whether the gradients of tasks that share features are computed in a loop or, with vmap, in one batch.
+    """
+
+    precision: Precision = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    tf32: bool = False
+    backward: Backward = "looped"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a run. Those of `gramian` are written in the section "weighting"."""
+
+    train: Recipe
+    data: DataSettings
+    backbone: BackboneSettings
+    heads: HeadSettings
+    arch: Architecture
+    weighting: Weighting
+    gramian: GramianSettings = field(default_factory=GramianSettings)
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """All settings by section, as plain data for the record."""
+        sections = {name: plain(getattr(self, name)) for name in SECTIONS}
+        sections["weighting"] |= plain(self.gramian)
+        return sections
+
+    def changed(self, assignments: Mapping[str, Any]) -> Settings:
+        """A copy with new values of dotted settings, types and ranges checked.
+
+        Raises:
+            UnknownName: there is no such section. SpecError: a setting is unknown, or its value is invalid.
+        """
+        values = _by_section(assignments)
+        gramian = {key: values["weighting"].pop(key) for key in _names(self.gramian) if key in values["weighting"]}
+        sections = {name: _changed(name, getattr(self, name), values[name]) for name in SECTIONS}
+        return Settings(**sections, gramian=_changed("weighting", self.gramian, gramian))
+
+    def overrides(self, defaults: Settings) -> dict[str, Any]:
+        """The dotted settings that differ from the defaults."""
+        before = defaults.as_dict()
+        return {
+            f"{section}.{key}": value
+            for section, values in self.as_dict().items()
+            for key, value in values.items()
+            if value != before[section][key]
+        }
+
+
+def plain(part: Any) -> dict[str, Any]:
+    """A dataclass as JSON would return it, so that settings compare equal to those of a record."""
+    converted: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(part)))
+    return converted
+
+
+def _by_section(assignments: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    chosen: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for dotted, value in assignments.items():
+        section, _, key = dotted.partition(".")
+        if not key:
+            raise SpecError(
+                f"Expected a setting as section.key with a section of {', '.join(SECTIONS)}; found {dotted!r}."
+            )
+        chosen[lookup(SECTIONS, "section of settings", section)][key] = value
+    return chosen
+
+
+def _changed(section: str, default: Any, values: Mapping[str, Any]) -> Any:
+    """A copy of a section with new values, types and ranges checked."""
+    if not values:
+        return default
+    kind = type(default)
+    try:
+        known = {lookup(_names(default), f"setting of {kind.__name__}", key): value for key, value in values.items()}
+    except UnknownName as error:
+        raise SpecError(f"{section}: {error}") from error
+    try:
+        return TypeAdapter(kind).validate_python({**dataclasses.asdict(default), **known})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join([section, *(str(part) for part in first["loc"][:1])])
+        message = first["msg"].removeprefix("Value error, ")
+        found = "" if first["type"] == "value_error" else f", found {first['input']!r}"
+        raise SpecError(f"{name}: {message}{found}.") from error
+
+
+def _names(part: Any) -> list[str]:
+    return [entry.name for entry in dataclasses.fields(part)]
