@@ -10,7 +10,7 @@ from datasets.celeba import TASKS as CELEBA_TASKS
 from datasets.celeba import read_celeba
 from datasets.contract import DataError, DataMissing, DatasetInfo, Recipe
 from datasets.embedded import digits, faces, rooms
-from datasets.embedded.atomic_folder import is_of_this_version
+from datasets.embedded.atomic_folder import noted_version
 from datasets.inventory import celeba_inventory, nyuv2_inventory, office_counts, office_inventory
 from datasets.listing import folders
 from datasets.nyuv2 import TASKS as NYUV2_TASKS
@@ -131,6 +131,7 @@ DATASETS: Mapping[str, DatasetInfo] = {
         image_size=None,
         read=office_reader(digits.DOMAINS, digits.CLASSES),
         make=digits.make,
+        maker_version=digits.MAKER_VERSION,
         how="Made on this machine from the handwritten digits of scikit-learn.",
         source="Alpaydin, Kaynak: Optical recognition of handwritten digits (UCI, 1998), as shipped by scikit-learn",
         inventory=office_inventory(digits.DOMAINS, digits.CLASSES),
@@ -153,6 +154,7 @@ DATASETS: Mapping[str, DatasetInfo] = {
         image_size=None,
         read=read_nyuv2,
         make=rooms.make,
+        maker_version=rooms.MAKER_VERSION,
         how="Made on this machine: ray-cast furnished rooms.",
         source="this suite",
         inventory=nyuv2_inventory,
@@ -177,6 +179,7 @@ DATASETS: Mapping[str, DatasetInfo] = {
         image_size=(32, 32),
         read=read_celeba,
         make=faces.make,
+        maker_version=faces.MAKER_VERSION,
         how="Made on this machine: drawn faces with 40 visible attributes.",
         source="this suite",
         inventory=celeba_inventory,
@@ -210,7 +213,7 @@ def obtain(name: str, root: Path) -> Path:
 
     Raises:
         DataMissing: it is not there and can't be made; says what was looked for, where, and how to supply it.
-        DataError: it is an embedded one that other code has made, and may not be the same.
+        DataError: it is embedded data of another version.
     """
     info = DATASETS[name]
     folder = find(name, root)
@@ -227,9 +230,11 @@ def obtain(name: str, root: Path) -> Path:
             f"{name}: expected a folder {' or '.join(info.folder[:2])} with {info.markers[0]} in {root}, found none. "
             f"{info.how} Name another place with --data-root or MTL_DATA."
         )
-    if info.make is not None and not is_of_this_version(folder):
+    version = noted_version(folder)
+    if info.make is not None and version != info.maker_version:
+        found = f"version {version}" if version else "an unknown version"
         raise DataError(
-            f"{folder}: expected data made by this version of the suite, found data of another; delete the folder, and "
-            "it is made again."
+            f"{folder}: expected {name} of version {info.maker_version}, found {found}; delete the folder, and it is "
+            "made again."
         )
     return folder

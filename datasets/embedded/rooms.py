@@ -22,6 +22,8 @@ Flags = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 Pixels = NDArray[np.float32]
 
+MAKER_VERSION = 1  # raise it with every change that changes an array
+
 HEIGHT, WIDTH = 48, 64
 FOCAL = 51.9  # pixels: NYUv2's camera has 519 at a width of 640
 SPLITS = {"train": 192, "val": 80}  # images; "val" is the official test set of this layout
@@ -238,12 +240,12 @@ def render(seed: int | Sequence[int]) -> Room:
 
 
 def make(folder: Path) -> None:
-    """Writes <folder>/{train,val}/{image,label,depth,normal}/<i>.npy, whole or not at all.
+    """Writes <folder>/{train,val}/{image,label,depth,normal}/<i>.npy, completely or not at all.
 
     Raises:
-        FileExistsError: there is something in the folder already; it is left as it is.
+        FileExistsError: the folder is not empty; it is left unchanged.
     """
-    with atomic_folder(folder) as unfinished:
+    with atomic_folder(folder, MAKER_VERSION) as unfinished:
         for split_id, (split, count) in enumerate(SPLITS.items()):
             for index in range(count):
                 for kind, array in vars(render((split_id, index))).items():
