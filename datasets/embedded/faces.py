@@ -84,8 +84,8 @@ def face(index: int) -> tuple[Attributes, NDArray[np.uint8]]:
 def sample_attributes(rng: np.random.Generator) -> Attributes:
     """Whether each attribute holds, in CelebA's order, for one face drawn from this module's population."""
 
-    def happens(chance: float) -> bool:
-        return bool(rng.random() < chance)
+    def happens(probability: float) -> bool:
+        return bool(rng.random() < probability)
 
     male = happens(MALE)
     young = happens(YOUNG[male])
