@@ -82,7 +82,7 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
     ),
     "absent images": (
         without_images(3, 5, 6),
-        f"/{IMAGES}/000003.jpg: expected a file, found none, though {PARTITION} names it like 2 more; unpack ",
+        f"/{IMAGES}/000003.jpg: expected a file, found none, though {PARTITION} names it (2 more are missing); unpack ",
     ),
 }
 
