@@ -63,7 +63,7 @@ class GradVac:
 
     beta: share of a new cosine in the running mean that is its target; targets start at 0.
 
-    Own heads keep their plain
+    Task-specific heads keep their plain
     gradients. Deviations: none; steps at which a pair has no cosine or no reachable target are counted.
     """
 
