@@ -1,12 +1,16 @@
-"""Made-up records in the form of real ones, for the tests of what only reads records."""
+"""Made-up records, for the tests of code that only reads records."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from matplotlib.figure import Figure
 
 from bench.records.record import (
     Direction,
@@ -173,3 +177,18 @@ def write_runs(results: Path, records: Sequence[Record]) -> None:
                 (step, *(1 + (end - 1) * (1 - math.exp(-step / 40)) for end in ends)) for step in range(record.steps)
             ]
             write_csv(folder / POSITIONS, ("step", *keys), rows)
+
+
+@contextmanager
+def without_drawing() -> Iterator[None]:
+    """Figures become empty files, since drawing takes nearly all the time of a report."""
+
+    def touch(figure: Figure, stem: Path) -> tuple[Path, ...]:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        paths = tuple(stem.with_name(f"{stem.name}.{ending}") for ending in ("pdf", "png"))
+        for path in paths:
+            path.touch()
+        return paths
+
+    with mock.patch("bench.reporting.reports.save", touch):
+        yield

@@ -128,3 +128,4 @@ class Record(_Part):
     head_rule: str = ""
     splits: dict[str, Any] = Field(default_factory=dict)
     environment: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, int] = Field(default_factory=dict)
