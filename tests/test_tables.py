@@ -145,7 +145,7 @@ def test_rows_with_other_shared_settings_or_splits_say_so() -> None:
     table = main_table([run("EW", 0, 0.5, **usual), run("UW", 0, 0.5, **usual), run("MGDA", 0, 0.5, **odd)])
     assert notes_of(table, "MGDA") == (
         "train.epochs=5, other rows have 10",
-        "not the split of the data that the other rows have",
+        "split of the data differs from that of the other rows",
     )
     assert notes_of(table, "EW") == ()
 

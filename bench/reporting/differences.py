@@ -59,7 +59,7 @@ def _odd_settings(rows: Mapping[str, Record]) -> dict[str, list[str]]:
             if value == usual or name in rows[key].overrides:
                 continue
             if name == "splits":
-                odd[key].append("not the split of the data that the other rows have")
+                odd[key].append("split of the data differs from that of the other rows")
             else:
                 odd[key].append(f"{name}={value}, other rows have {usual}")
     return odd

@@ -39,7 +39,7 @@ def without(settings: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str,
 def row_labels(firsts: Mapping[str, Record], common: Mapping[str, Any]) -> dict[str, str]:
     """The label of each row, by variant: the method's name, then the settings that only this row has.
 
-    firsts: one run of each row. common: settings that all rows share; they stand in the caption.
+    firsts: one run of each row. common: settings that all rows share; the caption has them.
     """
     labels = {}
     for key, first in firsts.items():

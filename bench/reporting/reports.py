@@ -54,10 +54,8 @@ def write_reports(
     """
     sections = []
     files: list[Path] = []
-    found = comparisons(records)
-    if tables_of is not None:
-        found = tuple(part for whole in found for part in arranged(whole, tables_of(whole.data)))
-    for comparison in found:
+    compared = _compared(records, tables_of)
+    for comparison in compared:
         tables = (*score_tables(comparison, spread), cost_table(comparison))
         if data and comparison.data not in data:
             section = _earlier_section(comparison, tables, out)
@@ -70,7 +68,16 @@ def write_reports(
         files.append(atomic_write_text(out / RUNS, runs_csv(records)))
     for speed in speeds:
         files += write_speed_report(speed, out / SPEED / speed.machine)
-    return (atomic_write_text(out / INDEX, index_page(records, found, sections, speeds)), *files)
+    return (atomic_write_text(out / INDEX, index_page(records, compared, sections, speeds)), *files)
+
+
+def _compared(
+    records: Sequence[Record], tables_of: Callable[[str], Sequence[PlannedTable]] | None
+) -> tuple[Comparison, ...]:
+    found = comparisons(records)
+    if tables_of is None:
+        return found
+    return tuple(part for comparison in found for part in arranged(comparison, tables_of(comparison.data)))
 
 
 def _write_section(
@@ -99,11 +106,11 @@ def _titles(comparison: Comparison) -> dict[str, str]:
     """Title of each figure by file name."""
     titles = {
         "scores": "Scores of all finished seeds; a bar marks the mean",
-        "curves": "Learning curves: mean over finished seeds, lowest to highest shaded",
+        "curves": "Learning curves: mean over finished seeds, shaded from the lowest to the highest",
     }
     for variant in comparison.variants:
         of = f"Task positions of {variant.label}"
-        titles[_positions_name(variant)] = f"{of}: mean over finished seeds, lowest to highest shaded"
+        titles[_positions_name(variant)] = f"{of}: mean over finished seeds, shaded from the lowest to the highest"
     return titles
 
 

@@ -64,7 +64,7 @@ def _draw_dummy(axes: Axes, comparison: Comparison, column: ScoreColumn, scale: 
         axes.axvline(value, color="#777777", linewidth=0.8, linestyle=(0, (4, 2)))
         where = "dashed line"
     else:
-        where = f"further {'left' if value < low else 'right'}"
+        where = f"off scale to the {'left' if value < low else 'right'}"
     return f"{DUMMY_BASELINE}: {show(value / scale, column.unit)} ({where})".replace("-", "−")
 
 

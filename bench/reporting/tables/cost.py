@@ -16,7 +16,11 @@ NO_EW = "no EW run to compare with"
 
 @dataclass(frozen=True)
 class Cost:
-    """A column: read(run) -> number in `unit`, None if not measured; text(numbers of all seeds)."""
+    """A column.
+
+    read(run) -> number in `unit`, None if it was not measured.
+    text(numbers of all seeds) -> the cell as printed.
+    """
 
     head: str
     metric: str
@@ -58,8 +62,8 @@ COSTS = (
 CAPTION = (
     "Cost of a run, mean over seeds. s/step: median of a training step, without evaluation. × EW: the same over that "
     "of EW. Memory: peak on the accelerator, of the whole process on a CPU. Parameters: all trained. Fallbacks: steps "
-    "of all seeds at which a weighting took its documented substitute. Field: evaluations of a flow's field per step, "
-    "over all inputs, forward and by the adjoint equation. Epoch: selected, of those trained"
+    "of all seeds at which a weighting used its documented fallback. Field: evaluations of a flow's field per step, "
+    "over all inputs, forward and adjoint. Epoch: selected, of those trained"
 )
 
 

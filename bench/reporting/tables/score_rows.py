@@ -15,7 +15,7 @@ PERCENT = "%"
 DECIMALS: Mapping[str, int] = {PERCENT: 2, "°": 2}
 OTHER_DECIMALS = 4
 DUMMY_BASELINE = "Dummy baseline"
-BOLD_RULE = "Bold: best mean of a column among rows with every seed finished; means that print alike share it."
+BOLD_RULE = "Bold: best mean of a column among rows with every seed finished; ties as printed are all bold."
 
 
 def score_rows(comparison: Comparison, columns: Sequence[ScoreColumn], spread: bool) -> tuple[Row, ...]:
