@@ -6,7 +6,7 @@ model; an architecture sees inputs and task indices, never a loss.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -120,50 +120,61 @@ class Weighting(Protocol):
 
 @runtime_checkable
 class PostStepHook(Protocol):
-    """What a weighting has besides when it learns from the effect of a step.
+    """Implemented in addition by weightings that learn from the effect of a step.
 
-    post_step: the next state, from that of `Update` and the losses (m,) of the same batch once the parameters have moved;
-        float64 on the CPU. They cost one more forward pass.
+    post_step: returns the next state, from the state of `Update` and the losses (m,) of the same batch after the
+        parameters have moved, float64 on the CPU. It costs another forward pass.
     """
 
     def post_step(self, losses: Tensor, state: State) -> State: ...
 
 
 class TaskFeatures(NamedTuple):
-    """What head i reads, z_i, and how it moves along the task's position, dz/dt at p_i (None: no position)."""
+    """The input of head i, z_i, and its derivative along the task's position, dz/dt at p_i (None: no position)."""
 
     z: Tensor
     velocity: Tensor | None
 
 
 class Evaluations(NamedTuple):
-    """How often the field of a flow has been evaluated: on the way ahead, and on the way back (adjoint equation)."""
+    """Evaluations of the field of a flow, in forward passes and in backward passes (adjoint equation)."""
 
     forward: int
     backward: int
 
 
-class Network(Protocol):
-    """A built architecture: shared part, one head per task and, for some, one learned position per task.
+@dataclass(frozen=True)
+class SharedFeatures:
+    """The result of a forward pass through the shared part.
 
-    `features` runs the shared part once for all `tasks` that read `inputs` (B, C, H, W); `features_of_inputs` does so
-    for several inputs, each with its own tasks, whose graphs it may join. `evaluations` counts since
-    the network was built; None without a flow. `last_block_parameters` are the shared ones nearest to the heads. Within
-    `translate_errors`, what only this architecture can fail at, in a pass ahead or back, comes out as Diverged.
+    by_input: for each input, the features of the tasks that read it.
+    evaluations: of the flow's field, in this forward pass and so far in its backward pass; None without a flow.
+    """
+
+    by_input: list[list[TaskFeatures]]
+    evaluations: Callable[[], Evaluations] | None = None
+
+
+class Network(Protocol):
+    """A built architecture: a shared part, one head per task and, for some, one learned position per task.
+
+    features: one forward pass of the shared part for all `tasks` that read `inputs` (B, C, H, W).
+    features_of_inputs: the same for several inputs, each with its own tasks. Their graphs may be joined.
+    last_block_parameters: the shared parameters nearest to the heads.
+    positions: (m,), None for an architecture without positions.
+    translate_errors: a context in which errors that only this architecture can have, in a forward or backward pass,
+        become Diverged.
     """
 
     encoder: nn.Module
     heads: nn.ModuleList
 
     def features(self, inputs: Tensor, tasks: Sequence[int]) -> list[TaskFeatures]: ...
-    def features_of_inputs(
-        self, inputs: Sequence[Tensor], tasks: Sequence[Sequence[int]]
-    ) -> list[list[TaskFeatures]]: ...
+    def features_of_inputs(self, inputs: Sequence[Tensor], tasks: Sequence[Sequence[int]]) -> SharedFeatures: ...
     def shared_parameters(self) -> list[nn.Parameter]: ...
     def last_block_parameters(self) -> list[nn.Parameter]: ...
     def positions(self) -> Tensor | None: ...
     def position_parameters(self) -> list[nn.Parameter]: ...
-    def evaluations(self) -> Evaluations | None: ...
     def translate_errors(self) -> AbstractContextManager[None]: ...
 
     # What every torch module brings.

@@ -11,8 +11,9 @@ import torch
 from bench.engine import loop
 from bench.engine.batches import epoch_order, steps_per_epoch, training_batches
 from bench.engine.build import build_network
-from bench.engine.evaluate import constant_scores, evaluate, selection_score
-from bench.engine.loop import RunContext, train
+from bench.engine.context import RunContext
+from bench.engine.evaluate import dummy_scores, evaluate, selection_score
+from bench.engine.loop import train
 from bench.engine.seeds import generator_for
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, CURVE, POSITIONS, RECORD, read_record
@@ -187,7 +188,7 @@ def test_the_constant_answer_scores_zero_gain(data: str, data_root: Path) -> Non
     info, folder = DATASETS[data], find(data, data_root)
     assert folder is not None
     splits = info.read(folder, DataSettings(info.image_size))
-    constant = constant_scores(info, splits.train, splits.test)
+    constant = dummy_scores(info, splits.train, splits.test)
     if info.selection == "gain":
         assert selection_score(info, constant, constant) == 0.0
     assert set(constant) == {task.key for task in info.tasks}
