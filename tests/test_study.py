@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from record_factory import make_record, write_runs
+from record_factory import make_record, without_drawing, write_runs
 
 from bench import ROOT, report, run
 from bench.records.record import Record, Selected
@@ -113,7 +113,8 @@ def test_the_report_of_a_study_has_its_tables(tmp_path: Path, capsys: pytest.Cap
             records.append(make_record("digits", label, 0).model_copy(update=names))
     write_runs(tmp_path / "results", list({record.variant: record for record in records}.values()))
     arguments = ["--study", "ablation", "--results", str(tmp_path / "results"), "--out", str(tmp_path / "reports")]
-    assert report.main(arguments) == 0
+    with without_drawing():
+        assert report.main(arguments) == 0
     capsys.readouterr()
     for table in study.tables:
         text = (tmp_path / "reports" / "digits" / table.name / "scores.md").read_text(encoding="utf-8")

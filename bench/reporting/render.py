@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -104,7 +105,9 @@ def index(**content: object) -> str:
     return _environment().get_template("README.md.j2").render(**content)
 
 
+@cache
 def _environment() -> Environment:
+    """One for all tables, since compiling a template takes longer than rendering it."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
