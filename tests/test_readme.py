@@ -12,7 +12,8 @@ from PIL import Image
 import datasets
 import methods
 from bench import ROOT, report, run
-from bench.engine.loop import RunContext, train
+from bench.engine.context import RunContext
+from bench.engine.loop import train
 from bench.records.record import Record
 from bench.spec.resolve import resolve
 from bench.spec.study import load_study

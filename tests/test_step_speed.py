@@ -173,13 +173,13 @@ def test_an_error_in_the_middle_becomes_a_cell(monkeypatch: pytest.MonkeyPatch) 
 
 def test_cached_weights_are_timed_over_a_whole_update_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[tuple[int, int]] = []
-    original = step._own_gradients
+    original = step.compute_gradients
 
     def counting(state: Any, batch: Any, index: int, epoch: int) -> Any:
         counted.append((index, epoch))
         return original(state, batch, index, epoch)
 
-    monkeypatch.setattr(step, "_own_gradients", counting)
+    monkeypatch.setattr(step, "compute_gradients", counting)
     time_steps(benchmark("celeba", **{"weighting.every": 3}), [MethodStep(OURS, "mgda", "per task")], rounds=1)
     assert counted == [(index, STEADY_EPOCH) for index in range(6)]
 
@@ -298,7 +298,7 @@ def test_a_method_of_ours_that_fails_shows_in_the_exit_code(monkeypatch: pytest.
     def failing(*arguments: Any) -> None:
         raise RuntimeError("no")
 
-    monkeypatch.setattr(step, "_own_gradients", failing)
+    monkeypatch.setattr(step, "compute_gradients", failing)
     assert command(tmp_path, "--methods", "ew", "--shapes", "office", "--no-memory") == 1
     assert [cell.error for cell in only_record(tmp_path).cells if cell.candidate == OURS] == ["RuntimeError: no"]
 

@@ -145,7 +145,7 @@ def inputs_together(block: NormalNetwork, inputs: Sequence[Tensor], positions: S
 def _read(flow: Flow, states: Sequence[Tensor]) -> list[Tensor]:
     """z of every state; dz/dt, which moves the positions, is computed as well, as in a training step."""
     with torch.no_grad():
-        flow.velocities(states)
+        flow.velocities(states, flow)
     return [state[0] for state in states]
 
 
@@ -162,25 +162,25 @@ def _time_flow(flow: Flow, solve: Solve, device: torch.device) -> Sample:
 
     The steepness matters to the backward pass of dopri5, which has an absolute tolerance.
     """
-    at_start, start = flow.evaluations, now(device)
+    evaluations: list[object] = []
+    hook = flow.register_forward_hook(lambda *_: evaluations.append(None))
+    start = now(device)
     features = solve()
-    forward, after_forward = now(device) - start, flow.evaluations
+    forward, forward_evaluations = now(device) - start, len(evaluations)
     gradients = [torch.full_like(features[0], 1 / features[0].numel())] * len(features)
     start = now(device)
     torch.autograd.backward(features, gradients)
     backward = now(device) - start
-    evaluations = Evaluations(after_forward - at_start, flow.evaluations - after_forward)
-    return Sample(forward + backward, forward, evaluations)
+    hook.remove()
+    counts = Evaluations(forward_evaluations, len(evaluations) - forward_evaluations)
+    return Sample(forward + backward, forward, counts)
 
 
 def _time_step(state: TrainState, batch: Batch, device: torch.device) -> Sample:
-    before = state.network.evaluations() or Evaluations(0, 0)
     start = now(device)
-    train_step(state, batch, step=0, epoch=0)
+    result = train_step(state, batch, step=0, epoch=0)
     seconds = now(device) - start
-    after = state.network.evaluations() or Evaluations(0, 0)
-    evaluations = Evaluations(after.forward - before.forward, after.backward - before.backward)
-    return Sample(seconds, evaluations=evaluations)
+    return Sample(seconds, evaluations=result.evaluations or Evaluations(0, 0))
 
 
 def _workload(batch_size: int) -> Workload:

@@ -22,10 +22,11 @@ from typing import Any
 import torch
 
 from bench.engine.build import build_network
-from bench.engine.heads import heads_forward_backward
+from bench.engine.heads import forward_shared, heads_forward_backward
 from bench.engine.precision import allow_tf32
-from bench.engine.step import place_gradients
-from bench.engine.train_state import TrainState, adopt, make_train_state
+from bench.engine.step import compute_gradients
+from bench.engine.task_gradients import GradientBuffer
+from bench.engine.train_state import TrainState, commit, make_train_state
 from bench.profiling.harness import Candidate, Sample, run_benchmark, timed
 from bench.profiling.peers import STEADY_EPOCH, Problem, Step, forward, peer_step
 from bench.profiling.workloads import Workload
@@ -35,7 +36,7 @@ from bench.spec.settings import SpecError
 from datasets.contract import Batch
 from methods import METHODS
 from methods.adapters.counterparts import methods_in
-from methods.contract import Network, Update
+from methods.contract import Network
 
 # Uncounted rounds.
 WARMUP = 1
@@ -137,7 +138,7 @@ class StepFactory:
     benchmark: StepBenchmark
     batch: Batch = field(init=False)
     _networks: dict[tuple[str, str], Network] = field(default_factory=dict)
-    _buffers: dict[tuple[str, str, str], Any] = field(default_factory=dict)
+    _buffers: dict[tuple[str, str, str], GradientBuffer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.batch = self.benchmark.workload.noise(self.benchmark.device)
@@ -165,10 +166,10 @@ class StepFactory:
     def _train_state(self, step: MethodStep) -> TrainState:
         """Our method before its first step. Methods with the same needs share a Jacobian: forty tasks take GiB."""
         spec = self.benchmark.spec(step)
-        state = make_train_state(spec, self.network(step), self.benchmark.workload.tasks)
         key = (spec.architecture, spec.settings.weighting.needs, spec.settings.gramian.grad_space)
-        state.shared = self._buffers.setdefault(key, state.shared)
-        return state
+        tasks = self.benchmark.workload.tasks
+        buffer = self._buffers.setdefault(key, GradientBuffer(len(tasks)))
+        return make_train_state(spec, self.network(step), tasks, buffer)
 
     def describe(self) -> WorkloadRecord:
         """The workload as recorded; its shared parameters are those of the network without a flow."""
@@ -188,11 +189,8 @@ class StepFactory:
 
 def _own_step(state: TrainState, batch: Batch, count: Iterator[int]) -> None:
     """`train_step` without the move; nor does a post-step hook run, as FAMO's."""
-    adopt(state, _own_gradients(state, batch, next(count), STEADY_EPOCH))
-
-
-def _own_gradients(state: TrainState, batch: Batch, step: int, epoch: int) -> Update:
-    return place_gradients(state, batch, step, epoch)[1]
+    _, update = compute_gradients(state, batch, next(count), STEADY_EPOCH)
+    commit(state, update)
 
 
 def baseline_step(problem: Problem, passes: Passes) -> None:
@@ -206,7 +204,7 @@ def baseline_step(problem: Problem, passes: Passes) -> None:
             _, losses = forward(problem, [group])
             torch.autograd.grad(losses, [*parameters, *own])
             continue
-        head_gradients = heads_forward_backward(network, problem.tasks, [group])
+        head_gradients = heads_forward_backward(network, problem.tasks, forward_shared(network, [group]).heads)
         for index, head_gradient in enumerate(head_gradients):
             retain = index + 1 < len(head_gradients)
             torch.autograd.grad(head_gradient.z, parameters, head_gradient.gradient, retain_graph=retain)
