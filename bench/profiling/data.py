@@ -50,12 +50,14 @@ def measure(images: int, rounds: int, device: torch.device) -> dict[str, list[Re
         root = Path(folder)
         paths = write_photos(root, images)
         # One benchmark after the other, so that the workers of the DataLoader have ended before the second.
-        batches = run_benchmark(_candidates(_batches(root, paths, device)), rounds)
-        return {"batches": batches, "preparation": run_benchmark(_candidates(_preparation(root, paths)), rounds)}
+        batches = _measure(_batches(root, paths, device), rounds)
+        return {"batches": batches, "preparation": _measure(_preparation(root, paths), rounds)}
 
 
-def _candidates(readers: Mapping[str, Reader]) -> list[Candidate]:
-    return [Candidate("generated JPEGs", name, partial(partial, _time, read)) for name, read in readers.items()]
+def _measure(readers: Mapping[str, Reader], rounds: int) -> list[Result]:
+    return run_benchmark(
+        [Candidate("JPEGs", name, partial(partial, _time, read)) for name, read in readers.items()], rounds
+    )
 
 
 def _time(read: Reader) -> Sample:

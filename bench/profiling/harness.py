@@ -9,7 +9,7 @@ import dataclasses
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -101,7 +101,9 @@ def run_benchmark(
     calls: dict[int, Callable[[], Sample]] = {}
     samples: list[list[Sample]] = [[] for _ in candidates]
     errors: dict[int, str] = {}
-    for index, which in shuffled_rounds(len(candidates), rounds, warmup):
+    order = random.Random(0)
+    everyone = range(len(candidates))
+    for index, which in ((i, w) for i in range(-warmup, rounds) for w in order.sample(everyone, len(everyone))):
         candidate = candidates[which]
         on_sample(candidate.name)
         if which in errors or sum(sample.seconds for sample in samples[which]) > patience:
@@ -122,14 +124,6 @@ def run_benchmark(
         Result(candidate.workload, candidate.name, () if which in errors else tuple(taken), errors.get(which, ""))
         for which, (candidate, taken) in enumerate(zip(candidates, samples, strict=True))
     ]
-
-
-def shuffled_rounds(candidates: int, rounds: int, warmup: int) -> Iterator[tuple[int, int]]:
-    """(round, candidate): every candidate once per round, in random order; warm-up rounds are below 0."""
-    order = random.Random(0)
-    for index in range(-warmup, rounds):
-        for which in order.sample(range(candidates), candidates):
-            yield index, which
 
 
 def fastest(call: Callable[[], Sample]) -> Sample:

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
@@ -29,6 +28,7 @@ from methods.adapters import libmtl
 from methods.adapters.bridge import nearest_weights
 from methods.adapters.counterparts import COUNTERPARTS, LIBMTL, TORCHJD, methods_in, torchjd_object
 from methods.contract import Signal, State
+from methods.optimality import CRITERIA
 from methods.weightings.cagrad import CAGrad
 
 TASKS = (2, 3, 4, 11, 40)
@@ -42,7 +42,6 @@ _PATIENCE = 0.3
 # LibMTL's need more than a vector of shared parameters and one step: a representation, an earlier epoch.
 _NEED_A_NETWORK = ("graddrop", "gradnorm")
 
-Vector = NDArray[np.float64]
 Solver = Callable[[], Tensor]
 
 
@@ -180,7 +179,7 @@ _SOLVERS: Mapping[str, Callable[[str, Signal], Solver]] = {OURS: _own, LIBMTL: _
 
 def residual(name: str, signal: Signal, answer: Tensor, candidate: str) -> float | None:
     """How far an answer, weights (m,) or a direction (P,), is from the definition of the method; 0 is exact."""
-    criterion = _CRITERIA.get(name)
+    criterion = CRITERIA.get(name)
     if criterion is None:
         return None
     gramian, answer = signal.required_gramian(), answer.detach().double()
@@ -190,46 +189,3 @@ def residual(name: str, signal: Signal, answer: Tensor, candidate: str) -> float
         return float("inf")
     scale = 1.0 if candidate == TORCHJD else 1 + _CAGRAD_C**2
     return criterion(gramian.numpy(), weights.numpy() * (scale if name == "cagrad" else 1.0))
-
-
-def kkt_gap(gramian: Vector, weights: Vector) -> float:
-    """By how much a task's product with the combination falls short of its squared norm, over the largest ‖g_i‖²."""
-    products = gramian @ weights
-    return float((weights @ products - products.min()) / gramian.diagonal().max())
-
-
-def bargain_gap(gramian: Vector, weights: Vector) -> float:
-    """max |s²a(Ga) − 1| at the best scale s > 0, so that clipped weights may be exact."""
-    gains = weights * (gramian @ weights)
-    return float((gains.max() - gains.min()) / (gains.max() + gains.min())) if gains.max() + gains.min() > 0 else 1.0
-
-
-def projection_spread(gramian: Vector, weights: Vector) -> float:
-    """(largest − least projection on a unit gradient) / largest magnitude of one."""
-    projections = gramian @ weights / np.sqrt(gramian.diagonal())
-    return float((projections.max() - projections.min()) / np.abs(projections).max())
-
-
-def dual_gap(gramian: Vector, weights: Vector) -> float:
-    """Optimality gap of CAGrad's dual, over the largest ‖g_i‖², at the w of the weights, scaled to Σw = 1."""
-    excess = weights - 1 / len(weights)
-    w = np.maximum(excess / excess.sum(), 0.0) if excess.sum() > 0 else np.full(len(weights), 1 / len(weights))
-    combined = gramian @ w
-    slope = gramian.mean(axis=1) + _CAGRAD_C * np.sqrt(gramian.mean() / (w @ combined)) * combined
-    return float((w @ slope - slope.min()) / gramian.diagonal().max())
-
-
-def conflict(gramian: Vector, weights: Vector) -> float:
-    """−(least cosine between the combination and a gradient), 0 without conflict."""
-    products = gramian @ weights
-    cosines = products / np.sqrt(gramian.diagonal() * max(float(weights @ products), np.finfo(np.float64).tiny))
-    return float(max(-cosines.min(), 0.0))
-
-
-_CRITERIA: Mapping[str, Callable[[Vector, Vector], float]] = {
-    "mgda": kkt_gap,
-    "nash_mtl": bargain_gap,
-    "imtl": projection_spread,
-    "cagrad": dual_gap,
-    "upgrad": conflict,
-}

@@ -69,10 +69,6 @@ def _share_of_step(own: Sample, first: Sample, step: Sample | None) -> float | N
     return None if step is None else 100 * own.seconds / step.seconds
 
 
-def _saved_of_step(own: Sample, first: Sample, step: Sample | None) -> float | None:
-    return None if step is None or own is step else 100 * (first.seconds - own.seconds) / step.seconds
-
-
 _TIME: tuple[Measure, str] = (lambda own, first, step: own.milliseconds, QUARTILES.format(".2f"))
 _EVALUATIONS: tuple[Measure, str] = (lambda own, first, step: own.evaluations.forward, "{1:.0f}")
 _RATE: tuple[Measure, str] = (lambda own, first, step: own.rate, QUARTILES.format(",.0f"))
@@ -101,7 +97,6 @@ LAYOUTS: Mapping[str, _Layout] = {
             "time, ms": _TIME,
             "× one after another": (_ratio, QUARTILES.format(".3f")),
             "% of a step": (_share_of_step, QUARTILES.format(".2f")),
-            "saved, % of a step": (_saved_of_step, QUARTILES.format(".2f")),
             "evaluations": _EVALUATIONS,
         },
     ),
