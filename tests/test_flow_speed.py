@@ -114,7 +114,7 @@ def test_only_the_adjoint_equation_evaluates_the_field_in_the_backward_pass() ->
 def scripted(workload: str, name: str, seconds: list[float]) -> Candidate:
     """One that claims to have taken so many seconds, call by call."""
     left = iter(seconds)
-    return Candidate(workload, name, lambda: lambda: Sample(next(left), evaluations=Evaluations(3, 0)))
+    return Candidate(workload, name, lambda: Sample(next(left), evaluations=Evaluations(3, 0)))
 
 
 def test_warm_up_is_dropped_and_ratios_are_taken_within_rounds() -> None:
@@ -148,10 +148,10 @@ def test_only_candidates_that_may_fail_do() -> None:
     def failing() -> Sample:
         raise RuntimeError("no")
 
-    results = harness.run_benchmark([Candidate("a", "b", lambda: failing, may_fail=True)], rounds=2)
+    results = harness.run_benchmark([Candidate("a", "b", failing, may_fail=True)], rounds=2)
     assert [(result.samples, result.error) for result in results] == [((), "RuntimeError: no")]
     with pytest.raises(RuntimeError, match="no"):
-        harness.run_benchmark([Candidate("a", "b", lambda: failing)], rounds=2)
+        harness.run_benchmark([Candidate("a", "b", failing)], rounds=2)
 
 
 @pytest.mark.usefixtures("small")

@@ -55,9 +55,7 @@ def measure(images: int, rounds: int, device: torch.device) -> dict[str, list[Re
 
 
 def _measure(readers: Mapping[str, Reader], rounds: int) -> list[Result]:
-    return run_benchmark(
-        [Candidate("JPEGs", name, partial(partial, _time, read)) for name, read in readers.items()], rounds
-    )
+    return run_benchmark([Candidate("JPEGs", name, partial(_time, read)) for name, read in readers.items()], rounds)
 
 
 def _time(read: Reader) -> Sample:

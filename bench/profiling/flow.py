@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import get_args
 
 import torch
@@ -39,14 +40,18 @@ WHOLE_STEP = "whole training step"
 _WARMUP = 2
 
 Solve = Callable[[], list[Tensor]]
+# By workload and name of the candidate.
+Calls = dict[tuple[str, str], Callable[[], Sample]]
 
 
 def measure(question: str, batch_size: int, rounds: int, device: torch.device) -> list[Result]:
     """The results of one of QUESTIONS."""
-    return run_benchmark(QUESTIONS[question](batch_size, device), rounds, device, warmup=_WARMUP)
+    calls = QUESTIONS[question](batch_size, device)
+    candidates = [Candidate(workload, name, call) for (workload, name), call in calls.items()]
+    return run_benchmark(candidates, rounds, device, warmup=_WARMUP)
 
 
-def training_step(batch_size: int, device: torch.device) -> list[Candidate]:
+def training_step(batch_size: int, device: torch.device) -> Calls:
     """A training step of EW and of NORMAL, on one input that four tasks read and on an input for each of them."""
     batch = _workload(batch_size).noise(device)
     batches = {
@@ -54,59 +59,57 @@ def training_step(batch_size: int, device: torch.device) -> list[Candidate]:
         f"multi-input, {_TASKS} × {batch_size} images": batch,
     }
     states = {METHODS[method].label: _train_state(method, device) for method in ("ew", "normal")}
-    return [
-        _step_candidate(workload, label, state, batch, device)
+    return {
+        (workload, label): partial(_time_step, state, batch, device)
         for workload, batch in batches.items()
         for label, state in states.items()
-    ]
+    }
 
 
-def by_tasks(batch_size: int, device: torch.device) -> list[Candidate]:
+def by_tasks(batch_size: int, device: torch.device) -> Calls:
     """One trajectory for m tasks, and a solve for each of them, over the same span of positions."""
-    candidates = []
+    calls: Calls = {}
     for features in (VECTORS, MAPS):
         block, z = _block(features, device), _encoded(features, batch_size, device)
         workload = f"{'maps' if features.dense else 'vectors'} {_shape(z)}"
         for m in TASK_COUNTS:
             positions = positions_up_to(_FURTHEST, m)
             solves = {"one trajectory": one_trajectory} | ({"a solve per task": a_solve_per_task} if m > 1 else {})
-            candidates += [
-                _flow_candidate(workload, f"m = {m}, {name}", block, partial(solve, block, z, positions), device)
-                for name, solve in solves.items()
-            ]
-    return candidates
+            for name, solve in solves.items():
+                calls[workload, f"m = {m}, {name}"] = partial(
+                    _time_flow, block.flow, partial(solve, block, z, positions), device
+                )
+    return calls
 
 
-def by_inputs(batch_size: int, device: torch.device) -> list[Candidate]:
+def by_inputs(batch_size: int, device: torch.device) -> Calls:
     """The features of four inputs solved one after another and together, and the training step that they are part of.
 
     The step is that of EW; positions don't move, so that all rounds do the same work.
     """
-    batch, candidates = _workload(batch_size).noise(device), []
+    batch, calls = _workload(batch_size).noise(device), Calls()
     for workload, positions in POSITIONS.items():
         block = _block(VECTORS, device)
         inputs = [_encoded(VECTORS, batch_size, device, task) for task in range(_TASKS)]
         for name, solve in {"one after another": inputs_in_turn, "together": inputs_together}.items():
-            candidates.append(_flow_candidate(workload, name, block, partial(solve, block, inputs, positions), device))
+            calls[workload, name] = partial(_time_flow, block.flow, partial(solve, block, inputs, positions), device)
         state = _train_state("normal", device, initial_positions=positions, position_form="constant")
-        candidates.append(_step_candidate(workload, WHOLE_STEP, state, batch, device))
-    return candidates
+        calls[workload, WHOLE_STEP] = partial(_time_step, state, batch, device)
+    return calls
 
 
-def by_solver(batch_size: int, device: torch.device) -> list[Candidate]:
+def by_solver(batch_size: int, device: torch.device) -> Calls:
     """Every solver with both kinds of backward pass, for four tasks."""
     z = _encoded(VECTORS, batch_size, device)
-    positions = positions_up_to(_FURTHEST, _TASKS)
-    candidates = []
-    for solver in get_args(SolverName):
-        for gradient in get_args(Gradient):
-            block = _block(VECTORS, device, solver=solver, gradient=gradient)
-            solve = partial(one_trajectory, block, z, positions)
-            candidates.append(_flow_candidate(f"vectors {_shape(z)}", f"{solver}, {gradient}", block, solve, device))
-    return candidates
+    positions, calls = positions_up_to(_FURTHEST, _TASKS), Calls()
+    for solver, gradient in product(get_args(SolverName), get_args(Gradient)):
+        block = _block(VECTORS, device, solver=solver, gradient=gradient)
+        solve = partial(one_trajectory, block, z, positions)
+        calls[f"vectors {_shape(z)}", f"{solver}, {gradient}"] = partial(_time_flow, block.flow, solve, device)
+    return calls
 
 
-QUESTIONS: Mapping[str, Callable[[int, torch.device], list[Candidate]]] = {
+QUESTIONS: Mapping[str, Callable[[int, torch.device], Calls]] = {
     "step": training_step,
     "tasks": by_tasks,
     "inputs": by_inputs,
@@ -147,14 +150,6 @@ def _read(flow: Flow, states: Sequence[Tensor]) -> list[Tensor]:
     with torch.no_grad():
         flow.velocities(states, flow)
     return [state[0] for state in states]
-
-
-def _flow_candidate(workload: str, name: str, block: NormalNetwork, solve: Solve, device: torch.device) -> Candidate:
-    return Candidate(workload, name, lambda: partial(_time_flow, block.flow, solve, device))
-
-
-def _step_candidate(workload: str, name: str, state: TrainState, batch: Batch, device: torch.device) -> Candidate:
-    return Candidate(workload, name, lambda: partial(_time_step, state, batch, device))
 
 
 def _time_flow(flow: Flow, solve: Solve, device: torch.device) -> Sample:

@@ -56,13 +56,13 @@ class Candidate:
     """One of several implementations that do the same work.
 
     workload: candidates on the same workload are compared.
-    prepare: builds what is needed, in the first round, and returns the call to be timed.
+    call: does the work once and returns how long it took.
     may_fail: an error ends the sampling of this candidate only.
     """
 
     workload: str
     name: str
-    prepare: Callable[[], Callable[[], Sample]]
+    call: Callable[[], Sample]
     may_fail: bool = False
 
 
@@ -98,7 +98,6 @@ def run_benchmark(
     Raises:
         Exception: whatever a candidate raises that may not fail.
     """
-    calls: dict[int, Callable[[], Sample]] = {}
     samples: list[list[Sample]] = [[] for _ in candidates]
     errors: dict[int, str] = {}
     order = random.Random(0)
@@ -109,14 +108,11 @@ def run_benchmark(
         if which in errors or sum(sample.seconds for sample in samples[which]) > patience:
             continue
         try:
-            if which not in calls:
-                calls[which] = candidate.prepare()
-            sample = _with_peak_memory(partial(fastest, calls[which]), device)
+            sample = _with_peak_memory(partial(fastest, candidate.call), device)
         except Exception as error:
             if not candidate.may_fail:
                 raise
             errors[which] = one_line(error)
-            calls.pop(which, None)  # gives its memory back
             continue
         if index >= 0:
             samples[which].append(sample)

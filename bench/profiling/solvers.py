@@ -8,6 +8,7 @@ passes through a product of vectors.
 
 from __future__ import annotations
 
+import functools
 import random
 import statistics
 import warnings
@@ -105,13 +106,17 @@ def measure(
 def _measure_one(name: str, problem: Problem, packages: Sequence[str], rounds: int) -> Iterator[Solution]:
     answers: dict[str, Tensor] = {}
 
-    def prepare(candidate: str) -> Callable[[], Sample]:
-        solver = _SOLVERS[candidate](name, problem.signal)
-        answers[candidate] = solver()
-        return partial(timed, solver)
+    @functools.cache
+    def solver(candidate: str) -> Solver:
+        found = _SOLVERS[candidate](name, problem.signal)
+        answers[candidate] = found()
+        return found
+
+    def call(candidate: str) -> Sample:
+        return timed(solver(candidate))
 
     having = [OURS, *(package for package in packages if name in _solvers_in(package))]
-    candidates = [Candidate(name, one, partial(prepare, one), may_fail=one != OURS) for one in having]
+    candidates = [Candidate(name, one, partial(call, one), may_fail=one != OURS) for one in having]
     for result in run_benchmark(candidates, rounds, warmup=0, patience=_PATIENCE):
         times = result.milliseconds
         yield Solution(

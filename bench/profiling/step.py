@@ -12,6 +12,7 @@ gradient of every weight for each task: it can be faster than the baseline.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -218,9 +219,14 @@ def time_steps(
 ) -> tuple[WorkloadRecord, list[Cell]]:
     """The workload, and a cell for each step, without memory. A step that raises an error has that in its cell."""
     factory = StepFactory(benchmark)
-    candidates = [
-        Candidate(benchmark.workload.key, str(step), partial(_prepare, factory, step), may_fail=True) for step in steps
-    ]
+    prepared = functools.cache(factory.step)  # in the first round, so that its errors are caught
+
+    def call(step: MethodStep) -> Sample:
+        """The mean over an update interval of the weights."""
+        every = benchmark.spec(step).settings.gramian.every
+        return timed(prepared(step), benchmark.device, every)
+
+    candidates = [Candidate(benchmark.workload.key, str(step), partial(call, step), may_fail=True) for step in steps]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # from solvers of other packages, about inaccurate solutions
         results = run_benchmark(candidates, rounds, benchmark.device, warmup=WARMUP, on_sample=on_sample)
@@ -237,9 +243,3 @@ def time_steps(
         for step, result in zip(steps, results, strict=True)
     ]
     return factory.describe(), cells
-
-
-def _prepare(factory: StepFactory, step: MethodStep) -> Callable[[], Sample]:
-    """A sample is the mean of a whole update interval of the weights."""
-    every = factory.benchmark.spec(step).settings.gramian.every
-    return partial(timed, factory.step(step), factory.benchmark.device, every)
