@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from functools import cache
 from pathlib import Path
 
@@ -20,10 +22,15 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root with the three embedded data sets."""
-    root = tmp_path_factory.mktemp("data")
-    for name in ("digits", "rooms", "faces"):
-        obtain(name, root)
+    """A data root with the three embedded data sets, shared by all workers of a session."""
+    session = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        session = session.parent
+    root = session / "embedded"
+    with (session / "embedded.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the first worker makes the data, the others wait for it
+        for name in ("digits", "rooms", "faces"):
+            obtain(name, root)
     return root
 
 
