@@ -33,7 +33,7 @@ def decoded(root: Path, paths: Sequence[Path], load: Callable[[Path], Array], re
     """
     stamps = stamps_of(paths)
     target = root / CACHE / f"{_key(root, paths, recipe)}.npy"
-    prepare_array(paths, load, stamps, target, recipe)
+    prepare_array(paths, load, stamps, target, what=recipe.partition(" ")[0])  # "image" of "image (32, 32)"
     return mapped(target)
 
 
