@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _tables_of(study: Study) -> Callable[[str], list[PlannedTable]]:
     # What a row means is in the registries, which bring torch; whoever reports on records alone can do without.
-    from bench.spec.study_tables import planned_tables
+    from bench.cli.study_tables import planned_tables
 
     return partial(planned_tables, study)
 

@@ -21,6 +21,7 @@ from bench.records.record import (
     Timing,
 )
 from bench.records.store import CURVE, POSITIONS, run_folder, write_csv, write_record
+from bench.records.upgrade import upgraded_settings
 
 METHODS = ("EW", "UW", "GradNorm", "MGDA", "PCGrad", "IMTL", "CAGrad", "Nash-MTL", "NORMAL")
 FACES = [
@@ -112,7 +113,9 @@ def make_record(data: str = "digits", method: str = "EW", seed: int = 0, **field
             "commit": "0123abc",
         },
     }
-    return Record.model_validate({**values, **fields})
+    values |= fields
+    values["settings"] = upgraded_settings(values["settings"], values["architecture"], values["weighting"])
+    return Record.model_validate(values)
 
 
 def make_unfinished(status: str, reason: str, **fields: Any) -> Record:

@@ -82,7 +82,7 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
     ),
     "absent images": (
         without_images(3, 5, 6),
-        f"/{IMAGES}/000003.jpg: expected a file, found none, though {PARTITION} names it like 2 more; unpack ",
+        f"/{IMAGES}/000003.jpg: expected a file, found none, though {PARTITION} names it (2 more are missing); unpack ",
     ),
 }
 
@@ -95,4 +95,4 @@ def test_what_is_wrong_is_named(tmp_path: Path, fault: tuple[Spoil, str]) -> Non
     with pytest.raises(DataError) as caught:
         read("celeba", tmp_path)
     assert str(caught.value).startswith(f"{tmp_path}{message}")
-    assert re.search(r"; (get|put|unpack) |get it anew", str(caught.value))
+    assert re.search(r"; (download|copy|unpack) ", str(caught.value))

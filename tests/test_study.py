@@ -1,4 +1,4 @@
-"""Studies with tables of their own: the runs that rows stand for, and the rows that reports show."""
+"""Studies with tables: the runs of each row, and the rows that reports show."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from record_factory import make_record, write_runs
 
 from bench import ROOT, report, run
+from bench.cli.study_tables import planned_tables
 from bench.records.record import Record, Selected
 from bench.reporting.study import PlannedRow, PlannedTable, arranged, studies
 from bench.spec.planning import Request, all_specs, specs_of
 from bench.spec.study import Study, StudyError, StudyRow, load_study
-from bench.spec.study_tables import planned_tables
 
 CONSTANT = {"arch.position_form": "constant"}
 ORDERS = "arch.initial_positions"
@@ -103,15 +103,18 @@ def test_a_table_without_any_run_is_left_out() -> None:
     assert arranged(study, [planned([1.0, 1.25])]) == ()
 
 
-def test_the_report_of_a_study_has_its_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    study = load_study("ablation")
-    records = []
+def test_the_report_of_a_study_has_its_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = load_study("ablation")
+    study = whole.model_copy(update={"tables": [table for table in whole.tables if table.name in ("capacity", "xi")]})
+    monkeypatch.setattr(report, "load_study", lambda name: study)
+    records = {}
     for row in study.rows:
         for spec in specs_of(row, "digits", 0):
-            label = "NORMAL" if spec.architecture == "normal" else "EW"
             names = {"method": spec.method, "variant": spec.variant, "overrides": dict(spec.overrides)}
-            records.append(make_record("digits", label, 0).model_copy(update=names))
-    write_runs(tmp_path / "results", list({record.variant: record for record in records}.values()))
+            records[spec.variant] = make_record("digits", "NORMAL", 0).model_copy(update=names)
+    write_runs(tmp_path / "results", list(records.values()))
     arguments = ["--study", "ablation", "--results", str(tmp_path / "results"), "--out", str(tmp_path / "reports")]
     assert report.main(arguments) == 0
     capsys.readouterr()
@@ -120,13 +123,11 @@ def test_the_report_of_a_study_has_its_tables(tmp_path: Path, capsys: pytest.Cap
         assert all(row.label in text for row in table.rows), table.name
         assert (tmp_path / "reports" / "digits" / table.name / "scores.tex").is_file()
     index = (tmp_path / "reports" / "README.md").read_text(encoding="utf-8")
-    assert "](digits/table4/scores.png)" in index and "](digits/solver/cost.tex)" in index
+    assert "](digits/xi/scores.png)" in index and "](digits/capacity/cost.tex)" in index
 
 
-def test_names_of_its_own_do_not_go_with_a_study_of_rows(
-    capsys: pytest.CaptureFixture[str], data_root: Path, tmp_path: Path
-) -> None:
-    where = ["--results", str(tmp_path), "--data-root", str(data_root)]
+def test_options_that_do_not_go_with_a_study_of_rows(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    where = ["--results", str(tmp_path), "--data-root", str(tmp_path)]
     assert run.main(["--study", "ablation", "--method", "ew", *where]) == 2
     assert "Expected none of --method, --arch, --weighting" in capsys.readouterr().err
     assert run.main(["--study", "ablation", "--data", "celeba", "--dry-run", *where]) == 2
@@ -135,9 +136,9 @@ def test_names_of_its_own_do_not_go_with_a_study_of_rows(
 
 
 def test_settings_on_the_command_line_go_on_top_of_every_row(
-    capsys: pytest.CaptureFixture[str], data_root: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    words = ["--study", "ablation", "--data", "digits", "--dry-run", "--seeds", "0", "--epochs", "2"]
-    assert run.main([*words, "--results", str(tmp_path), "--data-root", str(data_root)]) == 0
+    options = ["--study", "ablation", "--data", "digits", "--dry-run", "--seeds", "0", "--epochs", "2"]
+    assert run.main([*options, "--results", str(tmp_path), "--data-root", str(tmp_path)]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("would run")]
     assert len(lines) == 46 and all("2 epochs" in line for line in lines)

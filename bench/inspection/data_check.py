@@ -80,7 +80,7 @@ def check(
     on_group: called with the key of each group before its files are read.
     """
     rows = [*_count_rows(inventory.counts, published)]
-    errors, remarks = [*inventory.faults], [*inventory.remarks]
+    errors, remarks = [*inventory.errors], [*inventory.remarks]
     if errors:
         rows.append(Row("folders and lists", "complete", _number(len(errors), "error"), "wrong"))
     for index, group in enumerate(inventory.groups):

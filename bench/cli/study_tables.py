@@ -1,4 +1,4 @@
-"""What the rows of a study's tables are among the records."""
+"""The tables of a study as reports need them: each row with the runs that it may show."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bench.spec.study import Study
 
 
 def planned_tables(study: Study, data: str) -> list[PlannedTable]:
-    """The study's tables for a data set, each row with all the runs that it may show.
+    """The study's tables for a data set.
 
     Raises:
         UnknownName, SpecError, StudyError: a row names or sets what doesn't exist.
