@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.records.speed import SpeedRecord
 from bench.records.store import atomic_write_text
-from bench.reporting.figures.scores import save
+from bench.reporting.figures.style import save
 from bench.reporting.render import aligned, latex, markdown, md
 from bench.reporting.speed.figure import steps_figure
 from bench.reporting.speed.numbers import speed_csv

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from bench.records.speed import Passes, Series, SpeedRecord, WorkloadRecord
-from bench.reporting.figures.scores import WIDTH, paper_style
+from bench.reporting.figures.style import WIDTH, paper_style
 from bench.reporting.speed.figure import BASELINE_COLOUR, BASELINE_DASHES, GRID, baseline_handles, colours
 from bench.reporting.speed.numbers import Entry, Spread, baselines, entries, spread, workloads_of
 from bench.reporting.speed.text import parameters, size

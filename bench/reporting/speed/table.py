@@ -104,7 +104,9 @@ def summary_table(record: SpeedRecord) -> Table | None:
     groups = (Group("ours", 2), *(Group(peer, 5) for peer in others))
     columns = tuple(Column(Head(head)) for head in heads)
     caption = f"Training steps on {record.machine}. {SUMMARY_HOW}."
-    return Table("summary", _label(record, "summary"), caption, "Workload", groups, columns, tuple(rows)) if rows else None
+    return (
+        Table("summary", _label(record, "summary"), caption, "Workload", groups, columns, tuple(rows)) if rows else None
+    )
 
 
 def _label(record: SpeedRecord, name: str) -> str:
