@@ -1,12 +1,16 @@
-"""Made-up records in the form of real ones, for the tests of what only reads records."""
+"""Made-up records, for the tests of code that only reads records."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from matplotlib.figure import Figure
 
 from bench.records.record import (
     Direction,
@@ -21,6 +25,7 @@ from bench.records.record import (
     Timing,
 )
 from bench.records.store import CURVE, POSITIONS, run_folder, write_csv, write_record
+from bench.records.upgrade import upgraded_settings
 
 METHODS = ("EW", "UW", "GradNorm", "MGDA", "PCGrad", "IMTL", "CAGrad", "Nash-MTL", "NORMAL")
 FACES = [
@@ -112,7 +117,9 @@ def make_record(data: str = "digits", method: str = "EW", seed: int = 0, **field
             "commit": "0123abc",
         },
     }
-    return Record.model_validate({**values, **fields})
+    values |= fields
+    values["settings"] = upgraded_settings(values["settings"], values["architecture"], values["weighting"])
+    return Record.model_validate(values)
 
 
 def make_unfinished(status: str, reason: str, **fields: Any) -> Record:
@@ -173,3 +180,14 @@ def write_runs(results: Path, records: Sequence[Record]) -> None:
                 (step, *(1 + (end - 1) * (1 - math.exp(-step / 40)) for end in ends)) for step in range(record.steps)
             ]
             write_csv(folder / POSITIONS, ("step", *keys), rows)
+
+
+@contextmanager
+def without_drawing() -> Iterator[None]:
+    """Figures are saved as empty files, since drawing takes most of the time of a report."""
+
+    def savefig(figure: Figure, path: Path, **options: object) -> None:
+        path.touch()
+
+    with mock.patch.object(Figure, "savefig", savefig):
+        yield

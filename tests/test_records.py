@@ -1,14 +1,16 @@
-"""The store: whole files or none, and records that can't be trusted are refused by name."""
+"""The store: atomic writes, invalid records refused by name, old records upgraded."""
 
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 from record_factory import make_record, make_unfinished
 
 from bench.records.store import RECORD, RecordError, atomic_write, read_record, read_records, run_folder, write_record
+from bench.records.upgrade import upgraded_record, upgraded_settings
 
 
 def test_records_come_back_as_they_were(tmp_path: Path) -> None:
@@ -31,23 +33,23 @@ def test_all_records_below_a_folder_in_the_order_of_the_tables(tmp_path: Path) -
     assert read_records(tmp_path / "nowhere") == []
 
 
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda text: text[: len(text) // 2], "expected a record in JSON"),
-        (lambda text: "[]", "expected schema version 1, found None"),
-        (lambda text: text.replace('"schema_version": 1', '"schema_version": 99'), "found 99"),
-        (lambda text: text.replace('"seed": 0', '"seed": "zero"'), "seed: "),
-        (lambda text: text.replace('"seed": 0', '"seed": 0, "extra": 1'), "extra: "),
-    ],
-)
-def test_damaged_records_are_refused_by_name(damage, message: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_damaged_records_are_refused_by_name(tmp_path: Path) -> None:
     write_record(tmp_path, make_record())
     path = tmp_path / RECORD
-    path.write_text(damage(path.read_text()))
-    with pytest.raises(RecordError) as fault:
-        read_record(path)
-    assert message in str(fault.value) and str(path) in str(fault.value) and "run it again" in str(fault.value)
+    text = path.read_text()
+    seed = '"seed": 0'
+    for damaged, message in (
+        (text[: len(text) // 2], "expected a record in JSON"),
+        ("[]", "expected schema version 1, found None"),
+        (text.replace('"schema_version": 1', '"schema_version": 99'), "found 99"),
+        (text.replace(seed, '"seed": "zero"'), "seed: "),
+        (text.replace(seed, f'{seed}, "extra": 1'), "extra: "),
+        (text.replace('"settings": {', '"settings": 3, "unused": {'), "settings: "),
+    ):
+        path.write_text(damaged)
+        with pytest.raises(RecordError) as error:
+            read_record(path)
+        assert all(part in str(error.value) for part in (message, str(path), "run it again")), message
 
 
 def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
@@ -67,3 +69,59 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
 def test_nothing_is_formatted(tmp_path: Path) -> None:
     write_record(tmp_path, make_record(test={"plain": {"accuracy": 1 / 3}}))
     assert json.loads((tmp_path / RECORD).read_text())["test"]["plain"]["accuracy"] == 1 / 3
+
+
+def test_settings_added_later_are_what_the_code_did_before() -> None:
+    # Written out, so that neither a new default nor an edit of the table changes what an old record says.
+    first = {
+        "train": {"epochs": 12, "cosines_every": 5},
+        "data": {"image_size": None, "split_seed": 0},
+        "backbone": {"name": "small_dense", "weights": "none"},
+        "heads": {"name": "conv", "rule": "published"},
+        "arch": {"solver": "euler"},
+        "weighting": {"c": 0.4},
+    }
+    before = deepcopy(first)
+    assert upgraded_settings(first, "normal", "cagrad") == {
+        "train": {"epochs": 12, "cosines_every": 5, "accumulate": 1, "clip_norm": 0.0},
+        "data": {
+            "image_size": None,
+            "split_seed": 0,
+            "splits": "",
+            "protocol": "heldout",
+            "augment": False,
+            "metrics_batch": 0,
+        },
+        "backbone": {"name": "small_dense", "weights": "none", "bottleneck": False},
+        "heads": {"name": "conv", "rule": "published"},
+        "arch": {"solver": "euler", "tolerance": 1e-5, "position_optimizer": "plain", "updates": "joint"},
+        "weighting": {"c": 0.4, "every": 1, "grad_space": "shared"},
+        "compute": {
+            "precision": "fp32",
+            "channels_last": False,
+            "compile": False,
+            "tf32": False,
+            "backward": "looped",
+        },
+    }
+    assert first == before
+    assert upgraded_settings({"arch": {}}, "hps", "ew")["arch"] == {}
+
+
+def test_old_values_that_depend_on_other_settings() -> None:
+    assert upgraded_settings({"arch": {"solver": "dopri5"}}, "normal", "ew")["arch"]["tolerance"] == 1e-7
+    assert upgraded_settings({}, "hps", "ew", device="cuda: a GPU")["compute"]["tf32"] is True
+    solved_each_step, rarely = (
+        upgraded_settings({"weighting": {"update_every": k}}, "hps", "nash_mtl")["weighting"] for k in (1, 5)
+    )
+    assert solved_each_step == {"every": 1, "grad_space": "shared"}
+    assert rarely == {**solved_each_step, "update_every": 5}
+
+
+def test_old_wording_of_the_selection_rule() -> None:
+    old = "highest mean log gain over the constant answer on validation"
+    raw = {"selected": {"epoch": 3, "rule": old, "score": 0.5}, "settings": {}}
+    assert upgraded_record(raw)["selected"]["rule"] == "highest mean log gain over the dummy baseline on validation"
+    assert raw["selected"]["rule"] == old
+    for damaged in ({}, {"settings": [], "selected": [], "environment": 1}, {"settings": {"train": 1}}):
+        assert upgraded_record(damaged) == damaged

@@ -1,4 +1,4 @@
-"""Studies with tables of their own: the runs that rows stand for, and the rows that reports show."""
+"""Studies with tables: the runs of each row, and the rows that reports show."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from record_factory import make_record, write_runs
+from record_factory import make_record, without_drawing, write_runs
 
 from bench import ROOT, report, run
 from bench.records.record import Record, Selected
-from bench.reporting.study import PlannedRow, PlannedTable, arranged, studies
+from bench.reporting.comparison import comparisons
+from bench.reporting.planned import PlannedRow, PlannedTable, arranged
 from bench.spec.planning import Request, all_specs, specs_of
 from bench.spec.study import Study, StudyError, StudyRow, load_study
-from bench.spec.study_tables import planned_tables
 
 CONSTANT = {"arch.position_form": "constant"}
 ORDERS = "arch.initial_positions"
@@ -52,7 +52,7 @@ def test_rows_for_some_of_the_data_sets() -> None:
     spaces = {name: {spec.settings.gramian.grad_space for spec in specs if spec.data == name} for name in study.data}
     assert spaces["digits"] == {"shared", "last_block"}
     assert spaces["rooms"] == spaces["faces"] == {"shared", "last_block", "representation"}
-    assert [len(planned_tables(study, name)[0].rows) for name in study.data] == [5, 6, 6]
+    assert [len(report.planned_tables(study, name)[0].rows) for name in study.data] == [5, 6, 6]
 
 
 def test_a_row_for_a_data_set_that_the_study_lacks_is_refused() -> None:
@@ -84,9 +84,9 @@ def test_of_the_candidates_of_a_row_the_best_on_validation_is_shown() -> None:
     for seed, better in enumerate((0.9, 0.8)):
         records += [candidate(first, seed, 0.7), candidate(second, seed, better)]
     records.append(candidate(third, 0, 0.99))  # the other seed is lacking
-    (study,) = studies(records)
-    assert study.common == {"train.epochs": 10}
-    (part,) = arranged(study, [planned(first, second, third)])
+    (comparison,) = comparisons(records)
+    assert comparison.common == {"train.epochs": 10}
+    (part,) = arranged(comparison, [planned(first, second, third)])
     assert part.folder == "digits/table4" and part.label == "Digits: Ablations"
     assert [variant.label for variant in part.variants] == ["Different", "EW"]
     shown = part.variants[0]
@@ -99,34 +99,36 @@ def test_of_the_candidates_of_a_row_the_best_on_validation_is_shown() -> None:
 
 
 def test_a_table_without_any_run_is_left_out() -> None:
-    (study,) = studies([make_record("digits", "PCGrad", 0)])
-    assert arranged(study, [planned([1.0, 1.25])]) == ()
+    (comparison,) = comparisons([make_record("digits", "PCGrad", 0)])
+    assert arranged(comparison, [planned([1.0, 1.25])]) == ()
 
 
-def test_the_report_of_a_study_has_its_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    study = load_study("ablation")
-    records = []
+def test_the_report_of_a_study_has_its_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = load_study("ablation")
+    study = whole.model_copy(update={"tables": [table for table in whole.tables if table.name in ("capacity", "xi")]})
+    monkeypatch.setattr(report, "load_study", lambda name: study)
+    records = {}
     for row in study.rows:
         for spec in specs_of(row, "digits", 0):
-            label = "NORMAL" if spec.architecture == "normal" else "EW"
             names = {"method": spec.method, "variant": spec.variant, "overrides": dict(spec.overrides)}
-            records.append(make_record("digits", label, 0).model_copy(update=names))
-    write_runs(tmp_path / "results", list({record.variant: record for record in records}.values()))
+            records[spec.variant] = make_record("digits", "NORMAL", 0).model_copy(update=names)
+    write_runs(tmp_path / "results", list(records.values()))
     arguments = ["--study", "ablation", "--results", str(tmp_path / "results"), "--out", str(tmp_path / "reports")]
-    assert report.main(arguments) == 0
+    with without_drawing():
+        assert report.main(arguments) == 0
     capsys.readouterr()
     for table in study.tables:
         text = (tmp_path / "reports" / "digits" / table.name / "scores.md").read_text(encoding="utf-8")
         assert all(row.label in text for row in table.rows), table.name
         assert (tmp_path / "reports" / "digits" / table.name / "scores.tex").is_file()
     index = (tmp_path / "reports" / "README.md").read_text(encoding="utf-8")
-    assert "](digits/table4/scores.png)" in index and "](digits/solver/cost.tex)" in index
+    assert "](digits/xi/scores.png)" in index and "](digits/capacity/cost.tex)" in index
 
 
-def test_names_of_its_own_do_not_go_with_a_study_of_rows(
-    capsys: pytest.CaptureFixture[str], data_root: Path, tmp_path: Path
-) -> None:
-    where = ["--results", str(tmp_path), "--data-root", str(data_root)]
+def test_options_that_do_not_go_with_a_study_of_rows(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    where = ["--results", str(tmp_path), "--data-root", str(tmp_path)]
     assert run.main(["--study", "ablation", "--method", "ew", *where]) == 2
     assert "Expected none of --method, --arch, --weighting" in capsys.readouterr().err
     assert run.main(["--study", "ablation", "--data", "celeba", "--dry-run", *where]) == 2
@@ -135,9 +137,9 @@ def test_names_of_its_own_do_not_go_with_a_study_of_rows(
 
 
 def test_settings_on_the_command_line_go_on_top_of_every_row(
-    capsys: pytest.CaptureFixture[str], data_root: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    words = ["--study", "ablation", "--data", "digits", "--dry-run", "--seeds", "0", "--epochs", "2"]
-    assert run.main([*words, "--results", str(tmp_path), "--data-root", str(data_root)]) == 0
+    options = ["--study", "ablation", "--data", "digits", "--dry-run", "--seeds", "0", "--epochs", "2"]
+    assert run.main([*options, "--results", str(tmp_path), "--data-root", str(tmp_path)]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("would run")]
     assert len(lines) == 46 and all("2 epochs" in line for line in lines)

@@ -163,7 +163,7 @@ def _step_seconds(train_state: TrainState, spec: RunSpec, batch: Batch, device: 
             break
         kind = len(seconds) % kinds  # step 0 computes weights, step 1 reuses them
         with clock.step(), train_state.network.translate_errors():
-            train_step(train_state, batch, kind, 0, look_at_cosines=cosines_every > 0 and kind == 0)
+            train_step(train_state, batch, kind, 0, cosines=cosines_every > 0 and kind == 0)
         clock.collect()
     full, cached = _settled(seconds[::kinds]), _settled(seconds[kinds - 1 :: kinds])
     return (full + (every - 1) * cached) / every

@@ -52,7 +52,7 @@ def dataset_size(name: str, settings: DataSettings, data_root: Path) -> DatasetS
     # Data that is made here always has the counts of its row.
     if folder is not None and info.make is None and info.inventory is not None:
         found = info.inventory(folder)
-        if found.faults:
+        if found.errors:
             note = f"{name}: incomplete, planned with its published size; see python -m bench.data check {name}."
         else:
             counts = found.counts

@@ -1,4 +1,4 @@
-"""Where a run took place: versions, machine, commit."""
+"""The environment of a run: package versions, machine, commit."""
 
 from __future__ import annotations
 

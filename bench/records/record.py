@@ -1,4 +1,4 @@
-"""What is kept of one run: everything a report needs, raw and complete; nothing formatted, nothing derived."""
+"""The record of one run: everything that a report needs, as raw numbers; nothing formatted, nothing derived."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ class _Part(BaseModel):
 
 
 class MetricRecord(_Part):
-    """One metric: which way is better, and its unit ("%" means that reports show 100 times the value)."""
+    """One metric.
+
+    direction: whether higher or lower is better.
+    unit: "%" means that reports show 100 times the value.
+    """
 
     key: str
     label: str
@@ -27,7 +31,7 @@ class MetricRecord(_Part):
 
 
 class TaskRecord(_Part):
-    """One task and the metrics that it is judged by, in the order of the tables."""
+    """One task and its metrics, in the order of the tables."""
 
     key: str
     label: str
@@ -42,14 +46,14 @@ class Labels(_Part):
 
 
 class Order(_Part):
-    """Places in the registries, which follow the tables of the paper."""
+    """Indices in the registries, whose order is that of the paper's tables."""
 
     data: int
     method: int
 
 
 class Selected(_Part):
-    """Which epoch is reported (counted from 1) and the rule that picked it."""
+    """The reported epoch (counted from 1), the rule that selected it, and its score."""
 
     epoch: int
     rule: str
@@ -57,7 +61,7 @@ class Selected(_Part):
 
 
 class Timing(_Part):
-    """Seconds per training step, synchronised, without evaluation; the first `warmup` steps are dropped."""
+    """Seconds per training step, synchronised with the device; the first `warmup` steps are dropped."""
 
     median: float
     mean: float
@@ -74,7 +78,7 @@ class Parameters(_Part):
 
 
 class FieldEvaluations(_Part):
-    """How often the field of a flow was evaluated over all training steps, ahead and by the adjoint equation."""
+    """Evaluations of a flow's field in all training steps: in the forward pass, and by the adjoint equation."""
 
     forward: int
     backward: int
@@ -83,16 +87,21 @@ class FieldEvaluations(_Part):
 class Record(_Part):
     """One run: one method on one data set with one seed.
 
-    kind: "multi-input" or "single-input" problem; selection: "accuracy" or "gain" (dense problems, which are
-        compared by the relative gain over equal weighting).
+    reason: for a run that is not done, a sentence with step, task and value.
+    kind: whether each task has its own images ("multi-input") or all tasks share them ("single-input").
+    selection: what selects the epoch and compares methods: "accuracy", or "gain" over a baseline (dense problems).
+    settings: all settings, by section.
     overrides: dotted settings that differ from the defaults of the method and the data set.
-    reference: scores on test of the best answer that ignores the image (training mean, majority class).
-    validation, test: scores of the selected epoch; last_test: of the last epoch.
-    positions: learned task positions at the end of the selected epoch, by task key, for architectures that have them.
-    reason: for runs that are not done, a sentence with step, task and value.
-    steps: training steps taken. solver_fallbacks: steps at which a weighting took its documented substitute.
-    field_evaluations: for architectures with a flow; those of evaluation on validation and test not counted.
-    seconds: training time of the whole run, evaluation included, interruptions excluded.
+    reference: test scores of the dummy baseline, the best constant prediction (training mean, majority class).
+    validation, test: scores of the selected epoch.
+    last_test: test scores of the last epoch.
+    positions: learned task positions at the end of the selected epoch, by task key; empty without positions.
+    steps: training steps taken.
+    seconds: wall-clock time of training and evaluation, without interruptions.
+    solver_fallbacks: steps at which the weighting used its documented substitute.
+    field_evaluations: None without a flow. Evaluations on validation and test are not counted.
+    versions: of the engine, the weighting, the architecture, the problem and, for embedded data, its maker. Empty in
+        records made before versions were kept.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -128,3 +137,4 @@ class Record(_Part):
     head_rule: str = ""
     splits: dict[str, Any] = Field(default_factory=dict)
     environment: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, int] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Where records live: results/<data>/<variant>/seed-<s>/, each file written whole or not at all."""
+"""Where records are stored: results/<data>/<variant>/seed-<s>/. Every write is atomic."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas
 from pydantic import ValidationError
 
 from bench.records.record import SCHEMA_VERSION, Record
+from bench.records.upgrade import upgraded_record
 
 RECORD = "record.json"
 CURVE = "curve.csv"
@@ -20,7 +21,7 @@ CHECKPOINT = "checkpoint.pt"
 
 
 class RecordError(Exception):
-    """A record that cannot be read; the message names the file, the fault and what to do."""
+    """A record that cannot be read; the message names the file, the error and what to do."""
 
 
 def run_folder(results: Path, data: str, variant: str, seed: int) -> Path:
@@ -29,7 +30,7 @@ def run_folder(results: Path, data: str, variant: str, seed: int) -> Path:
 
 
 def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls write(temporary path), then moves it to `path`, so that a crash leaves the old file or the new one."""
+    """Calls write(temporary path), then moves the file to `path`: a crash leaves either the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -40,7 +41,7 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def atomic_write_text(path: Path, text: str) -> Path:
-    """Writes text as UTF-8 with Unix line ends, whole or not at all; returns the path."""
+    """Writes text atomically, as UTF-8 with Unix line ends; returns the path."""
     atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
     return path
 
@@ -57,10 +58,10 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[float]
 
 
 def read_record(path: Path) -> Record:
-    """One record.
+    """One record; an older one is upgraded.
 
     Raises:
-        RecordError: half-written, of another schema version, or not a record.
+        RecordError: the file is incomplete, has another schema version, or is not a record.
     """
     advice = "delete its folder and run it again"
     try:
@@ -71,7 +72,7 @@ def read_record(path: Path) -> Record:
     if version != SCHEMA_VERSION:
         raise RecordError(f"{path}: expected schema version {SCHEMA_VERSION}, found {version!r}; {advice}.")
     try:
-        return Record.model_validate(raw)
+        return Record.model_validate(upgraded_record(raw))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -79,7 +80,7 @@ def read_record(path: Path) -> Record:
 
 
 def read_records(results: Path) -> list[Record]:
-    """All records below a results folder, by data set, method, variant and seed.
+    """All records below a results folder, sorted by data set, method, variant and seed.
 
     Raises:
         RecordError: any of them cannot be read.

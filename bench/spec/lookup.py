@@ -1,4 +1,4 @@
-"""Names: found whatever their case and hyphens, with the nearest valid one where there is none."""
+"""Finds names regardless of case and hyphens; an unknown name is refused with the nearest valid one."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from collections.abc import Iterable
 
 
 class UnknownName(ValueError):
-    """A name that isn't known; the message holds the nearest and all valid ones."""
+    """An unknown name; the message lists the nearest and all valid ones."""
 
 
 def lookup(names: Iterable[str], kind: str, name: str) -> str:
-    """The one of `names` that `name` means: "Nash-MTL" finds "nash_mtl".
+    """The entry of `names` that matches `name`: "Nash-MTL" finds "nash_mtl".
+
+    kind: what the names stand for, as in "method"; used in the message.
 
     Raises:
-        UnknownName: none does.
+        UnknownName: no entry matches.
     """
     known = {_canonical(candidate): candidate for candidate in names}
     found = known.get(_canonical(name))

@@ -1,4 +1,4 @@
-"""What to run: the runs that a request or a study stands for, checked in full before anything starts."""
+"""Plans the runs of a request or a study, and checks all of them before anything starts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from bench.spec.lookup import UnknownName, lookup
 from bench.spec.resolve import RunSpec, resolve
 from bench.spec.settings import SpecError
 from bench.spec.study import StudyError, StudyRow
+from bench.spec.versions import version_remarks
 from datasets import DATASETS, find, obtain
 from datasets.contract import DataError
 from methods import METHODS
@@ -20,12 +21,16 @@ ALL = "all"
 
 
 class PlanError(ValueError):
-    """Everything that is wrong with a request, a line each."""
+    """Everything that is wrong with a request, one error per line."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asked for on the command line or by a study, names as typed."""
+    """What a user asked for, on the command line or by a study; names as typed.
+
+    only_found: whether data sets that are not on this machine are left out instead of refused.
+    otherwise: the data sets to use if none is found.
+    """
 
     rows: Sequence[StudyRow]
     data: Sequence[str]
@@ -36,7 +41,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """Runs still to do, runs already kept, and remarks for the user (data sets left out)."""
+    """The runs of a request.
+
+    pending: still to be trained.
+    kept: already in the results.
+    folders: of the data sets, by key.
+    remarks: for the user: data sets left out, runs kept from other versions.
+    """
 
     pending: list[RunSpec]
     kept: list[RunSpec]
@@ -45,41 +56,37 @@ class Plan:
 
 
 def make_plan(request: Request, data_root: Path, results: Path, make_data: bool = True) -> Plan:
-    """Resolves every run and finds its data; embedded data is made unless make_data is False.
+    """Resolves every run and finds its data; makes embedded data unless make_data is False.
 
     Raises:
-        PlanError: holds every fault found, not only the first.
+        PlanError: lists all errors, not only the first.
     """
-    faults: list[str] = []
+    errors: list[str] = []
     remarks: list[str] = []
-    names = data_names(request, faults)
+    names = data_names(request, errors)
     if request.only_found or _all_data(request):
-        names = _found_names(names, request, data_root, remarks)
-    specs = all_specs(request, names, faults)
-    folders: dict[str, Path] = {}
-    for name in names:
-        if not make_data and DATASETS[name].make is not None:
-            continue
-        try:
-            folders[name] = obtain(name, data_root)
-        except DataError as error:
-            faults.append(str(error))
+        names, remarks = _found_names(names, request, data_root)
+    specs = all_specs(request, names, errors)
+    folders = _data_folders(names, data_root, make_data, errors)
     pending: list[RunSpec] = []
-    kept: list[RunSpec] = []
+    kept: list[tuple[RunSpec, Record]] = []
     for spec in specs:
         try:
-            path = run_folder(results, spec.data, spec.variant, spec.seed) / RECORD
-            done = path.is_file() and is_kept(spec, read_record(path), path)
-            (kept if done else pending).append(spec)
+            record = kept_record(spec, results)
         except (PlanError, RecordError) as error:
-            faults.append(str(error))
-    if faults:
-        raise PlanError("\n".join(dict.fromkeys(faults)))
-    return Plan(pending, kept, folders, remarks)
+            errors.append(str(error))
+            continue
+        if record is None:
+            pending.append(spec)
+        else:
+            kept.append((spec, record))
+    if errors:
+        raise PlanError("\n".join(dict.fromkeys(errors)))
+    return Plan(pending, [spec for spec, _ in kept], folders, [*remarks, *version_remarks(kept, results)])
 
 
-def data_names(request: Request, faults: list[str]) -> list[str]:
-    """The keys of the requested data sets, each once, whether they are here or not."""
+def data_names(request: Request, errors: list[str]) -> list[str]:
+    """The keys of the requested data sets, each once, found or not; unknown names are added to `errors`."""
     if _all_data(request):
         return list(DATASETS)
     names = []
@@ -87,7 +94,7 @@ def data_names(request: Request, faults: list[str]) -> list[str]:
         try:
             names.append(lookup(DATASETS, "data set", name))
         except UnknownName as error:
-            faults.append(str(error))
+            errors.append(str(error))
     return list(dict.fromkeys(names))
 
 
@@ -95,19 +102,35 @@ def _all_data(request: Request) -> bool:
     return any(name.lower() == ALL for name in request.data)
 
 
-def _found_names(names: Sequence[str], request: Request, data_root: Path, remarks: list[str]) -> list[str]:
-    """Those that are here or can be made; where there are none, what the request wants instead."""
+def _found_names(names: Sequence[str], request: Request, data_root: Path) -> tuple[list[str], list[str]]:
+    """The data sets that are found or can be made, else the request's alternatives; and remarks on the others."""
     absent = [name for name in names if DATASETS[name].make is None and find(name, data_root) is None]
-    remarks += [f"{name}: not found under {data_root}, left out. {DATASETS[name].how}" for name in absent]
+    remarks = [f"{name}: not found under {data_root}, left out. {DATASETS[name].how}" for name in absent]
     found = [name for name in names if name not in absent]
     if not found and request.otherwise:
         found = list(dict.fromkeys(request.otherwise))
         remarks.append(f"None of these data sets is here; running {', '.join(found)} instead.")
-    return found
+    return found, remarks
 
 
-def all_specs(request: Request, data: Sequence[str], faults: list[str]) -> list[RunSpec]:
-    """All runs, each once, seeds outermost: an interrupted study has complete rounds over all rows."""
+def _data_folders(names: Sequence[str], data_root: Path, make_data: bool, errors: list[str]) -> dict[str, Path]:
+    """The folder of each data set; embedded data that may not be made is left out."""
+    folders = {}
+    for name in names:
+        if not make_data and DATASETS[name].make is not None:
+            continue
+        try:
+            folders[name] = obtain(name, data_root)
+        except DataError as error:
+            errors.append(str(error))
+    return folders
+
+
+def all_specs(request: Request, data: Sequence[str], errors: list[str]) -> list[RunSpec]:
+    """All runs, each once; errors are added to `errors`.
+
+    Seeds form the outer loop, so that an interrupted study has whole seeds.
+    """
     specs: dict[tuple[str, str, int], RunSpec] = {}
     for seed in request.seeds:
         for name in data:
@@ -116,15 +139,15 @@ def all_specs(request: Request, data: Sequence[str], faults: list[str]) -> list[
                     for spec in specs_of(row, name, seed):
                         specs[spec.data, spec.variant, spec.seed] = spec
                 except (UnknownName, SpecError, StudyError) as error:
-                    faults.append(str(error))
+                    errors.append(str(error))
     return list(specs.values())
 
 
 def specs_of(row: StudyRow, data: str, seed: int) -> list[RunSpec]:
-    """The runs that a row stands for on a data set, for one seed.
+    """The runs of a row on a data set, for one seed.
 
     Raises:
-        UnknownName, SpecError, StudyError: it names or sets what doesn't exist.
+        UnknownName, SpecError, StudyError: the row has an unknown name or an invalid setting.
     """
     settings = row.assignments(len(DATASETS[data].tasks))
     methods: Sequence[str | None] = list(METHODS) if row.method and row.method.lower() == ALL else [row.method]
@@ -135,11 +158,24 @@ def specs_of(row: StudyRow, data: str, seed: int) -> list[RunSpec]:
     ]
 
 
-def is_kept(spec: RunSpec, record: Record, path: Path) -> bool:
-    """Whether the record in the place of a run is of this very run; a failed one is tried again.
+def kept_record(spec: RunSpec, results: Path) -> Record | None:
+    """The record of this run in the results; None if the run is still to be trained.
 
     Raises:
-        PlanError: it was made with other settings.
+        PlanError: the record was made with other settings. RecordError: it can't be read.
+    """
+    path = run_folder(results, spec.data, spec.variant, spec.seed) / RECORD
+    if not path.is_file():
+        return None
+    record = read_record(path)
+    return record if is_kept(spec, record, path) else None
+
+
+def is_kept(spec: RunSpec, record: Record, path: Path) -> bool:
+    """Whether the record at `path` is of this run. A failed run is not kept but trained again.
+
+    Raises:
+        PlanError: the record was made with other settings.
     """
     if record.status == "failed":
         return False

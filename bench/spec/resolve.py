@@ -1,4 +1,4 @@
-"""One run, fully resolved: every setting has its value before anything starts."""
+"""Resolves a run: names are looked up, every setting has a value, and combinations that can't work are refused."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from datasets.contract import DatasetInfo, DataSettings
 from methods import ARCHITECTURES, METHODS, WEIGHTINGS
 from methods.adapters import adapted_weightings, is_adapter
 from methods.architectures.backbones import BACKBONES
-from methods.architectures.heads import HEADS
+from methods.architectures.heads import DENSE_HEADS, HEADS
 from methods.contract import WeightingInfo
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """A method on a data set with a seed.
+    """One run: a method on a data set with a seed.
 
     overrides: the dotted settings that differ from the defaults.
     """
@@ -56,7 +56,7 @@ class RunSpec:
         """The method's name as published; for a pair without a name of its own, both parts."""
         if self.method in METHODS:
             return METHODS[self.method].label
-        return f"{ARCHITECTURES[self.architecture].label} + {_weightings(self.weighting)[self.weighting].label}"
+        return f"{ARCHITECTURES[self.architecture].label} + {weighting_info(self.weighting).label}"
 
 
 def resolve(
@@ -86,9 +86,10 @@ def resolve(
         backbone=BackboneSettings(info.backbone, info.backbone_weights),
         heads=HeadSettings(info.head),
         arch=ARCHITECTURES[architecture].factory(),
-        weighting=_weightings(weighting)[weighting].factory(),
+        weighting=weighting_info(weighting).factory(),
     )
     settings = _with_known_names(defaults.changed(assignments or {}))
+    _check_network(settings, info)
     _check_gramian(settings, weighting, info)
     _check_micro_batches(settings)
     try:
@@ -108,16 +109,33 @@ def resolve(
 
 
 def _with_known_names(settings: Settings) -> Settings:
-    """The settings with backbone and head looked up in their tables."""
+    """The settings with the keys of backbone and head looked up in their registries."""
     backbone = dataclasses.replace(settings.backbone, name=lookup(BACKBONES, "backbone", settings.backbone.name))
     heads = dataclasses.replace(settings.heads, name=lookup(HEADS, "head", settings.heads.name))
-    if backbone.bottleneck and BACKBONES[backbone.name].features.dense:
-        raise SpecError(f"backbone.bottleneck: expected false with {backbone.name}, which outputs maps, found true.")
     return dataclasses.replace(settings, backbone=backbone, heads=heads)
 
 
+def _check_network(settings: Settings, info: DatasetInfo) -> None:
+    """Raises SpecError if backbone or heads don't fit the problem: dense problems need feature maps, others vectors."""
+    dense = BACKBONES[info.backbone].features.dense
+    fitting = {
+        "backbone": [name for name, backbone in BACKBONES.items() if backbone.features.dense == dense],
+        "heads": [name for name in HEADS if (name in DENSE_HEADS) == dense],
+    }
+    for section, found in (("backbone", settings.backbone.name), ("heads", settings.heads.name)):
+        if found not in fitting[section]:
+            raise SpecError(
+                f"{section}.name: expected one of {', '.join(fitting[section])} with {info.label}, which needs "
+                f"{'feature maps' if dense else 'feature vectors'}, found {found}."
+            )
+    if settings.backbone.bottleneck and dense:
+        raise SpecError(
+            f"backbone.bottleneck: expected false with {settings.backbone.name}, which outputs maps, found true."
+        )
+
+
 def _check_gramian(settings: Settings, name: str, info: DatasetInfo) -> None:
-    """Raises SpecError if the weights can't be updated in this way."""
+    """Raises SpecError if the weighting or the problem doesn't allow these Gramian settings."""
     gramian, weighting = settings.gramian, settings.weighting
     for key, default in plain(GramianSettings()).items():
         found = getattr(gramian, key)
@@ -156,6 +174,11 @@ def _method_name(architecture: str, weighting: str) -> str:
     return f"{architecture}+{weighting}".replace(":", "-")  # it names a folder
 
 
+def weighting_info(name: str) -> WeightingInfo:
+    """The registry row of a weighting, ours or another package's."""
+    return _weightings(name)[name]
+
+
 def _weightings(name: str) -> Mapping[str, WeightingInfo]:
-    """The table that holds a weighting: names of other packages' weightings have a prefix."""
+    """The registry that holds a weighting: names of other packages' weightings have a prefix."""
     return adapted_weightings() if is_adapter(name) else WEIGHTINGS

@@ -1,4 +1,4 @@
-"""The settings of a run, by section: what `--set section.key=value` names, checked and with every default filled in."""
+"""The settings of a run, by section, as named by `--set section.key=value`: validated, with all defaults."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Settings:
 
 
 def plain(part: Any) -> dict[str, Any]:
-    """A dataclass as JSON would return it, so that settings compare equal to those of a record."""
+    """A dataclass as it comes back from JSON, so that settings compare equal to those of a record."""
     converted: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(part)))
     return converted
 

@@ -1,4 +1,4 @@
-"""Studies: named sets of runs, kept in bench/spec/studies, and the rows of the tables that they fill."""
+"""Studies: named sets of runs, one YAML file each in bench/spec/studies, and the rows of their tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STUDIES = Path(__file__).resolve().parent / "studies"
 
 
 class StudyError(ValueError):
-    """A study that can't be read, or a row of it that makes no runs; the message says where."""
+    """A study that can't be read, or a row without runs; the message says where."""
 
 
 class _Part(BaseModel):
@@ -23,11 +23,12 @@ class _Part(BaseModel):
 
 
 class StudyRow(_Part):
-    """One row of a table: a method, or an architecture and a weighting, with settings of its own.
+    """One row of a table: a method, or an architecture and a weighting, with its own settings.
 
-    permute: settings that hold a number per task; every order of the first m numbers is a run of its own, and the
-    report shows the one that is best on validation. data: the data sets that it is for, of those of the study; all by
-    default.
+    set: dotted settings of all runs of the row.
+    permute: settings with one number per task. Every order of the first m numbers is a run of its own; the report
+        shows the run that is best on validation.
+    data: the data sets of the row, out of those of the study; empty for all.
     """
 
     label: str = ""
@@ -43,7 +44,7 @@ class StudyRow(_Part):
         return not self.data or data in self.data
 
     def assignments(self, n_tasks: int) -> list[dict[str, Any]]:
-        """The dotted settings of each run that this row stands for.
+        """The dotted settings of each run of this row.
 
         Raises:
             StudyError: there are fewer numbers to permute than tasks.
@@ -58,7 +59,10 @@ class StudyRow(_Part):
 
 
 class StudyTable(_Part):
-    """A table of a study: rows that are compared with each other. name: its folder in the reports."""
+    """A table of a study.
+
+    name: its folder in the reports.
+    """
 
     name: str
     title: str
@@ -66,11 +70,12 @@ class StudyTable(_Part):
 
 
 class Study(_Part):
-    """A named set of runs: methods, or the rows of tables, × data × seeds, with settings that hold for all of them.
+    """A named set of runs: (methods, or the rows of tables) × data sets × seeds.
 
-    only_found: data sets that are not on this machine are left out, and said, instead of refused;
-    otherwise: the data sets to take when none is found. folder: where its records and reports are kept, below those
-    of other runs.
+    set: dotted settings of all runs.
+    only_found: whether data sets that are not on this machine are left out, with a remark, instead of refused.
+    otherwise: the data sets to use if none is found.
+    folder: the subfolder of its records and reports.
     """
 
     title: str
@@ -94,7 +99,7 @@ class Study(_Part):
 
     @property
     def rows(self) -> list[StudyRow]:
-        """All rows, with the settings that hold for the whole study."""
+        """All rows, with the settings of the whole study."""
         rows = [row for table in self.tables for row in table.rows] or [StudyRow(method=name) for name in self.methods]
         return [row.model_copy(update={"set": {**self.set, **row.set}}) for row in rows]
 
@@ -103,7 +108,7 @@ def load_study(name: str) -> Study:
     """A study from bench/spec/studies.
 
     Raises:
-        UnknownName: there is none of that name. StudyError: its file is not a study.
+        UnknownName: there is no such study. StudyError: its file is invalid.
     """
     name = lookup([path.stem for path in sorted(STUDIES.glob("*.yaml"))], "study", name)
     try:

@@ -42,3 +42,4 @@ HEADS: Mapping[str, Callable[[Features, int], nn.Module]] = {
     "conv": conv_head,
     "aspp": aspp_head,
 }
+DENSE_HEADS = frozenset({"conv", "aspp"})  # they read feature maps; the others read vectors

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.cluster.hierarchy import dendrogram, leaves_list, linkage
 
 from bench.analyses.relations.agreement import DISTANCE, Measure, Numbers, Relations, square
-from bench.reporting.figures.scores import COLOURS, WIDTH, paper_style
+from bench.reporting.figures.style import COLOURS, WIDTH, paper_style
 
 # Inches: a leaf of the dendrogram, and a cell of a heat map with many tasks.
 LEAF_HEIGHT, CELL = 0.135, 0.068

@@ -13,13 +13,12 @@ from pydantic import TypeAdapter
 from bench.analyses.relations.agreement import Measure, Numbers, Relations, relate
 from bench.records.record import Record
 from bench.records.store import COSINES, RecordError, read_records, run_folder
+from bench.reporting.differences import METHOD_SECTIONS
 from bench.spec.lookup import lookup
 from datasets import DATASETS, obtain
 from datasets.contract import DataMissing, DataSettings
 from datasets.losses import binary_cross_entropy
 
-# Sections of a run's settings in which NORMAL and EW may differ.
-METHOD_SECTIONS = {"arch", "weighting"}
 COMMAND = "python -m bench.run --study relations"
 
 

@@ -1,0 +1,86 @@
+"""Reads old records as a description of what the code did when they were made.
+
+A setting that was added later is missing from older records. The tables below say what the code did before each
+setting existed. They hold values, never references to today's defaults: a default that changes later must not change
+what an old record says. A new setting needs a line here; tests/test_versions.py checks that it has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Sections = Mapping[str, Mapping[str, Any]]
+
+# Settings that every run has.
+ADDED: Sections = {
+    "train": {"cosines_every": 0, "accumulate": 1, "clip_norm": 0.0},
+    "data": {"splits": "", "protocol": "heldout", "augment": False, "metrics_batch": 0},
+    "backbone": {"bottleneck": False},
+    "weighting": {"every": 1, "grad_space": "shared"},
+    "compute": {"precision": "fp32", "channels_last": False, "compile": False, "tf32": False, "backward": "looped"},
+}
+# Settings of one architecture (section "arch") or of one weighting (section "weighting"), by its key.
+ADDED_TO_ARCHITECTURES: Sections = {
+    "normal": {"tolerance": 1e-5, "position_optimizer": "plain", "updates": "joint"},
+}
+ADDED_TO_WEIGHTINGS: Sections = {}
+
+RULES = {
+    "highest mean log gain over the constant answer on validation": (
+        "highest mean log gain over the dummy baseline on validation"
+    ),
+}
+
+_OLD_DOPRI5_TOLERANCE = 1e-7  # torchdiffeq's default for the relative tolerance, used before the setting existed
+
+
+def upgraded_record(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of record.json in today's form. Invalid parts stay as they are, for validation to report."""
+    record = dict(raw)
+    settings, selected, environment = raw.get("settings"), raw.get("selected"), raw.get("environment")
+    if isinstance(settings, dict) and all(isinstance(section, dict) for section in settings.values()):
+        device = environment.get("device", "cpu") if isinstance(environment, dict) else "cpu"
+        record["settings"] = upgraded_settings(
+            settings, str(raw.get("architecture")), str(raw.get("weighting")), str(device)
+        )
+    if isinstance(selected, dict) and selected.get("rule") in RULES:
+        record["selected"] = {**selected, "rule": RULES[selected["rule"]]}
+    return record
+
+
+def upgraded_settings(
+    settings: Sections, architecture: str, weighting: str, device: str = "cpu"
+) -> dict[str, dict[str, Any]]:
+    """The settings of a record or a checkpoint, with a value for every setting that was added after it was written.
+
+    architecture, weighting: their keys.
+    device: that of the run, as in the record's environment ("cpu", "cuda: …").
+    """
+    upgraded = {name: dict(section) for name, section in _as_then(settings, weighting, device).items()}
+    for name, section in _added(architecture, weighting).items():
+        upgraded[name] = {**section, **upgraded.get(name, {})}
+    return upgraded
+
+
+def _added(architecture: str, weighting: str) -> Sections:
+    return {
+        **ADDED,
+        "arch": ADDED_TO_ARCHITECTURES.get(architecture, {}),
+        "weighting": {**ADDED["weighting"], **ADDED_TO_WEIGHTINGS.get(weighting, {})},
+    }
+
+
+def _as_then(settings: Sections, weighting: str, device: str) -> Sections:
+    """The settings with those values filled in, or keys removed, that depend on the other settings."""
+    changed = {name: dict(section) for name, section in settings.items()}
+    arch, compute, weights = (changed.setdefault(name, {}) for name in ("arch", "compute", "weighting"))
+    if arch.get("solver") == "dopri5":
+        arch.setdefault("tolerance", _OLD_DOPRI5_TOLERANCE)
+    if device != "cpu":
+        compute.setdefault("tf32", True)  # torch's default for convolutions, which was left as it was
+    # Nash-MTL could solve every k steps, with a Jacobian at each. No run of today does the same for k > 1: the key
+    # stays, so that such a record never passes for one of `weighting.every`.
+    if weighting == "nash_mtl" and weights.get("update_every") == 1:
+        del weights["update_every"]
+    return changed

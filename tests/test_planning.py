@@ -1,0 +1,91 @@
+"""Planning: which runs are kept, what is said about old ones, and combinations that are refused before training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import ROOT, run
+from bench.records.store import RECORD, read_record, run_folder, write_record
+from bench.spec import versions
+from bench.spec.planning import PlanError, Request, make_plan
+from bench.spec.resolve import resolve
+from bench.spec.settings import SpecError
+from bench.spec.study import StudyRow, load_study
+from bench.spec.versions import versions_of
+
+REFERENCE = ROOT / "results" / "reference"
+
+
+def test_all_reference_records_are_kept(tmp_path: Path) -> None:
+    kept = 0
+    for name in ("embedded", "ablation", "shortcuts", "relations"):
+        study = load_study(name)
+        data = [data for data in study.data if data in ("digits", "rooms", "faces")]
+        plan = make_plan(Request(study.rows, data, study.seeds), tmp_path, REFERENCE / study.folder, make_data=False)
+        assert not plan.pending, name
+        kept += len(plan.kept)
+    assert kept == len(list(REFERENCE.rglob(RECORD))) > 0
+
+
+def test_a_kept_run_of_other_versions_is_kept_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = read_record(run_folder(REFERENCE, "digits", "mgda", 0) / RECORD)
+    spec = resolve("digits", "mgda")
+    now = versions_of(spec)
+    assert now == {"engine": 1, "weighting": 1, "architecture": 1, "problem": 1, "maker": 1}
+    assert "maker" not in versions_of(resolve("celeba", "mgda"))
+    folder = run_folder(tmp_path, "digits", "mgda", 0)
+    options = ["--method", "mgda", "--data", "digits", "--seeds", "0", "--dry-run"]
+    options += ["--results", str(tmp_path), "--data-root", str(tmp_path)]
+
+    for then, engine, difference in (
+        (now, 1, ""),
+        ({}, 1, "before versions were kept"),
+        (
+            now | {"weighting": 3},
+            2,
+            "with version 1 of the engine (today 2), version 3 of weighting mgda (today 1)",
+        ),
+    ):
+        write_record(folder, example.model_copy(update={"versions": then}))
+        monkeypatch.setattr(versions, "ENGINE_VERSION", engine)
+        assert run.main(options) == 0
+        *remarks, counts = capsys.readouterr().out.splitlines()
+        assert counts == "0 runs to train, 1 already kept."
+        advice = f"To train again, move the old folders out of {tmp_path / 'digits'}."
+        assert remarks == ([f"digits: 1 kept run was made {difference}. {advice}"] if difference else []), difference
+
+
+def test_a_record_of_other_settings_is_refused(tmp_path: Path) -> None:
+    example = read_record(run_folder(REFERENCE, "digits", "ew", 0) / RECORD)
+    example.settings["train"]["lr"] = 1.0
+    write_record(run_folder(tmp_path, "digits", "ew", 0), example)
+    with pytest.raises(PlanError, match=r"ew/seed-0/record\.json: made with other settings"):
+        make_plan(Request([StudyRow(method="ew")], ["digits"], [0]), tmp_path, tmp_path, make_data=False)
+
+
+def test_backbones_and_heads_that_do_not_fit_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for data, key, value, message in (
+        (
+            "digits",
+            "backbone.name",
+            "small_dense",
+            r"one of small, .* with Digits, .*feature vectors, found small_dense",
+        ),
+        ("rooms", "backbone.name", "small", r"one of small_dense, .* with Rooms, .*feature maps, found small\."),
+        ("celeba", "heads.name", "conv", r"heads\.name: expected one of linear with CelebA, .* found conv\."),
+        ("nyuv2", "heads.name", "linear", r"heads\.name: expected one of conv, aspp with NYUv2, .* found linear\."),
+    ):
+        with pytest.raises(SpecError, match=message):
+            resolve(data, "ew", assignments={key: value})
+    for data, assignments in (
+        ("digits", {"backbone.name": "resnet50"}),
+        ("rooms", {"backbone.name": "resnet18_dilated", "heads.name": "aspp"}),
+    ):
+        assert resolve(data, "ew", assignments=assignments).overrides == assignments
+    options = ["--method", "ew", "--data", "digits", "--set", "backbone.name=small_dense"]
+    assert run.main([*options, "--results", str(tmp_path), "--data-root", str(tmp_path), "--dry-run"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -1,0 +1,252 @@
+"""Numbers and versions: numbers that change without their version raised fail here, and so do settings without a past.
+
+How to renew the golden numbers after a version was raised: RENEW_GOLDEN=1 python -m pytest tests/test_versions.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import golden
+import numpy as np
+import pandas
+import pytest
+import torch
+from golden import Numbers, disagreements, summary
+from synthetic_splits import random_splits, random_targets
+from torch import Tensor, nn
+
+from bench.engine.loop import RunContext, train
+from bench.records.store import CURVE, atomic_write_text
+from bench.records.upgrade import ADDED, ADDED_TO_ARCHITECTURES, ADDED_TO_WEIGHTINGS
+from bench.spec import resolve as resolving
+from bench.spec.resolve import resolve
+from bench.spec.versions import versions_of
+from datasets import DATASETS
+from methods import ARCHITECTURES, WEIGHTINGS
+from methods.architectures.heads import HEADS
+from methods.contract import Architecture, Features, PostStepHook, Signal, State, Update, Weighting
+
+SETTINGS = Path(__file__).with_name("settings_keys.json")  # as they were when each section came to be
+EPOCHS = (0, 0, 1, 2, 5)  # of the steps of a weighting: some act at the start of an epoch, or after a few
+# Training amplifies differences in rounding.
+TRAINED_TOLERANCE = 1e-4
+
+# What the engine does differently: one backward pass, heads apart, a Jacobian, positions, approximations, precision.
+ENGINE_RUNS: Mapping[str, tuple[str, str, dict[str, Any]]] = {
+    "digits ew": ("digits", "ew", {}),
+    "digits graddrop clipped": ("digits", "graddrop", {"train.clip_norm": 1.0}),
+    "digits normal cosines": ("digits", "normal", {"train.cosines_every": 2}),
+    "digits mgda last block": ("digits", "mgda", {"weighting.grad_space": "last_block", "weighting.every": 2}),
+    "rooms uw accumulated": ("rooms", "uw", {"train.accumulate": 2, "train.weight_decay": 0.01}),
+    "rooms nash_mtl augmented": ("rooms", "nash_mtl", {"data.augment": True, "train.lr_decay_every": 1}),
+    "rooms mgda representation": ("rooms", "mgda", {"weighting.grad_space": "representation"}),
+    "faces famo": ("faces", "famo", {}),
+    "faces normal alternating": ("faces", "normal", {"arch.updates": "alternating", "heads.rule": "plain"}),
+}
+
+
+def variants(factory: type[Any]) -> Iterator[tuple[str, Any]]:
+    """The default hyper-parameters, and every other choice where a field has several."""
+    yield "default", factory()
+    for name, hint in get_type_hints(factory).items():
+        if get_origin(hint) is Literal and name in {field.name for field in dataclasses.fields(factory)}:
+            for choice in get_args(hint):
+                if choice != getattr(factory(), name):
+                    yield f"{name}={choice}", factory(**{name: choice})
+
+
+def weighting_numbers(weighting: Weighting) -> Numbers:
+    """Weights and all else that a weighting gives on five fixed steps with three tasks."""
+    rng = np.random.default_rng(7)
+    generator = torch.Generator().manual_seed(7)
+    state, numbers = weighting.init(3), dict[str, list[float]]()
+    for step, epoch in enumerate(EPOCHS):
+        losses = torch.from_numpy(rng.uniform(0.2, 2, 3))
+        jacobian = torch.from_numpy(rng.normal(size=(3, 12)) * [[1.0], [3.0], [0.3]])
+        seen = Signal(
+            losses,
+            None if weighting.needs == "losses" else jacobian @ jacobian.T,
+            step,
+            epoch,
+            generator,
+            jacobian.float() if weighting.needs == "jacobian" else None,
+        )
+        update = weighting.step(seen, state)
+        found = {"weights": update.weights, "heads": update.head_weights, "direction": update.direction}
+        numbers |= {f"{key} {step}": summary(value) for key, value in found.items() if value is not None}
+        numbers[f"fallbacks {step}"] = [update.fallbacks]
+        state = after_step(weighting, update, 0.8 * losses)
+    kept = {**state.learned, **state.memory}
+    return {**numbers, **{f"state {key}": summary(value) for key, value in kept.items()}}
+
+
+def after_step(weighting: Weighting, update: Update, losses: Tensor) -> State:
+    """The state after a gradient step of 0.1 on the learned scales, and the post-step hook."""
+    state = update.state
+    if update.auxiliary is not None:
+        names, learned = list(state.learned), list(state.learned.values())
+        slopes = torch.autograd.grad(update.auxiliary, learned)
+        moved = [(x - 0.1 * d).detach().requires_grad_() for x, d in zip(learned, slopes, strict=True)]
+        state = State(dict(zip(names, moved, strict=True)), state.memory)
+    return weighting.post_step(losses, state) if isinstance(weighting, PostStepHook) else state
+
+
+def test_weightings_give_the_numbers_of_their_version() -> None:
+    wrong = []
+    for name, info in WEIGHTINGS.items():
+        numbers = {
+            f"{variant}: {label}": values
+            for variant, weighting in variants(info.factory)
+            for label, values in weighting_numbers(weighting).items()
+        }
+        wrong += disagreements(f"weighting {name}", {"weighting": info.version}, numbers)
+    assert not wrong, "\n".join(wrong)
+
+
+def architecture_numbers(architecture: Architecture, dense: bool) -> Numbers:
+    """Features, velocities and gradients of a small network on fixed inputs, in double precision."""
+    features = Features(channels=8, dense=dense, stride=1)
+    rng = np.random.default_rng(3)
+    inputs = torch.from_numpy(rng.normal(size=(2, 3, 4, 4)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        layers = [nn.Conv2d(3, 8, 1), nn.Tanh(), *([] if dense else [nn.AdaptiveAvgPool2d(1), nn.Flatten()])]
+        heads = [HEADS["conv" if dense else "linear"](features, 2) for _ in range(3)]
+        network = architecture.build(nn.Sequential(*layers), heads, features, ["a", "b", "c"])
+        for parameter in network.parameters():  # type: ignore[attr-defined]
+            if parameter.dim() > 1:  # independent of how torch draws initial weights
+                drawn = rng.normal(size=tuple(parameter.shape)) / parameter[0].numel() ** 0.5
+                parameter.data.copy_(torch.from_numpy(drawn))
+    network.to(torch.float64)
+    found = network.features(inputs, [0, 1, 2])
+    outputs = [head(one.z) for head, one in zip(network.heads, found, strict=True)]
+    shared = network.shared_parameters()
+    slopes = torch.autograd.grad(sum(output.square().mean() for output in outputs), shared)  # type: ignore[arg-type]
+    numbers = {f"features {task}": summary(one.z) for task, one in enumerate(found)}
+    numbers |= {f"velocity {task}": summary(one.velocity) for task, one in enumerate(found) if one.velocity is not None}
+    numbers |= {f"gradient {index}": summary(slope) for index, slope in enumerate(slopes)}
+    sizes = [sum(p.numel() for p in part) for part in (shared, network.last_block_parameters())]
+    return numbers | {"sizes": [*map(float, sizes)], "positions": summary(_tensor(network.positions()))}
+
+
+def _tensor(positions: Tensor | None) -> Tensor:
+    return torch.empty(0) if positions is None else positions
+
+
+def test_architectures_give_the_numbers_of_their_version() -> None:
+    wrong = []
+    for name, info in ARCHITECTURES.items():
+        numbers = {
+            f"{variant}, {'maps' if dense else 'vectors'}: {label}": values
+            for variant, architecture in variants(info.factory)
+            for dense in (False, True)
+            for label, values in architecture_numbers(architecture, dense).items()
+        }
+        wrong += disagreements(f"architecture {name}", {"architecture": info.version}, numbers)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_problems_give_the_numbers_of_their_version() -> None:
+    wrong = []
+    for name, info in DATASETS.items():
+        rng = np.random.default_rng(5)
+        numbers = {"normalisation": [*info.mean, *info.std], "tasks": [float(len(info.tasks))]}
+        for task in info.tasks[:4]:
+            observations = []
+            for batch in range(2):
+                target = random_targets(task, 6, 8, rng)
+                pixels = target.shape[-2:] if target.dim() > 1 else ()
+                output = torch.from_numpy(rng.normal(size=(6, task.outputs, *pixels)).astype(np.float32))
+                output.requires_grad_()
+                loss = task.loss(output, target.long() if target.dtype is torch.int8 else target)
+                numbers[f"{task.key} loss {batch}"] = summary(loss)
+                numbers[f"{task.key} gradient {batch}"] = summary(torch.autograd.grad(loss, output)[0])
+                observations.append(task.measure.update(output.detach(), target))
+            numbers[f"{task.key} metrics"] = summary(list(task.measure.compute(observations).values()))
+            numbers[f"{task.key} dummy"] = summary(task.constant(target))
+        wrong += disagreements(f"problem {name}", {"problem": info.version}, numbers)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_engine_gives_the_numbers_of_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in {data for data, _, _ in ENGINE_RUNS.values()}:
+        splits = random_splits(DATASETS[name])
+        read = lambda folder, settings, splits=splits: splits  # noqa: E731
+        monkeypatch.setitem(DATASETS, name, dataclasses.replace(DATASETS[name], read=read))  # type: ignore[arg-type]
+    wrong = []
+    for name, (data, method, assignments) in ENGINE_RUNS.items():
+        spec = resolve(data, method, assignments={"train.epochs": 2, "train.batch_size": 8, **assignments})
+        folder = tmp_path / name
+        record = train(spec, RunContext(tmp_path, folder, torch.device("cpu"), 1), lambda epochs: None)
+        assert record.status == "done" and record.selected is not None, record.reason
+        curve = pandas.read_csv(folder / CURVE).drop(columns="seconds")
+        numbers = {"positions": summary(list(record.positions.values())), "selected": [record.selected.epoch]}
+        numbers |= {f"{column}": summary(curve[column].tolist()) for column in curve if "/" not in str(column)}
+        for part in ("train", "weight", "validation"):
+            numbers[part] = summary(curve.filter(regex=f"^{part}/").to_numpy().ravel().tolist())
+        for part, scores in (("reference", record.reference), ("test", record.test), ("last test", record.last_test)):
+            numbers[part] = summary([value for metrics in scores.values() for value in metrics.values()])
+        if spec.settings.train.cosines_every:
+            numbers["cosines"] = summary(pandas.read_csv(folder / "cosines.csv").to_numpy().ravel().tolist())
+        wrong += disagreements(f"engine {name}", versions_of(spec), numbers, TRAINED_TOLERANCE)
+    assert not wrong, "\n".join(wrong)
+
+
+def sections_of_settings() -> dict[str, tuple[list[str], set[str]]]:
+    """By section, its keys today, and those that bench/records/upgrade.py knows to be added later."""
+    settings = resolve("digits", "ew").settings.as_dict()
+    sections = {
+        name: (list(settings[name]), {*ADDED.get(name, ())}) for name in settings if name not in ("arch", "weighting")
+    }
+    for name, info in ARCHITECTURES.items():
+        sections[f"arch of {name}"] = names_of(info.factory), {*ADDED_TO_ARCHITECTURES.get(name, ())}
+    for name, weighting in WEIGHTINGS.items():
+        sections[f"weighting of {name}"] = names_of(weighting.factory), {*ADDED_TO_WEIGHTINGS.get(name, ())}
+    sections["weighting of all"] = names_of(resolving.GramianSettings), {*ADDED["weighting"]}
+    return sections
+
+
+def names_of(factory: type[Any]) -> list[str]:
+    return [field.name for field in dataclasses.fields(factory)]
+
+
+def test_a_setting_that_is_new_or_gone_is_known_to_the_upgrade_of_old_records() -> None:
+    stored: dict[str, list[str]] = json.loads(SETTINGS.read_text(encoding="utf-8")) if SETTINGS.is_file() else {}
+    today = sections_of_settings()
+    if os.environ.get("RENEW_GOLDEN"):  # sections that exist stay: their new keys belong in the tables of upgrade.py
+        stored = {name: stored.get(name, keys) for name, (keys, _) in today.items()}
+        atomic_write_text(SETTINGS, json.dumps(stored, indent=1, sort_keys=True) + "\n")
+    for name, (keys, added) in today.items():
+        assert name in stored, f"{name} is new: run {golden.RENEW} to store its keys"
+        unknown = {*keys} - {*stored[name]} - added
+        assert not unknown, (
+            f"{', '.join(sorted(unknown))} in {name}: say in bench/records/upgrade.py what the code did before"
+        )
+        gone = {*stored[name]} - {*keys}
+        assert not gone, (
+            f"{', '.join(sorted(gone))} no longer in {name}: translate old records in bench/records/upgrade.py, and "
+            f"remove it from {SETTINGS.name}"
+        )
+
+
+def test_changes_of_numbers_and_of_versions_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(golden, "GOLDEN", tmp_path / "golden.json")
+    first, second = {"weights": [1.0, 2.0]}, {"weights": [1.0, 2.001]}
+
+    def said(version: int, numbers: Numbers, renew: bool = False) -> str:
+        monkeypatch.setenv("RENEW_GOLDEN", "1" if renew else "")
+        return "\n".join(disagreements("weighting ew", {"weighting": version}, numbers))
+
+    assert "has no golden numbers" in said(1, first)
+    assert said(1, first, renew=True) == "" == said(1, first) == said(1, {"weights": [1.000001, 2.0]})
+    for renew in (False, True):
+        assert "raise its version in methods/__init__.py" in said(1, second, renew)
+        assert "numbers of weighting ew changed (weights)" in said(1, {}, renew)
+    assert "its golden numbers have {'weighting': 1}" in said(2, second)
+    assert said(2, second, renew=True) == "" == said(2, second)
