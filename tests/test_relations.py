@@ -253,6 +253,7 @@ def test_from_records_to_numbers(tmp_path: Path) -> None:
     assert "another split" in related(tmp_path, other, tmp_path).measures[3].missing
 
 
+@pytest.mark.slow
 def test_from_training_to_pages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     what = ["--method", "normal", "ew", "--data", "digits", "--seeds", "0", "--epochs", "1"]
     places = ["--results", str(tmp_path), "--data-root", str(tmp_path / "data")]

@@ -76,7 +76,7 @@ def _notes(forecast: Forecast) -> list[str]:
     notes = list(forecast.notes)
     if any(not cost.source.startswith("from") for cost in measured):
         notes.append(
-            "Steps and evaluation were timed on noise, one run alone. Preparing data, checkpoints and start-up come on top. "
+            "Steps and evaluation were timed on noise, one run alone; preparing data and start-up come on top. "
             "Methods in one row share a measurement; their solvers take milliseconds."
         )
     if any(cost.source.startswith("scaled") for cost in measured):

@@ -75,7 +75,8 @@ def related(results: Path, runs: Sequence[Record], data_root: Path) -> Relations
 
 
 def _shared(run: Record) -> Mapping[str, object]:
-    return {name: section for name, section in run.settings.items() if name not in METHOD_SECTIONS}
+    sections = {name: section for name, section in run.settings.items() if name not in METHOD_SECTIONS}
+    return {**sections, "engine": run.versions.get("engine")}
 
 
 def _cosines(results: Path, runs: Mapping[int, Record]) -> dict[int, Numbers]:
