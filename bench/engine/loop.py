@@ -37,6 +37,7 @@ from bench.records.record import (
 )
 from bench.records.store import CHECKPOINT, COSINES, CURVE, POSITIONS, write_csv, write_record
 from bench.spec.resolve import RunSpec
+from bench.spec.versions import versions_of
 from datasets import DATASETS
 from datasets.contract import Splits
 from methods import METHODS
@@ -258,6 +259,7 @@ def _identity(spec: RunSpec) -> dict[str, object]:
             for task in spec.info.tasks
         ],
         "environment": dict(describe_environment(ROOT)),
+        "versions": versions_of(spec),
     }
 
 
