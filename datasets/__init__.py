@@ -1,4 +1,4 @@
-"""What methods are compared on: the table of data sets, the real ones of the paper first."""
+"""The table of data sets that methods are compared on; those of the paper come first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datasets.celeba import TASKS as CELEBA_TASKS
 from datasets.celeba import read_celeba
 from datasets.contract import DataError, DataMissing, DatasetInfo, Recipe
 from datasets.embedded import digits, faces, rooms
-from datasets.embedded.atomic_folder import is_of_this_version
+from datasets.embedded.atomic_folder import noted_version
 from datasets.inventory import celeba_inventory, nyuv2_inventory, office_counts, office_inventory
 from datasets.listing import folders
 from datasets.nyuv2 import TASKS as NYUV2_TASKS
@@ -86,8 +86,8 @@ DATASETS: Mapping[str, DatasetInfo] = {
         image_size=(288, 384),
         read=read_nyuv2,
         how="Get the NYUv2 preprocessed for MTAN (https://github.com/lorenmt/mtan) and lay it out as "
-        "train|val/image|label|depth|normal/<i>.npy (795 and 654 files each), or take the public parquet files as they "
-        "are (data/train-*.parquet, data/val-*.parquet; needs pyarrow).",
+        "train|val/image|label|depth|normal/<i>.npy (795 and 654 files each), or use the public parquet files "
+        "unchanged (data/train-*.parquet, data/val-*.parquet; needs pyarrow).",
         source="Silberman, Hoiem, Kohli, Fergus: Indoor segmentation and support inference (ECCV 2012)",
         inventory=nyuv2_inventory,
         published={"train: images": (795,), "val: images": (654,), "height / width": (288, 384)},
@@ -111,8 +111,8 @@ DATASETS: Mapping[str, DatasetInfo] = {
         image_size=(64, 64),
         read=read_celeba,
         how="Get CelebA from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html and lay it out as "
-        "Anno/list_attr_celeba.txt, Eval/list_eval_partition.txt, Img/img_align_celeba/; torchvision's flat layout and "
-        "the one with list_attr_celeba.csv do, too.",
+        "Anno/list_attr_celeba.txt, Eval/list_eval_partition.txt, Img/img_align_celeba/; torchvision's flat layout "
+        "and the one with list_attr_celeba.csv work as well.",
         source="Liu, Luo, Wang, Tang: Deep learning face attributes in the wild (ICCV 2015)",
         inventory=celeba_inventory,
         published={"images": (202_599,), "train / validation / test": (162_770, 19_867, 19_962)},
@@ -131,7 +131,8 @@ DATASETS: Mapping[str, DatasetInfo] = {
         image_size=None,
         read=office_reader(digits.DOMAINS, digits.CLASSES),
         make=digits.make,
-        how="Made on this machine from the handwritten digits of scikit-learn.",
+        maker_version=digits.MAKER_VERSION,
+        how="Made on this machine from scikit-learn's handwritten digits.",
         source="Alpaydin, Kaynak: Optical recognition of handwritten digits (UCI, 1998), as shipped by scikit-learn",
         inventory=office_inventory(digits.DOMAINS, digits.CLASSES),
         published=office_counts(
@@ -153,6 +154,7 @@ DATASETS: Mapping[str, DatasetInfo] = {
         image_size=None,
         read=read_nyuv2,
         make=rooms.make,
+        maker_version=rooms.MAKER_VERSION,
         how="Made on this machine: ray-cast furnished rooms.",
         source="this suite",
         inventory=nyuv2_inventory,
@@ -177,6 +179,7 @@ DATASETS: Mapping[str, DatasetInfo] = {
         image_size=(32, 32),
         read=read_celeba,
         make=faces.make,
+        maker_version=faces.MAKER_VERSION,
         how="Made on this machine: drawn faces with 40 visible attributes.",
         source="this suite",
         inventory=celeba_inventory,
@@ -186,14 +189,14 @@ DATASETS: Mapping[str, DatasetInfo] = {
 }
 
 
-LEVELS_BELOW = 2  # how deep in its own folder a data set may lie, as archives that are unpacked in a folder do
+LEVELS_BELOW = 2  # how deep below its own folder a data set may be, as unpacked archives often are
 
 
 def find(name: str, root: Path) -> Path | None:
-    """The folder of a data set under the data root, or up to two levels below its own folder; None where it is not.
+    """The folder of a data set: in the data root, or up to two levels below its own folder there. None if not found.
 
     Raises:
-        DataError: a folder on the way can't be listed.
+        DataError: a folder can't be listed.
     """
     info = DATASETS[name]
     level = [root / candidate for candidate in info.folder]
@@ -206,11 +209,11 @@ def find(name: str, root: Path) -> Path | None:
 
 
 def obtain(name: str, root: Path) -> Path:
-    """The folder of a data set; an embedded one is made where it is not yet.
+    """The folder of a data set. Embedded data is made if it isn't there.
 
     Raises:
-        DataMissing: it is not there and can't be made; says what was looked for, where, and how to supply it.
-        DataError: it is an embedded one that other code has made, and may not be the same.
+        DataMissing: it was not found and can't be made; the message says how to get it.
+        DataError: it is embedded data of another version.
     """
     info = DATASETS[name]
     folder = find(name, root)
@@ -218,18 +221,20 @@ def obtain(name: str, root: Path) -> Path:
         place = root / info.folder[0]
         try:
             info.make(place)
-        except FileExistsError as error:  # perhaps made by another process since we looked
+        except FileExistsError as error:  # another process may have made it in the meantime
             if find(name, root) is None:
                 raise DataMissing(f"{name}: expected {info.markers[0]} in {place}, found none. {error}") from error
         folder = find(name, root)
     if folder is None:
         raise DataMissing(
             f"{name}: expected a folder {' or '.join(info.folder[:2])} with {info.markers[0]} in {root}, found none. "
-            f"{info.how} Name another place with --data-root or MTL_DATA."
+            f"{info.how} Set another data root with --data-root or MTL_DATA."
         )
-    if info.make is not None and not is_of_this_version(folder):
+    version = noted_version(folder)
+    if info.make is not None and version != info.maker_version:
+        found = f"version {version}" if version else "an unknown version"
         raise DataError(
-            f"{folder}: expected data made by this version of the suite, found data of another; delete the folder, and "
-            "it is made again."
+            f"{folder}: expected {name} of version {info.maker_version}, found {found}; delete the folder, and it is "
+            "made again."
         )
     return folder

@@ -1,7 +1,7 @@
 """CelebA: aligned face images, 40 attributes, the official partition; one binary task per attribute.
 
-As distributed (Anno, Eval, Img), flat as torchvision keeps it, or re-packed with tables of comma-separated values and
-a folder of images in a folder of the same name.
+Three layouts are read: as distributed (Anno, Eval, Img), flat as in torchvision, and re-packed with .csv tables and
+with the folder of images inside a folder of the same name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from datasets.contract import DataError, DataSettings, Source, Splits, Task, refuse
-from datasets.faults import forbidden
+from datasets.errors import forbidden
 from datasets.listing import entries
 from datasets.losses import attribute_prior, binary_cross_entropy
 from datasets.metrics import ATTRIBUTE
@@ -76,7 +76,7 @@ IMAGE_FOLDERS = ("Img/img_align_celeba", "img_align_celeba", "Img/img_align_cele
 
 
 def read_celeba(root: Path, settings: DataSettings) -> Splits:
-    """The official partition: 0 trains, 1 validates, 2 tests."""
+    """The official partition: 0 is training, 1 validation, 2 test."""
     refuse(settings, ("splits", "protocol", "metrics_batch"), "CelebA")
     names, attributes = read_attributes(existing(root, ATTRIBUTE_FILES))
     partition = existing(root, PARTITION_FILES)
@@ -87,10 +87,10 @@ def read_celeba(root: Path, settings: DataSettings) -> Splits:
         members = np.flatnonzero(parts == part)
         if not len(members):
             raise DataError(
-                f"{root}: expected images in part {part} of {partition.name}, found none; get that file anew."
+                f"{root}: expected images in part {part} of {partition.name}, found none; download that file again."
             )
         chosen = [paths[index] for index in members]
-        images = decoded(root, chosen, image_loader(settings.image_size), f"image {settings.image_size}")
+        images = decoded(root, chosen, image_loader(settings.image_size), f"image {settings.image_size}", "images")
         values = torch.from_numpy(np.ascontiguousarray(attributes[members].T))  # (40, N)
         sources.append(Source(images, dict(enumerate(values))))
     train, validation, test = sources
@@ -110,28 +110,28 @@ def existing(root: Path, candidates: tuple[str, ...]) -> Path:
     for candidate in candidates:
         if (root / candidate).exists():
             return root / candidate
-    raise DataError(f"{root}: expected {' or '.join(candidates)}, found none of them; put it there.")
+    raise DataError(f"{root}: expected {' or '.join(candidates)}, found none of them; copy it there.")
 
 
 def _image_paths(folder: Path, names: list[str], partition: Path) -> list[Path]:
-    """The file of each of `names`, which end in .jpg also where the images are kept as .png.
+    """The file of each of `names`. The names end in .jpg even if the images are stored as .png.
 
     Raises:
-        DataError: some are not there.
+        DataError: some are missing.
     """
-    folder, names, present = as_kept(folder, names)
+    folder, names, present = names_on_disk(folder, names)
     absent = [name for name in names if name not in present]
     if absent:
-        others = f" like {len(absent) - 1} more" if len(absent) > 1 else ""
+        others = f" ({len(absent) - 1} more are missing)" if len(absent) > 1 else ""
         raise DataError(
-            f"{folder / absent[0]}: expected a file, found none, though {partition.name} names it{others}; unpack the "
-            "images again."
+            f"{folder / absent[0]}: expected a file, found none, though {partition.name} names it{others}; "
+            "unpack the images again."
         )
     return [folder / name for name in names]
 
 
-def as_kept(folder: Path, names: list[str]) -> tuple[Path, list[str], set[str]]:
-    """The folder with the images, the names that they should have there, and those of all that is there."""
+def names_on_disk(folder: Path, names: list[str]) -> tuple[Path, list[str], set[str]]:
+    """The folder with the images, the names that they should have there, and the names of all files there."""
     if (folder / folder.name).is_dir():
         folder = folder / folder.name
     present = {entry.name for entry in entries(folder)}
@@ -147,7 +147,7 @@ def _lines(path: Path) -> list[str]:
     except PermissionError as error:
         raise forbidden(path) from error
     except OSError as error:
-        raise DataError(f"{path}: expected a text file, found none ({error.strerror}); get it anew.") from error
+        raise DataError(f"{path}: expected a text file, found none ({error.strerror}); download it again.") from error
 
 
 def _fields(line: str, path: Path) -> list[str]:
@@ -157,15 +157,15 @@ def _fields(line: str, path: Path) -> list[str]:
 def read_attributes(path: Path) -> tuple[list[str], NDArray[np.uint8]]:
     """File names and attributes (N, 40) as 0 and 1, in the order of `ATTRIBUTES`."""
     lines = _lines(path)
-    names_at = 0 if path.suffix == ".csv" else 1  # what is not re-packed begins with the number of rows
+    names_at = 0 if path.suffix == ".csv" else 1  # the .txt file begins with the number of rows
     header = _fields("".join(lines[names_at : names_at + 1]), path)[1 - names_at :]
     if header != list(ATTRIBUTES):
         odd = next((a for a, b in zip(header, ATTRIBUTES, strict=False) if a != b), f"{len(header)} names")
         raise DataError(
-            f"{path}: expected the 40 attribute names of CelebA in line {names_at + 1}, found {odd!r}; get the file "
-            "anew."
+            f"{path}: expected the 40 attribute names of CelebA in line {names_at + 1}, found {odd!r}; download "
+            "the file again."
         )
-    values: dict[str, bytes] = {}  # 0 and 1 as bytes: lists of strings would fill half a gigabyte
+    values: dict[str, bytes] = {}  # 0 and 1 as bytes; lists of strings would take half a gigabyte
     for number, line in enumerate(lines[names_at + 1 :], names_at + 2):
         row = _fields(line, path)
         if not line.strip():
@@ -173,14 +173,17 @@ def read_attributes(path: Path) -> tuple[list[str], NDArray[np.uint8]]:
         if len(row) != 41 or not set(row[1:]) <= {"1", "-1"}:
             found = next((repr(value) for value in row[1:] if value not in ("1", "-1")), f"{len(row)} fields")
             raise DataError(
-                f"{path}:{number}: expected a file name and 40 values of 1 or -1, found {found}; get the file anew."
+                f"{path}:{number}: expected a file name and 40 values of 1 or -1, found {found}; "
+                "download the file again."
             )
         if row[0] in values:
-            raise DataError(f"{path}:{number}: expected each image once, found {row[0]} again; get the file anew.")
+            raise DataError(
+                f"{path}:{number}: expected each image once, found {row[0]} again; download the file again."
+            )
         values[row[0]] = bytes(value == "1" for value in row[1:])
     if names_at == 1 and lines[0].strip() != str(len(values)):
         raise DataError(
-            f"{path}: expected {lines[0].strip()} rows as line 1 says, found {len(values)}; get the file anew."
+            f"{path}: expected {lines[0].strip()} rows as line 1 says, found {len(values)}; download the file again."
         )
     return list(values), np.frombuffer(b"".join(values.values()), dtype=np.uint8).reshape(len(values), len(ATTRIBUTES))
 
@@ -194,18 +197,21 @@ def read_partition(path: Path, names: list[str]) -> NDArray[np.int64]:
             continue
         if len(row) != 2 or row[1] not in ("0", "1", "2"):
             raise DataError(
-                f"{path}:{number}: expected a file name and 0, 1 or 2, found {line.strip()!r}; get the file anew."
+                f"{path}:{number}: expected a file name and 0, 1 or 2, found {line.strip()!r}; download the file again."
             )
         if row[0] in part:
-            raise DataError(f"{path}:{number}: expected each image once, found {row[0]} again; get the file anew.")
+            raise DataError(
+                f"{path}:{number}: expected each image once, found {row[0]} again; download the file again."
+            )
         part[row[0]] = int(row[1])
     missing = next((name for name in names if name not in part), None)
     if missing is not None:
-        raise DataError(f"{path}: expected a row for {missing}, found none; get the file anew.")
+        raise DataError(f"{path}: expected a row for {missing}, found none; download the file again.")
     known = set(names)
     odd = next((name for name in part if name not in known), None)
     if odd is not None:
         raise DataError(
-            f"{path}: expected only images that list_attr_celeba{path.suffix} names, found {odd}; get both files anew."
+            f"{path}: expected only images that list_attr_celeba{path.suffix} names, found {odd}; "
+            "download both files again."
         )
     return np.array([part[name] for name in names])

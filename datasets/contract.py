@@ -1,6 +1,6 @@
-"""What a problem is: tasks with their losses and metrics, and splits of images that tasks read.
+"""What a problem consists of: tasks with losses and metrics, and splits of images that the tasks read.
 
-m tasks, B batch. Task i is known by its index in `DatasetInfo.tasks`, everywhere.
+m tasks, B batch. Everywhere, a task is identified by its index in `DatasetInfo.tasks`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.faults import DataError as DataError
-from datasets.faults import DataMissing as DataMissing
+from datasets.errors import DataError as DataError
+from datasets.errors import DataMissing as DataMissing
 
 Direction = Literal["higher", "lower"]
 Kind = Literal["multi-input", "single-input"]
@@ -28,7 +28,8 @@ Counts = Mapping[str, tuple[int, ...]]
 class Metric:
     """A number reported per task.
 
-    direction: whether "higher" or "lower" is better. unit: "%", "m", "°" or "" (a plain ratio).
+    direction: whether "higher" or "lower" is better.
+    unit: "%", "m", "°", or "" for a plain ratio.
     """
 
     key: str
@@ -42,9 +43,10 @@ BatchStatistics = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Measure:
-    """Metrics over a whole split from what each batch contributes, so that they don't depend on the batch size.
+    """Metrics over a whole split from statistics of its batches, so that they don't depend on the batch size.
 
-    update(output, target) -> tensors of one batch; compute(observations of all batches) -> value per metric key.
+    update(output, target): the statistics of one batch.
+    compute(statistics of all batches): the value of each metric, by its key.
     """
 
     metrics: tuple[Metric, ...]
@@ -54,10 +56,13 @@ class Measure:
 
 @dataclass(frozen=True)
 class Task:
-    """One task: `outputs` channels of its head, `loss(output, target)` -> scalar mean, and its metrics.
+    """One task.
 
-    constant(training targets) -> (outputs,) the best answer that ignores the image; it is what a method must beat.
-    batchwise(n) -> the measure of peers that average their metrics over batches of n images; None where none does.
+    outputs: channels of its head.
+    loss(output, target): a scalar, the mean over the batch.
+    measure: its metrics.
+    constant(training targets): (outputs,) the output of the dummy baseline, which ignores the image.
+    batchwise(n): the measure of peers that average their metrics over batches of n images; None if no peer does.
     """
 
     key: str
@@ -73,9 +78,11 @@ class Task:
 class Source:
     """Images and the tasks that read them.
 
-    images: (N, H, W, 3) uint8, possibly memory-mapped. targets: task index -> (N, ...).
+    images: (N, H, W, 3) uint8, possibly memory-mapped.
+    targets: (N, ...) by task index.
+
     A multi-input problem has one source per task; a single-input problem has one source with all tasks.
-    N is 0 where a protocol leaves a part of the splits empty.
+    N is 0 if a protocol leaves a split empty.
     """
 
     images: Tensor
@@ -87,7 +94,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Group:
-    """The part of a batch that comes from one source: normalised inputs (B, 3, H, W) and targets by task index."""
+    """The part of a batch from one source: normalised inputs (B, 3, H, W) and targets by task index."""
 
     inputs: Tensor
     targets: Mapping[int, Tensor]
@@ -99,7 +106,10 @@ Split = tuple[Source, ...]
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a problem, and `provenance`: counts and a digest of who is where, for the record."""
+    """The three splits of a problem.
+
+    provenance: for the record; the rule of the partition, counts, and a digest of which image is in which split.
+    """
 
     train: Split
     validation: Split
@@ -111,13 +121,15 @@ class Splits:
 class DataSettings:
     """How a data set is read.
 
-    image_size: (height, width) in pixels, None for the size on disk. split_seed: draws the partition where none is
-    official. splits: a folder with lists <domain>_<train|val|test>.txt that take the place of the drawn partition
-    (data sets of the Office kind); "" for none.
+    image_size: (height, width) in pixels; None for the size on disk.
+    split_seed: seed of the random partition, for data sets without an official one.
+    splits: a folder with lists <domain>_<train|val|test>.txt that replace the random partition; "" for none.
+        For data sets of the Office kind.
     protocol: "heldout" validates on a part of the training images; "published" trains on all of them and validates on
-    none (data sets of the NYUv2 kind). augment: whether training images are varied at random.
-    metrics_batch: 0 for metrics that are exact over a split; n for the legacy of peers that average depth and normal
-    errors over batches of n images (data sets of the NYUv2 kind).
+        none. For data sets of the NYUv2 kind.
+    augment: whether training images are augmented at random.
+    metrics_batch: 0 for metrics that are exact over a split; n for the legacy metrics of peers that average depth and
+        normal errors over batches of n images. For data sets of the NYUv2 kind.
     """
 
     image_size: tuple[int, int] | None
@@ -133,10 +145,10 @@ class DataSettings:
 
 
 def refuse(settings: DataSettings, names: Sequence[str], kind: str) -> None:
-    """Nothing, where these settings have their defaults.
+    """Rejects settings that data sets of this kind don't use; a setting that is silently ignored mislabels a run.
 
     Raises:
-        DataError: one hasn't, though data sets of this kind have no use for it; ignored, it would mislabel a run.
+        DataError: one of them differs from its default.
     """
     default = DataSettings(settings.image_size)
     for name in names:
@@ -144,22 +156,23 @@ def refuse(settings: DataSettings, names: Sequence[str], kind: str) -> None:
         if found != expected:
             raise DataError(
                 f"data.{name}: expected {expected!r} for data sets of the {kind} kind, found {found!r}; "
-                "it isn't for them, leave it out."
+                "they don't use it, leave it out."
             )
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and with what a network is trained on a data set, the same for every method.
+    """How a network is trained on a data set, the same for every method.
 
-    An epoch is the longest source's number of batches; shorter sources cycle.
-    lr_decay_every (epochs; 0: never) and lr_decay: step schedule of the network's learning rate.
-    cosines_every: steps between two looks at the cosines of the tasks' gradients (0: never). A look costs a backward
-    pass per task and changes nothing.
-    accumulate: parts of equal size in which a batch passes, one after another, to save memory: the step is that of the
-    whole batch, but for BatchNorm, which sees a part at a time, and masked losses, which are averaged over parts.
-    clip_norm: the largest norm of the whole gradient, shared part and heads together, once the method has weighted it
-    (0: never clipped). Positions have a step size of their own and aren't clipped.
+    epochs: an epoch has as many batches as the largest source; smaller sources repeat.
+    lr_decay_every, lr_decay: step schedule of the network's learning rate; every so many epochs (0: never) it is
+        multiplied by lr_decay.
+    cosines_every: record the cosines of the tasks' gradients every so many steps (0: never). This costs a backward
+        pass per task and doesn't change the training.
+    accumulate: number of micro-batches per batch, of equal size, to save memory. The step is that of the whole batch,
+        except that BatchNorm sees one micro-batch at a time and masked losses are averaged over micro-batches.
+    clip_norm: the maximum norm of the weighted gradient of shared part and heads together (0: no clipping). Positions
+        have a step size of their own and aren't clipped.
     """
 
     epochs: int
@@ -184,11 +197,13 @@ class Recipe:
 
 @dataclass(frozen=True)
 class FileGroup:
-    """Files of one kind, for a look at their contents.
+    """Files of one kind, whose contents can be checked.
 
-    key: like "amazon" or "train/depth". load(path) raises DataError where a file isn't as it should be; expected says
-    how that is. ranged: whether the lowest and highest value tell a person something.
-    oddness(array) -> what is odd about it, though it can be used; "" for nothing.
+    key: like "amazon" or "train/depth".
+    load(path): the array in a file; raises DataError if it isn't as expected.
+    expected: what a file should hold, in words.
+    ranged: whether the minimum and maximum are worth showing.
+    oddness(array): what is unusual about a file that can be used; "" for nothing.
     """
 
     key: str
@@ -201,15 +216,17 @@ class FileGroup:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What stands in the folder of a data set before anything is decoded.
+    """What is in the folder of a data set, before anything is decoded.
 
-    counts: numbers by what they count. faults: whatever would stop a run, a sentence each that begins with the file.
-    remarks: what is odd, likewise. classes: names of the labels, where they are known.
+    counts: numbers by what they count.
+    errors: everything that would stop a run; each sentence begins with the file.
+    remarks: everything unusual, likewise.
+    classes: names of the labels, if known.
     """
 
     counts: Counts
     groups: Sequence[FileGroup]
-    faults: Sequence[str] = ()
+    errors: Sequence[str] = ()
     remarks: Sequence[str] = ()
     classes: Sequence[str] = ()
 
@@ -218,16 +235,19 @@ class Inventory:
 class DatasetInfo:
     """A row of the table of data sets.
 
-    folder: names under the data root where it is looked for; it is there if any of `markers`, paths or patterns of
-    paths, is inside.
-    backbone, head, backbone_weights: names that `methods` knows. mean, std: per-channel normalisation of images in
-    [0, 1]. selection: what picks the epoch on validation, "accuracy" (mean over tasks) or "gain" (mean over tasks of
-    the log gain over the constant answer).
-    read(folder, settings) -> Splits. make(folder) writes an embedded data set in the layout of its kind.
+    folder: names that its folder may have under the data root.
+    markers: paths, or patterns of paths; the folder is recognised by any of them.
+    backbone, head, backbone_weights: names that `methods` knows.
+    mean, std: per-channel normalisation of images in [0, 1].
+    selection: criterion for the best epoch on validation; "accuracy" is the mean over tasks, "gain" the mean over tasks
+        of the log gain over the dummy baseline.
+    read(folder, settings): the splits.
+    make(folder): writes an embedded data set in the layout of its kind.
     how: where to get it and how to lay it out.
-    inventory(folder): all that stands there, with every fault. published: the counts that it should give.
+    inventory(folder): what is there, with every error.
+    published: the counts that the inventory should give.
     version: raised by hand with every change of reader, losses, metrics or recipe that changes numbers.
-    maker_version: the same for `make`. Both are kept in records.
+    maker_version: the same for `make`. Both are stored in records.
     """
 
     label: str
@@ -253,7 +273,7 @@ class DatasetInfo:
     maker_version: int = 1
 
     def scored_by(self, metrics_batch: int) -> DatasetInfo:
-        """This row with the measures that `DataSettings.metrics_batch` asks for."""
+        """This row with the measures for this `DataSettings.metrics_batch`."""
         if metrics_batch == 0:
             return self
         tasks = (replace(t, measure=t.batchwise(metrics_batch)) if t.batchwise else t for t in self.tasks)

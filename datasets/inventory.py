@@ -1,6 +1,6 @@
-"""What stands in the folder of a data set, with all that is wrong in it, before anything is decoded.
+"""What is in the folder of a data set, with all its errors, before anything is decoded.
 
-Readers stop at the first fault, because a run can't go on; these lists are for people who mend their data.
+Readers stop at the first error. These lists are complete, for people who repair their data.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from datasets.celeba import (
     ATTRIBUTE_FILES,
     IMAGE_FOLDERS,
     PARTITION_FILES,
-    as_kept,
     existing,
+    names_on_disk,
     read_attributes,
     read_partition,
 )
@@ -42,7 +42,7 @@ SEGMENTS = (
 )  # fmt: skip
 Result = TypeVar("Result")
 
-DEEPEST = 20  # metres; the sensor sees half as far, and other units give thousands
+DEEPEST = 20  # metres; the sensor's range is half of it, and other units give thousands
 LENGTH_TOLERANCE, FEW = 0.05, 0.01
 
 
@@ -52,65 +52,65 @@ def office_inventory(domains: Sequence[Domain], classes: int) -> Callable[[Path]
     def take(root: Path) -> Inventory:
         listings: dict[str, Listing] = {}
         places: dict[str, Path] = {}
-        faults: list[str] = []
+        errors: list[str] = []
         for domain in domains:
             try:
                 places[domain.key] = domain_folder(root, domain)
                 listings[domain.key] = list_classes(places[domain.key])
             except DataError as error:
-                faults.append(str(error))
+                errors.append(str(error))
         known = _class_names(list(listings.values()))
         for key, listing in listings.items():
-            faults += _class_faults(places[key], listing, known, classes)
+            errors += _class_errors(places[key], listing, known, classes)
         sizes = {key: _part_sizes(key, listing) for key, listing in listings.items()}
         counts = {**office_counts(classes, **sizes), **{f"{key}: classes": (len(listings[key]),) for key in listings}}
         groups = [
             FileGroup(key, [path for files in listing.values() for path in files], image_loader(None), IMAGES)
             for key, listing in listings.items()
         ]
-        return Inventory(counts, groups, faults, classes=known)
+        return Inventory(counts, groups, errors, classes=known)
 
     return take
 
 
-def _or_fault(look: Callable[[], Result], otherwise: Result, faults: list[str]) -> Result:
-    """What `look` finds; where it fails, that is added to the faults."""
+def _or_error(read: Callable[[], Result], otherwise: Result, errors: list[str]) -> Result:
+    """The result of `read`; if it fails, its message is added to the errors and `otherwise` is returned."""
     try:
-        return look()
+        return read()
     except DataError as error:
-        faults.append(str(error))
+        errors.append(str(error))
     except OSError as error:
-        faults.append(f"{error.filename}: expected to be allowed to read it, found {error.strerror}.")
+        errors.append(f"{error.filename}: expected permission to read it, found {error.strerror}.")
     return otherwise
 
 
 def _class_names(listings: Sequence[Listing]) -> list[str]:
-    """Those that at least half of the domains have, so that one domain's fault isn't blamed on the others."""
+    """Those that at least half of the domains have, so that an error in one domain isn't reported for the others."""
     names = sorted(set().union(*listings))
     return [name for name in names if 2 * sum(name in listing for listing in listings) >= len(listings)]
 
 
-def _class_faults(place: Path, listing: Listing, known: Sequence[str], classes: int) -> list[str]:
+def _class_errors(place: Path, listing: Listing, known: Sequence[str], classes: int) -> list[str]:
     if not listing:
         return [f"{place}: expected {classes} class folders, found none; unpack that domain again."]
-    faults = [
+    errors = [
         f"{place / name}: expected a class folder, as in the other domains, found none; unpack that domain again."
         for name in known
         if name not in listing
     ]
-    faults += [
+    errors += [
         f"{place / name}: expected only classes that other domains have too, found this one; rename or remove it."
         for name in listing
         if name not in known
     ]
-    if not faults and len(listing) != classes:
-        faults.append(f"{place}: expected {classes} class folders, found {len(listing)}; unpack that domain again.")
-    faults += [
+    if not errors and len(listing) != classes:
+        errors.append(f"{place}: expected {classes} class folders, found {len(listing)}; unpack that domain again.")
+    errors += [
         f"{place / name}: expected at least {LEAST_FILES} images to split, found {len(files)}; add the missing ones."
         for name, files in listing.items()
         if len(files) < LEAST_FILES
     ]
-    return faults
+    return errors
 
 
 def office_counts(classes: int, **parts: tuple[int, int, int]) -> Counts:
@@ -125,7 +125,7 @@ def office_counts(classes: int, **parts: tuple[int, int, int]) -> Counts:
 
 
 def _part_sizes(key: str, listing: Listing) -> tuple[int, int, int]:
-    """Images of a domain in train, validation and test; how many doesn't depend on the seed."""
+    """Numbers of images of a domain in train, validation and test; they don't depend on the seed."""
     sizes = [[len(part) for part in partition(len(files), 0, key, name)] for name, files in listing.items()]
     train, validation, test = np.sum(sizes, axis=0, dtype=int).tolist() if sizes else (0, 0, 0)
     return train, validation, test
@@ -133,60 +133,65 @@ def _part_sizes(key: str, listing: Listing) -> tuple[int, int, int]:
 
 def celeba_inventory(root: Path) -> Inventory:
     """Lists and images of CelebA."""
-    faults: list[str] = []
+    errors: list[str] = []
     no_names: list[str] = []
     no_parts: NDArray[np.int64] = np.empty(0, dtype=np.int64)
-    names = _or_fault(lambda: read_attributes(existing(root, ATTRIBUTE_FILES))[0], no_names, faults)
+    names = _or_error(lambda: read_attributes(existing(root, ATTRIBUTE_FILES))[0], no_names, errors)
     parts = (
-        _or_fault(lambda: read_partition(existing(root, PARTITION_FILES), names), no_parts, faults)
+        _or_error(lambda: read_partition(existing(root, PARTITION_FILES), names), no_parts, errors)
         if names
         else no_parts
     )
     no_images: tuple[Path, list[str], set[str]] = (root, [], set())
-    folder, kept, present = _or_fault(lambda: as_kept(existing(root, IMAGE_FOLDERS), names), no_images, faults)
-    faults += [
-        f"{folder / name}: expected a file, found none; unpack it again." for name in kept if name not in present
+    folder, on_disk, present = _or_error(lambda: names_on_disk(existing(root, IMAGE_FOLDERS), names), no_images, errors)
+    errors += [
+        f"{folder / name}: expected a file, found none; unpack it again." for name in on_disk if name not in present
     ]
-    remarks = [f"{folder / name}: named by no list; runs leave it out." for name in sorted(present - set(kept)) if kept]
+    remarks = [
+        f"{folder / name}: not named by any list; runs ignore it." for name in sorted(present - set(on_disk)) if on_disk
+    ]
     counts: dict[str, tuple[int, ...]] = {"images": (len(present) - len(remarks),)}
-    members = {"images": list(range(len(kept)))}
+    members = {"images": list(range(len(on_disk)))}
     if len(parts):
         members = {part: np.flatnonzero(parts == number).tolist() for number, part in enumerate(PARTS.split(" / "))}
         counts[PARTS] = tuple(map(len, members.values()))
-        faults += [
-            f"{root}: expected images in the part {part}, found none; get the partition anew."
+        errors += [
+            f"{root}: expected images in the part {part}, found none; download the partition again."
             for part in members
             if not members[part]
         ]
     groups = [
         FileGroup(
-            part, [folder / kept[row] for row in rows if kept and kept[row] in present], image_loader(None), IMAGES
+            part,
+            [folder / on_disk[row] for row in rows if on_disk and on_disk[row] in present],
+            image_loader(None),
+            IMAGES,
         )
         for part, rows in members.items()
     ]
-    return Inventory(counts, groups, faults, remarks)
+    return Inventory(counts, groups, errors, remarks)
 
 
 def nyuv2_inventory(root: Path) -> Inventory:
-    """Files of NYUv2, by part and kind. All must have the height and width of the first image that can be read."""
+    """Files of NYUv2, by part and kind. All must have the height and width of the first readable image."""
     try:
         tables = {part: shards(root, part) for part in SCENE_PARTS}
         if tables["train"]:
             return _table_inventory(tables)
     except DataError as error:
         return Inventory({}, (), (str(error),), classes=SEGMENTS)
-    faults: list[str] = []
+    errors: list[str] = []
     counts: dict[str, tuple[int, ...]] = {}
     files: dict[tuple[str, str], list[Path]] = {}
     for part in SCENE_PARTS:
-        present = {kind: _npy_files(root / part / kind, faults) for kind in KINDS}
+        present = {kind: _npy_files(root / part / kind, errors) for kind in KINDS}
         count = max(map(len, present.values()))
         counts[f"{part}: images"] = (count,)
         for kind, found in present.items():
             wanted = [root / part / kind / f"{index}.npy" for index in range(count)]
             files[part, kind] = [path for path in wanted if path in found]
-            if found:  # an empty folder has been told of as a whole
-                faults += [
+            if found:  # an empty folder is reported once
+                errors += [
                     f"{path}: expected a file, found none; copy it there." for path in wanted if path not in found
                 ]
     size = _image_size([path for part in SCENE_PARTS for path in files[part, "image"]])
@@ -204,22 +209,22 @@ def nyuv2_inventory(root: Path) -> Inventory:
         )
         for (part, kind), paths in files.items()
     ]
-    return Inventory(counts, groups, faults, classes=SEGMENTS)
+    return Inventory(counts, groups, errors, classes=SEGMENTS)
 
 
-def _npy_files(folder: Path, faults: list[str]) -> set[Path]:
-    """Its .npy files; where there are none, that is added to the faults."""
-    told = len(faults)
+def _npy_files(folder: Path, errors: list[str]) -> set[Path]:
+    """Its .npy files; if there are none, an error is added."""
+    reported = len(errors)
     nothing: list[os.DirEntry[str]] = []
-    listed = _or_fault(lambda: entries(folder), nothing, faults)
+    listed = _or_error(lambda: entries(folder), nothing, errors)
     found = {Path(entry) for entry in listed if entry.name.endswith(".npy")}
-    if not found and len(faults) == told:
-        faults.append(f"{folder}: expected files 0.npy, 1.npy, ..., found none; copy them there.")
+    if not found and len(errors) == reported:
+        errors.append(f"{folder}: expected files 0.npy, 1.npy, ..., found none; copy them there.")
     return found
 
 
 def _image_size(paths: Sequence[Path]) -> tuple[int, int] | None:
-    """Height and width of the first file that can be read."""
+    """Height and width of the first readable file."""
     load = npy_loader(to_uint8, (None, None, 3))
     for path in paths:
         try:
@@ -233,18 +238,20 @@ def _image_size(paths: Sequence[Path]) -> tuple[int, int] | None:
 def _table_inventory(tables: Mapping[str, Sequence[Path]]) -> Inventory:
     """Of NYUv2 as .parquet files, whose rows have the channels first."""
     counts: dict[str, tuple[int, ...]] = {}
-    faults: list[str] = []
+    errors: list[str] = []
     for part, files in tables.items():
         if not files:
-            faults.append(f"{tables['train'][0].parent}: expected files {part}-*.parquet, found none; get them, too.")
+            errors.append(
+                f"{tables['train'][0].parent}: expected files {part}-*.parquet, found none; download them as well."
+            )
         try:
             counts[f"{part}: images"] = (sum(map(row_count, files)),)
         except DataError as error:
-            faults.append(str(error))
+            errors.append(str(error))
     for file in tables["train"][:1]:
         try:
             counts["height / width"] = _load_column("label", file).shape[1:]
-        except DataError:  # told when all files are read
+        except DataError:  # reported when all files are read
             continue
     groups = [
         FileGroup(
@@ -258,14 +265,14 @@ def _table_inventory(tables: Mapping[str, Sequence[Path]]) -> Inventory:
         for part, files in tables.items()
         for kind in KINDS
     ]
-    return Inventory(counts, groups, faults, classes=SEGMENTS)
+    return Inventory(counts, groups, errors, classes=SEGMENTS)
 
 
 def _load_column(kind: str, path: Path) -> Array:
     """(N, ...) all rows of a kind in one file.
 
     Raises:
-        DataError: they can't be read, are not as they should be, or differ in shape.
+        DataError: they can't be read, are invalid, or differ in shape.
     """
     rule = SCENE_KINDS[kind]
 
@@ -278,7 +285,9 @@ def _load_column(kind: str, path: Path) -> Array:
     rows = [row for _, row in converted([path], COLUMNS[kind], checked)]
     shapes = sorted({row.shape for row in rows})
     if len(shapes) != 1:
-        raise DataError(f"{path}: expected rows of one shape in {COLUMNS[kind]}, found {shapes}; get the file anew.")
+        raise DataError(
+            f"{path}: expected rows of one shape in {COLUMNS[kind]}, found {shapes}; download the file again."
+        )
     return np.stack(rows)
 
 
@@ -309,7 +318,13 @@ def _normal_oddness(normals: Array) -> str:
 
 @dataclass(frozen=True)
 class SceneKind:
-    """What files of a kind hold: extents after height and width, and the check of their values."""
+    """What files of a kind hold.
+
+    channels: extents after height and width.
+    convert: checks the values and converts them as the reader does.
+    expected: the values, in words.
+    oddness: as in `FileGroup`.
+    """
 
     channels: tuple[int, ...]
     convert: Callable[[Array], Array]
@@ -318,7 +333,7 @@ class SceneKind:
 
 
 SCENE_KINDS = {
-    "image": SceneKind((3,), to_uint8, "0 to 1, kept as 0 to 255"),
+    "image": SceneKind((3,), to_uint8, "0 to 1, stored as 0 to 255"),
     "label": SceneKind((), to_labels, f"whole, {UNLABELLED} to {CLASSES - 1}", _label_oddness),
     "depth": SceneKind((1,), _plausible_depth, f"0 to {DEEPEST} m", _depth_oddness),
     "normal": SceneKind((3,), channels_first, "-1 to 1, of length 1 or 0", _normal_oddness),

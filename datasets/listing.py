@@ -1,4 +1,4 @@
-"""What is in a folder, or a sentence about why that can't be told."""
+"""The contents of a folder, or an error that says why they can't be listed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datasets.contract import DataError
 
 
 def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """All files and folders in a folder, in code-point order of their names.
+    """All files and folders in a folder, sorted by the code points of their names.
 
     Raises:
         DataError: the folder can't be listed.
@@ -19,11 +19,11 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
             return sorted(found, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(
-            f"{folder}: expected a folder that can be listed, found {error.strerror}; give this user the right to "
-            "read it, or take it away."
+            f"{folder}: expected a folder that can be listed, found {error.strerror}; give this user permission "
+            "to read it, or remove it."
         ) from error
 
 
 def folders(folder: Path) -> list[Path]:
-    """The folders in a folder, hidden ones left out."""
+    """The folders in a folder, except hidden ones."""
     return [Path(entry) for entry in entries(folder) if entry.is_dir() and not entry.name.startswith(".")]

@@ -1,4 +1,4 @@
-"""Losses: (output, target) to a scalar mean over all valid entries of a batch."""
+"""Losses, as scalar means over the valid entries of a batch, and the outputs of the dummy baselines."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def normal_loss(output: Tensor, target: Tensor) -> Tensor:
 
 
 def class_prior(targets: Tensor, classes: int) -> Tensor:
-    """Log frequencies (classes,) of labelled entries: the constant answer of a classifier."""
+    """Log frequencies (classes,) of the labelled entries: the output of a classifier's dummy baseline."""
     labels = targets[targets != UNLABELLED].long()
     counts = torch.bincount(labels.flatten(), minlength=classes).double()
     return (counts / counts.sum()).clamp_min(1e-12).log().float()

@@ -1,10 +1,10 @@
-"""Metrics over a whole split, put together from what each batch contributes.
+"""Metrics over a whole split, computed from statistics of its batches.
 
-Batches contribute counts and sums, so no metric depends on the batch size. Only the median of the angles needs every
-value, since no summary of fixed size tells an exact median in one pass: a float32 per pixel with a normal is kept in
-main memory, 0.3 GB for the test set of NYUv2. Where nothing is known in a whole split, metrics are not a number.
+The statistics are counts and sums, so no metric depends on the batch size. Only the median of the angles needs every
+value: no summary of fixed size gives an exact median in one pass. It takes a float32 per pixel with a normal, 0.3 GB of
+main memory for the test set of NYUv2. If a whole split has no valid pixel, metrics are NaN.
 
-Peers that average depth and normal errors over batches report other numbers: `averaged` computes those.
+Peers that average depth and normal errors over batches report other numbers; `averaged` computes those.
 """
 
 from __future__ import annotations
@@ -23,29 +23,30 @@ from datasets.losses import UNLABELLED, cosines, has_depth, has_normal
 WITHIN_DEGREES = (11.25, 22.5, 30.0)
 
 
-def _total(observations: Sequence[BatchStatistics], part: int) -> Tensor:
-    return torch.stack([observation[part] for observation in observations]).sum(dim=0)
+def _total(statistics: Sequence[BatchStatistics], part: int) -> Tensor:
+    return torch.stack([of_batch[part] for of_batch in statistics]).sum(dim=0)
 
 
 def update_classes(output: Tensor, target: Tensor) -> BatchStatistics:
-    """Number of correct answers and of answers, for logits (B, C)."""
+    """Numbers of correct predictions and of predictions, for logits (B, C)."""
     return (output.argmax(dim=1) == target).sum(), torch.tensor(len(target))
 
 
-def compute_classes(observations: Sequence[BatchStatistics]) -> dict[str, float]:
+def compute_classes(statistics: Sequence[BatchStatistics]) -> dict[str, float]:
     """Accuracy."""
-    return {"accuracy": int(_total(observations, 0)) / int(_total(observations, 1))}
+    return {"accuracy": int(_total(statistics, 0)) / int(_total(statistics, 1))}
 
 
 def update_attribute(output: Tensor, target: Tensor) -> BatchStatistics:
-    """True positives, false positives, false negatives and answers, for one logit (B, 1) at threshold 0."""
-    said, true = output.squeeze(1) > 0, target > 0
-    return (said & true).sum(), (said & ~true).sum(), (~said & true).sum(), torch.tensor(len(target))
+    """True positives, false positives, false negatives and predictions, for one logit (B, 1) at threshold 0."""
+    predicted, true = output.squeeze(1) > 0, target > 0
+    hits, false_alarms, misses = predicted & true, predicted & ~true, ~predicted & true
+    return hits.sum(), false_alarms.sum(), misses.sum(), torch.tensor(len(target))
 
 
-def compute_attribute(observations: Sequence[BatchStatistics]) -> dict[str, float]:
-    """Accuracy and F1 of the positive class (0 where nothing is positive and nothing is said to be)."""
-    hits, false_alarms, misses, count = (int(_total(observations, part)) for part in range(4))
+def compute_attribute(statistics: Sequence[BatchStatistics]) -> dict[str, float]:
+    """Accuracy, and F1 of the positive class (0 if there are no positives and none are predicted)."""
+    hits, false_alarms, misses, count = (int(_total(statistics, part)) for part in range(4))
     wrong = false_alarms + misses
     return {"accuracy": 1 - wrong / count, "f1": 2 * hits / (2 * hits + wrong) if hits else 0.0}
 
@@ -58,9 +59,9 @@ def update_segmentation(output: Tensor, target: Tensor) -> BatchStatistics:
     return (torch.bincount(pairs, minlength=classes**2).reshape(classes, classes),)
 
 
-def compute_segmentation(observations: Sequence[BatchStatistics]) -> dict[str, float]:
-    """Mean over classes of intersection over union, classes that occur nowhere left out; and pixel accuracy."""
-    confusion = _total(observations, 0).double()
+def compute_segmentation(statistics: Sequence[BatchStatistics]) -> dict[str, float]:
+    """Mean intersection over union of the classes that occur, and pixel accuracy."""
+    confusion = _total(statistics, 0).double()
     hits = confusion.diagonal()
     union = confusion.sum(dim=0) + confusion.sum(dim=1) - hits
     seen = union > 0
@@ -77,29 +78,29 @@ def update_depth(output: Tensor, target: Tensor) -> BatchStatistics:
     return error.sum(), (error / target[valid].double()).sum(), valid.sum()
 
 
-def compute_depth(observations: Sequence[BatchStatistics]) -> dict[str, float]:
-    """Mean absolute error in metres and mean relative error, every measured pixel counting once."""
-    count = int(_total(observations, 2))
+def compute_depth(statistics: Sequence[BatchStatistics]) -> dict[str, float]:
+    """Mean absolute error in metres and mean relative error over all measured pixels."""
+    count = int(_total(statistics, 2))
     return {
-        "absolute_error": _share(float(_total(observations, 0)), count),
-        "relative_error": _share(float(_total(observations, 1)), count),
+        "absolute_error": _share(float(_total(statistics, 0)), count),
+        "relative_error": _share(float(_total(statistics, 1)), count),
     }
 
 
 def update_normals(output: Tensor, target: Tensor) -> BatchStatistics:
-    """Angles in degrees at all pixels with a normal, their sum, and how many are below each limit."""
+    """Angles in degrees at all pixels with a normal, their sum, and the number below each limit."""
     valid = has_normal(target)
     angles = torch.rad2deg(torch.acos(cosines(output, target)[valid].clamp(-1, 1)))
     within = torch.stack([(angles < limit).sum() for limit in WITHIN_DEGREES])
     return angles.cpu(), angles.double().sum(), within
 
 
-def compute_normals(observations: Sequence[BatchStatistics]) -> dict[str, float]:
+def compute_normals(statistics: Sequence[BatchStatistics]) -> dict[str, float]:
     """Mean and median angle in degrees over the whole split, and the shares within 11.25°, 22.5° and 30°."""
-    angles = torch.cat([observation[0] for observation in observations]).numpy()
-    within = dict(zip(WITHIN_DEGREES, _total(observations, 2).tolist(), strict=True))
+    angles = torch.cat([of_batch[0] for of_batch in statistics]).numpy()
+    within = dict(zip(WITHIN_DEGREES, _total(statistics, 2).tolist(), strict=True))
     return {
-        "mean_angle": _share(float(_total(observations, 1)), len(angles)),
+        "mean_angle": _share(float(_total(statistics, 1)), len(angles)),
         "median_angle": _median(angles),
         **{f"within_{limit:g}": _share(count, len(angles)) for limit, count in within.items()},
     }
@@ -110,7 +111,7 @@ def _share(total: float, count: int) -> float:
 
 
 def _median(values: NDArray[np.float32]) -> float:
-    """The middle value, or the mean of the middle two; `values` are put into another order."""
+    """The middle value, or the mean of the middle two; reorders `values`."""
     if not len(values):
         return math.nan
     low, high = (len(values) - 1) // 2, len(values) // 2
@@ -119,20 +120,20 @@ def _median(values: NDArray[np.float32]) -> float:
 
 
 def averaged(measure: Measure, images: int) -> Measure:
-    """The legacy measure of peers: the mean over batches of so many images of what `measure` says of each batch.
+    """The legacy measure of peers: the mean of `measure` over batches of so many images.
 
-    Pixels of a sparse batch weigh more than those of a dense one, and a mean of medians is no median. Batches are
-    formed here from one image after another, so that the engine's own batch size doesn't matter; the last may be
-    smaller and counts like the others. Batches in which nothing is known are left out.
+    It gives pixels of a sparse batch more weight than those of a dense one, and a mean of medians is not a median. The
+    batches are formed here, so the engine's batch size doesn't matter. The last one may be smaller and has the same
+    weight. Batches without a valid pixel are left out.
     """
 
     def update(output: Tensor, target: Tensor) -> BatchStatistics:
         singles = zip(output.split(1), target.split(1), strict=True)
         seen = [measure.update(*single) for single in singles]
-        return (torch.tensor(len(seen)), *(part for observation in seen for part in observation))
+        return (torch.tensor(len(seen)), *(part for of_image in seen for part in of_image))
 
-    def compute(observations: Sequence[BatchStatistics]) -> dict[str, float]:
-        singles = [single for observation in observations for single in _singles(observation)]
+    def compute(statistics: Sequence[BatchStatistics]) -> dict[str, float]:
+        singles = [single for of_batch in statistics for single in _singles(of_batch)]
         batches = [singles[start : start + images] for start in range(0, len(singles), images)]
         values = [measure.compute(batch) for batch in batches]
         return {metric.key: _mean_of_known([value[metric.key] for value in values]) for metric in measure.metrics}
@@ -140,9 +141,9 @@ def averaged(measure: Measure, images: int) -> Measure:
     return Measure(measure.metrics, update, compute)
 
 
-def _singles(observation: BatchStatistics) -> list[BatchStatistics]:
-    """What the images of a batch contribute one by one, from their number and all their parts in a row."""
-    count, parts = int(observation[0]), observation[1:]
+def _singles(of_batch: BatchStatistics) -> list[BatchStatistics]:
+    """The statistics of each image of a batch, from their number and all statistics in a row."""
+    count, parts = int(of_batch[0]), of_batch[1:]
     size = len(parts) // max(1, count)
     return [parts[index * size : (index + 1) * size] for index in range(count)]
 

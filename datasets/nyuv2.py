@@ -1,7 +1,7 @@
 """NYUv2 as preprocessed for MTAN: three dense tasks on one input.
 
-Either {train,val}/{image,label,depth,normal}/<i>.npy, channels last, or the public parquet files {train,val}-*.parquet
-with columns image, segmentation, depth and normal, channels first.
+Two layouts are read: {train,val}/{image,label,depth,normal}/<i>.npy, channels last; and the public parquet files
+{train,val}-*.parquet with columns image, segmentation, depth and normal, channels first.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ Stack = Callable[[str, Shape, Callable[[Array], Array]], Tensor]
 
 
 def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
-    """Training and validation from the training images, and "val", the official test set.
+    """Training and validation images from "train"; the test set is the official "val".
 
-    "heldout": a fifth of the training images, drawn by seed, validates. "published": all train and none validates.
+    "heldout": a fifth of the training images, drawn by seed, is the validation set.
+    "published": all images of "train" are training images, and the validation set is empty.
     """
     refuse(settings, ("splits",), "NYUv2")
     everything = _read_part(root, "train", settings)
@@ -103,7 +104,7 @@ def _read_part(root: Path, part: str, settings: DataSettings) -> Source:
 
 def _npy_stack(folder: Path) -> Stack:
     """A function from a kind to all its files as one tensor."""
-    # The most of any kind, so that a file which only one kind lacks is missed.
+    # The largest count of any kind, so that a file that only one kind lacks is noticed.
     present = [folder / kind for kind in KINDS if (folder / kind).is_dir()]
     count = max((sum(entry.name.endswith(".npy") for entry in entries(kind)) for kind in present), default=0)
     if count == 0:
@@ -111,7 +112,7 @@ def _npy_stack(folder: Path) -> Stack:
 
     def stack(kind: str, shape: Shape, convert: Callable[[Array], Array]) -> Tensor:
         paths = [folder / kind / f"{index}.npy" for index in range(count)]
-        return decoded(folder, paths, npy_loader(convert, shape), f"{kind} {shape}")
+        return decoded(folder, paths, npy_loader(convert, shape), f"{kind} {shape}", f"{folder.name}/{kind}")
 
     return stack
 
@@ -120,7 +121,9 @@ def _parquet_stack(root: Path, part: str) -> Stack:
     """A function from a kind to its column of all files as one tensor."""
     files = shards(root, part)
     if not files:
-        raise DataError(f"{root}: expected files {part}-*.parquet beside train-*.parquet, found none; get them, too.")
+        raise DataError(
+            f"{root}: expected files {part}-*.parquet beside train-*.parquet, found none; download them as well."
+        )
 
     def stack(kind: str, shape: Shape, convert: Callable[[Array], Array]) -> Tensor:
         def checked(row: Array) -> Array:

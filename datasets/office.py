@@ -65,7 +65,7 @@ def office_reader(domains: Sequence[Domain], classes: int) -> Callable[[Path, Da
 def partition(files: int, seed: int, domain: str, name: str) -> tuple[list[int], list[int], list[int]]:
     """Indices of one class of one domain in train, validation and test: 60, 20 and 20 %, by the floor rule.
 
-    Drawn from (seed, domain, class), so that no other folder moves them. LibMTL's lists have the same sizes.
+    Drawn from (seed, domain, class), so that it doesn't depend on other folders. LibMTL's lists have the same sizes.
     """
     purpose = int.from_bytes(hashlib.sha256(f"{domain}/{name}".encode()).digest()[:8], "little")
     order = np.random.default_rng([seed, purpose]).permutation(files).tolist()
@@ -93,7 +93,7 @@ def list_classes(place: Path) -> Listing:
 def _check_classes(
     root: Path, domains: Sequence[Domain], places: Sequence[Path], listings: Sequence[Listing], classes: int
 ) -> None:
-    """Raises DataError where a domain has more or fewer classes than it should, or others than the first domain."""
+    """Raises DataError if a domain has a wrong number of classes, or other classes than the first domain."""
     for place, listing in zip(places, listings, strict=True):
         if len(listing) != classes:
             others = [set(other) for other in listings if other is not listing]
@@ -111,7 +111,7 @@ def _check_classes(
 
 
 def _odd_class(own: set[str], others: Sequence[set[str]]) -> str:
-    """A class that sets a domain apart, in words; "" where there is none."""
+    """A class that sets a domain apart, in words; "" if there is none."""
     if not others or not own:
         return ""
     missing, spare = set.intersection(*others) - own, own.difference(*others)
@@ -123,7 +123,7 @@ def _odd_class(own: set[str], others: Sequence[set[str]]) -> str:
 def _membership(
     domains: Sequence[Domain], places: Sequence[Path], listings: Sequence[Listing], settings: DataSettings
 ) -> tuple[dict[str, object], list[dict[str, Parts]]]:
-    """The rule, as provenance tells it, and per domain and class what is in which part."""
+    """The rule, for provenance, and per domain and class the indices in each part."""
     if settings.splits:
         spellings = [(*domain.folders, domain.key) for domain in domains]
         listed = [ListedDomain(*domain) for domain in zip(spellings, places, listings, strict=True)]
@@ -154,7 +154,7 @@ def _read_domain(
 ) -> list[Source]:
     """The three parts of one domain."""
     paths = [path for files in listing.values() for path in files]
-    images = decoded(root, paths, image_loader(settings.image_size), f"image {settings.image_size}")
+    images = decoded(root, paths, image_loader(settings.image_size), f"image {settings.image_size}", "images")
     labels = torch.tensor([label for label, files in enumerate(listing.values()) for _ in files])
     chosen: list[list[int]] = [[], [], []]
     offset = 0
@@ -173,7 +173,7 @@ def _counts(domains: Sequence[Domain], *splits: Split) -> dict[str, dict[str, in
 
 
 def _digest(domains: Sequence[Domain], listings: Sequence[Listing], memberships: Sequence[dict[str, Parts]]) -> str:
-    """Of who is where, by name; the same for a drawn partition and for lists that say the same."""
+    """Of which file is in which part, by name; equal for a random partition and for lists with the same content."""
     digest = hashlib.sha256()
     for domain, listing, membership in zip(domains, listings, memberships, strict=True):
         for name, files in listing.items():

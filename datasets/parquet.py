@@ -1,7 +1,7 @@
-"""Parquet files decoded once, column by column, into arrays on disk that every later run maps into memory.
+"""Parquet files decoded once, column by column, into arrays on disk that every later run memory-maps.
 
-As with single files (datasets/pixels.py), arrays are keyed by name, size and time of their sources and written under
-another name first. Rows stream through in small batches, so memory stays flat however many there are.
+As with single files (datasets/pixels.py), the key of an array is made of the names, sizes and times of its sources, and
+an array is written under another name first. Rows are read in small batches, so memory stays constant.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from datasets.pixels import CACHE, mapped
 INSTALL = "pip install -e '.[parquet]'"
 ROWS = 8  # at a time: 50 MB at most of any column of NYUv2
 
-# Part of the key of a cache: whoever changes what is stored changes it, so that older caches are not taken for it.
+# Part of a cache's key. Change it together with the stored format, so that older caches aren't used.
 _FORMAT = "1"
 _OF = re.compile(r"-of-(\d+)")
 
@@ -41,8 +41,8 @@ def shards(root: Path, part: str) -> list[Path]:
     wanted = int(counted[1]) if counted else len(found)
     if len(found) != wanted:
         raise DataError(
-            f"{found[0].parent}: expected {wanted} files {part}-*.parquet as their names say, found {len(found)}; get "
-            "the missing ones, and keep no file twice."
+            f"{found[0].parent}: expected {wanted} files {part}-*.parquet as their names say, found {len(found)}; "
+            "download the missing ones, and remove duplicates."
         )
     return found
 
@@ -52,11 +52,11 @@ def decoded_column(
 ) -> Tensor:
     """A column of all files as one tensor (N, ...), memory-mapped from a cache under `root`.
 
-    convert: a row of nested lists as an array to what is kept of it; raises ValueError, "expected ..., found ...".
-    recipe: names what `convert` does.
+    convert: from a row of nested lists, as an array, to what is stored; raises ValueError, "expected ..., found ...".
+    recipe: describes what `convert` does; part of the cache's key.
 
     Raises:
-        DataError: a file can't be read, or a row is not as it should be; pyarrow is not installed.
+        DataError: a file can't be read, a row is invalid, or pyarrow is not installed.
     """
     target = root / CACHE / f"{_digest(root, files, f'{column} {recipe}')}.npy"
     if not target.is_file():
@@ -74,7 +74,7 @@ def _digest(root: Path, files: Sequence[Path], recipe: str) -> str:
 def _decode(files: Sequence[Path], column: str, convert: Callable[[Array], Array], target: Path) -> None:
     total = sum(row_count(file) for file in files)
     if total == 0:
-        raise DataError(f"{files[0]}: expected rows, found none in any file of its part; get the files anew.")
+        raise DataError(f"{files[0]}: expected rows, found none in any file of its part; download the files again.")
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.npy")
     shape: tuple[int, ...] | None = None
     try:
@@ -87,35 +87,35 @@ def _decode(files: Sequence[Path], column: str, convert: Callable[[Array], Array
                     np.lib.format.write_array_header_1_0(out, {**header, "shape": (total, *shape)})
                 if row.shape != shape:
                     raise DataError(
-                        f"{place}: expected {shape} like the first row, found {row.shape}; get the file anew."
+                        f"{place}: expected {shape} like the first row, found {row.shape}; download the file again."
                     )
                 out.write(np.ascontiguousarray(row).tobytes())
         os.replace(temporary, target)
     except OSError as error:
         raise DataError(
-            f"{target.parent}: could not write the decoded arrays ({error.strerror}); make room there, or give this "
-            "user the right to write."
+            f"{target.parent}: could not write the decoded arrays ({error.strerror}); make room there, or "
+            "give this user permission to write."
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def converted(files: Sequence[Path], column: str, convert: Callable[[Array], Array]) -> Iterator[tuple[str, Array]]:
-    """Every row in order, with its place in words."""
+    """Every row in order, with a description of its place."""
     for file in files:
         for number, row in enumerate(_rows(file, column)):
             place = f"{file}, row {number}, {column}"
             try:
                 yield place, convert(row)
             except ValueError as error:
-                raise DataError(f"{place}: {error}; get the file anew.") from error
+                raise DataError(f"{place}: {error}; download the file again.") from error
 
 
 def _pyarrow(file: Path) -> Any:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise DataError(f"{file}: expected pyarrow to read it with, found none: {INSTALL}") from error
+        raise DataError(f"{file}: expected pyarrow, which reads it, found none; install it with: {INSTALL}") from error
     return pyarrow
 
 
@@ -124,7 +124,7 @@ def row_count(file: Path) -> int:
     try:
         count: int = pyarrow.parquet.read_metadata(file).num_rows
     except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"{file}: expected a readable parquet file, found {error}; get the file anew.") from error
+        raise DataError(f"{file}: expected a readable parquet file, found {error}; download the file again.") from error
     return count
 
 
@@ -134,11 +134,13 @@ def _rows(file: Path, column: str) -> Iterator[Array]:
         with pyarrow.parquet.ParquetFile(file) as opened:
             names = opened.schema_arrow.names
             if column not in names:
-                raise DataError(f"{file}: expected a column {column}, found {', '.join(names)}; get the file anew.")
+                raise DataError(
+                    f"{file}: expected a column {column}, found {', '.join(names)}; download the file again."
+                )
             for batch in opened.iter_batches(batch_size=ROWS, columns=[column]):
                 yield from _dense(batch.column(0), pyarrow, f"{file}, {column}")
     except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"{file}: expected a readable parquet file, found {error}; get the file anew.") from error
+        raise DataError(f"{file}: expected a readable parquet file, found {error}; download the file again.") from error
 
 
 def _dense(lists: Any, pyarrow: Any, place: str) -> Array:
@@ -147,10 +149,12 @@ def _dense(lists: Any, pyarrow: Any, place: str) -> Array:
     while isinstance(lists, pyarrow.ListArray | pyarrow.LargeListArray | pyarrow.FixedSizeListArray):
         lengths = np.unique(lists.value_lengths().to_numpy(zero_copy_only=False))
         if lists.null_count or len(lengths) != 1:
-            raise DataError(f"{place}: expected lists of one length in all rows, found others; get the file anew.")
+            raise DataError(
+                f"{place}: expected lists of one length in all rows, found others; download the file again."
+            )
         extents.append(int(lengths[0]))
         lists = lists.flatten()
     if not (pyarrow.types.is_integer(lists.type) or pyarrow.types.is_floating(lists.type)):
-        raise DataError(f"{place}: expected lists of numbers, found {lists.type}; get the file anew.")
+        raise DataError(f"{place}: expected lists of numbers, found {lists.type}; download the file again.")
     dense: Array = lists.to_numpy(zero_copy_only=False).reshape(extents)
     return dense

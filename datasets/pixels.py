@@ -1,4 +1,4 @@
-"""Pixels: files decoded once into one array on disk, which every later run maps into memory."""
+"""Pixels: files decoded once into one array on disk, which every later run memory-maps."""
 
 from __future__ import annotations
 
@@ -17,29 +17,33 @@ from datasets.decoding.prepared import Array as Array
 from datasets.decoding.prepared import stamps_of
 
 CACHE = ".decoded"
-# Part of the key of a cache: whoever changes what is stored changes it, so that older caches are not taken for it.
+# Part of a cache's key. Change it together with the stored format, so that older caches aren't used.
 _FORMAT = "1"
 
 
-def decoded(root: Path, paths: Sequence[Path], load: Callable[[Path], Array], recipe: str) -> Tensor:
+def decoded(
+    root: Path, paths: Sequence[Path], load: Callable[[Path], Array], recipe: str, what: str = "files"
+) -> Tensor:
     """All files as one tensor (N, ...), memory-mapped from a cache under `root`.
 
-    load: what can be pickled, since it goes to other processes where there is much to decode. recipe: names what
-    `load` does, so that another image size gets another cache. Files that changed since (in size or time) are decoded
-    again, and only they. An interruption leaves a part, with which the next call goes on.
+    load: picklable, since other processes may call it.
+    recipe: describes what `load` does; part of the cache's key, so that every image size has its own cache.
+    what: what the files are, for the progress that a user sees.
+
+    Only files that changed in size or time are decoded again. After an interruption the next call continues.
 
     Raises:
         DataError: a file can't be read, or differs in shape or type from the first one; or the cache can't be written.
     """
     stamps = stamps_of(paths)
     target = root / CACHE / f"{_key(root, paths, recipe)}.npy"
-    prepare_array(paths, load, stamps, target, recipe)
+    prepare_array(paths, load, stamps, target, what)
     return mapped(target)
 
 
 def mapped(path: Path) -> Tensor:
-    """The array (N, ...) of a .npy file, read from disk where it is used."""
-    # Copy on write: torch wants a writable array, and nothing may ever change the file.
+    """The array (N, ...) of a .npy file, memory-mapped."""
+    # Copy on write: torch expects a writable array, and the file must never change.
     return torch.from_numpy(np.load(path, mmap_mode="c"))
 
 

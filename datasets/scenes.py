@@ -1,7 +1,7 @@
-"""Arrays of NYUv2, channels last, to what is kept of them; without torch, since processes that decode need none.
+"""Conversion of NYUv2's arrays, channels last, to what is stored. Imports no torch, since decoding needs none.
 
-Images are kept in bytes and labels, which are few, too. Depth and normals are kept in float32 as they come: float16
-would be half as large, and move depth by up to 2 mm at 4 m, so that results would depend on how data is stored.
+Images and labels are stored as bytes. Depth and normals stay float32: float16 would take half the space, but change
+depth by up to 2 mm at 4 m, and results would depend on the storage format.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ UNLABELLED = -1
 
 
 def to_uint8(image: Array) -> Array:
-    """An image in [0, 1] in 256 steps.
+    """An image in [0, 1], as uint8.
 
     Raises:
         ValueError: it isn't in [0, 1].

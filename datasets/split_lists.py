@@ -1,7 +1,7 @@
 """Splits by lists that a user supplies, in LibMTL's form: <domain>_<train|val|test>.txt with lines `path label`.
 
-A path may start at the data set, at the domain, or at its folder `images`. Labels may be numbered in any order: the
-class is told by the folder, and the numbers must only stand for the folders one to one.
+A path may start at the data set, at the domain, or at its folder `images`. The folder decides the class. Labels may be
+numbered in any order, as long as numbers and folders correspond one to one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Member = tuple[str, int]  # class, index of the file in it
 
 @dataclass(frozen=True)
 class ListedDomain:
-    """A domain as lists are checked against it: the names it goes by, its folder, and the files of each class."""
+    """A domain that lists are checked against: its possible names, its folder, and the files of each class."""
 
     spellings: Sequence[str]
     folder: Path
@@ -29,7 +29,7 @@ class ListedDomain:
 
 @dataclass(frozen=True)
 class _Line:
-    """A line of a list; `place` is its file and number."""
+    """A line of a list. place: its file and number."""
 
     place: str
     path: str
@@ -41,7 +41,7 @@ def listed_parts(lists: Path, domains: Sequence[ListedDomain]) -> list[dict[str,
 
     Raises:
         DataError: a list is missing, empty or has a wrong line; an image is missing or named twice; labels and
-            classes don't stand for each other one to one.
+            classes don't correspond one to one.
     """
     paths = _paths(lists, domains)
     described: list[tuple[str, _Line]] = []
@@ -55,7 +55,7 @@ def listed_parts(lists: Path, domains: Sequence[ListedDomain]) -> list[dict[str,
                 member = _member(line, domain, members)
                 if member in seen:
                     raise DataError(
-                        f"{line.place}: expected each image in one place, found {line.path} also in "
+                        f"{line.place}: expected each image once, found {line.path} also in "
                         f"{seen[member].place}; keep one of the two lines."
                     )
                 seen[member] = line
@@ -121,7 +121,7 @@ def _member(line: _Line, domain: ListedDomain, members: Mapping[tuple[str, str],
 
 
 def _check_labels(described: Iterable[tuple[str, _Line]]) -> None:
-    """Raises where a class has two labels, or a label two classes, in whichever lists."""
+    """Raises DataError if a class has two labels or a label two classes, over all lists."""
     of_class: dict[str, _Line] = {}
     of_label: dict[int, tuple[str, _Line]] = {}
     for name, line in described:
@@ -129,11 +129,11 @@ def _check_labels(described: Iterable[tuple[str, _Line]]) -> None:
         if first.label != line.label:
             raise DataError(
                 f"{line.place}: expected label {first.label} for class {name} as in {first.place}, found {line.label}; "
-                "number the classes alike in all lists."
+                "number the classes equally in all lists."
             )
         other, there = of_label.setdefault(line.label, (name, line))
         if other != name:
             raise DataError(
                 f"{line.place}: expected class {other} for label {line.label} as in {there.place}, found {name}; "
-                "number the classes alike in all lists."
+                "number the classes equally in all lists."
             )

@@ -1,8 +1,21 @@
-"""Checks of hyper-parameters; each message says what was expected and what was found."""
+"""Checks of hyper-parameters, and of what a weighting's step returns."""
 
 from __future__ import annotations
 
+import inspect
+import traceback
 from collections.abc import Sequence
+from types import CodeType
+
+import torch
+from torch import Tensor
+
+from methods.adapters.bridge import PeerFailed, PeerUnavailable
+from methods.contract import Diverged, Signal, State, Update, Weighting
+
+
+class WeightingError(RuntimeError):
+    """A weighting's step raised an error or returned something else than its contract says; names file and line."""
 
 
 def require_positive(name: str, value: float) -> None:
@@ -21,3 +34,65 @@ def require_one_of(name: str, value: str, allowed: Sequence[str]) -> None:
     """Raises ValueError unless value is allowed."""
     if value not in allowed:
         raise ValueError(f"`{name}` must be one of {', '.join(allowed)}; found {value!r}")
+
+
+def checked_step(weighting: Weighting, signal: Signal, state: State) -> Update:
+    """`weighting.step(signal, state)`, checked against the contract.
+
+    Raises:
+        WeightingError: the step raised an error, or its update has a wrong type, dtype, shape or device.
+        Diverged, PeerFailed, PeerUnavailable, torch.OutOfMemoryError: as the step raised them.
+    """
+    try:
+        update = weighting.step(signal, state)
+    except (Diverged, PeerFailed, PeerUnavailable, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise WeightingError(f"{_place_of(weighting, error)}: {type(error).__name__}: {error}") from error
+    problem = _problem(update, weighting, signal)
+    if problem:
+        raise WeightingError(f"{_place_of(weighting)}: {type(weighting).__name__}.step must return {problem}")
+    return update
+
+
+def _problem(update: object, weighting: Weighting, signal: Signal) -> str:
+    """What was expected and what was found; "" if the update is as it should be."""
+    if not isinstance(update, Update):
+        return f"an Update, found {_described(update)}."
+    per_task = (len(signal.losses),)
+    if not _is_float(update.weights, per_task) or not update.weights.is_cpu:
+        return f"`weights` as a float tensor of shape {per_task} on the CPU, found {_described(update.weights)}."
+    own = update.head_weights
+    if weighting.heads == "own" and (own is None or not _is_float(own, per_task) or not own.is_cpu):
+        expected = f"`head_weights` as a float tensor of shape {per_task} on the CPU"
+        return f'{expected}, since it declares `heads = "own"`, found {_described(own)}.'
+    if update.direction is not None and signal.jacobian is not None:
+        size = tuple(signal.jacobian.shape[1:])
+        if not _is_float(update.direction, size):
+            return f"`direction` as None or a float tensor of shape {size}, found {_described(update.direction)}."
+    if not isinstance(update.state, State):
+        return f"`state` as a State, found {_described(update.state)}."
+    return ""
+
+
+def _is_float(value: object, shape: tuple[int, ...]) -> bool:
+    return isinstance(value, Tensor) and value.shape == shape and value.is_floating_point()
+
+
+def _described(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}, {value.dtype}, on {value.device}"
+    return "None" if value is None else f"an object of type {type(value).__name__}"
+
+
+def _place_of(weighting: Weighting, error: Exception | None = None) -> str:
+    """File and line of the weighting's step; with an error, of the innermost call in that file that led to it."""
+    code = getattr(inspect.unwrap(type(weighting).step), "__code__", None)
+    if not isinstance(code, CodeType):
+        return type(weighting).__name__
+    line = code.co_firstlineno
+    if error is not None:
+        for frame, number in traceback.walk_tb(error.__traceback__):
+            if frame.f_code.co_filename == code.co_filename:
+                line = number
+    return f"{code.co_filename}:{line}"

@@ -1,12 +1,12 @@
-"""What a method is: the few shapes that weightings and architectures share with the engine.
+"""What a method is: the few types that weightings and architectures share with the engine.
 
-m tasks, P shared parameters, B batch. A weighting sees losses (m,) and their Gramian (m, m), never a
-model; an architecture sees inputs and task indices, never a loss.
+m tasks, P shared parameters, B batch. A weighting sees losses (m,) and their Gramian (m, m), never a model. An
+architecture sees inputs and task indices, never a loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -20,20 +20,20 @@ PositionOptimizer = Literal["plain", "adam"]
 
 
 class Diverged(ArithmeticError):
-    """Training left the finite world; the message names the step, the task and the value."""
+    """A number in training is not finite; the message names the step, the task and the value."""
 
 
 @dataclass(frozen=True)
 class Signal:
-    """What one training step observed; finite, since the engine ends a run that is not.
+    """What a weighting sees of one training step. All numbers are finite: the engine ends a run when one is not.
 
     losses: (m,) float64 on the CPU, one mean loss per task.
-    gramian: (m, m) float64 on the CPU, inner products of the tasks' gradients in the shared parameters;
-        None for a weighting that needs no more than losses.
-    jacobian: (m, P) on the device of the network, row i the gradient of task i; only for a weighting that needs it.
-        It is a buffer of the engine: read it, and copy what is to be kept.
+    gramian: (m, m) float64 on the CPU, inner products of the tasks' gradients in the shared parameters; None for a
+        weighting that needs losses only.
     step, epoch: counted from 0.
-    generator: the run's own stream of random numbers for its method.
+    generator: the run's own random stream for its method.
+    jacobian: (m, P) on the device of the network, row i the gradient of task i; only for a weighting that needs it.
+        The engine reuses its memory: copy what has to outlive the step.
     """
 
     losses: Tensor
@@ -44,20 +44,20 @@ class Signal:
     jacobian: Tensor | None = None
 
     def required_gramian(self) -> Tensor:
-        """The Gramian, for weightings that cannot do without.
+        """The Gramian, for weightings that need it.
 
         Raises:
-            ValueError: the engine did not form one.
+            ValueError: there is none.
         """
         if self.gramian is None:
             raise ValueError('expected a Gramian of the task gradients, found none: set `needs = "gramian"`')
         return self.gramian
 
     def required_jacobian(self) -> Tensor:
-        """The Jacobian, for weightings that cannot do without.
+        """The Jacobian, for weightings that need it.
 
         Raises:
-            ValueError: the engine did not hand it out.
+            ValueError: there is none.
         """
         if self.jacobian is None:
             raise ValueError('expected the Jacobian of the tasks, found none: set `needs = "jacobian"`')
@@ -66,9 +66,9 @@ class Signal:
 
 @dataclass(frozen=True)
 class State:
-    """All that a weighting carries from step to step; tensors only, so it is checkpointed as it is.
+    """What a weighting carries from step to step: tensors only, so that it can be checkpointed as it is.
 
-    learned: parameters driven by `Update.auxiliary` with an optimizer of their own.
+    learned: parameters with an optimizer of their own, trained by the gradient of `Update.auxiliary`.
     memory: everything else (running means, the last solution, ...).
     """
 
@@ -78,15 +78,15 @@ class State:
 
 @dataclass(frozen=True)
 class Update:
-    """What a weighting answers.
+    """What a weighting returns.
 
     weights: (m,) float64; the shared gradient becomes weights @ jacobian.
-    direction: (P,) the shared gradient itself, from a weighting that does more than weigh the rows of the Jacobian.
-    head_weights: (m,) for the gradients of each task's own head; read only where the weighting declares
-        `heads = "own"`.
-    auxiliary: a scalar that depends on `state.learned` alone; its gradient drives their optimizer.
-    fallbacks: how often a solver met an input without a regular solution at this step and took the documented
-        substitute; summed into the record as `solver_fallbacks`.
+    state: for the next step.
+    head_weights: (m,) factors of the gradients of the heads; read only if the weighting declares `heads = "own"`.
+    auxiliary: a scalar that depends on `state.learned` only; its gradient trains them.
+    fallbacks: how often, in this step, a solver had no regular solution and used the documented substitute. The sum
+        is recorded as `solver_fallbacks`.
+    direction: (P,) the shared gradient itself, from a weighting that does more than combine the rows of the Jacobian.
     """
 
     weights: Tensor
@@ -101,11 +101,11 @@ class Update:
 class Weighting(Protocol):
     """A frozen dataclass of hyper-parameters with a pure step.
 
-    needs: what a step must observe. "losses" costs one backward pass through the shared part, "gramian" and
+    needs: what a step must compute for it. "losses" costs one backward pass through the shared part; "gramian" and
         "jacobian" cost one per task.
-    heads: how the gradients of task i's own head are scaled, as published: "weighted" by weights[i],
-        "plain" (as they are), or "own" (by `Update.head_weights[i]`).
-    learned_lr: learning rate of Adam, without weight decay, on `State.learned`; None where nothing is learned.
+    heads: how the gradients of head i are scaled, as published: "weighted" by weights[i], "plain" (not at all), or
+        "own" (by `Update.head_weights[i]`).
+    learned_lr: the learning rate of Adam, without weight decay, for `State.learned`; None if nothing is learned.
     """
 
     @property
@@ -120,50 +120,61 @@ class Weighting(Protocol):
 
 @runtime_checkable
 class PostStepHook(Protocol):
-    """What a weighting has besides when it learns from the effect of a step.
+    """Implemented in addition by weightings that learn from the effect of a step.
 
-    post_step: the next state, from that of `Update` and the losses (m,) of the same batch once the parameters have moved;
-        float64 on the CPU. They cost one more forward pass.
+    post_step: returns the next state, from the state of `Update` and the losses (m,) of the same batch after the
+        parameters have moved, float64 on the CPU. It costs another forward pass.
     """
 
     def post_step(self, losses: Tensor, state: State) -> State: ...
 
 
 class TaskFeatures(NamedTuple):
-    """What head i reads, z_i, and how it moves along the task's position, dz/dt at p_i (None: no position)."""
+    """The input of head i, z_i, and its derivative along the task's position, dz/dt at p_i (None: no position)."""
 
     z: Tensor
     velocity: Tensor | None
 
 
 class Evaluations(NamedTuple):
-    """How often the field of a flow has been evaluated: on the way ahead, and on the way back (adjoint equation)."""
+    """Evaluations of the field of a flow, in forward passes and in backward passes (adjoint equation)."""
 
     forward: int
     backward: int
 
 
-class Network(Protocol):
-    """A built architecture: shared part, one head per task and, for some, one learned position per task.
+@dataclass(frozen=True)
+class SharedFeatures:
+    """The result of a forward pass through the shared part.
 
-    `features` runs the shared part once for all `tasks` that read `inputs` (B, C, H, W); `features_of_inputs` does so
-    for several inputs, each with its own tasks, whose graphs it may join. `evaluations` counts since
-    the network was built; None without a flow. `last_block_parameters` are the shared ones nearest to the heads. Within
-    `translate_errors`, what only this architecture can fail at, in a pass ahead or back, comes out as Diverged.
+    by_input: for each input, the features of the tasks that read it.
+    evaluations: of the flow's field, in this forward pass and so far in its backward pass; None without a flow.
+    """
+
+    by_input: list[list[TaskFeatures]]
+    evaluations: Callable[[], Evaluations] | None = None
+
+
+class Network(Protocol):
+    """A built architecture: a shared part, one head per task and, for some, one learned position per task.
+
+    features: one forward pass of the shared part for all `tasks` that read `inputs` (B, C, H, W).
+    features_of_inputs: the same for several inputs, each with its own tasks. Their graphs may be joined.
+    last_block_parameters: the shared parameters nearest to the heads.
+    positions: (m,), None for an architecture without positions.
+    translate_errors: a context in which errors that only this architecture can have, in a forward or backward pass,
+        become Diverged.
     """
 
     encoder: nn.Module
     heads: nn.ModuleList
 
     def features(self, inputs: Tensor, tasks: Sequence[int]) -> list[TaskFeatures]: ...
-    def features_of_inputs(
-        self, inputs: Sequence[Tensor], tasks: Sequence[Sequence[int]]
-    ) -> list[list[TaskFeatures]]: ...
+    def features_of_inputs(self, inputs: Sequence[Tensor], tasks: Sequence[Sequence[int]]) -> SharedFeatures: ...
     def shared_parameters(self) -> list[nn.Parameter]: ...
     def last_block_parameters(self) -> list[nn.Parameter]: ...
     def positions(self) -> Tensor | None: ...
     def position_parameters(self) -> list[nn.Parameter]: ...
-    def evaluations(self) -> Evaluations | None: ...
     def translate_errors(self) -> AbstractContextManager[None]: ...
 
     # What every torch module brings.
@@ -177,7 +188,12 @@ class Network(Protocol):
 
 @dataclass(frozen=True)
 class Features:
-    """What an encoder puts out: `channels` wide; `dense` maps are `stride` times smaller than the input."""
+    """The output of an encoder.
+
+    channels: its width.
+    dense: whether it is a map (B, channels, h, w) instead of vectors (B, channels).
+    stride: how many times smaller the map is than the image.
+    """
 
     channels: int
     dense: bool
@@ -186,10 +202,11 @@ class Features:
 
 @dataclass(frozen=True)
 class PositionRule:
-    """How task positions learn.
+    """How task positions are trained.
 
-    lr_ratio: their step size over the network's first learning rate. optimizer: "plain" gradient steps, or "adam".
-    alternating: they move after the network, by gradients at where it has moved, instead of jointly with it.
+    lr_ratio: their learning rate over the network's initial learning rate.
+    optimizer: "plain" gradient descent, or "adam".
+    alternating: they move after the network, by gradients of the moved network, instead of jointly with it.
     """
 
     lr_ratio: float
@@ -200,8 +217,9 @@ class PositionRule:
 class Architecture(Protocol):
     """A frozen dataclass of hyper-parameters that wires an encoder and heads into a network.
 
-    position_rule: None without positions. shares_features: whether tasks that read one input read the same features.
-    check: raises ValueError where the hyper-parameters don't fit the tasks.
+    position_rule: None without positions.
+    shares_features: whether tasks that read one input read the same features.
+    check: raises ValueError if the hyper-parameters don't fit the tasks.
     """
 
     @property

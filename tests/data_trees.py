@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,8 @@ from torch import Tensor
 from datasets import DATASETS
 from datasets.celeba import ATTRIBUTES
 from datasets.contract import DataSettings, Source, Split, Splits
+from datasets.embedded import digits
+from datasets.embedded.atomic_folder import atomic_folder
 from datasets.pixels import CACHE
 
 REAL = ("office31", "officehome", "nyuv2", "celeba")
@@ -217,3 +220,19 @@ def office_split(splits: Splits) -> list[list[list[Member]]]:
 
 every_office = pytest.mark.parametrize("name", DOMAINS)
 every_data_set = pytest.mark.parametrize("name", REAL)
+
+
+def write_digits(root: Path) -> Path:
+    """The embedded digits with six pictures per class and domain instead of 45."""
+    seen: Counter[Path] = Counter()
+    folder = root / "digits"
+    with atomic_folder(folder, digits.MAKER_VERSION) as unfinished:
+        for name, pixels in digits.pictures():
+            path = unfinished / name
+            seen[path.parent] += 1
+            if seen[path.parent] <= 6:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+            if len(seen) == 40 and min(seen.values()) >= 6:
+                break
+    return folder

@@ -1,4 +1,4 @@
-"""Adapters: every weighting of LibMTL and TorchJD keeps our contract, and what is missing is said in one line."""
+"""Adapters: every weighting of LibMTL and TorchJD keeps our contract, and a missing package is one line."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from cases import for_every
+from data_trees import write_digits
 
 from bench import run
 from bench.records.store import read_records
@@ -37,7 +39,7 @@ def observed(step: int, m: int = 3) -> Signal:
 
 
 def advance(weighting: Weighting, signal: Signal, state: State) -> Update:
-    """A step, Adam's simplest stand-in on what is learned, and a look back where the weighting wants one."""
+    """A step, Adam's simplest stand-in on what is learned, and the post-step hook if the weighting has one."""
     update = weighting.step(signal, state)
     if update.auxiliary is not None:
         learned = update.state.learned
@@ -49,7 +51,7 @@ def advance(weighting: Weighting, signal: Signal, state: State) -> Update:
     return update
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@for_every("name", ADAPTERS)
 def test_every_adapter_steps(name: str) -> None:
     weighting = ADAPTERS[name].factory()
     assert isinstance(weighting, Weighting)
@@ -64,7 +66,7 @@ def test_every_adapter_steps(name: str) -> None:
             assert update.direction.shape == (7,) and torch.isfinite(update.direction).all()
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@for_every("name", ADAPTERS)
 def test_state_is_all_there_is(name: str, tmp_path: Path) -> None:
     """From a state that went to disk, the run goes on as without the break, whatever ran in between."""
     weighting = ADAPTERS[name].factory()
@@ -83,7 +85,7 @@ def test_state_is_all_there_is(name: str, tmp_path: Path) -> None:
         state = update.state
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@for_every("name", ADAPTERS)
 def test_settings_travel_to_workers(name: str) -> None:
     weighting = ADAPTERS[name].factory()
     assert pickle.loads(pickle.dumps(weighting)) == weighting
@@ -167,7 +169,7 @@ def test_global_random_streams_are_left_alone() -> None:
     assert (random.random(), torch.rand(1)) == expected
 
 
-def test_faults_of_the_package_are_named() -> None:
+def test_errors_of_the_package_are_named() -> None:
     twins = torch.tensor([[1.0, 2.0, 0.0], [1.0, 2.0, 0.0], [0.0, 1.0, 1.0]])
     signal = Signal(torch.ones(3).double(), (twins @ twins.T).double(), 7, 0, torch.Generator(), twins)
     weighting: Weighting = libmtl.IMTL()  # type: ignore[assignment]
@@ -185,10 +187,11 @@ def test_nearest_weights_give_a_combination_back() -> None:
     assert torch.isnan(broken).all()
 
 
-@pytest.mark.parametrize("name", ["torchjd:upgrad", "libmtl:gradvac"])
-def test_adapters_train(name: str, tmp_path: Path, data_root: Path) -> None:
+@pytest.mark.parametrize("name", ["torchjd:upgrad", pytest.param("libmtl:gradvac", marks=pytest.mark.slow)])
+def test_adapters_train(name: str, tmp_path: Path) -> None:
+    write_digits(tmp_path / "data")
     arguments = ["--weighting", name, "--data", "digits", "--epochs", "1", "--seeds", "0", "--device", "cpu"]
-    assert run.main([*arguments, "--data-root", str(data_root), "--results", str(tmp_path)]) == 0
-    (record,) = read_records(tmp_path)
+    assert run.main([*arguments, "--data-root", str(tmp_path / "data"), "--results", str(tmp_path / "results")]) == 0
+    (record,) = read_records(tmp_path / "results")
     assert record.status == "done" and record.weighting == name
     assert record.variant.startswith("hps+" + name.replace(":", "-"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from cases import for_every
 from torch import Tensor
 from torch.nn import functional
 
@@ -83,8 +84,8 @@ def test_an_image_that_is_linear_stays_so() -> None:
     torch.testing.assert_close(shown[0, 0], 2 * expected_rows + 3 * expected_columns)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1.2, 1.5])
-@pytest.mark.parametrize("mirrored", [False, True])
+@for_every("scale", [1.0, 1.2, 1.5])
+@for_every("mirrored", [False, True])
 def test_what_has_no_truth_still_has_none(scene: dict[str, Tensor], scale: float, mirrored: bool) -> None:
     shown = all_seen(scene, views(scale, mirrored, top=0.2, left=0.9))
     valid = shown["depth"] != 0
@@ -97,9 +98,9 @@ def test_what_has_no_truth_still_has_none(scene: dict[str, Tensor], scale: float
     torch.testing.assert_close(lengths, torch.ones_like(lengths))
 
 
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("mirrored", [False, True])
-@pytest.mark.parametrize("normal", [(0.0, 0.0, -1.0), (0.6, 0.0, -0.8), (-0.3, 0.7, -0.6), (0.1, -0.5, -0.9)])
+@for_every("scale", SCALES)
+@for_every("mirrored", [False, True])
+@for_every("normal", [(0.0, 0.0, -1.0), (0.6, 0.0, -0.8), (-0.3, 0.7, -0.6), (0.1, -0.5, -0.9)])
 def test_a_plane_stays_a_plane_with_its_normal(
     normal: tuple[float, float, float], scale: float, mirrored: bool
 ) -> None:
@@ -138,7 +139,7 @@ def test_views_are_drawn_evenly() -> None:
         assert 0 <= float(share.min()) < 0.01 and 0.99 < float(share.max()) <= 1
 
 
-@pytest.mark.parametrize("name", RESIZED)
+@for_every("name", RESIZED)
 def test_targets_are_seen_by_their_kind(name: str, scene: dict[str, Tensor]) -> None:
     info, how = RESIZED[name], views(1.2, True)
     if info.tasks[0].key == "segmentation":

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cases import for_every
 from torch import Tensor
 
 from bench.engine.batches import evaluation_batches, fitting, gather, on_device, training_batches
@@ -47,7 +48,7 @@ def check(whole: Source, indices: Tensor) -> None:
     assert torch.equal(group.targets[1], whole.targets[1][indices])
 
 
-@pytest.mark.parametrize(("batch", "height", "width"), [(1, 5, 7), (64, 9, 8), (50, 48, 64), (3, 288, 384)])
+@for_every("batch, height, width", [(1, 5, 7), (64, 9, 8), (50, 48, 64), (3, 288, 384)])
 def test_images_are_normalised_to_the_bit(batch: int, height: int, width: int) -> None:
     whole = source(2 * batch, height, width)
     check(whole, torch.randperm(2 * batch, generator=torch.Generator().manual_seed(1))[:batch])
@@ -73,8 +74,8 @@ def test_evaluation_sees_everything_in_order() -> None:
     assert not list(evaluation_batches(source(0, 3, 4), INFO, 3, CPU))
 
 
-@pytest.mark.parametrize(
-    ("sizes", "room", "expected"),
+@for_every(
+    "sizes, room, expected",
     [
         ([3, 2, 1], 6, [True, True, True]),
         ([3, 2, 1], 5, [True, True, False]),

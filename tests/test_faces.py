@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cases import for_every
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -86,8 +87,8 @@ def test_every_attribute_is_common_enough_to_be_learnt(population: list[Mapping[
     assert {name: share for name, share in shares(population).items() if not 0.06 <= share <= 0.85} == {}
 
 
-@pytest.mark.parametrize(
-    ("name", "celeba"),
+@for_every(
+    "name, celeba",
     [
         ("Male", 0.42),
         ("Young", 0.77),
@@ -107,8 +108,8 @@ def test_common_attributes_are_as_common_as_in_celeba(
     assert shares(population)[name] == pytest.approx(celeba, abs=0.05)
 
 
-@pytest.mark.parametrize(
-    ("more", "where"),
+@for_every(
+    "more, where",
     [
         ("Mouth_Slightly_Open", "Smiling"),
         ("High_Cheekbones", "Smiling"),
@@ -129,7 +130,7 @@ def test_gray_hair_is_mostly_not_young(population: list[Mapping[str, bool]]) -> 
     assert shares([face for face in population if face["Gray_Hair"]])["Young"] < 0.3
 
 
-@pytest.mark.parametrize("name", ATTRIBUTES)
+@for_every("name", ATTRIBUTES)
 def test_attribute_is_visible(
     population: list[Mapping[str, bool]], picture: Callable[[int], NDArray[np.int16]], name: str
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from cases import for_every
 from gramians import DEGENERATE, REGULAR, SIZES, gramian, jacobian
 from scipy.optimize import minimize
 from signals import LOSSES, signal, tensor
@@ -47,7 +48,7 @@ def explicit_vaccine(
     return total, targets
 
 
-@pytest.mark.parametrize(("kind", "m"), [(kind, m) for kind, m in ZOO if m <= 40])
+@for_every("kind, m", [(kind, m) for kind, m in ZOO if m <= 40])
 def test_gradvac_is_the_published_procedure(kind: str, m: int) -> None:
     """Three steps with the state carried, the same orders on both sides."""
     rows = jacobian(kind, m)
@@ -94,8 +95,8 @@ def test_gradvac_counts_pairs_without_a_cosine_and_targets_out_of_reach() -> Non
 # Aligned-MTL
 
 
-@pytest.mark.parametrize("m", SIZES)
-@pytest.mark.parametrize("kind", ["random", "aligned", "opposed"])
+@for_every("m", SIZES)
+@for_every("kind", ["random", "aligned", "opposed"])
 def test_aligned_gradients_are_orthogonal_and_of_one_length(kind: str, m: int) -> None:
     rows = torch.from_numpy(jacobian(kind, m))
     gram = rows @ rows.T
@@ -119,7 +120,7 @@ def test_aligned_mtl_uses_the_weights_of_its_user_and_scales_with_the_gradients(
     torch.testing.assert_close(diagonal, torch.diag(tensor(0.25, 0.5, 1.0)))
 
 
-@pytest.mark.parametrize("kind", DEGENERATE)
+@for_every("kind", DEGENERATE)
 def test_aligned_mtl_aligns_the_span_of_dependent_gradients_and_counts(kind: str) -> None:
     rows = torch.from_numpy(jacobian(kind, 11))
     update = AlignedMTL().step(signal(torch.ones(11, dtype=torch.float64), rows @ rows.T), State())
@@ -136,8 +137,8 @@ def test_aligned_mtl_aligns_the_span_of_dependent_gradients_and_counts(kind: str
 # FairGrad
 
 
-@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0, 5.0])
-@pytest.mark.parametrize(("kind", "m"), REGULAR_ZOO)
+@for_every("alpha", [0.5, 1.0, 2.0, 5.0])
+@for_every("kind, m", REGULAR_ZOO)
 def test_fairgrad_solves_its_equation(kind: str, m: int, alpha: float) -> None:
     gram = gramian(kind, m).numpy()
     weights, fallback = fair_weights(gram, alpha)
@@ -148,7 +149,7 @@ def test_fairgrad_solves_its_equation(kind: str, m: int, alpha: float) -> None:
     assert np.abs(weights ** (1 / alpha) * (gram @ weights) - 1).max() <= 1e-8
 
 
-@pytest.mark.parametrize(("kind", "m"), REGULAR_ZOO)
+@for_every("kind, m", REGULAR_ZOO)
 def test_fairgrad_of_one_is_nash(kind: str, m: int) -> None:
     gram = gramian(kind, m).numpy()
     np.testing.assert_allclose(fair_weights(gram, 1.0)[0], bargaining_weights(gram)[0], rtol=1e-6)
@@ -176,7 +177,7 @@ def test_fairgrad_counts_what_has_no_solution() -> None:
 # UPGrad
 
 
-@pytest.mark.parametrize(("kind", "m"), ZOO)
+@for_every("kind, m", ZOO)
 def test_upgrad_does_not_conflict(kind: str, m: int) -> None:
     gram = gramian(kind, m).numpy()
     weights, missed = unconflicting_weights(gram)
@@ -199,8 +200,8 @@ def projection_by_minimisation(rows: np.ndarray, i: int) -> np.ndarray:
     return np.asarray(rows[i] + found.x @ rows)
 
 
-@pytest.mark.parametrize("kind", ["random", "aligned", "opposed", "duplicated", "low rank", "zero row"])
-@pytest.mark.parametrize("m", [2, 3, 11])
+@for_every("kind", ["random", "aligned", "opposed", "duplicated", "low rank", "zero row"])
+@for_every("m", [2, 3, 11])
 def test_upgrad_is_the_mean_of_the_projections(kind: str, m: int) -> None:
     rows = jacobian(kind, m)
     expected = np.mean([projection_by_minimisation(rows, i) for i in range(m)], axis=0)

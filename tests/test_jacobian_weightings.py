@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from cases import for_every
 from torch import Tensor
 
 from methods.contract import Signal, State, Update, Weighting
@@ -54,7 +55,7 @@ def purity_of(rows: Tensor) -> Tensor:
     return sign_purity(rows.clamp_min(0).sum(dim=0), rows.clamp_max(0).sum(dim=0))
 
 
-@pytest.mark.parametrize("leak", [0.0, 0.3, 1.0])
+@for_every("leak", [0.0, 0.3, 1.0])
 def test_graddrop_is_the_published_procedure(leak: float) -> None:
     for seen, update in updates(GradDrop(leak)):
         rows = rows_of(seen)
@@ -90,7 +91,7 @@ def test_graddrop_expects_the_sum_weighed_by_purity() -> None:
     assert (mean - expected).abs().max() < 0.05 * rows.abs().max()
 
 
-@pytest.mark.parametrize(("beta", "sigma"), [(0.9, 0.5), (0.5, 0.0), (0.0, 0.5)])
+@for_every("beta, sigma", [(0.9, 0.5), (0.5, 0.0), (0.0, 0.5)])
 def test_db_mtl_is_the_published_procedure(beta: float, sigma: float) -> None:
     means = np.zeros((M, P))
     for seen, update in updates(DBMTL(beta, sigma)):
@@ -147,8 +148,8 @@ def test_excess_mtl_waits_for_a_first_gradient_and_does_not_overflow() -> None:
     assert torch.isfinite(huge.weights).all() and huge.weights.sum() == pytest.approx(M)
 
 
-@pytest.mark.parametrize("normalisation", ["loss", "none"])
-@pytest.mark.parametrize("simplex", ["projection", "softmax"])
+@for_every("normalisation", ["loss", "none"])
+@for_every("simplex", ["projection", "softmax"])
 def test_moco_is_the_published_procedure(normalisation: str, simplex: str) -> None:
     tracked, shares = np.zeros((M, P)), np.full(M, 1 / M)
     for seen, update in updates(MoCo(gamma=0.3, rho=0.2, normalisation=normalisation, simplex=simplex)):  # type: ignore[arg-type]
@@ -202,7 +203,7 @@ def test_moco_counts_a_gradient_that_cannot_be_scaled() -> None:
     assert MoCo(normalisation="none").step(seen, MoCo().init(M)).fallbacks == 0
 
 
-@pytest.mark.parametrize("weighting", [GradDrop(), DBMTL(), ExcessMTL(), MoCo()], ids=lambda w: type(w).__name__)
+@for_every("weighting", [GradDrop(), DBMTL(), ExcessMTL(), MoCo()])
 def test_the_buffer_of_the_engine_is_read_and_never_kept(weighting: Weighting) -> None:
     """The Jacobian is as before, nothing remembered shares its memory, and the state given in stays as it was."""
     state = weighting.init(M)
@@ -221,7 +222,7 @@ def test_the_buffer_of_the_engine_is_read_and_never_kept(weighting: Weighting) -
         state = update.state
 
 
-@pytest.mark.parametrize("weighting", [GradDrop(), DBMTL(), ExcessMTL(), MoCo()], ids=lambda w: type(w).__name__)
+@for_every("weighting", [GradDrop(), DBMTL(), ExcessMTL(), MoCo()])
 def test_one_task_alone_keeps_its_direction(weighting: Weighting) -> None:
     seen = observed(0, m=1)
     update = weighting.step(seen, weighting.init(1))
@@ -231,8 +232,8 @@ def test_one_task_alone_keeps_its_direction(weighting: Weighting) -> None:
     assert float(cosine) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
+@for_every(
+    "make, message",
     [
         (lambda: GradDrop(1.5), "`leak` must be ≤ 1"),
         (lambda: DBMTL(beta=1.0), "`beta` must be < 1"),

@@ -8,6 +8,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from cases import for_every
 from scipy.stats import chisquare
 from signals import LOSSES, signal, tensor
 from torch import Tensor
@@ -44,7 +45,7 @@ def test_fixed_weights_are_those_given() -> None:
             Fixed(wrong)
 
 
-@pytest.mark.parametrize(("name", "option"), [("fixed", "weights"), ("aligned_mtl", "weights"), ("stch", "preference")])
+@for_every("name, option", [("fixed", "weights"), ("aligned_mtl", "weights"), ("stch", "preference")])
 def test_numbers_per_task_must_fit_the_tasks(name: str, option: str) -> None:
     with pytest.raises(ValueError, match=f"`{option}` must be one number for all tasks or 3, one per task; found 2"):
         WEIGHTINGS[name].factory(**{option: (1.0, 2.0)}).init(3)
@@ -105,7 +106,7 @@ def drawn(distribution: Distribution) -> Tensor:
     return torch.stack([rlw.step(Signal(LOSSES, None, 0, 0, generator), State()).weights for _ in range(2000)])
 
 
-@pytest.mark.parametrize("distribution", get_args(Distribution))
+@for_every("distribution", get_args(Distribution))
 def test_rlw_draws_from_its_generator(distribution: Distribution) -> None:
     draws = drawn(distribution)
     torch.testing.assert_close(draws.sum(dim=1), torch.ones(2000, dtype=torch.float64))
@@ -151,7 +152,7 @@ def test_gls_and_si_ignore_the_scale_of_losses() -> None:
     torch.testing.assert_close(scaled * factors, plain * factors.prod() ** 0.25)
 
 
-@pytest.mark.parametrize("bad", [0.0, -1.0])
+@for_every("bad", [0.0, -1.0])
 def test_losses_without_a_logarithm_are_left_out_and_counted(bad: float) -> None:
     losses = tensor(0.5, bad, 2.0)
     for weighting in (GLS(), LogLoss(), STCH()):
@@ -169,7 +170,7 @@ def test_losses_without_a_logarithm_are_left_out_and_counted(bad: float) -> None
 # FAMO
 
 
-@pytest.mark.parametrize("rule", ["adam", "plain"])
+@for_every("rule", ["adam", "plain"])
 def test_famo_follows_its_formulas_on_a_quadratic(rule: str) -> None:
     """Ten steps on ½‖A_i x − b_i‖², with the objective and the logits of the released code under autograd."""
     generator = torch.Generator().manual_seed(0)

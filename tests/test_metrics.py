@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from cases import for_every
 from numpy.typing import NDArray
 from sklearn.metrics import (
     accuracy_score,
@@ -177,7 +178,7 @@ def test_metrics_agree_with_the_formulas(case: Case) -> None:
 
 
 @every_case
-@pytest.mark.parametrize("batch_size", [1, 7])
+@for_every("batch_size", [1, 7])
 def test_metrics_do_not_depend_on_the_batch_size(case: Case, batch_size: int) -> None:
     output, target = case.answers()
     whole = measured(case.measure, output, target)
@@ -212,7 +213,7 @@ def test_every_known_prediction_counts(case: Case) -> None:
 
 
 @dense_cases
-@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
+@for_every("scale", [0.0, 1.0, 1e4])
 def test_losses_are_zero_and_flat_where_nothing_is_known(case: Case, scale: float) -> None:
     output, target = case.answers()
     nothing = torch.full_like(target, losses.UNLABELLED if target.dim() == 3 else 0)
@@ -221,8 +222,8 @@ def test_losses_are_zero_and_flat_where_nothing_is_known(case: Case, scale: floa
     assert torch.equal(gradient, torch.zeros_like(output))
 
 
-@pytest.mark.parametrize(
-    ("said", "true", "f1"),
+@for_every(
+    "said, true, f1",
     [
         ([0, 0, 0, 0], [0, 0, 0, 0], 0.0),
         ([1, 0, 0, 0], [0, 0, 0, 0], 0.0),
@@ -251,7 +252,7 @@ def test_the_right_answer_is_the_best() -> None:
     assert shares == [1, 1, 1]
 
 
-@pytest.mark.parametrize("length", [1e-6, 1.0, 1e6])
+@for_every("length", [1e-6, 1.0, 1e6])
 def test_normals_are_directions(length: float) -> None:
     output, target = normal_answers()
     assert measured(NORMALS, length * output, target) == pytest.approx(measured(NORMALS, output, target), rel=1e-5)
@@ -266,7 +267,7 @@ def test_the_median_angle_of_an_even_number_is_between_the_middle_two() -> None:
     assert measured(NORMALS, output, target) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 1000, 1001])
+@for_every("count", [1, 2, 3, 1000, 1001])
 def test_the_median_angle_is_exact_whatever_the_batches(count: int) -> None:
     angles = (180 * torch.rand(count)).deg2rad()
     output = torch.stack([angles.cos(), angles.sin(), torch.zeros(count)], dim=1).reshape(count, 3, 1, 1)
@@ -289,7 +290,7 @@ legacy_cases = pytest.mark.parametrize("case", LEGACY.values(), ids=LEGACY)
 
 
 @legacy_cases
-@pytest.mark.parametrize("images", [1, 2, 8, BATCH])
+@for_every("images", [1, 2, 8, BATCH])
 def test_the_legacy_is_the_mean_over_batches_of_so_many_images(case: Case, images: int) -> None:
     output, target = case.answers()
     target[5:9] *= 0.0  # a whole batch of two in which nothing is known
@@ -314,7 +315,7 @@ def test_the_legacy_is_the_mean_over_batches_of_so_many_images(case: Case, image
 def test_runs_by_the_legacy_carry_it_as_an_override() -> None:
     exact, legacy = (resolve("nyuv2", "ew", assignments=settings) for settings in ({}, {"data.metrics_batch": 2}))
     assert (dict(exact.overrides), dict(legacy.overrides)) == ({}, {"data.metrics_batch": 2})
-    assert legacy.settings()["data"]["metrics_batch"] == 2
+    assert legacy.settings.data.metrics_batch == 2
     assert exact.info is DATASETS["nyuv2"]
     (_, *dense), (_, *usual) = legacy.info.tasks, exact.info.tasks
     assert legacy.info.tasks[0] is exact.info.tasks[0]
@@ -328,14 +329,14 @@ def test_metrics_over_batches_of_less_than_nothing_are_refused() -> None:
         resolve("nyuv2", "ew", assignments={"data.metrics_batch": -1})
 
 
-@pytest.mark.parametrize("shape", [(8,), (2, 2, 2)])
+@for_every("shape", [(8,), (2, 2, 2)])
 def test_class_prior_by_hand(shape: tuple[int, ...]) -> None:
     labels = torch.tensor([0, 0, 1, 3, -1, -1, -1, -1]).reshape(shape)
     expected = torch.tensor([0.5, 0.25, 1e-12, 0.25]).log()
     torch.testing.assert_close(losses.class_prior(labels, 4), expected)
 
 
-@pytest.mark.parametrize(("ones", "odds"), [(1, 1 / 3), (2, 1.0), (0, 1e-6), (4, 1e6)])
+@for_every("ones, odds", [(1, 1 / 3), (2, 1.0), (0, 1e-6), (4, 1e6)])
 def test_attribute_prior_by_hand(ones: int, odds: float) -> None:
     target = torch.tensor([1] * ones + [0] * (4 - ones), dtype=torch.uint8)
     torch.testing.assert_close(losses.attribute_prior(target), torch.tensor([odds]).log(), rtol=1e-5, atol=1e-6)
@@ -351,7 +352,7 @@ def test_mean_normal_by_hand() -> None:
     torch.testing.assert_close(losses.mean_normal(images), torch.tensor([0.2, -0.6, 1 / 3]))
 
 
-@pytest.mark.parametrize("name", ["office31", "officehome", "nyuv2", "celeba"])
+@for_every("name", ["office31", "officehome", "nyuv2", "celeba"])
 def test_constant_answers_fit_the_losses_and_metrics_of_their_task(name: str) -> None:
     answers = {case.measure: case.answers for case in CASES.values()}
     for task in DATASETS[name].tasks:

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 from torchdiffeq import odeint_adjoint
 
-from methods.architectures.flow import FirstOrderFlow, Flow, HeavyBallFlow, Solver, solved_together, states_at
+from methods.architectures.flow import (
+    CountedField,
+    FirstOrderFlow,
+    Flow,
+    HeavyBallFlow,
+    Solver,
+    solved_together,
+    states_at,
+)
 from methods.architectures.normal import Normal, NormalNetwork
 from methods.contract import Diverged, Features
 
@@ -93,9 +101,9 @@ def test_evaluations_are_those_of_the_steps_and_one_per_grid_point_read_between(
 ) -> None:
     flow, start = heavy_ball(), heavy_ball().start(inputs())
     for positions, steps, points in (([2.0], 8, 0), ([1.9], 8, 2), (torch.linspace(0.05, 1.95, 40).tolist(), 8, 9)):
-        flow.evaluations = 0
-        states_at(flow, start, positions, Solver(solver, 0.25))  # type: ignore[arg-type]
-        assert flow.evaluations == a_step * steps + between * points
+        field = CountedField(flow)
+        states_at(field, start, positions, Solver(solver, 0.25))  # type: ignore[arg-type]
+        assert field.evaluations == a_step * steps + between * points
 
 
 @pytest.mark.parametrize("position", [2.0, -1.3])
@@ -131,7 +139,9 @@ def test_velocity_is_the_derivative_along_the_flow(form: object) -> None:
     exact = Solver("rk4", 0.01, "backprop", 1000)
     with torch.no_grad():
         before, here, after = states_at(flow, flow.start(x), [0.6 - h, 0.6, 0.6 + h], exact)
-        torch.testing.assert_close(flow.velocities([here])[0], (after[0] - before[0]) / (2 * h), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            flow.velocities([here], flow)[0], (after[0] - before[0]) / (2 * h), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_position_gradient_is_that_of_the_adjoint_for_the_end_time() -> None:
@@ -170,12 +180,12 @@ def test_several_inputs_are_solved_as_each_alone(positions: tuple[float, ...], o
     net = network(positions, order=order, solver=solver)
     several, tasks = [inputs(5, 6), inputs(3, 6)], [[0, 2], [1]]
     together = net.features_of_inputs(several, tasks)
-    shared = net.evaluations().forward
-    for x, readers, found in zip(several, tasks, together, strict=True):
+    apart = [net.features_of_inputs([x], [readers]) for x, readers in zip(several, tasks, strict=True)]
+    for x, readers, found in zip(several, tasks, together.by_input, strict=True):
         for (z, velocity), (expected, along) in zip(found, net.features(x, readers), strict=True):
             torch.testing.assert_close(z, expected)
             torch.testing.assert_close(velocity, along)
-    assert shared < net.evaluations().forward - shared
+    assert together.evaluations().forward < sum(alone.evaluations().forward for alone in apart)
 
 
 def test_inputs_are_solved_together_where_that_is_little_work() -> None:

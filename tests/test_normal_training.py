@@ -1,4 +1,4 @@
-"""NORMAL in training: how positions move, what the flow costs, and how a run ends that can't go on."""
+"""NORMAL in training: how positions move, what the flow costs, and how a run that diverges ends."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 import torch
 from training import prepared
 
-from bench.engine.heads import position_gradients
-from bench.engine.loop import RunContext, train
+from bench.engine.context import RunContext
+from bench.engine.heads import forward_shared, position_gradients
+from bench.engine.loop import train
 from bench.engine.step import train_step
 from bench.records.record import Record
 from bench.records.store import COSINES, POSITIONS
@@ -32,42 +33,42 @@ def run(data_root: Path, folder: Path, data: str = "digits", **settings: object)
 @pytest.mark.parametrize("data", ["digits", "rooms"])
 def test_alternating_positions_follow_the_gradient_where_the_network_has_moved(data: str, data_root: Path) -> None:
     joint, batch = prepared("normal", data_root, data, None)
-    turns, _ = prepared("normal", data_root, data, None, **ALTERNATING)
+    alternating, _ = prepared("normal", data_root, data, None, **ALTERNATING)
     train_step(joint, batch, 0, 0)
-    before = turns.network.positions()
+    before = alternating.network.positions()
     assert before is not None
     before = before.detach().clone()
-    train_step(turns, batch, 0, 0)
-    ours, theirs = turns.network.state_dict(), joint.network.state_dict()
+    train_step(alternating, batch, 0, 0)
+    ours, theirs = alternating.network.state_dict(), joint.network.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours if name != "task_positions.raw")
-    moved = copy.deepcopy(turns.network)
+    moved = copy.deepcopy(alternating.network)
     with torch.no_grad():
         moved.task_positions.raw.copy_(before)  # type: ignore[attr-defined]
-    along = position_gradients(moved, turns.tasks, batch)
-    rate = turns.optimizers["positions"].param_groups[0]["lr"]
+    along = position_gradients(moved, alternating.tasks, forward_shared(moved, batch).heads)
+    rate = alternating.optimizers["positions"].param_groups[0]["lr"]
     expected = before - rate * torch.stack([along[task] for task in range(len(before))])
-    after, jointly = turns.network.positions(), joint.network.positions()
+    after, jointly = alternating.network.positions(), joint.network.positions()
     assert after is not None and jointly is not None
     torch.testing.assert_close(after, expected)
     assert not torch.equal(after, jointly)
 
 
 def test_alternating_leaves_no_gradients_in_the_heads(data_root: Path) -> None:
-    """The second look at the heads is for positions alone: the next step of both ways starts from the same."""
-    turns, batch = prepared("normal", data_root, arch=None, **ALTERNATING)
-    train_step(turns, batch, 0, 0)
-    held = [p.grad.clone() for p in turns.network.heads.parameters() if p.grad is not None]
-    position_gradients(turns.network, turns.tasks, batch)
-    now = [p.grad for p in turns.network.heads.parameters() if p.grad is not None]
+    """The second pass through the heads is for positions only and leaves their gradients alone."""
+    alternating, batch = prepared("normal", data_root, arch=None, **ALTERNATING)
+    train_step(alternating, batch, 0, 0)
+    held = [p.grad.clone() for p in alternating.network.heads.parameters() if p.grad is not None]
+    position_gradients(alternating.network, alternating.tasks, forward_shared(alternating.network, batch).heads)
+    now = [p.grad for p in alternating.network.heads.parameters() if p.grad is not None]
     assert held and all(torch.equal(left, right) for left, right in zip(held, now, strict=True))
 
 
 def test_the_first_step_of_adam_has_the_length_of_its_rate(data_root: Path) -> None:
-    train_state, batch = prepared("normal", data_root, arch=None, **{"arch.position_optimizer": "adam"})
-    train_step(train_state, batch, 0, 0)
-    positions = train_state.network.positions()
+    state, batch = prepared("normal", data_root, arch=None, **{"arch.position_optimizer": "adam"})
+    train_step(state, batch, 0, 0)
+    positions = state.network.positions()
     assert positions is not None
-    rate = train_state.optimizers["positions"].param_groups[0]["lr"]
+    rate = state.optimizers["positions"].param_groups[0]["lr"]
     torch.testing.assert_close((positions - 1).abs(), torch.full_like(positions, rate), rtol=1e-3, atol=0)
 
 
@@ -83,10 +84,10 @@ def test_the_first_step_of_adam_has_the_length_of_its_rate(data_root: Path) -> N
 )
 def test_every_option_of_positions_changes_where_they_go(change: dict[str, object], data_root: Path) -> None:
     def after_two_steps(**settings: object) -> torch.Tensor:
-        train_state, batch = prepared("normal", data_root, arch=None, **settings)
+        state, batch = prepared("normal", data_root, arch=None, **settings)
         for step in range(2):
-            train_step(train_state, batch, step, 0)
-        positions = train_state.network.positions()
+            train_step(state, batch, step, 0)
+        positions = state.network.positions()
         assert positions is not None
         return positions.detach()
 
@@ -95,20 +96,20 @@ def test_every_option_of_positions_changes_where_they_go(change: dict[str, objec
 
 @pytest.mark.parametrize("solver", ["euler", "rk4", "dopri5"])
 def test_positions_may_tie_cross_pass_zero_and_be_negative_at_any_step(solver: str, data_root: Path) -> None:
-    train_state, batch = prepared("normal", data_root, "rooms", None, **{"arch.solver": solver})
-    raw = train_state.network.task_positions.raw  # type: ignore[attr-defined]
+    state, batch = prepared("normal", data_root, "rooms", None, **{"arch.solver": solver})
+    raw = state.network.task_positions.raw  # type: ignore[attr-defined]
     for step, positions in enumerate(
         ([1, 1, 1], [0, 0, 0], [0.5, 1.5, 1.5], [1.5, 0.5, -0.1], [-1, -1, 2], [0, -2, 0])
     ):
         with torch.no_grad():
             raw.copy_(torch.tensor(positions, dtype=torch.float32))
-        losses = train_step(train_state, batch, step, 0).losses
+        losses = train_step(state, batch, step, 0).losses
         assert torch.isfinite(losses).all() and torch.isfinite(raw).all()
 
 
 @pytest.mark.parametrize("weighting", ["ew", "cagrad"])
-def test_looking_at_cosines_changes_nothing_and_sees_the_gradients(weighting: str, data_root: Path) -> None:
-    (plain, batch), (watched, _) = (prepared(weighting, data_root, "rooms", "normal") for _ in "ab")
+def test_recording_cosines_changes_nothing_else(weighting: str, data_root: Path) -> None:
+    (plain, batch), (recording, _) = (prepared(weighting, data_root, "rooms", "normal") for _ in "ab")
     explicit = []
     for task in range(3):
         fresh, _ = prepared("ew", data_root, "rooms", "normal")
@@ -118,10 +119,10 @@ def test_looking_at_cosines_changes_nothing_and_sees_the_gradients(weighting: st
         explicit.append(torch.cat([p.grad.flatten() for p in fresh.network.shared_parameters() if p.grad is not None]))
     rows = torch.nn.functional.normalize(torch.stack(explicit).double(), dim=1)
     train_step(plain, batch, 0, 0)
-    seen = train_step(watched, batch, 0, 0, look_at_cosines=True).cosines
+    seen = train_step(recording, batch, 0, 0, cosines=True).cosines
     assert seen is not None
     torch.testing.assert_close(seen, rows @ rows.T, rtol=1e-4, atol=1e-5)
-    left, right = plain.network.state_dict(), watched.network.state_dict()
+    left, right = plain.network.state_dict(), recording.network.state_dict()
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
@@ -150,9 +151,8 @@ def test_field_evaluations_are_those_of_training_steps(data_root: Path, tmp_path
 def test_inputs_are_solved_together_where_no_task_needs_a_gradient_of_its_own(
     weighting: str, solves: int, data_root: Path
 ) -> None:
-    train_state, batch = prepared(weighting, data_root, arch="normal", **{"arch.position_form": "constant"})
-    train_step(train_state, batch, 0, 0)
-    assert train_state.network.evaluations() == (4 * solves, 0)
+    state, batch = prepared(weighting, data_root, arch="normal", **{"arch.position_form": "constant"})
+    assert train_step(state, batch, 0, 0).evaluations == (4 * solves, 0)
 
 
 @pytest.mark.parametrize("gradient", ["backprop", "adjoint"])
@@ -170,8 +170,8 @@ def test_a_flow_that_cannot_be_solved_is_a_diverged_run_with_the_position(
 def test_a_flow_that_fails_on_the_way_back_is_named_too(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The adjoint equation asks the field for more: from the second half of evaluations on, it answers NaN."""
     settings = {"arch.solver": "dopri5", "arch.gradient": "adjoint"}
-    train_state, batch = prepared("normal", data_root, arch=None, **settings)
-    flow = train_state.network.flow  # type: ignore[attr-defined]
+    state, batch = prepared("normal", data_root, arch=None, **settings)
+    flow = state.network.flow  # type: ignore[attr-defined]
     answer = type(flow).forward
 
     def failing(self: torch.nn.Module, t: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
@@ -179,8 +179,8 @@ def test_a_flow_that_fails_on_the_way_back_is_named_too(data_root: Path, monkeyp
         return derivative * float("nan") if torch.is_grad_enabled() else derivative
 
     monkeypatch.setattr(type(flow), "forward", failing)
-    with pytest.raises(Diverged, match="dopri5 can't solve the flow"), train_state.network.translate_errors():
-        train_step(train_state, batch, 0, 0)
+    with pytest.raises(Diverged, match="dopri5 can't solve the flow"), state.network.translate_errors():
+        train_step(state, batch, 0, 0)
 
 
 def test_a_nan_in_the_flow_is_a_diverged_run_with_the_position(data_root: Path, tmp_path: Path) -> None:

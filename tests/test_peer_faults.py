@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from cases import for_every
 from peer_steps import (
     ADAPTERS,
     assert_near,
@@ -42,7 +43,7 @@ NASH = [(0, (1.0, 10.0, 100.0)), (3, (1.0, 10.0, 100.0)), (3, (1.0, 0.01, 100.0)
 
 
 @pytest.mark.filterwarnings("ignore:Solution may be inaccurate")
-@pytest.mark.parametrize(("seed", "norms"), NASH)
+@for_every("seed, norms", NASH)
 def test_fault_torchjd_nash_stops_far_from_the_bargain(seed: int, norms: tuple[float, ...]) -> None:
     rows = unit_rows(seed) * torch.tensor(norms).unsqueeze(1)
     assert bargain_residual(first("torchjd:nash_mtl", rows, max_norm=0.0), rows) > 1
@@ -79,7 +80,7 @@ def test_fault_libmtl_mgda_is_far_from_shortest_for_many_tasks() -> None:
     assert min(excess) > 1.15
 
 
-@pytest.mark.parametrize("seed", range(3))
+@for_every("seed", range(3))
 def test_fault_torchjd_mgda_stops_early(seed: int) -> None:
     """By default Frank-Wolfe stops at a step of 0.001; the hull's nearest point is still percents away."""
     rows = torch.randn(3, 12, generator=torch.Generator().manual_seed(seed))
@@ -89,7 +90,7 @@ def test_fault_torchjd_mgda_stops_early(seed: int) -> None:
     assert theirs.norm() > ours.norm()
 
 
-@pytest.mark.parametrize("m", [2, 4, 40])
+@for_every("m", [2, 4, 40])
 def test_fault_libmtl_cagrad_is_wired_to_three_tasks(m: int) -> None:
     with pytest.raises(ValueError, match=rf"cannot reshape array of size {m} into shape \(1,3\)"):
         ADAPTERS["libmtl:cagrad"].factory().init(m)

@@ -46,6 +46,7 @@ from pydantic import TypeAdapter
 
 from datasets import DATASETS, find, obtain
 from datasets.contract import DataError, DataMissing, DataSettings, Source
+from datasets.embedded import digits
 from datasets.embedded.atomic_folder import atomic_folder
 from datasets.office import partition
 
@@ -346,9 +347,9 @@ def test_embedded_data_made_by_another_process_meanwhile_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def late(folder: Path) -> None:
-        with atomic_folder(folder) as faster:  # the other process
+        with atomic_folder(folder, digits.MAKER_VERSION) as faster:  # the other process
             (faster / "plain").mkdir()
-        with atomic_folder(folder):
+        with atomic_folder(folder, digits.MAKER_VERSION):
             pytest.fail("written over")
 
     monkeypatch.setitem(DATASETS, "digits", replace(DATASETS["digits"], make=late))

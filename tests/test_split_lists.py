@@ -21,11 +21,12 @@ from data_trees import (
     read,
     same,
     view,
+    write_digits,
 )
 
 from bench.records.store import read_record
 from bench.run import main
-from datasets import DATASETS, obtain
+from datasets import DATASETS
 from datasets.contract import DataError, DataSettings, Splits
 from datasets.office import PARTS, partition
 
@@ -168,7 +169,7 @@ def last(lists: Lists, name: str) -> str:
 TRAIN, VAL, TEST = "amazon_train.txt", "amazon_val.txt", "webcam_test.txt"
 LINE = "the path of an image and a label from 0 to 30, found"
 EACH_PART = ": expected a list for each part of each domain, found no"
-ONE_PLACE = f"/{VAL}:2: expected each image in one place, found amazon/"
+ONE_PLACE = f"/{VAL}:2: expected each image once, found amazon/"
 FAULTS: dict[str, tuple[Spoil, str]] = {
     "list missing": (lambda lists: lists.pop("dslr_val.txt"), f"{EACH_PART} dslr_val.txt;"),
     "two lists missing": (
@@ -222,7 +223,7 @@ def test_both_places_of_an_overlap_are_named(tmp_path: Path, trees: Trees) -> No
     with pytest.raises(DataError) as caught:
         read("office31", trees("office31"), settings)
     assert str(caught.value) == (
-        f"{tmp_path / 'lists' / place}: expected each image in one place, found {image} also in "
+        f"{tmp_path / 'lists' / place}: expected each image once, found {image} also in "
         f"{tmp_path / 'lists' / TRAIN}:5; keep one of the two lines."
     )
 
@@ -247,9 +248,9 @@ DIGITS = ("plain", "inverted", "outline", "noisy")
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root with the digits."""
+    """A data root with a few of the digits."""
     root = tmp_path_factory.mktemp("data")
-    obtain("digits", root)
+    write_digits(root)
     return root
 
 

@@ -178,7 +178,7 @@ def test_a_fault_in_the_middle_becomes_a_cell(monkeypatch: pytest.MonkeyPatch) -
 def test_a_renewed_weighting_is_timed_over_a_whole_period() -> None:
     where = course("celeba", **{"weighting.every": 3})
     counted: list[int] = []
-    original = step.place_gradients
+    original = step.compute_gradients
 
     def counting(train_state: Any, batch: Any, index: int, epoch: int) -> Any:
         counted.append(index)
@@ -186,7 +186,7 @@ def test_a_renewed_weighting_is_timed_over_a_whole_period() -> None:
         return original(train_state, batch, index, epoch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step, "place_gradients", counting)
+        patch.setattr(step, "compute_gradients", counting)
         race_steps(where, [Entry(OURS, "mgda", "per task")], rounds=1)
     assert counted == list(range(6))
 
@@ -302,7 +302,7 @@ def test_a_method_of_ours_that_fails_shows_in_the_exit_code(monkeypatch: pytest.
     def failing(*arguments: Any) -> None:
         raise RuntimeError("no")
 
-    monkeypatch.setattr(step, "place_gradients", failing)
+    monkeypatch.setattr(step, "compute_gradients", failing)
     assert command(tmp_path, "--methods", "ew", "--shapes", "office", "--no-memory") == 1
     assert [cell.fault for cell in only_record(tmp_path).cells if cell.contestant == OURS] == ["RuntimeError: no"]
 

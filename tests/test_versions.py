@@ -21,7 +21,8 @@ from golden import Numbers, disagreements, summary
 from synthetic_splits import random_splits, random_targets
 from torch import Tensor, nn
 
-from bench.engine.loop import RunContext, train
+from bench.engine.context import RunContext
+from bench.engine.loop import train
 from bench.records.store import CURVE, atomic_write_text
 from bench.records.upgrade import ADDED, ADDED_TO_ARCHITECTURES, ADDED_TO_WEIGHTINGS
 from bench.spec import resolve as resolving

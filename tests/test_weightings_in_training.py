@@ -1,4 +1,4 @@
-"""Weightings in a training step: who looks back, and what never reaches any of them."""
+"""Weightings in a training step: the post-step hook, and errors before and after the weighting."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from signals import LOSSES
+from torch import Tensor
 from training import prepared
 
 from bench.engine.backward import losses_now
@@ -16,28 +17,31 @@ from methods.contract import Diverged, PostStepHook
 
 
 @pytest.mark.parametrize(("data", "arch"), [("digits", "hps"), ("digits", "normal"), ("faces", "hps")])
-def test_the_engine_looks_back_on_the_same_batch(data: str, arch: str, data_root: Path) -> None:
-    """The losses after a step are those that the next step on the same batch sees before it."""
-    train_state, batch = prepared("famo", data_root, data, arch)
-    first = train_step(train_state, batch, 0, 0)
-    torch.testing.assert_close(train_state.weighting_state.memory["losses"], first.losses)
-    assert (
-        int(train_state.weighting_state.memory["steps"]) == 1
-        and train_state.weighting_state.memory["logits"].abs().max() > 0
-    )
-    now = losses_now(train_state, [batch])
+def test_the_post_step_hook_gets_the_losses_of_the_same_batch(data: str, arch: str, data_root: Path) -> None:
+    """The losses after a step are those before the next step on the same batch."""
+    state, batch = prepared("famo", data_root, data, arch)
+    first = train_step(state, batch, 0, 0)
+    torch.testing.assert_close(state.weighting_state.memory["losses"], first.losses)
+    memory = state.weighting_state.memory
+    assert int(memory["steps"]) == 1 and memory["logits"].abs().max() > 0
+    now, _ = losses_now(state, [batch])
     assert not now.requires_grad and not torch.equal(now, first.losses)
-    torch.testing.assert_close(train_step(train_state, batch, 1, 0).losses, now, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(train_step(state, batch, 1, 0).losses, now, rtol=1e-5, atol=1e-6)
 
 
-def test_only_weightings_that_look_back_pay_for_it(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[object] = []
-    monkeypatch.setattr("bench.engine.step.losses_now", lambda train_state, parts: looked.append(parts) or LOSSES)
+def test_only_weightings_with_a_post_step_hook_pay_for_it(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+
+    def losses_now(state: object, batches: object) -> tuple[Tensor, None]:
+        calls.append(batches)
+        return LOSSES, None
+
+    monkeypatch.setattr("bench.engine.step.losses_now", losses_now)
     for name in WEIGHTINGS:
-        train_state, batch = prepared(name, data_root)
-        looked.clear()
-        train_step(train_state, batch, 0, 0)
-        assert bool(looked) == isinstance(train_state.weighting, PostStepHook) == (name == "famo"), name
+        state, batch = prepared(name, data_root)
+        calls.clear()
+        train_step(state, batch, 0, 0)
+        assert bool(calls) == isinstance(state.weighting, PostStepHook) == (name == "famo"), name
 
 
 @pytest.mark.parametrize("name", ["ew", "mgda", "graddrop", "famo"])
@@ -45,16 +49,16 @@ def test_only_weightings_that_look_back_pay_for_it(data_root: Path, monkeypatch:
 def test_a_number_that_is_not_finite_ends_the_run_before_it_is_weighted(
     name: str, bad: float, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train_state, batch = prepared(name, data_root)
-    monkeypatch.setattr(type(train_state.weighting), "step", lambda *_: pytest.fail("a weighting saw it"))
+    state, batch = prepared(name, data_root)
+    monkeypatch.setattr(type(state.weighting), "step", lambda *_: pytest.fail("a weighting saw it"))
     with torch.no_grad():
-        next(train_state.network.heads[1].parameters()).fill_(bad)
+        next(state.network.heads[1].parameters()).fill_(bad)
     with pytest.raises(Diverged, match=r"loss of task .* is (nan|inf) at step 7"):
-        train_step(train_state, batch, 7, 0)
+        train_step(state, batch, 7, 0)
 
 
 def test_losses_that_are_not_finite_after_a_step_end_the_run(data_root: Path) -> None:
-    train_state, batch = prepared("famo", data_root)
-    train_state.optimizers["network"].param_groups[0]["lr"] = 1e30
-    with pytest.raises(Diverged, match=r"loss after the move of task .* at step 3"):
-        train_step(train_state, batch, 3, 0)
+    state, batch = prepared("famo", data_root)
+    state.optimizers["network"].param_groups[0]["lr"] = 1e30
+    with pytest.raises(Diverged, match=r"loss after the step of task .* at step 3"):
+        train_step(state, batch, 3, 0)

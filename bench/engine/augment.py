@@ -1,12 +1,11 @@
-"""Augmentation of training batches, on their device: an enlarged crop and a mirror image of every scene.
+"""Augmentation of training batches on their device: random enlarged crops and horizontal flips.
 
-A crop enlarged by s, seen through the same lens, shows the scene with everything at 1/s of its distance: depth is
-divided by s, and a plane's normal (x, y, z) points along (x, y, s z). A mirror image turns x around. Targets are taken
-from the nearest pixel, so that no value is mixed with that of another surface or of a pixel without truth; images are
-interpolated. B batch, (H, W) pixels.
+A crop enlarged by s shows the scene at 1/s of its distance: depth is divided by s, and a normal (x, y, z) becomes
+(x, y, s z), normalised. A flip negates x. Images are interpolated bilinearly. Targets use the nearest pixel, so that
+values of different surfaces, or of pixels without ground truth, are never mixed. B batch, (H, W) pixels.
 
-Deviations: public code for NYUv2 leaves normals as they are when it divides depth by s, and mixes them with the zeros
-of unknown ones.
+Deviations: public code for NYUv2 divides depth by s but leaves normals unchanged, and mixes them with the zeros of
+unknown normals.
 """
 
 from __future__ import annotations
@@ -26,9 +25,11 @@ SCALES = (1.0, 1.2, 1.5)
 
 @dataclass(frozen=True)
 class Views:
-    """How each image of a batch is seen, (B,) each.
+    """The random crop and flip of each image of a batch, (B,) each.
 
-    scale: ≥ 1. top, left: where the crop stands, as a share in [0, 1] of the room that it has. mirrored: bool.
+    scale: ≥ 1.
+    top, left: the offset of the crop, as a fraction in [0, 1] of the largest possible one.
+    mirrored: whether the image is flipped, bool.
     """
 
     scale: Tensor
@@ -42,21 +43,21 @@ class Views:
 
 
 def draw_views(count: int, generator: torch.Generator) -> Views:
-    """Views at random: a scale of SCALES, a crop anywhere, every other one mirrored."""
+    """Random views: a scale of SCALES, a uniform offset, a flip with probability 1/2."""
     scale = torch.tensor(SCALES)[torch.randint(len(SCALES), (count,), generator=generator)]
     top, left, side = torch.rand((3, count), generator=generator)
     return Views(scale, top, left, side < 0.5)
 
 
 def seen(group: Group, tasks: Mapping[int, Task], views: Views) -> Group:
-    """Inputs (B, 3, H, W) and targets as these views show them; what has no pixels, like a class, stays."""
+    """Inputs (B, 3, H, W) and targets under these views. Targets without pixels, such as classes, stay the same."""
     views = views.to(group.inputs.device)
     targets = {index: _TARGETS[tasks[index].loss](target, views) for index, target in group.targets.items()}
     return Group(seen_image(group.inputs, views), targets)
 
 
 def seen_image(images: Tensor, views: Views) -> Tensor:
-    """Images (B, C, H, W), interpolated linearly."""
+    """Images (B, C, H, W), interpolated bilinearly."""
     rows, columns = _coordinates(images.shape[-2], images.shape[-1], views)
     above, below, down = _neighbours(rows, images.shape[-2])
     before, after, right = _neighbours(columns, images.shape[-1])
@@ -67,21 +68,21 @@ def seen_image(images: Tensor, views: Views) -> Tensor:
 
 
 def seen_labels(labels: Tensor, views: Views) -> Tensor:
-    """Labels (B, H, W) of the nearest pixels; labels (B,) of whole images stay."""
+    """Labels (B, H, W) of the nearest pixels; labels (B,) of whole images stay the same."""
     return _nearest(labels.unsqueeze(1), views).squeeze(1) if labels.dim() > 1 else labels
 
 
 def seen_depth(depth: Tensor, views: Views) -> Tensor:
-    """Depth (B, 1, H, W) in metres, nearer by the scale; 0, which means missing, stays 0."""
+    """Depth (B, 1, H, W) in metres, divided by the scale; 0 (missing) stays 0."""
     return _nearest(depth, views) / views.scale[:, None, None, None]
 
 
 def seen_normals(normals: Tensor, views: Views) -> Tensor:
-    """Unit normals (B, 3, H, W); all-zero ones, which are unknown, stay so."""
+    """Unit normals (B, 3, H, W); zeros (unknown) stay zero."""
     side = torch.where(views.mirrored, -1.0, 1.0)
     factors = torch.stack([side, torch.ones_like(side), views.scale], dim=1)[:, :, None, None]
     turned = functional.normalize(_nearest(normals, views) * factors, dim=1)
-    # A normal that keeps its direction keeps its digits, which dividing by a length of about 1 may change.
+    # Without scaling the length is 1 already; dividing by it would only add rounding.
     return torch.where((views.scale == 1)[:, None, None, None], _nearest(normals, views) * factors, turned)
 
 
@@ -99,7 +100,7 @@ _TARGETS: Mapping[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Views], 
 
 
 def _coordinates(height: int, width: int, views: Views) -> tuple[Tensor, Tensor]:
-    """Where in the original rows (B, H) and columns (B, W) of a view come from; pixel centres are integers."""
+    """Source rows (B, H) and columns (B, W) of each pixel of a view; pixel centres are integers."""
     rows = _along(height, views.scale, views.top)
     columns = _along(width, views.scale, views.left)
     return rows, torch.where(views.mirrored[:, None], columns.flip(1), columns)
@@ -112,7 +113,7 @@ def _along(extent: int, scale: Tensor, share: Tensor) -> Tensor:
 
 
 def _neighbours(coordinates: Tensor, extent: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The pixels before and after each coordinate, and how far it is from the first to the second, in [0, 1]."""
+    """The pixels before and after each coordinate, and its distance from the first, in [0, 1]."""
     inside = coordinates.clamp(0, extent - 1)
     first = inside.floor()
     return first.long(), (first + 1).clamp_max(extent - 1).long(), inside - first

@@ -1,205 +1,279 @@
-"""Four ways from a batch to gradients of the shared parameters and of the heads.
+"""Backward strategies: how a batch becomes losses, what the weighting needs of them, and gradients.
 
-Each observes first, which gives the losses and, where the weighting is to see one, a Gramian; and places then, once the
-weights are known. m tasks.
+A strategy runs the passes that come before the weighting, and returns one value with a function that runs the passes
+that come after it. `choose_strategy` picks the fastest one that gives a step what it needs. m tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from bench.engine.factored_layers import Uses, watching, worth_factoring
-from bench.engine.heads import HeadGradient, heads_forward_backward, losses_of
+from bench.engine.factored_layers import recorded_uses, worth_factoring
+from bench.engine.heads import HeadGradient, SharedForward, forward_heads, forward_shared, heads_forward_backward
+from bench.engine.task_gradients import (
+    GradientBuffer,
+    TaskGradients,
+    backward_to,
+    unfilled,
+    weighted_backward,
+    write_rows,
+)
 from bench.engine.train_state import TrainState
 from datasets.contract import Batch, Group
-from methods.contract import Update
+from methods.contract import Evaluations, Update
 from methods.rows import gramian_of
 
 
-class Way(Protocol):
-    """head_gradients: of all tasks where heads were cut off, as soon as gradients are placed."""
+@dataclass(frozen=True)
+class Applied:
+    """What is known once all gradients are in place.
 
-    head_gradients: list[HeadGradient]
+    position_gradients: ∂L_i/∂p_i () by task, where tasks have positions and heads ran by themselves.
+    evaluations: of a flow's field, in all forward and backward passes of the step; None without a flow.
+    """
 
-    def observe(self) -> tuple[Tensor, Tensor | None]:
-        """The losses (m,) and a Gramian (m, m), float64 on the CPU."""
-
-    def place(self, update: Update) -> None:
-        """Puts the gradients of shared part and heads where the optimizer looks for them."""
-
-
-def way_of(train_state: TrainState, batch: Batch, renewed: bool, watched: bool) -> Way:
-    """The quickest that does for this step. renewed: weights are. watched: somebody looks at the tasks' gradients."""
-    parts = in_parts(batch, train_state.parts)
-    if renewed and train_state.weighting.needs != "losses" and train_state.gramian_settings.grad_space == "shared":
-        return ByRows(train_state, parts)
-    if len(parts) > 1:
-        return InParts(train_state, parts)
-    by_losses = train_state.weighting.needs == "losses" and train_state.head_rule == "weighted"
-    if by_losses and "positions" not in train_state.optimizers and not watched:
-        return Uncut(train_state, batch)
-    return Cut(train_state, batch, renewed and train_state.weighting.needs == "gramian")
+    position_gradients: Mapping[int, Tensor] = field(default_factory=dict)
+    evaluations: Evaluations | None = None
 
 
-def in_parts(batch: Batch, parts: int) -> list[Batch]:
-    """The batch as so many of equal size: a part of every group each."""
-    if parts == 1:
+@dataclass(frozen=True)
+class BatchGradients:
+    """What a step knows before the weighting, and how to go on after it.
+
+    losses: (m,), float64 on the CPU.
+    apply: sets the .grad of shared part and heads for an update.
+    gramian: (m, m), float64 on the CPU, if the weighting needs one.
+    jacobian: (m, P) on the device, if the weighting needs it. The next step overwrites it.
+    cosines: the cosines (m, m) of the tasks' gradients in all shared parameters. To be called before `apply`.
+    """
+
+    losses: Tensor
+    apply: Callable[[Update], Applied]
+    gramian: Tensor | None = None
+    jacobian: Tensor | None = None
+    cosines: Callable[[], Tensor] | None = None
+
+
+BackwardStrategy: TypeAlias = Callable[[TrainState, Sequence[Batch]], BatchGradients]
+
+
+def choose_strategy(state: TrainState, *, updates_weights: bool, cosines: bool) -> BackwardStrategy:
+    """The fastest strategy for a step.
+
+    updates_weights: whether the weighting runs at this step.
+    cosines: whether the cosines of the tasks' gradients are recorded at this step.
+    """
+    needs, grad_space = state.weighting.needs, state.gramian_settings.grad_space
+    if updates_weights and needs != "losses" and grad_space == "shared":
+        return per_task_backward
+    if state.micro_batches > 1:
+        return micro_batched
+    if needs == "losses" and state.head_rule == "weighted" and "positions" not in state.optimizers and not cosines:
+        return single_backward
+    if updates_weights and needs == "gramian":
+        return {"last_block": split_with_last_block, "representation": split_with_representation}[grad_space]
+    return split_at_heads
+
+
+def single_backward(state: TrainState, batches: Sequence[Batch]) -> BatchGradients:
+    """One backward pass of the weighted sum of the losses, through heads and shared part."""
+    (batch,) = batches
+    shared = forward_shared(state.network, batch, state.precision)
+    by_task = forward_heads(state.network, state.tasks, shared.heads, state.precision)
+    losses = torch.stack([by_task[task] for task in range(len(state.tasks))])
+
+    def apply(update: Update) -> Applied:
+        backward_to(state.shared_parameters, [losses], [update.weights.to(losses)])
+        return Applied(evaluations=evaluations_of([shared]))
+
+    return BatchGradients(losses.detach().double().cpu(), apply)
+
+
+def split_at_heads(state: TrainState, batches: Sequence[Batch]) -> BatchGradients:
+    """Heads forward and backward, then one backward pass through the shared part."""
+    (batch,) = batches
+    shared, heads = _forward_backward_heads(state, batch)
+    return _split(state, shared, heads, None)
+
+
+def split_with_representation(state: TrainState, batches: Sequence[Batch]) -> BatchGradients:
+    """`split_at_heads` with the Gramian of ∂L_i/∂z, for tasks that share their features."""
+    (batch,) = batches
+    shared, heads = _forward_backward_heads(state, batch)
+    by_task = sorted(heads, key=lambda head: head.task)
+    return _split(state, shared, heads, gramian_of(torch.stack([head.gradient.flatten() for head in by_task])))
+
+
+def split_with_last_block(state: TrainState, batches: Sequence[Batch]) -> BatchGradients:
+    """`split_at_heads` with the Gramian of the gradients in the last shared block."""
+    (batch,) = batches
+    with recorded_uses(state.factorable if len(batch) == 1 else ()) as uses:
+        shared, heads = _forward_backward_heads(state, batch)
+    gradients = unfilled(state.gramian_parameters, worth_factoring(uses, len(state.tasks)), state.buffer)
+    write_rows(gradients, heads, retain_graph=True, batched=state.batched)
+    return _split(state, shared, heads, gradients.gramian())
+
+
+def micro_batched(state: TrainState, batches: Sequence[Batch]) -> BatchGradients:
+    """`split_at_heads`, one micro-batch after another.
+
+    The weighting needs the losses of the whole batch before the first backward pass: one more forward pass.
+    """
+    losses, before = losses_now(state, batches)
+
+    def apply(update: Update) -> Applied:
+        passes, heads = [], list[HeadGradient]()
+        for index, batch in enumerate(batches):
+            shared, found = _forward_backward_heads(state, batch, 1 / len(batches))
+            weighted_backward(found, update.weights, state.shared_parameters, add=index > 0)
+            passes.append(shared)
+            heads += found
+        scale_heads(state, update)
+        return Applied(_position_gradients(heads), added(before, evaluations_of(passes)))
+
+    return BatchGradients(losses, apply)
+
+
+def per_task_backward(state: TrainState, batches: Sequence[Batch]) -> BatchGradients:
+    """Heads forward and backward, and one backward pass per task through the shared part.
+
+    It goes group by group, so that only one graph is alive at a time. Layers are factored where one input serves all
+    tasks and the batch is not split into micro-batches.
+    """
+    passes, heads = [], list[HeadGradient]()
+    gradients: TaskGradients | None = None
+    for index, batch in enumerate(batches):
+        for group in batch:
+            with recorded_uses(state.factorable if len(batch) == 1 else ()) as uses:
+                shared, found = _forward_backward_heads(state, [group], 1 / len(batches))
+            if gradients is None:
+                gradients = unfilled(state.shared_parameters, worth_factoring(uses, len(state.tasks)), state.buffer)
+            write_rows(gradients, found, add=index > 0, batched=state.batched)
+            passes.append(shared)
+            heads += found
+    assert gradients is not None, "a batch has at least one group"
+    rows = gradients
+    losses, on_cpu = _to_cpu(_total_losses(state, heads), rows.gramian())
+    assert on_cpu is not None
+    gramian = on_cpu
+
+    def apply(update: Update) -> Applied:
+        if update.direction is None:
+            rows.apply_weights(update.weights)
+        else:
+            rows.apply_direction(update.direction)
+        scale_heads(state, update)
+        return Applied(_position_gradients(heads), evaluations_of(passes))
+
+    jacobian = rows.jacobian if state.weighting.needs == "jacobian" else None
+    return BatchGradients(losses, apply, gramian, jacobian, lambda: cosines_of(gramian))
+
+
+def split_into_micro_batches(batch: Batch, count: int) -> list[Batch]:
+    """The batch as `count` micro-batches of equal size, each with a part of every group."""
+    if count == 1:
         return [batch]
-    return [[_part_of(group, part, parts) for group in batch] for part in range(parts)]
+    return [[_slice(group, index, count) for group in batch] for index in range(count)]
 
 
-def _part_of(group: Group, part: int, parts: int) -> Group:
-    size = len(group.inputs) // parts
-    window = slice(part * size, (part + 1) * size)
+def _slice(group: Group, index: int, count: int) -> Group:
+    size = len(group.inputs) // count
+    window = slice(index * size, (index + 1) * size)
     return Group(group.inputs[window], {task: target[window] for task, target in group.targets.items()})
 
 
-@dataclass
-class Uncut:
-    """One pass back through heads and shared part alike: every gradient gets its task's weight on the way."""
-
-    train_state: TrainState
-    batch: Batch
-    head_gradients: list[HeadGradient] = field(default_factory=list)
-
-    def observe(self) -> tuple[Tensor, None]:
-        found = losses_of(self.train_state.network, self.train_state.tasks, self.batch, self.train_state.precision)
-        self._losses = torch.stack([found[task] for task in range(len(self.train_state.tasks))])
-        return self._losses.detach().double().cpu(), None
-
-    def place(self, update: Update) -> None:
-        self.train_state.shared.backward_whole(self._losses, update.weights)
-
-
-@dataclass
-class Cut:
-    """Heads forward and back on their own, and one pass back through the shared part.
-
-    sees_gramian: of the last block or the representation, whichever is to stand for all shared parameters.
-    """
-
-    train_state: TrainState
-    batch: Batch
-    sees_gramian: bool
-    head_gradients: list[HeadGradient] = field(default_factory=list)
-
-    def observe(self) -> tuple[Tensor, Tensor | None]:
-        train_state = self.train_state
-        by_block = self.sees_gramian and train_state.gramian_settings.grad_space == "last_block"
-        with watching(train_state.layers if by_block and len(self.batch) == 1 else ()) as uses:
-            self.head_gradients = heads_forward_backward(
-                train_state.network, train_state.tasks, self.batch, train_state.precision
-            )
-        return _transferred(
-            _summed(train_state, self.head_gradients), self._gramian(uses) if self.sees_gramian else None
-        )
-
-    def _gramian(self, uses: Uses) -> Tensor:
-        train_state = self.train_state
-        if train_state.gramian_settings.grad_space == "representation":
-            by_task = sorted(self.head_gradients, key=lambda head_gradient: head_gradient.task)
-            return gramian_of(torch.stack([head_gradient.gradient.flatten() for head_gradient in by_task]))
-        train_state.shared.fill_rows(
-            self.head_gradients, worth_factoring(uses, len(train_state.tasks)), keep_graph=True
-        )
-        return train_state.shared.gramian()
-
-    def place(self, update: Update) -> None:
-        self.train_state.shared.backward_once(self.head_gradients, update.weights)
-        scale_heads(self.train_state, update)
-
-
-@dataclass
-class InParts:
-    """The same, part of the batch by part. Losses have to be known before the first passes back: they go ahead."""
-
-    train_state: TrainState
-    parts: Sequence[Batch]
-    head_gradients: list[HeadGradient] = field(default_factory=list)
-
-    def observe(self) -> tuple[Tensor, None]:
-        return losses_now(self.train_state, self.parts), None
-
-    def place(self, update: Update) -> None:
-        train_state = self.train_state
-        for index, part in enumerate(self.parts):
-            crossed = heads_forward_backward(
-                train_state.network, train_state.tasks, part, train_state.precision, 1 / len(self.parts)
-            )
-            train_state.shared.backward_once(crossed, update.weights, add=index > 0)
-            self.head_gradients += crossed
-        scale_heads(train_state, update)
-
-
-@dataclass
-class ByRows:
-    """Heads forward and back on their own, and a pass back through the shared part for each task.
-
-    Group by group, so that of several inputs only one graph is alive at a time, and each task's gradient passes back
-    through its own input alone. Layers are kept in factors where one input serves all tasks.
-    """
-
-    train_state: TrainState
-    parts: Sequence[Batch]
-    head_gradients: list[HeadGradient] = field(default_factory=list)
-
-    def observe(self) -> tuple[Tensor, Tensor | None]:
-        train_state, share = self.train_state, 1 / len(self.parts)
-        for index, part in enumerate(self.parts):
-            for group in part:
-                with watching(train_state.layers if len(part) == 1 else ()) as uses:
-                    crossed = heads_forward_backward(
-                        train_state.network, train_state.tasks, [group], train_state.precision, share
-                    )
-                train_state.shared.fill_rows(crossed, worth_factoring(uses, len(train_state.tasks)), add=index > 0)
-                self.head_gradients += crossed
-        return _transferred(_summed(train_state, self.head_gradients), train_state.shared.gramian())
-
-    def place(self, update: Update) -> None:
-        if update.direction is not None:
-            self.train_state.shared.place(update.direction)
-        else:
-            self.train_state.shared.combine_rows(update.weights)
-        scale_heads(self.train_state, update)
-
-
 @torch.no_grad()
-def losses_now(train_state: TrainState, parts: Sequence[Batch]) -> Tensor:
-    """The losses (m,) of a batch at the present parameters, in training mode as in the step itself; on the CPU."""
-    found = [losses_of(train_state.network, train_state.tasks, part, train_state.precision) for part in parts]
-    by_task = [
-        torch.stack([losses[task] for losses in found]).double().mean() for task in range(len(train_state.tasks))
-    ]
-    return torch.stack(by_task).cpu()
+def losses_now(state: TrainState, batches: Sequence[Batch]) -> tuple[Tensor, Evaluations | None]:
+    """The losses (m,) of a batch at the present parameters, in training mode, on the CPU; evaluations of a flow."""
+    passes, found = [], []
+    for batch in batches:
+        shared = forward_shared(state.network, batch, state.precision)
+        passes.append(shared)
+        found.append(forward_heads(state.network, state.tasks, shared.heads, state.precision))
+    by_task = [torch.stack([losses[task] for losses in found]).double().mean() for task in range(len(state.tasks))]
+    return torch.stack(by_task).cpu(), evaluations_of(passes)
 
 
-def scale_heads(train_state: TrainState, update: Update) -> None:
-    """Gives the gradients of each head, which are those of its task's loss, the factor of the method's rule."""
-    if train_state.head_rule == "plain":
+def scale_heads(state: TrainState, update: Update) -> None:
+    """Scales the gradients of each head, which are those of its task's loss, by the rule of the method."""
+    if state.head_rule == "plain":
         return
-    scales = update.weights if train_state.head_rule == "weighted" else update.head_weights
+    scales = update.weights if state.head_rule == "weighted" else update.head_weights
     assert scales is not None, "a weighting with heads = 'own' must give head_weights"
-    for head, scale in zip(train_state.network.heads, scales.tolist(), strict=True):
+    for head, scale in zip(state.network.heads, scales.tolist(), strict=True):
         gradients = [p.grad for p in head.parameters() if p.grad is not None]
         if gradients and scale != 1.0:
             torch._foreach_mul_(gradients, scale)
 
 
-def _summed(train_state: TrainState, head_gradients: Sequence[HeadGradient]) -> Tensor:
-    """Each task's loss (m,) over all parts, float64 on the device."""
-    losses: list[list[Tensor]] = [[] for _ in train_state.tasks]
-    for head_gradient in head_gradients:
-        losses[head_gradient.task].append(head_gradient.loss)
+def cosines_of(gramian: Tensor) -> Tensor:
+    """Cosines (m, m) between the tasks' gradients; NaN where a gradient is zero."""
+    norms = gramian.diagonal().sqrt()
+    return gramian / torch.outer(norms, norms)
+
+
+def evaluations_of(passes: Sequence[SharedForward]) -> Evaluations | None:
+    """The evaluations of a flow's field in several passes, forward and so far backward; None without a flow."""
+    return added(*(shared.evaluations() for shared in passes if shared.evaluations is not None))
+
+
+def added(*several: Evaluations | None) -> Evaluations | None:
+    """The sum of evaluations; None if there are none."""
+    known = [evaluations for evaluations in several if evaluations is not None]
+    return Evaluations(*(sum(counts) for counts in zip(*known, strict=True))) if known else None
+
+
+def _forward_backward_heads(
+    state: TrainState, batch: Batch, share: float = 1.0
+) -> tuple[SharedForward, list[HeadGradient]]:
+    shared = forward_shared(state.network, batch, state.precision)
+    return shared, heads_forward_backward(state.network, state.tasks, shared.heads, state.precision, share)
+
+
+def _split(
+    state: TrainState, shared: SharedForward, heads: Sequence[HeadGradient], gramian: Tensor | None
+) -> BatchGradients:
+    """Goes on from heads that have run forward and backward."""
+
+    def apply(update: Update) -> Applied:
+        weighted_backward(heads, update.weights, state.shared_parameters)
+        scale_heads(state, update)
+        return Applied(_position_gradients(heads), evaluations_of([shared]))
+
+    def cosines() -> Tensor:
+        # Memory of its own: the buffer may hold rows of the last block.
+        gradients = unfilled(state.shared_parameters, {}, GradientBuffer(len(state.tasks)))
+        write_rows(gradients, heads, retain_graph=True)
+        return cosines_of(gradients.gramian().cpu())
+
+    losses, on_cpu = _to_cpu(_total_losses(state, heads), gramian)
+    return BatchGradients(losses, apply, on_cpu, cosines=cosines)
+
+
+def _total_losses(state: TrainState, heads: Sequence[HeadGradient]) -> Tensor:
+    """Each task's loss (m,) over all micro-batches, float64 on the device."""
+    losses: list[list[Tensor]] = [[] for _ in state.tasks]
+    for head in heads:
+        losses[head.task].append(head.loss)
     return torch.stack([torch.stack(parts) for parts in losses]).double().sum(dim=1)
 
 
-def _transferred(losses: Tensor, gramian: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Both on the CPU, by the one transfer that a step waits for."""
+def _position_gradients(heads: Sequence[HeadGradient]) -> dict[int, Tensor]:
+    """∂L_i/∂p_i by task, summed over all micro-batches."""
+    gradients: dict[int, Tensor] = {}
+    for head in heads:
+        if head.position_gradient is not None:
+            gradients[head.task] = gradients.get(head.task, 0) + head.position_gradient
+    return gradients
+
+
+def _to_cpu(losses: Tensor, gramian: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Both on the CPU, by the only transfer that a step waits for."""
     if gramian is None:
         return losses.cpu(), None
     m = len(losses)

@@ -1,4 +1,4 @@
-"""Batches: which images stand in which step, and their way to the device."""
+"""Batches: which images each step trains on, gathered and moved to the device."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from bench.engine.augment import draw_views, seen
 from bench.engine.device import free_memory
 from datasets.contract import Batch, DatasetInfo, Group, Source, Split, Splits
 
-# Of an accelerator's free memory, what data may take: networks, gradients of tasks and other runs need the rest.
+# The fraction of an accelerator's free memory for data. Networks, per-task gradients and other runs need the rest.
 DATA_SHARE = 0.25
-# Images are normalised so many values at a time, which stay in a core's cache.
+# Values normalised at a time: a block that fits into a core's cache.
 _VALUES_AT_ONCE = 2**17
-# Fewer of these blocks are done before another thread has started.
+# With fewer blocks per thread than this, starting the thread takes longer than its work.
 _BLOCKS_PER_THREAD = 16
 
 
@@ -28,7 +28,7 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
 
 
 def epoch_order(size: int, needed: int, generator: torch.Generator) -> Tensor:
-    """`needed` indices into a source of `size`, shuffled; one that is too short goes round again, shuffled anew."""
+    """`needed` shuffled indices into a source of `size`. A source that is too short repeats, shuffled again."""
     rounds = [torch.randperm(size, generator=generator) for _ in range(-(-needed // size))]
     return torch.cat(rounds)[:needed]
 
@@ -41,7 +41,7 @@ def training_batches(
     device: torch.device,
     augment: bool = False,
 ) -> Iterator[Batch]:
-    """One epoch: in every step, one group of `batch_size` images from every source, each seen at random if wished."""
+    """One epoch. Each step has one group of `batch_size` images from every source, augmented if asked for."""
     steps = steps_per_epoch(split, batch_size)
     orders = [epoch_order(len(source), steps * batch_size, generator) for source in split]
     tasks = dict(enumerate(info.tasks))
@@ -60,22 +60,22 @@ def evaluation_batches(source: Source, info: DatasetInfo, batch_size: int, devic
 
 
 def on_device(splits: Splits, device: torch.device) -> Splits:
-    """The splits with whole sources on an accelerator, as far as they fit; as they are on a CPU.
+    """The splits with whole sources moved to an accelerator, as far as they fit; unchanged on a CPU.
 
-    Training data goes first. All sources together take at most DATA_SHARE of the memory that is free now. Others are
-    sent batch by batch, which changes no number.
+    Training data goes first. All sources together take at most DATA_SHARE of the free memory. The others are moved
+    batch by batch, which changes no number.
     """
     if device.type == "cpu":
         return splits
     parts = (splits.train, splits.validation, splits.test)
     sizes = [_bytes(source) for part in parts for source in part]
     fits = iter(fitting(sizes, int(DATA_SHARE * free_memory(device))))
-    placed = [tuple(_placed(source, device) if next(fits) else source for source in part) for part in parts]
-    return replace(splits, train=placed[0], validation=placed[1], test=placed[2])
+    moved = [tuple(_moved(source, device) if next(fits) else source for source in part) for part in parts]
+    return replace(splits, train=moved[0], validation=moved[1], test=moved[2])
 
 
 def fitting(sizes: list[int], room: int) -> list[bool]:
-    """Which of several sizes fit into `room` together, when each is taken that still fits."""
+    """Which of several sizes fit into `room` together, taking each in turn that still fits."""
     chosen = []
     for size in sizes:
         chosen.append(size <= room)
@@ -87,46 +87,46 @@ def _bytes(source: Source) -> int:
     return sum(tensor.nbytes for tensor in (source.images, *source.targets.values()))
 
 
-def _placed(source: Source, device: torch.device) -> Source:
+def _moved(source: Source, device: torch.device) -> Source:
     targets = {task: target.to(device) for task, target in source.targets.items()}
     return Source(source.images.to(device), targets)
 
 
 def gather(source: Source, indices: Tensor, info: DatasetInfo, device: torch.device) -> Group:
-    """The chosen images, normalised on the device as (B, 3, H, W), and their targets; labels in bytes as integers."""
+    """The chosen images, normalised on the device as (B, 3, H, W), and their targets; byte labels become integers."""
     if device.type == "cpu":
-        inputs = _normalised_here(source.images, indices, info)
+        inputs = _normalised_on_cpu(source.images, indices, info)
     else:
-        images = _sent(source.images, indices, device).movedim(-1, 1).contiguous()
+        images = _rows_on(source.images, indices, device).movedim(-1, 1).contiguous()
         shift, scale = _shift_and_scale(info)
         inputs = (images - shift.to(device)) / scale.to(device)
-    targets = {task: _whole(_sent(target, indices, device)) for task, target in source.targets.items()}
+    targets = {task: _as_integers(_rows_on(target, indices, device)) for task, target in source.targets.items()}
     return Group(inputs, targets)
 
 
 def _shift_and_scale(info: DatasetInfo) -> tuple[Tensor, Tensor]:
-    """What is taken from a value in [0, 255], and what it is divided by then, (3, 1, 1) each."""
+    """Mean and standard deviation of pixel values in [0, 255], (3, 1, 1) each."""
     return (torch.tensor(info.mean) * 255)[:, None, None], (torch.tensor(info.std) * 255)[:, None, None]
 
 
-def _sent(values: Tensor, indices: Tensor, device: torch.device) -> Tensor:
-    """The chosen rows on the device, where they may be already."""
+def _rows_on(values: Tensor, indices: Tensor, device: torch.device) -> Tensor:
+    """The chosen rows, on the device."""
     if values.device.type != "cpu" or device.type != "cuda":
         return values[indices.to(values.device)].to(device)
-    # From pinned memory, so that the processor goes on while they are on their way.
+    # Pinned memory makes the copy asynchronous.
     rows = torch.empty((len(indices), *values.shape[1:]), dtype=values.dtype, pin_memory=True)
     return torch.index_select(values, 0, indices, out=rows).to(device, non_blocking=True)
 
 
-def _whole(target: Tensor) -> Tensor:
-    """Labels that are stored in a byte, -1 for none, as losses want them."""
+def _as_integers(target: Tensor) -> Tensor:
+    """Labels stored in a byte (-1 for none) as the integers that losses expect."""
     return target.long() if target.dtype == torch.int8 else target
 
 
-def _normalised_here(images: Tensor, indices: Tensor, info: DatasetInfo) -> Tensor:
-    """Rows of images (N, H, W, 3) as (B, 3, H, W), a few at a time, by as many threads as torch has."""
+def _normalised_on_cpu(images: Tensor, indices: Tensor, info: DatasetInfo) -> Tensor:
+    """Rows of images (N, H, W, 3) as (B, 3, H, W), block by block, on as many threads as torch has."""
     count, pixels, rows = len(indices), images.numpy(), indices.numpy()
-    # From numpy, which asks for large pages: half of the time would go into finding memory.
+    # Allocated by numpy, which asks for large pages; otherwise half of the time would go into page faults.
     normalised = np.empty((count, 3, *images.shape[1:3]), dtype=np.float32)
     shift, scale = (part.numpy() for part in _shift_and_scale(info))
     several = max(1, _VALUES_AT_ONCE // pixels[0].size)

@@ -1,4 +1,4 @@
-"""The network of a run: the same encoder and heads, from the same random numbers, for every method of a seed."""
+"""The network of a run. Every method of a seed gets the same encoder and heads, from the same random numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from bench.engine.precision import prepare
+from bench.engine.precision import apply_compute_settings
 from bench.engine.seeds import seed_for
 from bench.spec.resolve import RunSpec
 from datasets.contract import Task
@@ -16,22 +16,22 @@ from methods.contract import Network
 
 
 def build_network(spec: RunSpec, device: torch.device, tasks: Sequence[Task] | None = None) -> Network:
-    """Encoder, heads and whatever the architecture puts between them, each drawn from a stream of its own.
+    """Encoder, heads and the architecture's own modules, each initialized from a random stream of its own.
 
     tasks: those that get a head; by default those of the data set.
     """
     tasks = spec.info.tasks if tasks is None else tasks
+    settings = spec.settings
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(spec.seed, "init", "encoder"))
-        encoder, features = make_encoder(
-            spec.settings.backbone.name, spec.settings.backbone.weights, spec.settings.backbone.bottleneck
-        )
+        backbone = settings.backbone
+        encoder, features = make_encoder(backbone.name, backbone.weights, backbone.bottleneck)
         heads = []
         for index, task in enumerate(tasks):
             torch.manual_seed(seed_for(spec.seed, "init", "head", index))
-            heads.append(HEADS[spec.settings.heads.name](features, task.outputs))
+            heads.append(HEADS[settings.heads.name](features, task.outputs))
         torch.manual_seed(seed_for(spec.seed, "init", "architecture"))
-        network = spec.settings.arch.build(encoder, heads, features, [task.key for task in tasks])
+        network = settings.arch.build(encoder, heads, features, [task.key for task in tasks])
     network.to(device)
-    prepare(network, spec.settings.compute)
+    apply_compute_settings(network, settings.compute)
     return network

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a run needs to go on as if it had never stopped."""
+"""Checkpoints: everything that a run needs to resume as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from methods.contract import State
 
 @dataclass
 class Best:
-    """The epoch (from 1) that validation has picked so far, with its network."""
+    """The epoch (counted from 1) that is best on validation so far, with its network."""
 
     epoch: int
     score: float
@@ -27,10 +27,15 @@ class Best:
 
 @dataclass
 class History:
-    """What has happened so far.
+    """The progress of a run.
 
-    curve, positions, cosines: rows of the files of these names. seconds: of training. evaluations: of the field of a
-    flow in training steps, ahead and back. last_tests: test scores of the last epochs, where there is no validation.
+    epochs, steps: done so far.
+    seconds: of training.
+    step_seconds: of each timed step.
+    curve, positions, cosines: rows of the files of these names.
+    evaluations: of a flow's field in training steps, forward and backward.
+    last_tests: test scores of the last epochs, for protocols without validation.
+    best: the best epoch on validation.
     """
 
     epochs: int = 0
@@ -45,44 +50,44 @@ class History:
     best: Best | None = None
 
 
-def remember_best(train_state: TrainState, epoch: int, score: float, validation: Scores) -> Best:
-    """The present network, copied."""
-    return Best(epoch, score, validation, copy.deepcopy(train_state.network.state_dict()))
+def best_epoch(state: TrainState, epoch: int, score: float, validation: Scores) -> Best:
+    """The present epoch as the best one, with a copy of the network."""
+    return Best(epoch, score, validation, copy.deepcopy(state.network.state_dict()))
 
 
-def save_checkpoint(path: Path, settings: dict[str, Any], train_state: TrainState, history: History) -> None:
-    """Writes the checkpoint whole or not at all."""
+def save_checkpoint(path: Path, settings: dict[str, Any], state: TrainState, history: History) -> None:
+    """Writes the checkpoint atomically."""
     content = {
         "settings": settings,
-        "network": train_state.network.state_dict(),
-        "optimizers": {name: optimizer.state_dict() for name, optimizer in train_state.optimizers.items()},
-        "learned": {name: tensor.detach() for name, tensor in train_state.weighting_state.learned.items()},
-        "memory": dict(train_state.weighting_state.memory),
-        "kept": dict(train_state.kept),
-        "generator": train_state.generator.get_state(),
-        "solver_fallbacks": train_state.solver_fallbacks,
+        "network": state.network.state_dict(),
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()},
+        "learned": {name: tensor.detach() for name, tensor in state.weighting_state.learned.items()},
+        "memory": dict(state.weighting_state.memory),
+        "kept": dict(state.cached_weights),
+        "generator": state.generator.get_state(),
+        "solver_fallbacks": state.solver_fallbacks,
         "history": {**vars(history), "best": asdict(history.best) if history.best else None},
     }
     atomic_write(path, lambda temporary: torch.save(content, temporary))
 
 
-def load_checkpoint(path: Path, settings: dict[str, Any], train_state: TrainState) -> History:
-    """Puts a train_state back to where the checkpoint was taken; a fresh history where none has these settings."""
+def load_checkpoint(path: Path, settings: dict[str, Any], state: TrainState) -> History:
+    """Restores a state from a checkpoint of the same settings. Without one, returns an empty history."""
     if not path.is_file():
         return History()
     content = torch.load(path, map_location="cpu", weights_only=True)
     if content["settings"] != settings:
         return History()
-    train_state.network.load_state_dict(content["network"])
-    for name, optimizer in train_state.optimizers.items():
+    state.network.load_state_dict(content["network"])
+    for name, optimizer in state.optimizers.items():
         optimizer.load_state_dict(content["optimizers"][name])
     with torch.no_grad():
-        for name, tensor in train_state.weighting_state.learned.items():
+        for name, tensor in state.weighting_state.learned.items():
             tensor.copy_(content["learned"][name])
-    train_state.weighting_state = State(train_state.weighting_state.learned, content["memory"])
-    train_state.kept = content["kept"]
-    train_state.generator.set_state(content["generator"])
-    train_state.solver_fallbacks = content["solver_fallbacks"]
+    state.weighting_state = State(state.weighting_state.learned, content["memory"])
+    state.cached_weights = content["kept"]
+    state.generator.set_state(content["generator"])
+    state.solver_fallbacks = content["solver_fallbacks"]
     stored = content["history"]
     best = Best(**stored.pop("best")) if stored["best"] else stored.pop("best")
     return History(**stored, best=best)

@@ -1,4 +1,4 @@
-"""The time of training steps: as the device has it, without evaluation, the first steps dropped."""
+"""The time of training steps, measured on the device, without evaluation and without the first steps."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ WARMUP = 5
 
 
 class StepClock:
-    """Adds the seconds of each step to `seconds`: on a CPU at once, on an accelerator with the next `collect`.
+    """Appends the seconds of each step to `seconds`: on a CPU at once, on an accelerator at the next `collect`.
 
-    An accelerator notes the times itself as it comes to them, so that nothing waits for it between steps.
+    An accelerator records events in its own stream, so that no step waits for it.
     """
 
     def __init__(self, device: torch.device, seconds: list[float]) -> None:
         self.device = device
         self.seconds = seconds
-        self._noted: list[tuple[torch.Event, torch.Event]] = []
+        self._events: list[tuple[torch.Event, torch.Event]] = []
 
     @contextmanager
     def step(self, counted: bool = True) -> Iterator[None]:
-        """Times what happens within; counted=False for a step that does more than others."""
+        """Times the block. counted=False for a step that does extra work."""
         if self.device.type == "cpu":
             start = time.perf_counter()
             yield
@@ -40,16 +40,16 @@ class StepClock:
         yield
         end.record()
         if counted:
-            self._noted.append((begin, end))
+            self._events.append((begin, end))
 
     def collect(self) -> None:
-        """Waits for the device, and adds what it has noted since the last time."""
+        """Waits for the device and appends the times recorded since the last call."""
         synchronise(self.device)
-        self.seconds += [begin.elapsed_time(end) / 1e3 for begin, end in self._noted]
-        self._noted.clear()
+        self.seconds += [begin.elapsed_time(end) / 1e3 for begin, end in self._events]
+        self._events.clear()
 
     def timing(self) -> Timing | None:
-        """Median and mean after warm-up; None where there are no more steps than that."""
+        """Median and mean after the warm-up; None if there are no steps after it."""
         counted = self.seconds[WARMUP:]
         if not counted:
             return None

@@ -1,4 +1,4 @@
-"""The device that a run trains on, found by itself; nothing else in the suite names one."""
+"""The device of a run. No other module names one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _RESET_PEAK = Path("/proc/self/clear_refs")
 
 
 class DeviceUnavailable(ValueError):
-    """A device that this machine doesn't have."""
+    """This machine does not have the requested device."""
 
 
 def choose_device(name: str) -> torch.device:
-    """The accelerator where there is one for "auto", else the CPU; or the device of that name.
+    """The device of this name; for "auto", the accelerator if there is one, else the CPU.
 
     Raises:
         DeviceUnavailable: there is no such device.
@@ -50,13 +50,13 @@ def device_name(device: torch.device) -> str:
 
 
 def synchronise(device: torch.device) -> None:
-    """Waits until the device has done all that it was asked to."""
+    """Waits until the device has finished all queued work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Forgets the highest use of memory so far."""
+    """Resets the peak memory counter."""
     if device.type != "cpu":
         torch.accelerator.reset_peak_memory_stats(device)
     elif _RESET_PEAK.exists():
@@ -64,7 +64,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory_mib(device: torch.device) -> float | None:
-    """The highest use since the reset, in MiB: of tensors on an accelerator, of the whole process on a CPU (Linux)."""
+    """Peak memory since the reset in MiB: of tensors on an accelerator, of the whole process on a CPU (Linux only)."""
     if device.type != "cpu":
         return float(torch.accelerator.max_memory_allocated(device)) / 2**20
     if not _PROCESS_STATUS.exists():
@@ -74,5 +74,5 @@ def peak_memory_mib(device: torch.device) -> float | None:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes of an accelerator that nobody has taken."""
+    """Free bytes of an accelerator."""
     return int(torch.accelerator.get_memory_info(device)[0])

@@ -1,28 +1,56 @@
-"""Gradients of m tasks at the price of one pass through each head and, per task, one through the shared part.
+"""The forward pass of the shared part, and forward and backward passes of the task-specific heads.
 
-The graph is cut where head i reads its features z_i. Each head runs forward and backward on its own; what arrives at
-the cut, ∂L_i/∂z_i, is all that the shared part needs to know of task i.
+The graph is split where head i reads its features z_i. Each head runs forward and backward by itself. The shared part
+needs only ∂L_i/∂z_i of task i.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from bench.engine.precision import casting
+from bench.engine.precision import autocast
 from bench.spec.settings import Precision
 from datasets.contract import Group, Task
-from methods.contract import Network, TaskFeatures
+from methods.contract import Evaluations, Network
+
+
+@dataclass(frozen=True)
+class HeadInput:
+    """What the head of one task reads.
+
+    task: its index.
+    z: its features, on the graph of the shared part.
+    velocity: dz/dt at the task's position, if it has one.
+    target: its targets.
+    """
+
+    task: int
+    z: Tensor
+    velocity: Tensor | None
+    target: Tensor
+
+
+@dataclass(frozen=True)
+class SharedForward:
+    """A forward pass of the shared part: the inputs of all heads, and the evaluations of a flow."""
+
+    heads: list[HeadInput]
+    evaluations: Callable[[], Evaluations] | None
 
 
 @dataclass(frozen=True)
 class HeadGradient:
-    """Task i at the cut: its loss (), its features z_i on the graph of the shared part, and ∂L_i/∂z_i.
+    """The backward pass of one head.
 
-    position_gradient: ∂L_i/∂p_i where the task has a position on a flow.
+    task: its index.
+    loss: ().
+    z: the features that the head read, on the graph of the shared part.
+    gradient: ∂L_i/∂z_i, of the shape of z.
+    position_gradient: ∂L_i/∂p_i (), if the task has a position on a flow.
     """
 
     task: int
@@ -32,75 +60,64 @@ class HeadGradient:
     position_gradient: Tensor | None
 
 
-def cosines(gramian: Tensor) -> Tensor:
-    """Cosines (m, m) between the tasks' gradients; NaN beside a gradient of zero."""
-    norms = gramian.diagonal().sqrt()
-    return gramian / torch.outer(norms, norms)
-
-
-def position_gradients(
-    network: Network, tasks: Sequence[Task], groups: Sequence[Group], precision: Precision = "fp32"
-) -> dict[int, Tensor]:
-    """∂L_i/∂p_i by task at the network as it is now: no graph but that of the heads."""
-    with torch.no_grad():
-        crossed = list(crossings(network, groups, precision))
-    gradients = {}
-    for task, features, target in crossed:
-        assert features.velocity is not None, "every task needs a velocity at its position"
-        z = features.z.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(_loss(network, tasks, task, z, target, precision), z)
-        gradients[task] = (gradient * features.velocity).sum()
-    return gradients
+def forward_shared(network: Network, groups: Sequence[Group], precision: Precision = "fp32") -> SharedForward:
+    """One forward pass of the shared part, for all tasks of the groups."""
+    readers = [list(group.targets) for group in groups]
+    inputs = [group.inputs for group in groups]
+    with autocast(precision, inputs[0].device):
+        features = network.features_of_inputs(inputs, readers)
+    heads = [
+        HeadInput(task, found.z, found.velocity, group.targets[task])
+        for group, tasks, of_tasks in zip(groups, readers, features.by_input, strict=True)
+        for task, found in zip(tasks, of_tasks, strict=True)
+    ]
+    return SharedForward(heads, features.evaluations)
 
 
 def heads_forward_backward(
-    network: Network, tasks: Sequence[Task], groups: Sequence[Group], precision: Precision = "fp32", share: float = 1.0
+    network: Network, tasks: Sequence[Task], heads: Sequence[HeadInput], precision: Precision = "fp32", share: float = 1
 ) -> list[HeadGradient]:
-    """Runs the shared part forward once, and the head of every task of the groups forward and backward.
+    """Runs every head forward and backward.
 
-    The heads' own gradients add up in their parameters' .grad. The gradient of a position is
-    ∂L_i/∂p_i = ⟨∂L_i/∂z(p_i), dz/dt at p_i⟩ (Ye et al. 2023, Eq. (7)): nothing passes back through the model.
-    share: of the batch that these groups are; every loss and gradient counts for so much.
+    Gradients of the heads accumulate in the .grad of their parameters. The gradient of a position needs no backward
+    pass through the shared part: ∂L_i/∂p_i = ⟨∂L_i/∂z(p_i), dz/dt at p_i⟩ (Ye et al. 2023, Eq. (7)).
+
+    share: the fraction of the batch that these groups are. Losses and gradients are scaled by it.
     """
-    head_gradients = []
-    for task, features, target in crossings(network, groups, precision):
-        z = features.z.detach().requires_grad_()
-        loss = share * _loss(network, tasks, task, z, target, precision)
+    found = []
+    for head in heads:
+        z = head.z.detach().requires_grad_()
+        loss = share * _loss(network, tasks, head, z, precision)
         loss.backward()
         gradient = z.grad
         assert gradient is not None
-        along = None if features.velocity is None else (gradient * features.velocity).sum()
-        head_gradients.append(HeadGradient(task, loss.detach(), features.z, gradient, along))
-    return head_gradients
+        along = None if head.velocity is None else (gradient * head.velocity).sum()
+        found.append(HeadGradient(head.task, loss.detach(), head.z, gradient, along))
+    return found
 
 
-def losses_of(
-    network: Network, tasks: Sequence[Task], groups: Sequence[Group], precision: Precision = "fp32"
+def forward_heads(
+    network: Network, tasks: Sequence[Task], heads: Sequence[HeadInput], precision: Precision = "fp32"
 ) -> dict[int, Tensor]:
-    """Every task's loss () in the groups; without gradients where none are recorded."""
-    return {
-        task: _loss(network, tasks, task, features.z, target, precision)
-        for task, features, target in crossings(network, groups, precision)
-    }
+    """The loss () of every task, on the graph of heads and shared part."""
+    return {head.task: _loss(network, tasks, head, head.z, precision) for head in heads}
 
 
-def _loss(
-    network: Network, tasks: Sequence[Task], task: int, z: Tensor, target: Tensor, precision: Precision
-) -> Tensor:
-    with casting(precision, z.device):
-        output = network.heads[task](z)
-    # Losses are worked out as precisely as the parameters are.
-    return tasks[task].loss(output if precision == "fp32" else output.float(), target)
+def position_gradients(
+    network: Network, tasks: Sequence[Task], heads: Sequence[HeadInput], precision: Precision = "fp32"
+) -> dict[int, Tensor]:
+    """∂L_i/∂p_i by task; gradients of the heads' parameters are left alone."""
+    gradients = {}
+    for head in heads:
+        assert head.velocity is not None, "every task needs a velocity at its position"
+        z = head.z.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(_loss(network, tasks, head, z, precision), z)
+        gradients[head.task] = (gradient * head.velocity).sum()
+    return gradients
 
 
-def crossings(
-    network: Network, groups: Sequence[Group], precision: Precision = "fp32"
-) -> Iterator[tuple[int, TaskFeatures, Tensor]]:
-    """Every task of the groups with what its head reads and its targets, after one pass through the shared part."""
-    readers = [list(group.targets) for group in groups]
-    inputs = [group.inputs for group in groups]
-    with casting(precision, inputs[0].device):
-        found = network.features_of_inputs(inputs, readers)
-    for group, tasks, read in zip(groups, readers, found, strict=True):
-        for task, features in zip(tasks, read, strict=True):
-            yield task, features, group.targets[task]
+def _loss(network: Network, tasks: Sequence[Task], head: HeadInput, z: Tensor, precision: Precision) -> Tensor:
+    with autocast(precision, z.device):
+        output = network.heads[head.task](z)
+    # Losses are computed in the precision of the parameters.
+    return tasks[head.task].loss(output if precision == "fp32" else output.float(), head.target)

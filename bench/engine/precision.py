@@ -1,4 +1,4 @@
-"""In which numbers, and by which kernels, a network is worked out: settings of a run that change no method."""
+"""Precision, memory layout and compilation: settings of a run that change no method."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from bench.spec.settings import ComputeSettings, Precision
 from methods.contract import Network
 
 
-def casting(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """Within it, a pass ahead is worked out in `precision`; parameters, gradients and optimizers stay as they are."""
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """A context for forward passes in `precision`. Parameters, gradients and optimizers keep theirs."""
     return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def prepare(network: Network, settings: ComputeSettings) -> None:
-    """Lays the network out, and has its encoder compiled at its first pass, as the settings say."""
+def apply_compute_settings(network: Network, settings: ComputeSettings) -> None:
+    """Sets the memory layout of a network, and compiles its encoder at the first forward pass if asked to."""
     if settings.channels_last:
         network.to(memory_format=torch.channels_last)
     if settings.compile:
-        # A graph that several tasks pass back through has to outlive the first of them.
+        # Per-task gradients need a graph that outlives its first backward pass.
         torch._functorch.config.donated_buffer = False
         network.encoder.compile()
 
 
 def allow_tf32(allowed: bool) -> None:
-    """Lets an accelerator round the factors of products of single precision to ten bits, or not."""
+    """Allows or forbids TF32 in matrix products and convolutions on an accelerator."""
     torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.fp32_precision = "tf32" if allowed else "ieee"

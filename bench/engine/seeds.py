@@ -1,4 +1,4 @@
-"""Random streams: one for each purpose, so that a method that draws more moves nobody else's draws."""
+"""Random streams, one per purpose: a method that draws more random numbers does not change those of others."""
 
 from __future__ import annotations
 

@@ -1,166 +1,176 @@
-"""The gradients of the shared parameters: a row per task, their Gramian, and one combination of them.
+"""Per-task gradients of the shared parameters, their Gramian, and their weighted sum.
 
-m tasks, P shared parameters, Q ≤ P of them that make up the rows.
+m tasks, P shared parameters, Q ≤ P parameters with columns in a Jacobian.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge
 
-from bench.engine.factored_layers import Factors, Layer, Use, factors_of
+from bench.engine.factored_layers import FactoredGradient, Layer, LayerUse, factored_gradients
 from bench.engine.heads import HeadGradient
 from methods.rows import gramian_of
 
-_NOT_FACTORED: Mapping[Layer, list[Use]] = {}
+
+class GradientBuffer:
+    """Memory for a Jacobian (m, Q) and a gradient (Q,), allocated once and reused by every step."""
+
+    def __init__(self, n_tasks: int) -> None:
+        self.n_tasks = n_tasks
+        self._jacobian: Tensor | None = None
+        self._gradient: Tensor | None = None
+
+    def take(self, size: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """A Jacobian (m, size) and a gradient (size,). They hold what the last step wrote."""
+        if self._jacobian is None or self._gradient is None or self._jacobian.shape[1] != size:
+            self._gradient = torch.zeros(size, dtype=like.dtype, device=like.device)
+            self._jacobian = self._gradient.new_zeros(self.n_tasks, size)
+        return self._jacobian, self._gradient
 
 
-class SharedGradients:
-    """Places the gradients of `parameters`, in buffers that are kept from step to step.
+@dataclass(frozen=True)
+class TaskGradients:
+    """The gradients of all tasks' losses in some parameters. The next step reuses the memory.
 
-    observed: the parameters whose gradients make up a task's row; by default all. batched: whether tasks that read
-    the same features pass back together. What belongs to a layer in `Factors` isn't in the Jacobian.
+    parameters: those with columns in the Jacobian, in order.
+    jacobian: (m, Q), row i the gradient of task i.
+    combined: (Q,), memory for a combination of the rows.
+    factored: gradients of layers whose weight has no columns.
     """
 
-    def __init__(
-        self,
-        parameters: Sequence[nn.Parameter],
-        n_tasks: int,
-        observed: Sequence[nn.Parameter] | None = None,
-        batched: bool = False,
-    ) -> None:
-        self.parameters = list(parameters)
-        self.observed = list(parameters if observed is None else observed)
-        self.n_tasks = n_tasks
-        self.batched = batched
-        self._explicit: list[nn.Parameter] = []
-        self._jacobian = self._flat = self.parameters[0].new_empty(0)
-        self._factors: list[Factors] = []
-
-    @property
-    def jacobian(self) -> Tensor:
-        """(m, Q) after `fill_rows` without factors: row i the gradient of task i's loss."""
-        assert not self._factors, "rows that are in factors can't be read"
-        return self._jacobian
-
-    def fill_rows(
-        self,
-        head_gradients: Sequence[HeadGradient],
-        worth: Mapping[Layer, Sequence[Use]] = _NOT_FACTORED,
-        keep_graph: bool = False,
-        add: bool = False,
-    ) -> None:
-        """One backward pass per task; the graph is freed with the last of the tasks that share it.
-
-        worth: layers to keep in factors, for head_gradients of all tasks. add: to what the rows hold already.
-        """
-        self._factors = factors_of(worth, self.n_tasks)
-        factored = {id(factors.weight) for factors in self._factors}
-        self._arrange([p for p in self.observed if id(p) not in factored])
-        edges = [edge for factors in self._factors for edge in factors.edges]
-        for head_gradient, found in zip(
-            head_gradients, self._gradients(head_gradients, edges, keep_graph), strict=True
-        ):
-            self._write(head_gradient.task, found[len(edges) :], add)
-            given = iter(found)
-            for factors in self._factors:
-                factors.put(head_gradient.task, [next(given) for _ in factors.edges])
+    parameters: Sequence[nn.Parameter]
+    jacobian: Tensor
+    combined: Tensor
+    factored: Sequence[FactoredGradient]
 
     def gramian(self) -> Tensor:
-        """J Jᵀ (m, m), float64, on the device."""
-        whole = gramian_of(self._jacobian)
-        return sum((factors.gramian().double() for factors in self._factors), start=whole)
+        """J Jᵀ (m, m) over all these parameters, float64, on the device."""
+        whole = gramian_of(self.jacobian)
+        return sum((layer.gramian().double() for layer in self.factored), start=whole)
 
-    def combine_rows(self, weights: Tensor) -> None:
-        """Places weights @ J, where the rows are those of all shared parameters; factors are spent then."""
-        weights = weights.to(self._jacobian)
-        torch.mv(self._jacobian.T, weights, out=self._flat)
-        self._attach()
-        for factors in self._factors:
-            factors.weight.grad = factors.combined(weights)
-        self._factors = []  # the next pass ahead has better use for their memory
+    def apply_weights(self, weights: Tensor) -> None:
+        """Sets .grad of the parameters to weights @ J."""
+        weights = weights.to(self.jacobian)
+        torch.mv(self.jacobian.T, weights, out=self.combined)
+        self._set_gradients()
+        for layer in self.factored:
+            layer.weight.grad = layer.combined(weights)
 
-    def place(self, direction: Tensor) -> None:
-        """Places a gradient (P,) in the order of the Jacobian's columns."""
-        self._flat.copy_(direction)
-        self._attach()
+    def apply_direction(self, direction: Tensor) -> None:
+        """Sets .grad of the parameters to a gradient (Q,) in the order of the Jacobian's columns."""
+        self.combined.copy_(direction)
+        self._set_gradients()
 
-    def backward_once(self, head_gradients: Sequence[HeadGradient], weights: Tensor, add: bool = False) -> None:
-        """Places Σ w_i ∂L_i/∂θ with one backward pass, for weights that are known without the rows."""
-        scales = weights.tolist()
-        self._receive(
-            [head_gradient.z for head_gradient in head_gradients],
-            [head_gradient.gradient * scales[head_gradient.task] for head_gradient in head_gradients],
-            add,
-        )
-
-    def backward_whole(self, losses: Tensor, weights: Tensor) -> None:
-        """The same from losses (m,) on a graph that isn't cut: the heads get their weighted gradients, too."""
-        self._receive([losses], [weights.to(losses)], add=False)
-
-    def _receive(self, outputs: Sequence[Tensor], gradients: Sequence[Tensor], add: bool) -> None:
-        if not add:
-            # What finds no gradient becomes it; what finds one is added to it, which costs a pass over memory.
-            for parameter in self.parameters:
-                parameter.grad = None
-        self._factors = []
-        torch.autograd.backward(outputs, gradients)
-        for parameter in self.parameters:
-            if parameter.grad is None:  # it had no part in any loss, which is no reason to leave out its decay
-                parameter.grad = torch.zeros_like(parameter)
-
-    def _gradients(
-        self, head_gradients: Sequence[HeadGradient], edges: Sequence[GradientEdge], keep_graph: bool
-    ) -> Iterator[tuple[Tensor | None, ...]]:
-        """Of each boundary's loss, at the edges and then in the parameters that have columns of the Jacobian."""
-        wanted: list[Any] = [*edges, *self._explicit]
-        first = head_gradients[0].z
-        if self.batched and all(head_gradient.z is first for head_gradient in head_gradients):
-            several = torch.stack([head_gradient.gradient for head_gradient in head_gradients])
-            found = torch.autograd.grad(
-                first, wanted, several, retain_graph=keep_graph, allow_unused=True, is_grads_batched=True
-            )
-            for index in range(len(head_gradients)):
-                yield tuple(None if gradient is None else gradient[index] for gradient in found)
-            return
-        for index, head_gradient in enumerate(head_gradients):
-            keep = keep_graph or index + 1 < len(head_gradients)
-            yield torch.autograd.grad(
-                head_gradient.z, wanted, head_gradient.gradient, retain_graph=keep, allow_unused=True
-            )
-
-    def _write(self, task: int, gradients: Sequence[Tensor | None], add: bool) -> None:
-        pieces = [_in_memory_order(p, g) for p, g in zip(self._explicit, gradients, strict=True)]
-        if not pieces:
-            return
-        row = self._jacobian[task]
-        if add:
-            row += torch.cat(pieces)
-        else:
-            torch.cat(pieces, out=row)
-
-    def _arrange(self, explicit: Sequence[nn.Parameter]) -> None:
-        """Makes the buffers, where they aren't there yet for just these parameters."""
-        size = sum(parameter.numel() for parameter in explicit)
-        if self._jacobian.shape != (self.n_tasks, size):
-            first = self.parameters[0]
-            self._flat = torch.zeros(size, dtype=first.dtype, device=first.device)
-            self._jacobian = self._flat.new_zeros(self.n_tasks, size)
-        self._explicit = list(explicit)
-
-    def _attach(self) -> None:
-        """Makes every parameter's .grad a view of the one combination of rows."""
-        sizes = [parameter.numel() for parameter in self._explicit]
-        for parameter, piece in zip(self._explicit, self._flat.split(sizes), strict=True):
+    def _set_gradients(self) -> None:
+        """Makes every .grad a view of `combined`."""
+        sizes = [parameter.numel() for parameter in self.parameters]
+        for parameter, piece in zip(self.parameters, self.combined.split(sizes), strict=True):
             parameter.grad = piece.as_strided(parameter.shape, parameter.stride(), piece.storage_offset())
 
 
+def unfilled(
+    parameters: Sequence[nn.Parameter], factored_layers: Mapping[Layer, Sequence[LayerUse]], buffer: GradientBuffer
+) -> TaskGradients:
+    """Task gradients to be filled by `write_rows`.
+
+    factored_layers: those to keep factored, with their uses in the forward pass of all tasks.
+    """
+    factored = factored_gradients(factored_layers, buffer.n_tasks)
+    without_columns = {id(layer.weight) for layer in factored}
+    explicit = [parameter for parameter in parameters if id(parameter) not in without_columns]
+    size = sum(parameter.numel() for parameter in explicit)
+    jacobian, combined = buffer.take(size, like=parameters[0])
+    return TaskGradients(explicit, jacobian, combined, factored)
+
+
+def write_rows(
+    gradients: TaskGradients,
+    heads: Sequence[HeadGradient],
+    *,
+    add: bool = False,
+    retain_graph: bool = False,
+    batched: bool = False,
+) -> None:
+    """Runs one backward pass per head gradient through the shared part and fills the rows of their tasks.
+
+    add: adds to the rows instead of replacing them.
+    retain_graph: keeps the graph; otherwise it is freed after the last task that uses it.
+    batched: one batched backward pass for tasks that read the same features.
+    """
+    edges = [edge for layer in gradients.factored for edge in layer.edges]
+    wanted: list[Any] = [*edges, *gradients.parameters]
+    backward = _batched if batched and all(head.z is heads[0].z for head in heads) else _looped
+    for head, found in zip(heads, backward(heads, wanted, retain_graph), strict=True):
+        _write_row(gradients, head.task, found[len(edges) :], add)
+        at_edges = iter(found)
+        for layer in gradients.factored:
+            layer.write(head.task, [next(at_edges) for _ in layer.edges])
+
+
+def weighted_backward(
+    heads: Sequence[HeadGradient], weights: Tensor, parameters: Sequence[nn.Parameter], *, add: bool = False
+) -> None:
+    """Sets .grad of the shared parameters to Σ w_i ∂L_i/∂θ by one backward pass.
+
+    add: adds to .grad instead.
+    """
+    scales = weights.tolist()
+    backward_to(parameters, [head.z for head in heads], [head.gradient * scales[head.task] for head in heads], add=add)
+
+
+def backward_to(
+    parameters: Sequence[nn.Parameter], outputs: Sequence[Tensor], gradients: Sequence[Tensor], *, add: bool = False
+) -> None:
+    """One backward pass from `outputs`; parameters without a part in them get zeros, so that weight decay applies."""
+    if not add:
+        # A gradient is moved into an empty .grad, but added to a full one, which costs a pass over memory.
+        for parameter in parameters:
+            parameter.grad = None
+    torch.autograd.backward(outputs, gradients)
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+
+
+def _looped(
+    heads: Sequence[HeadGradient], wanted: Sequence[Any], retain_graph: bool
+) -> Iterator[tuple[Tensor | None, ...]]:
+    """The gradients of each head's loss in `wanted`, by one backward pass after another."""
+    for index, head in enumerate(heads):
+        retain = retain_graph or index + 1 < len(heads)
+        yield torch.autograd.grad(head.z, wanted, head.gradient, retain_graph=retain, allow_unused=True)
+
+
+def _batched(
+    heads: Sequence[HeadGradient], wanted: Sequence[Any], retain_graph: bool
+) -> Iterator[tuple[Tensor | None, ...]]:
+    """The same by one batched backward pass, for heads that read the same features."""
+    stacked = torch.stack([head.gradient for head in heads])
+    found = torch.autograd.grad(
+        heads[0].z, wanted, stacked, retain_graph=retain_graph, allow_unused=True, is_grads_batched=True
+    )
+    for index in range(len(heads)):
+        yield tuple(None if gradient is None else gradient[index] for gradient in found)
+
+
+def _write_row(gradients: TaskGradients, task: int, found: Sequence[Tensor | None], add: bool) -> None:
+    pieces = [_in_memory_order(p, gradient) for p, gradient in zip(gradients.parameters, found, strict=True)]
+    if not pieces:
+        return
+    row = gradients.jacobian[task]
+    if add:
+        row += torch.cat(pieces)
+    else:
+        torch.cat(pieces, out=row)
+
+
 def _in_memory_order(parameter: nn.Parameter, gradient: Tensor | None) -> Tensor:
-    """The gradient (P_i,), zero where there is none, in the order in which the parameter lies in memory."""
+    """The gradient (P_i,) in the memory order of its parameter; zeros where there is none."""
     if gradient is None:
         return parameter.new_zeros(parameter.numel())
     if parameter.is_contiguous():

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
-from bench.engine.factored_layers import Layer, factorable
+from bench.engine.factored_layers import Layer, factorable_layers
 from bench.engine.seeds import generator_for
-from bench.engine.task_gradients import SharedGradients
+from bench.engine.task_gradients import GradientBuffer
 from bench.spec.resolve import RunSpec
 from bench.spec.settings import GramianSettings, Precision
 from datasets.contract import Task
@@ -20,77 +20,106 @@ from methods.contract import HeadRule, Network, State, Update, Weighting
 
 @dataclass
 class TrainState:
-    """All that training changes: parameters, their optimizers, the state of the weighting and its random stream.
+    """A network in training.
 
-    optimizers: "network"; "positions" where the architecture learns task positions; "weights" where the weighting
-    learns its own scales. layers: those whose gradients may stay in factors. parts, clip_norm: as in `Recipe`.
-    alternating: positions move after the network. kept: the last "weights" and "head_weights", where they are renewed
-    now and then. solver_fallbacks: counted over all steps.
+    tasks: those of the network's heads, in order.
+    shared_parameters: all that tasks share.
+    gramian_parameters: those whose gradients form the Gramian.
+    factorable: layers whose gradients may stay factored.
+    weighting_state: what the weighting carries from step to step.
+    head_rule: how gradients of the heads are weighted.
+    optimizers: "network"; "positions" if the architecture learns task positions; "weights" if the weighting has
+        learned parameters of its own.
+    generator: the random stream of the weighting.
+    buffer: memory for per-task gradients.
+    gramian_settings, precision, batched, micro_batches, clip_norm: settings of a step.
+    alternating: positions move after the network instead of jointly with it.
+    cached_weights: the last "weights" and "head_weights", if they are not updated at every step.
+    solver_fallbacks: the sum of `Update.fallbacks` over all steps.
     """
 
     network: Network
     tasks: Sequence[Task]
-    shared: SharedGradients
+    shared_parameters: Sequence[nn.Parameter]
+    gramian_parameters: Sequence[nn.Parameter]
+    factorable: Sequence[Layer]
     weighting: Weighting
-    head_rule: HeadRule
     weighting_state: State
+    head_rule: HeadRule
     optimizers: dict[str, Optimizer]
     generator: torch.Generator
-    layers: Sequence[Layer] = ()
-    gramian_settings: GramianSettings = field(default_factory=GramianSettings)
-    precision: Precision = "fp32"
-    parts: int = 1
-    clip_norm: float = 0.0
-    alternating: bool = False
-    kept: Mapping[str, Tensor] = field(default_factory=dict)
+    buffer: GradientBuffer
+    gramian_settings: GramianSettings
+    precision: Precision
+    batched: bool
+    micro_batches: int
+    clip_norm: float
+    alternating: bool
+    cached_weights: Mapping[str, Tensor] = field(default_factory=dict)
     solver_fallbacks: int = 0
 
 
-def make_train_state(spec: RunSpec, network: Network, tasks: Sequence[Task] | None = None) -> TrainState:
-    """A network with fresh optimizers: Adam for it and for learned scales, what the architecture says for positions.
+def make_train_state(
+    spec: RunSpec, network: Network, tasks: Sequence[Task] | None = None, buffer: GradientBuffer | None = None
+) -> TrainState:
+    """A network with new optimizers: Adam for it and for learned weights, the architecture's choice for positions.
 
-    tasks: those that the network has heads for; by default those of the data set.
+    tasks: those of the network's heads; by default those of the data set.
+    buffer: memory shared with other states that take turns; by default a new one.
     """
     tasks = spec.info.tasks if tasks is None else tasks
-    weighting, recipe, gramian_settings = spec.settings.weighting, spec.settings.train, spec.settings.gramian
-    parameters = network.shared_parameters()
-    observed = network.last_block_parameters() if gramian_settings.grad_space == "last_block" else parameters
-    shared = SharedGradients(parameters, len(tasks), observed, spec.settings.compute.backward == "batched")
-    own = list(network.heads.parameters())
-    optimizers: dict[str, Optimizer] = {
-        "network": Adam([*parameters, *own], lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-    }
-    positions, learning = network.position_parameters(), spec.settings.arch.position_rule
-    if positions and learning is not None and learning.lr_ratio:
-        step_rule = {"plain": SGD, "adam": Adam}[learning.optimizer]
-        optimizers["positions"] = step_rule(positions, lr=recipe.lr * learning.lr_ratio)
-    state = weighting.init(len(tasks))
-    if weighting.learned_lr is not None:
-        optimizers["weights"] = Adam(list(state.learned.values()), lr=weighting.learned_lr)
-    # A Jacobian that is asked for is needed whole; a compiled encoder runs without its layers, and of a batch that
-    # passes in parts, factors would have to be kept for each.
-    whole = weighting.needs == "jacobian" or spec.settings.compute.compile or recipe.accumulate > 1
+    settings = spec.settings
+    shared = network.shared_parameters()
+    observed = network.last_block_parameters() if settings.gramian.grad_space == "last_block" else shared
+    weighting_state = settings.weighting.init(len(tasks))
+    optimizers = _optimizers(spec, network, weighting_state)
+    rule = settings.arch.position_rule
     return TrainState(
-        network,
-        tasks,
-        shared,
-        weighting,
-        weighting.heads if spec.settings.heads.rule == "published" else spec.settings.heads.rule,
-        state,
-        optimizers,
-        generator_for(spec.seed, "method"),
-        layers=() if whole else factorable(network, observed),
-        gramian_settings=gramian_settings,
-        precision=spec.settings.compute.precision,
-        parts=recipe.accumulate,
-        clip_norm=recipe.clip_norm,
-        alternating="positions" in optimizers and learning is not None and learning.alternating,
+        network=network,
+        tasks=tasks,
+        shared_parameters=shared,
+        gramian_parameters=observed,
+        factorable=factorable_layers(network, observed) if _may_factor(spec) else (),
+        weighting=settings.weighting,
+        weighting_state=weighting_state,
+        head_rule=settings.weighting.heads if settings.heads.rule == "published" else settings.heads.rule,
+        optimizers=optimizers,
+        generator=generator_for(spec.seed, "method"),
+        buffer=GradientBuffer(len(tasks)) if buffer is None else buffer,
+        gramian_settings=settings.gramian,
+        precision=settings.compute.precision,
+        batched=settings.compute.backward == "batched",
+        micro_batches=settings.train.accumulate,
+        clip_norm=settings.train.clip_norm,
+        alternating="positions" in optimizers and rule is not None and rule.alternating,
     )
 
 
-def adopt(train_state: TrainState, update: Update) -> None:
-    """Makes the state of an update, and its weights where they are kept, those of the train_state."""
-    train_state.weighting_state = update.state
-    if train_state.gramian_settings.every > 1:
-        present = {"weights": update.weights, "head_weights": update.head_weights}
-        train_state.kept = {name: weights for name, weights in present.items() if weights is not None}
+def _optimizers(spec: RunSpec, network: Network, weighting_state: State) -> dict[str, Optimizer]:
+    train, rule = spec.settings.train, spec.settings.arch.position_rule
+    parameters = [*network.shared_parameters(), *network.heads.parameters()]
+    optimizers: dict[str, Optimizer] = {
+        "network": Adam(parameters, lr=train.lr, weight_decay=train.weight_decay, fused=True)
+    }
+    positions = network.position_parameters()
+    if positions and rule is not None and rule.lr_ratio:
+        make = {"plain": SGD, "adam": Adam}[rule.optimizer]
+        optimizers["positions"] = make(positions, lr=train.lr * rule.lr_ratio)
+    if spec.settings.weighting.learned_lr is not None:
+        optimizers["weights"] = Adam(list(weighting_state.learned.values()), lr=spec.settings.weighting.learned_lr)
+    return optimizers
+
+
+def _may_factor(spec: RunSpec) -> bool:
+    """Factoring is off if the weighting reads the Jacobian, if the encoder is compiled, and with micro-batches."""
+    settings = spec.settings
+    return not (settings.weighting.needs == "jacobian" or settings.compute.compile or settings.train.accumulate > 1)
+
+
+def commit(state: TrainState, update: Update) -> None:
+    """Stores what an update leaves for the next step: the weighting's state, and weights that are reused."""
+    state.weighting_state = update.state
+    state.solver_fallbacks += update.fallbacks
+    if state.gramian_settings.every > 1:
+        weights = {"weights": update.weights, "head_weights": update.head_weights}
+        state.cached_weights = {name: found for name, found in weights.items() if found is not None}

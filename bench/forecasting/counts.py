@@ -66,7 +66,7 @@ def take_stock(name: str, settings: DataSettings, data_root: Path) -> Stock:
     # What is made here always has the counts of its row.
     if folder is not None and info.make is None and info.inventory is not None:
         found = info.inventory(folder)
-        if not found.faults:
+        if not found.errors:
             counts = found.counts
         else:
             remarks.append(

@@ -207,7 +207,7 @@ def _step_seconds(
             break
         step = len(seconds) % kinds  # step 0 is of the rare kind, step 1 of the usual one
         with clock.step(), train_state.network.translate_errors():
-            train_step(train_state, batch, step, 0, look_at_cosines=looks > 0 and step == 0)
+            train_step(train_state, batch, step, 0, cosines=looks > 0 and step == 0)
         clock.collect()
     return average(seconds[::kinds], seconds[1::kinds], every)
 

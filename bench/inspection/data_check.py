@@ -71,9 +71,9 @@ def check(
     tell: called with the key of each group before it is read.
     """
     rows = [*_count_rows(inventory.counts, published)]
-    faults, remarks = [*inventory.faults], [*inventory.remarks]
-    if inventory.faults:
-        rows.append(Row("folders and lists", "complete", _number(len(inventory.faults), "fault"), "wrong"))
+    faults, remarks = [*inventory.errors], [*inventory.remarks]
+    if inventory.errors:
+        rows.append(Row("folders and lists", "complete", _number(len(inventory.errors), "fault"), "wrong"))
     for index, group in enumerate(inventory.groups):
         tell(group.key)
         readings = _read(group, sampled(group.paths, index, full))

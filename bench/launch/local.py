@@ -1,7 +1,7 @@
-"""Runs on this machine: a few worker processes that take one run after another.
+"""Runs on this machine: worker processes that each train one run after another.
 
-A run that fails is recorded and the others go on; so does a worker that dies. Workers leave Ctrl-C to the parent,
-which stops them: what they had finished is recorded, what they had begun has its checkpoint.
+A run that fails is recorded, and the others go on. The same holds for a worker that dies. Workers ignore Ctrl-C and
+leave it to the parent, which stops them: finished runs are recorded, unfinished ones have their checkpoint.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Literal
 
+from bench.engine.context import RunContext
 from bench.engine.device import choose_device
-from bench.engine.loop import RunContext, failed_record, train
+from bench.engine.loop import train
+from bench.engine.recording import failed_record
 from bench.records.record import Record
 from bench.records.store import run_folder, write_record
 from bench.spec.resolve import RunSpec
@@ -29,7 +31,13 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 @dataclass(frozen=True)
 class LaunchConfig:
-    """What all runs of a launch share: folders of data by name, the results folder, device name, threads per run."""
+    """What all runs of a launch share.
+
+    data: the folder of each data set.
+    results: the folder of all records.
+    device: its name.
+    threads: per run.
+    """
 
     data: Mapping[str, Path]
     results: Path
@@ -42,7 +50,7 @@ class LaunchConfig:
 
 @dataclass(frozen=True)
 class Event:
-    """News of one run: an epoch done, or its end with the record."""
+    """Progress of one run: an epoch is done, or the run has ended with this record."""
 
     kind: Literal["epoch", "end"]
     spec: RunSpec
@@ -57,25 +65,25 @@ class _Worker:
     spec: RunSpec | None = field(default=None)
 
 
-def run_locally(specs: Sequence[RunSpec], site: LaunchConfig, jobs: int, on_event: Callable[[Event], None]) -> None:
-    """Executes all runs, at most `jobs` at a time, and reports what happens as it happens.
+def run_locally(specs: Sequence[RunSpec], config: LaunchConfig, jobs: int, on_event: Callable[[Event], None]) -> None:
+    """Trains all runs, at most `jobs` at a time, and reports each event as it happens.
 
     Raises:
         KeyboardInterrupt: after all workers have stopped.
     """
     queue = list(specs)
-    # Read by the linear algebra under torch and numpy when a worker starts; more threads than cores slow all of them.
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(site.threads)))
-    workers = [_start(site) for _ in range(min(jobs, len(queue)))]
+    # Workers read these before they import torch and numpy. More threads than cores would slow down all of them.
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(config.threads)))
+    workers = [_start(config) for _ in range(min(jobs, len(queue)))]
     try:
         for worker in workers:
-            _hand_out(worker, queue)
+            _assign(worker, queue)
         while any(worker.spec for worker in workers):
             ready = set(wait([worker.connection for worker in workers if worker.spec]))
             for index, worker in enumerate(workers):
-                if worker.connection in ready and not _listen(worker, queue, site, on_event):
-                    workers[index] = _start(site)
-                    _hand_out(workers[index], queue)
+                if worker.connection in ready and not _receive(worker, queue, config, on_event):
+                    workers[index] = _start(config)
+                    _assign(workers[index], queue)
     finally:
         for worker in workers:
             worker.process.terminate()
@@ -83,22 +91,23 @@ def run_locally(specs: Sequence[RunSpec], site: LaunchConfig, jobs: int, on_even
             worker.process.join()
 
 
-def _start(site: LaunchConfig) -> _Worker:
-    here, there = get_context("spawn").Pipe()
-    process = get_context("spawn").Process(target=_work, args=(there, site), daemon=True)
+def _start(config: LaunchConfig) -> _Worker:
+    ours, theirs = get_context("spawn").Pipe()
+    process = get_context("spawn").Process(target=_work, args=(theirs, config), daemon=True)
     process.start()
-    there.close()
-    return _Worker(process, here)
+    theirs.close()
+    return _Worker(process, ours)
 
 
-def _hand_out(worker: _Worker, queue: list[RunSpec]) -> None:
+def _assign(worker: _Worker, queue: list[RunSpec]) -> None:
+    """Sends the next run to a worker."""
     worker.spec = queue.pop(0) if queue else None
     if worker.spec:
         worker.connection.send(worker.spec)
 
 
-def _listen(worker: _Worker, queue: list[RunSpec], site: LaunchConfig, on_event: Callable[[Event], None]) -> bool:
-    """Passes on one event; False where the worker has died, whose run is recorded as failed."""
+def _receive(worker: _Worker, queue: list[RunSpec], config: LaunchConfig, on_event: Callable[[Event], None]) -> bool:
+    """Passes on one event. Returns False if the worker has died; its run is recorded as failed."""
     spec = worker.spec
     assert spec is not None
     try:
@@ -107,44 +116,44 @@ def _listen(worker: _Worker, queue: list[RunSpec], site: LaunchConfig, on_event:
         worker.process.join()
         reason = f"the process of the run died (exit code {worker.process.exitcode}); -9 often means out of memory"
         record = failed_record(spec, reason)
-        write_record(site.folder(spec), record)
+        write_record(config.folder(spec), record)
         worker.spec = None
         on_event(Event("end", spec, record=record))
         return False
     if event.kind == "end":
-        _hand_out(worker, queue)
+        _assign(worker, queue)
     on_event(event)
     return True
 
 
-def _work(connection: Connection, site: LaunchConfig) -> None:
-    """The life of a worker: one run after another until the parent ends it."""
+def _work(connection: Connection, config: LaunchConfig) -> None:
+    """The main function of a worker: one run after another, until the parent ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    device = choose_device(site.device)
+    device = choose_device(config.device)
     while True:
         try:
             spec: RunSpec = connection.recv()
         except (EOFError, OSError):
             return
-        place = RunContext(site.data[spec.data], site.folder(spec), device, site.threads)
-        _tell(connection, _attempt(spec, place, connection))
+        context = RunContext(config.data[spec.data], config.folder(spec), device, config.threads)
+        _send(connection, _attempt(spec, context, connection))
 
 
-def _attempt(spec: RunSpec, place: RunContext, connection: Connection) -> Event:
-    """One run; whatever goes wrong becomes a record with the reason, and a file with the traceback."""
-    log = place.folder / ERROR_LOG
+def _attempt(spec: RunSpec, context: RunContext, connection: Connection) -> Event:
+    """One run. An error becomes a record with the reason, and a file with the traceback."""
+    log = context.folder / ERROR_LOG
     try:
-        record = train(spec, place, lambda epochs: _tell(connection, Event("epoch", spec, epochs)))
+        record = train(spec, context, lambda epochs: _send(connection, Event("epoch", spec, epochs)))
         log.unlink(missing_ok=True)
-    except Exception as error:  # the boundary between one run and all the others
+    except Exception as error:  # no error of one run may stop the others
         record = failed_record(spec, f"{type(error).__name__}: {error}")
-        write_record(place.folder, record)
+        write_record(context.folder, record)
         log.write_text(traceback.format_exc(), encoding="utf-8")
     return Event("end", spec, record=record)
 
 
-def _tell(connection: Connection, event: Event) -> None:
-    """Sends an event; where nobody listens any more, the worker ends, and its run can be resumed."""
+def _send(connection: Connection, event: Event) -> None:
+    """Sends an event. If the parent has gone, the worker ends; its run can be resumed."""
     try:
         connection.send(event)
     except OSError:

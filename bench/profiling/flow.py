@@ -150,7 +150,7 @@ def inputs_together(block: NormalNetwork, inputs: Sequence[Tensor], positions: S
 def _read(flow: Flow, states: Sequence[Tensor]) -> list[Tensor]:
     """z of every state; dz/dt too, which moves the positions, is worked out as in a training step."""
     with torch.no_grad():
-        flow.velocities(states)
+        flow.velocities(states, flow)
     return [state[0] for state in states]
 
 
@@ -165,29 +165,25 @@ def _flow_turn(flow: Flow, solve: Callable[[], list[Tensor]], device: torch.devi
 
     How steep it is matters to dopri5 on its way back, whose tolerance is absolute too.
     """
-    at_start = flow.evaluations
+    calls: list[object] = []
+    hook = flow.register_forward_hook(lambda *_: calls.append(None))
     start = _now(device)
     features = solve()
     ahead = _now(device) - start
-    there = flow.evaluations
+    there = len(calls)
     gradients = [torch.full_like(features[0], 1 / features[0].numel())] * len(features)
     start = _now(device)
     torch.autograd.backward(features, gradients)
     back = _now(device) - start
-    return Turn(ahead + back, Evaluations(there - at_start, flow.evaluations - there), ahead)
+    hook.remove()
+    return Turn(ahead + back, Evaluations(there, len(calls) - there), ahead)
 
 
 def _step_turn(train_state: TrainState, batch: Batch, device: torch.device) -> Turn:
-    before = _evaluations(train_state)
     start = _now(device)
-    train_step(train_state, batch, step=0, epoch=0)
+    result = train_step(train_state, batch, step=0, epoch=0)
     seconds = _now(device) - start
-    after = _evaluations(train_state)
-    return Turn(seconds, Evaluations(after.forward - before.forward, after.backward - before.backward))
-
-
-def _evaluations(train_state: TrainState) -> Evaluations:
-    return train_state.network.evaluations() or Evaluations(0, 0)
+    return Turn(seconds, result.evaluations or Evaluations(0, 0))
 
 
 def _now(device: torch.device) -> float:

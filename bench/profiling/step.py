@@ -13,7 +13,6 @@ every weight for each task, and so come out below the floor.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import re
 import time
@@ -24,15 +23,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.optim import Adam
 
 from bench.engine.build import build_network
 from bench.engine.device import synchronise
-from bench.engine.heads import heads_forward_backward
+from bench.engine.heads import forward_shared, heads_forward_backward
 from bench.engine.precision import allow_tf32
-from bench.engine.seeds import generator_for
-from bench.engine.step import place_gradients
-from bench.engine.train_state import TrainState, adopt, make_train_state
+from bench.engine.step import compute_gradients
+from bench.engine.task_gradients import GradientBuffer
+from bench.engine.train_state import TrainState, commit, make_train_state
 from bench.profiling.harness import Turn, order_of_turns, quickest
 from bench.profiling.peers import STEADY_EPOCH, Problem, Step, methods_of, pass_ahead, peer_step
 from bench.profiling.workloads import Shape
@@ -116,7 +114,7 @@ class Stage:
     course: Course
     batch: Batch = field(init=False)
     _networks: dict[tuple[str, str], Network] = field(default_factory=dict)
-    _train_states: dict[tuple[str, str, str], TrainState] = field(default_factory=dict)
+    _buffers: dict[tuple[str, str, str], GradientBuffer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.batch = self.course.shape.noise(self.course.device)
@@ -145,33 +143,14 @@ class Stage:
         """Our method before its first step. Those that need the same share a Jacobian: for forty tasks it takes GiB."""
         spec = self.course.spec(entry)
         key = (spec.architecture, spec.settings.weighting.needs, spec.settings.gramian.grad_space)
-        if key not in self._train_states:
-            self._train_states[key] = make_train_state(spec, self.network(entry), self.course.shape.tasks)
-        return _with_method(self._train_states[key], spec)
-
-
-def _with_method(train_state: TrainState, spec: RunSpec) -> TrainState:
-    """Another method on the network and buffers of a train_state, as `make_train_state` has it."""
-    weighting = spec.settings.weighting
-    state = weighting.init(len(train_state.tasks))
-    optimizers = {name: optimizer for name, optimizer in train_state.optimizers.items() if name != "weights"}
-    if weighting.learned_lr is not None:
-        optimizers["weights"] = Adam(list(state.learned.values()), lr=weighting.learned_lr)
-    return dataclasses.replace(
-        train_state,
-        weighting=weighting,
-        head_rule=weighting.heads if spec.settings.heads.rule == "published" else spec.settings.heads.rule,
-        weighting_state=state,
-        optimizers=optimizers,
-        generator=generator_for(spec.seed, "method"),
-        gramian_settings=spec.settings.gramian,
-    )
+        buffer = self._buffers.setdefault(key, GradientBuffer(len(self.course.shape.tasks)))
+        return make_train_state(spec, self.network(entry), self.course.shape.tasks, buffer)
 
 
 def _own_step(train_state: TrainState, batch: Batch, count: Iterator[int]) -> None:
     """All of `train_step` but the move: FAMO's look at the losses after it is left out, too."""
-    _, update = place_gradients(train_state, batch, next(count), STEADY_EPOCH)
-    adopt(train_state, update)
+    _, update = compute_gradients(train_state, batch, next(count), STEADY_EPOCH)
+    commit(train_state, update)
 
 
 def floor_step(problem: Problem, passes: Passes) -> None:
@@ -185,7 +164,7 @@ def floor_step(problem: Problem, passes: Passes) -> None:
             _, losses = pass_ahead(problem, [group])
             torch.autograd.grad(losses, [*parameters, *own])
             continue
-        crossed = heads_forward_backward(network, problem.tasks, [group])
+        crossed = heads_forward_backward(network, problem.tasks, forward_shared(network, [group]).heads)
         for index, head_gradient in enumerate(crossed):
             more = index + 1 < len(crossed)
             torch.autograd.grad(head_gradient.z, parameters, head_gradient.gradient, retain_graph=more)

@@ -1,1 +1,1 @@
-"""Decoding: source files once into arrays on disk, by processes that need no torch."""
+"""Decoding of source files into arrays on disk, once, by processes that import no torch."""

@@ -1,6 +1,6 @@
-"""A process that decodes: python -I decoder.py, with sys.path as JSON. Requests come and replies go as pickles.
+"""A worker process that decodes: python -I decoder.py, with sys.path as JSON. Requests and replies are pickles.
 
-It imports nothing that decoding doesn't need. The package itself would bring torch, half a GiB for every process.
+It imports only what decoding needs. The package itself would import torch, half a GiB for every process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """Files, and the array that they become; a row of it for each, at first."""
+    """Files to decode, and the array to write them to.
+
+    paths: one file per row of the array; in a part of a job, only those of its rows.
+    load: decodes one file.
+    part: the file of the array.
+    """
 
     paths: Sequence[Path]
     load: Callable[[Path], Array]
@@ -30,13 +35,13 @@ class Job:
     layout: Layout
 
     def only(self, rows: Rows) -> Job:
-        """The same with the paths of these rows."""
+        """The same job with only the paths of these rows."""
         return replace(self, paths=[self.paths[row] for row in rows.tolist()])
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[int]:
-    """A descriptor to read and write a file that exists."""
+    """A descriptor for reading and writing an existing file."""
     descriptor = os.open(path, os.O_RDWR)
     try:
         yield descriptor
@@ -45,13 +50,13 @@ def opened(path: Path) -> Iterator[int]:
 
 
 def decode(job: Job, rows: Rows) -> None:
-    """Writes these rows, whose files are all of job.paths.
+    """Decodes job.paths into these rows.
 
     Raises:
         DataError: a file can't be read or differs from the layout. OSError: a row can't be written.
     """
     from datasets.decoding.prepared import write_row
-    from datasets.faults import DataError
+    from datasets.errors import DataError
 
     shape, dtype = job.layout.shape[1:], job.layout.dtype
     with opened(job.part) as descriptor:
@@ -68,8 +73,8 @@ def decode(job: Job, rows: Rows) -> None:
 
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
-    """Answers (job, rows) with None, or with what is wrong with the data or the disk, until there are no more."""
-    from datasets.faults import DataError
+    """Replies to each (job, rows) with None, or with the error of data or disk, until the input ends."""
+    from datasets.errors import DataError
 
     while True:
         try:
@@ -87,11 +92,11 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
 
 def _main() -> None:
     sys.path[:] = json.loads(sys.argv[1])
-    package = ModuleType("datasets")  # in the place of one that would import torch
+    package = ModuleType("datasets")  # replaces the package, which would import torch
     package.__path__ = [str(Path(__file__).parent.parent)]
     sys.modules["datasets"] = package
     with os.fdopen(os.dup(1), "wb") as replies:
-        os.dup2(2, 1)  # whatever a library prints must not stand among the replies
+        os.dup2(2, 1)  # what a library prints must not mix with the replies
         from datasets.decoding.decoder import serve as serve_requests
 
         serve_requests(sys.stdin.buffer, replies)

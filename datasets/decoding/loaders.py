@@ -1,6 +1,6 @@
-"""Loaders: functions from a source file to an array. They are values, not closures, since they go to other processes.
+"""Loaders: functions from a source file to an array. They can be pickled, since they are sent to worker processes.
 
-Without torch, since those processes need none.
+Imports no torch, since those processes need none.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import numpy as np
 from PIL import Image
 
 from datasets.decoding.prepared import Array
-from datasets.faults import DataError, forbidden
+from datasets.errors import DataError, forbidden
 
 
 def image_loader(size: tuple[int, int] | None) -> Callable[[Path], Array]:
-    """A function from an image file to (H, W, 3) uint8, squashed to `size` (height, width) where one is given."""
+    """A function from an image file to (H, W, 3) uint8, resized to `size` (height, width) if one is given."""
     return _ImageLoader(size)
 
 
 def npy_loader(convert: Callable[[Array], Array], shape: tuple[int | None, ...]) -> Callable[[Path], Array]:
-    """A function from a .npy file of `shape` (None: any extent) to what `convert` makes of it.
+    """A function from a .npy file of `shape` (None: any extent) to the array that `convert` returns.
 
-    convert is a function of a module, and raises ValueError, "expected ..., found ...", where the values are not as
-    they should be.
+    convert: a function at the top level of a module. It raises ValueError, "expected ..., found ...", if the values are
+        invalid.
     """
     return _NpyLoader(convert, shape)
 

@@ -1,4 +1,4 @@
-"""Decoding: source files to a prepared array, by several processes, going on where an earlier attempt has stopped."""
+"""Decoding of source files into a prepared array, by several processes; an interrupted attempt is continued."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from datasets.decoding.prepared import (
     take_over,
 )
 from datasets.decoding.workers import decode_by_workers
-from datasets.faults import DataError
+from datasets.errors import DataError
 
 Load = Callable[[Path], Array]
 
 _CHUNK = 32
-# Workers take some tenths of a second to start; who needs less than this alone, in seconds, does it alone.
+# Workers take some tenths of a second to start. Decoding that takes less than this many seconds does without them.
 _WORTH_WORKERS = 1.0
-# Seconds between two looks that what is decoded is on disk, and how many times that a slow disk may take for it; what
-# was decoded in that time is decoded again after an interruption.
+# Seconds between two times that decoded rows are flushed to disk and stamped, and by which factor a slow disk may
+# exceed it. Rows that aren't stamped yet are decoded again after an interruption.
 _STAMP_EVERY = 2.0
 _PATIENCE = 5
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -47,7 +47,14 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an array is: `done` of `total` files, `kept` of them from before; bytes it still needed and were free."""
+    """The progress of an array.
+
+    what: what the files are, in words.
+    folder: where the array is written.
+    done, total: numbers of files.
+    kept: number of files that an earlier attempt decoded.
+    needed, free: bytes on disk, at the start.
+    """
 
     what: str
     folder: Path
@@ -64,7 +71,11 @@ def _silent(progress: Progress) -> None:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How files are decoded: by `workers` processes (None: one per core, where that saves time), and who is told."""
+    """How files are decoded.
+
+    workers: number of processes; None for one per core, if that saves time.
+    report: called with the progress.
+    """
 
     workers: int | None = None
     report: Callable[[Progress], None] = _silent
@@ -75,7 +86,7 @@ _PREPARATION: ContextVar[Preparation] = ContextVar("preparation")
 
 @contextlib.contextmanager
 def preparing(preparation: Preparation) -> Iterator[None]:
-    """Whatever is decoded within is decoded that way."""
+    """A context in which files are decoded this way."""
     token = _PREPARATION.set(preparation)
     try:
         yield
@@ -84,14 +95,14 @@ def preparing(preparation: Preparation) -> Iterator[None]:
 
 
 def prepare_array(paths: Sequence[Path], load: Load, stamps: Stamps, target: Path, what: str) -> None:
-    """Decodes files into the array `target`, whose rows are then those of `paths`, in that order, unless it is so.
+    """Decodes files into the array `target`, one row per path in this order, unless it is up to date.
 
-    Rows that an interrupted attempt or an older `target` has of unchanged files are kept. What is begun stands in
-    another file, so `target` is whole at all times. Another process that prepares in this folder is waited for.
+    Rows of unchanged files are reused from an interrupted attempt or an older `target`. An unfinished array is another
+    file, so `target` is complete at all times. If another process prepares arrays in this folder, this one waits.
 
     Raises:
-        DataError: a file can't be read or differs from the first in shape or type, the disk is full or may not be
-            written, or a worker died.
+        DataError: a file can't be read or differs from the first in shape or type, the disk is full or not writable,
+            or a worker died.
     """
     try:
         if is_current(target, stamps):
@@ -108,14 +119,14 @@ def prepare_array(paths: Sequence[Path], load: Load, stamps: Stamps, target: Pat
 
 def _not_written(folder: Path, error: OSError) -> DataError:
     return DataError(
-        f"{folder}: could not write what was decoded ({error.strerror}); make room or allow writing there, and run it "
-        "again: what is decoded is kept."
+        f"{folder}: could not write decoded files ({error.strerror}); make room or allow writing there, and run "
+        "the same command again: it continues."
     )
 
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Waits for other processes that prepare in this folder; where files can't be locked, users take care of that."""
+    """Waits for other processes that prepare arrays in this folder, if the file system supports locks."""
     with (folder / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -126,7 +137,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _begin(paths: Sequence[Path], load: Load, stamps: Stamps, target: Path, part: Path) -> Layout:
-    """Sees that there is an array to fill, with the rows that are known already; the first file tells the layout."""
+    """Creates the array to fill, with the rows that can be reused. The first file determines the layout."""
     first = load(paths[0])
     layout = Layout(first.dtype, (len(paths), *first.shape))
     if layout_of(part) != layout:
@@ -138,26 +149,26 @@ def _begin(paths: Sequence[Path], load: Load, stamps: Stamps, target: Path, part
 
 
 def _require_room(folder: Path, needed: int) -> int:
-    """Bytes that are free, which must be as many as needed."""
+    """The free bytes; raises DataError if they are fewer than needed."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DataError(
             f"{folder}: expected {needed / 2**30:.2f} GiB free for decoded files, found {free / 2**30:.2f} GiB; "
-            "make room, or name a data root on another disk."
+            "make room, or set a data root on another disk."
         )
     return free
 
 
 def _fill(job: Job, stamps: Stamps, what: str) -> None:
-    """Decodes all rows that have not the stamps of their files."""
+    """Decodes all rows whose stamps differ from those of their files."""
     preparation, folder, total = _PREPARATION.get(Preparation()), job.part.parent, len(job.paths)
     pending = np.flatnonzero((stamps_in(job.part, job.layout) != stamps).any(axis=1))
     done = kept = total - len(pending)
-    needed = max(0, job.layout.file_bytes - 512 * job.part.stat().st_blocks)  # what it takes already is its own
+    needed = max(0, job.layout.file_bytes - 512 * job.part.stat().st_blocks)  # blocks that it has are its own
     free = _require_room(folder, needed)
     preparation.report(Progress(what, folder, done, total, kept, needed, free))
-    with opened(job.part) as descriptor, ThreadPoolExecutor(1) as clerk:
-        # Bringing rows to the disk takes as long as decoding them; it mustn't keep those who decode waiting.
+    with opened(job.part) as descriptor, ThreadPoolExecutor(1) as flusher:
+        # Flushing rows to disk takes as long as decoding them, so a thread does it in parallel.
         stamped: Future[None] | None = None
         decoded: list[Rows] = []
         try:
@@ -168,11 +179,11 @@ def _fill(job: Job, stamps: Stamps, what: str) -> None:
                 preparation.report(Progress(what, folder, done, total, kept, needed, free))
                 since = time.monotonic() - last
                 idle = stamped is None or stamped.done()
-                # A disk that can't keep up is waited for in the end, so that little is lost in an interruption.
+                # Wait for a disk that can't keep up, so that an interruption loses little.
                 if since > _STAMP_EVERY and (idle or since > _PATIENCE * _STAMP_EVERY):
                     if stamped is not None:
                         stamped.result()
-                    stamped = clerk.submit(stamp, descriptor, job.layout, np.concatenate(decoded), stamps)
+                    stamped = flusher.submit(stamp, descriptor, job.layout, np.concatenate(decoded), stamps)
                     decoded = []
                     last = time.monotonic()
         finally:
@@ -183,7 +194,7 @@ def _fill(job: Job, stamps: Stamps, what: str) -> None:
 
 
 def _decoded_rows(job: Job, pending: Rows, workers: int | None) -> Iterator[Rows]:
-    """Decodes and yields rows, a chunk at a time: alone, or by so many processes."""
+    """Decodes and yields rows, a chunk at a time, in this process or by workers."""
     chunks = [pending[start : start + _CHUNK] for start in range(0, len(pending), _CHUNK)]
     if workers is None and len(chunks) > 1:
         workers, start = _cores(), time.perf_counter()
@@ -200,5 +211,5 @@ def _decoded_rows(job: Job, pending: Rows, workers: int | None) -> Iterator[Rows
 
 
 def _cores() -> int:
-    """The processors that this process may use; all of the machine's where the system doesn't tell."""
+    """The number of processors that this process may use; all of the machine if the system doesn't say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,11 +1,11 @@
-"""Prepared arrays: a row for each source file, on disk, filled row by row; memory-mapped once they are whole.
+"""Prepared arrays: one row per source file, on disk, filled row by row; memory-mapped once they are complete.
 
-A file is a .npy array (N, ...) followed by N stamps, which numpy doesn't look at: the size and time of the source that
-the row was decoded from, zeros where it has not been decoded. It is written under another name until it is whole.
-Rows are written by offset, never through a map: a full disk is then an error instead of a crash, and what was written
-doesn't count as memory of this process.
+A file is a .npy array (N, ...) followed by N stamps, which numpy ignores: the size and time of the source that the row
+was decoded from, or zeros if it isn't decoded yet. The file has another name until it is complete. Rows are written by
+offset, never through a memory map: a full disk is then an error instead of a crash, and written rows don't count as
+memory of this process.
 
-Without torch, since processes that decode need none.
+Imports no torch, since processes that decode need none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.faults import DataError, forbidden
+from datasets.errors import DataError, forbidden
 
 Array = NDArray[np.generic]
 Stamps = NDArray[np.int64]
@@ -33,7 +33,7 @@ _COPIED_AT_ONCE = 2**24
 
 @dataclass(frozen=True)
 class Layout:
-    """Type and shape (N, ...) of an array, and where its rows and stamps stand in the file (bytes)."""
+    """Type and shape (N, ...) of an array, and the byte offsets of its rows and stamps in the file."""
 
     dtype: np.dtype[np.generic]
     shape: tuple[int, ...]
@@ -66,7 +66,7 @@ def stamps_of(paths: Sequence[Path]) -> Stamps:
     """Size (bytes) and time (ns) of each file, (N, 2).
 
     Raises:
-        DataError: a file is absent, or in a folder that may not be searched.
+        DataError: a file is absent, or in a folder without permission to search.
     """
     stamps = np.empty((len(paths), 2), dtype=np.int64)
     for index, path in enumerate(paths):
@@ -81,31 +81,31 @@ def stamps_of(paths: Sequence[Path]) -> Stamps:
 
 
 def layout_of(path: Path) -> Layout | None:
-    """The layout of a file; None where there is none, or where its length is not what its header says."""
+    """The layout of a file; None if there is no file, or if its length differs from what its header says."""
     try:
         with path.open("rb") as file:
             np.lib.format.read_magic(file)
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
             layout = Layout(dtype, shape)
-            whole = os.fstat(file.fileno()).st_size == layout.file_bytes
+            complete = os.fstat(file.fileno()).st_size == layout.file_bytes
     except (FileNotFoundError, ValueError):
         return None
-    return layout if whole else None
+    return layout if complete else None
 
 
 def stamps_in(path: Path, layout: Layout) -> Stamps:
-    """The stamps (N, 2) in a file of that layout."""
+    """The stamps (N, 2) in a file of this layout."""
     return np.fromfile(path, dtype=np.int64, offset=layout.stamps_at).reshape(-1, 2)
 
 
 def is_current(path: Path, stamps: Stamps) -> bool:
-    """Whether every row was decoded from the source as it is now."""
+    """Whether every row was decoded from the current version of its source."""
     layout = layout_of(path)
     return layout is not None and np.array_equal(stamps_in(path, layout), stamps)
 
 
 def create(path: Path, layout: Layout) -> None:
-    """Begins an array without rows; takes the place of what was there."""
+    """Creates an array without decoded rows; replaces an existing file."""
     with path.open("wb") as file:
         file.write(layout.header)
         file.truncate(layout.file_bytes)
@@ -115,20 +115,20 @@ def write_row(descriptor: int, layout: Layout, row: int, values: Array) -> None:
     """Writes one row, without its stamp.
 
     Raises:
-        OSError: it could not be written whole.
+        OSError: it could not be written completely.
     """
     _write_all(descriptor, memoryview(values.tobytes()), layout.rows_at + row * layout.row_bytes)
 
 
 def stamp(descriptor: int, layout: Layout, rows: Rows, stamps: Stamps) -> None:
-    """Declares rows decoded, from sources with these stamps (N, 2) of all rows."""
+    """Marks rows as decoded. stamps: (N, 2) of the sources of all rows."""
     os.fsync(descriptor)  # a stamp must not reach the disk before its row
     for row in rows.tolist():
         _write_all(descriptor, memoryview(stamps[row].tobytes()), layout.stamps_at + row * _STAMP)
 
 
 def take_over(former: Path, descriptor: int, layout: Layout, stamps: Stamps) -> None:
-    """Copies the rows of another array of this layout, and stamps those whose source is still the same."""
+    """Copies the rows of another array of this layout, and stamps those whose source is unchanged."""
     with former.open("rb") as file:
         for start in range(layout.rows_at, layout.stamps_at, _COPIED_AT_ONCE):
             count = min(_COPIED_AT_ONCE, layout.stamps_at - start)
@@ -138,13 +138,13 @@ def take_over(former: Path, descriptor: int, layout: Layout, stamps: Stamps) -> 
 
 
 def finish(part: Path, target: Path) -> None:
-    """Gives a whole array its name."""
+    """Gives a complete array its final name."""
     with part.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(part, target)
 
 
 def _write_all(descriptor: int, content: memoryview, offset: int) -> None:
-    while content:  # a disk that is getting full takes a part, and refuses the next
+    while content:  # a disk that is almost full accepts a part, and rejects the rest
         written = os.pwrite(descriptor, content, offset)
         content, offset = content[written:], offset + written

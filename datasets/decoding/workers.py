@@ -1,4 +1,4 @@
-"""Processes that decode, seen from the one that has them: they get a few rows at a time and say when they are done."""
+"""Decoding by worker processes, from the parent's side: each worker gets a few rows at a time."""
 
 from __future__ import annotations
 
@@ -17,74 +17,74 @@ from queue import SimpleQueue
 from datasets.decoding import decoder
 from datasets.decoding.decoder import Job
 from datasets.decoding.prepared import Rows
-from datasets.faults import DataError
+from datasets.errors import DataError
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-# Images come and go by the megabyte: glibc is to keep that memory, instead of giving it back and asking for it again.
-_KEPT_MEMORY = dict.fromkeys(("MALLOC_TOP_PAD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(2**26))
+# Images take megabytes. glibc shall reuse that memory instead of returning it to the system every time.
+_REUSED_MEMORY = dict.fromkeys(("MALLOC_TOP_PAD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(2**26))
 
 Worker = subprocess.Popen[bytes]
 
 
 def decode_by_workers(job: Job, chunks: Sequence[Rows], workers: int) -> Iterator[Rows]:
-    """Has every chunk decoded, and yields it then, in whatever order.
+    """Decodes every chunk by workers, and yields it when it is done, in any order.
 
     Raises:
-        DataError: a file is faulty, or a worker died. OSError: a row can't be written.
+        DataError: a file is invalid, or a worker died. OSError: a row can't be written.
     """
     idle: SimpleQueue[Worker] = SimpleQueue()
     todo = iter(chunks)
-    at_work: dict[Future[None], Rows] = {}
+    running: dict[Future[None], Rows] = {}
     with ExitStack() as stack:
         for _ in range(workers):
             idle.put(stack.enter_context(_started()))
         threads = ThreadPoolExecutor(workers)
-        stack.callback(threads.shutdown, cancel_futures=True)  # before the workers, which it may wait for
-        fault: BaseException | None = None
+        stack.callback(threads.shutdown, cancel_futures=True)  # before the workers end, since a thread may wait for one
+        error: BaseException | None = None
         while True:
-            # No more than there are workers, so that one that has died is given nothing more.
-            for rows in itertools.islice(todo, 0 if fault else workers - len(at_work)):
-                at_work[threads.submit(_hand_out, idle, job.only(rows), rows)] = rows
-            if not at_work:
-                if fault is not None:  # only now, so that what others were at is kept
-                    raise fault
+            # At most one chunk per worker, so that a dead worker gets no more.
+            for rows in itertools.islice(todo, 0 if error else workers - len(running)):
+                running[threads.submit(_hand_out, idle, job.only(rows), rows)] = rows
+            if not running:
+                if error is not None:  # after the other workers' chunks are written
+                    raise error
                 return
-            for future in wait(at_work, return_when=FIRST_COMPLETED).done:
-                rows = at_work.pop(future)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                rows = running.pop(future)
                 if future.exception() is None:
                     yield rows
                 else:
-                    fault = fault or future.exception()
+                    error = error or future.exception()
 
 
 def _started() -> Worker:
-    """A new worker. It has a session of its own, which leaves Ctrl-C to this process; without this process, it ends."""
+    """A new worker, in a session of its own, so that Ctrl-C reaches only this process. It ends with this process."""
     return subprocess.Popen(
         [sys.executable, "-I", str(Path(decoder.__file__)), json.dumps(sys.path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, **_ONE_THREAD, **_KEPT_MEMORY},
+        env={**os.environ, **_ONE_THREAD, **_REUSED_MEMORY},
         start_new_session=True,
     )
 
 
 def _hand_out(idle: SimpleQueue[Worker], job: Job, rows: Rows) -> None:
-    """Has an idle worker decode rows, and waits until it has."""
+    """Has an idle worker decode rows, and waits for it."""
     worker = idle.get()
     assert worker.stdin is not None and worker.stdout is not None
     try:
         worker.stdin.write(pickle.dumps((job, rows)))
         worker.stdin.flush()
-        fault = pickle.load(worker.stdout)
+        error = pickle.load(worker.stdout)
     except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
         with suppress(BrokenPipeError):
             worker.stdin.close()
         raise DataError(
             f"{job.paths[0]}: expected this file and the next {len(rows) - 1} to be decoded, found its process dead "
-            f"(exit code {worker.wait()}; -9 often means out of memory). Run it again, with fewer workers: what is "
-            "decoded is kept."
+            f"(exit code {worker.wait()}; -9 often means out of memory). Run the same command again with fewer "
+            "workers: it continues."
         ) from error
     finally:
         idle.put(worker)
-    if fault is not None:
-        raise fault
+    if error is not None:
+        raise error

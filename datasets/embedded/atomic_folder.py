@@ -1,53 +1,50 @@
-"""A folder that appears under its name only when all of it is written, and says by which code."""
+"""A folder of embedded data that appears under its name only when it is complete, and notes its maker's version."""
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
-_MADE_BY = ".made_by"
+_NOTE = ".made_by"
+# Before versions were set by hand, the note was a digest of the makers' source text. All of these made version 1.
+_DIGESTS_OF_VERSION_1 = ("5faa050c575f7897", "9d836cb67d180fbf", "64a1019dd9a5a465")
 
 
-def is_of_this_version(folder: Path) -> bool:
-    """Whether the code that makes embedded data is still what it was when this folder was written."""
-    note = folder / _MADE_BY
-    return note.is_file() and note.read_text(encoding="ascii", errors="replace") == _fingerprint()
-
-
-@cache
-def _fingerprint() -> str:
-    """A digest of the code that makes embedded data: other code may make other data, and nobody would see it."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+def noted_version(folder: Path) -> int | None:
+    """The version of the maker that wrote this folder; None without a note, or with one that isn't known."""
+    note = folder / _NOTE
+    if not note.is_file():
+        return None
+    text = note.read_text(encoding="ascii", errors="replace").strip()
+    if text in _DIGESTS_OF_VERSION_1:
+        return 1
+    number = text.removeprefix("version ")
+    return int(number) if number != text and number.isdecimal() else None
 
 
 @contextmanager
-def atomic_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder to write into, which becomes `folder` when the block ends and vanishes when it fails.
+def atomic_folder(folder: Path, maker_version: int) -> Iterator[Path]:
+    """An empty folder to write into, which becomes `folder` when the block ends, and is removed when it fails.
 
-    Where another process has made `folder` in the meantime, that one stays and this one vanishes: both are whole, and
-    what is written here depends on nothing but the code.
+    If another process made `folder` in the meantime, that folder stays and this one is removed. Both are complete and
+    equal, since what is written depends on the code alone.
 
     Raises:
-        FileExistsError: there is something at `folder` already; it is left as it is.
+        FileExistsError: `folder` is a file or not empty; it is left unchanged.
     """
     folder = folder.resolve()  # a link is followed: a folder can't be renamed to it
     if folder.is_file() or _is_filled(folder):
         raise FileExistsError(f"Expected nothing at {folder}, found something; move it away to have it made again.")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Beside `folder`, because a rename is atomic only within a file system. A folder inside the temporary one, because
-    # nobody but its owner may read the latter.
+    # Beside `folder`, because a rename is atomic only within a file system. In a folder inside the temporary one,
+    # because only its owner may read the latter.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
         unfinished = Path(scratch) / folder.name
         unfinished.mkdir()
         yield unfinished
-        (unfinished / _MADE_BY).write_text(_fingerprint(), encoding="ascii")
+        (unfinished / _NOTE).write_text(f"version {maker_version}", encoding="ascii")
         try:
             unfinished.rename(folder)
         except OSError:

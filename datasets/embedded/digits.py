@@ -5,7 +5,7 @@ Each digit is used in one domain only, so that a domain is about as small as DSL
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from scipy import ndimage
 
 from datasets.embedded.atomic_folder import atomic_folder
 from datasets.office import Domain
+
+MAKER_VERSION = 1  # raise it with every change that changes a picture or a file name
 
 SIDE = 16
 CLASSES = 10
@@ -43,9 +45,9 @@ def outline(ink: Ink, rng: np.random.Generator) -> Picture:
 
 
 def noisy(ink: Ink, rng: np.random.Generator) -> Picture:
-    """Turned by up to 25° and covered with noise."""
-    turned = ndimage.rotate(ink, rng.uniform(-25, 25), reshape=False, order=1)
-    return np.repeat(turned[..., None], 3, axis=2) + rng.normal(0, 0.2, size=(SIDE, SIDE, 3))
+    """Rotated by up to 25° and covered with noise."""
+    rotated = ndimage.rotate(ink, rng.uniform(-25, 25), reshape=False, order=1)
+    return np.repeat(rotated[..., None], 3, axis=2) + rng.normal(0, 0.2, size=(SIDE, SIDE, 3))
 
 
 STYLES: Mapping[str, Callable[[Ink, np.random.Generator], Picture]] = {
@@ -58,27 +60,29 @@ DOMAINS = tuple(Domain(name, name.capitalize(), (name,)) for name in STYLES)
 
 
 def make(folder: Path) -> None:
-    """Writes <folder>/<domain>/images/<digit>/<number>.png, whole or not at all.
+    """Writes <folder>/<domain>/images/<digit>/<number>.png, completely or not at all.
 
     Raises:
-        FileExistsError: there is something in the folder already; it is left as it is.
+        FileExistsError: the folder is not empty; it is left unchanged.
     """
-    with atomic_folder(folder) as unfinished:
-        _write(unfinished)
+    with atomic_folder(folder, MAKER_VERSION) as unfinished:
+        for name, pixels in pictures():
+            path = unfinished / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
 
 
-def _write(folder: Path) -> None:
-    from sklearn.datasets import load_digits  # as slow to import as torch, and needed only once
+def pictures() -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """The path of every file below the folder, and its pixels (16, 16, 3)."""
+    from sklearn.datasets import load_digits  # slow to import, and needed only once
 
     images, labels = load_digits(return_X_y=True)
     styles = list(STYLES.items())
     seen = [0] * CLASSES
     for index, (pixels, label) in enumerate(zip(images.reshape(-1, 8, 8) / 16, labels, strict=True)):
-        # Each class is dealt round the domains, so that all of them have all classes equally often.
+        # The images of a class go to the domains in turn, so that every domain has every class equally often.
         name, style = styles[seen[label] % len(styles)]
         seen[label] += 1
         ink = np.clip(ndimage.zoom(pixels, SIDE / 8, order=1), 0, 1)
         picture = np.clip(style(ink, np.random.default_rng([1797, index])), 0, 1)
-        path = folder / name / "images" / str(label) / f"{index:04d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.round(picture * 255).astype(np.uint8)).save(path)
+        yield f"{name}/images/{label}/{index:04d}.png", np.round(picture * 255).astype(np.uint8)

@@ -1,6 +1,6 @@
-"""The parts of a drawn face but its hair: neck and clothes, head, cheeks, mouth, nose, eyes, and what they wear.
+"""The parts of a drawn face except its hair: neck and clothes, head, cheeks, mouth, nose, eyes, glasses, earrings.
 
-Each function draws one part with `pen` as the face `has` it.
+Each function draws one part with `pen`, by the attributes that the face `has`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from datasets.embedded.face_shapes import (
     INK,
     WHITE,
     Attributes,
-    Chance,
     Colour,
     Look,
     Pen,
     Points,
+    Variation,
     arc,
     band,
     ellipse,
@@ -33,19 +33,19 @@ from datasets.embedded.face_shapes import (
 LIPSTICKS: Sequence[Colour] = ((228, 0, 32), (240, 16, 136), (160, 16, 160))
 
 
-def body(pen: Pen, has: Attributes, look: Look, chance: Chance) -> None:
+def body(pen: Pen, has: Attributes, look: Look, variation: Variation) -> None:
     neck, shoulder = (15.0, 46.0) if has["Male"] else (10.0, 37.0)
     skin = shadow(look.skin, 0.86)
-    clothes = vivid(chance.hues[1], 0.45, 0.55)
+    clothes = vivid(variation.hues[1], 0.45, 0.55)
     pen.fill(mirrored(((0, 91), (neck + 2, 91), (shoulder * 0.85, 97), (shoulder, 106), (shoulder, 130))), clothes)
     pen.fill(mirrored(((0, 70), (neck, 70), (neck, 89), (neck + 3, 93), (neck * 0.6, 102), (0, 104))), skin)
     if has["Wearing_Necktie"]:
-        tie = vivid(chance.hues[2], 0.95, 0.75)
+        tie = vivid(variation.hues[2], 0.95, 0.75)
         pen.fill(mirrored(((0, 95), (neck + 1, 88), (neck + 5, 95), (7, 130), (0, 130))), WHITE)
         pen.fill(mirrored(((0, 93), (6, 93), (3.5, 99), (8.5, 130), (0, 130))), shade(tie, 0.8))
         pen.fill(mirrored(((0, 93), (6, 93), (3.5, 99), (0, 99))), tie)
     if has["Wearing_Necklace"]:
-        pearl = vivid(chance.hues[3], 0.25, 1.0)
+        pearl = vivid(variation.hues[3], 0.25, 1.0)
         for x, y in arc(0, 86, neck + 4, 13, 15, 165, 8):
             pen.fill(ellipse(x, y, 3.1, 3.1), INK)
             pen.fill(ellipse(x, y, 2.5, 2.5), pearl)
@@ -85,17 +85,17 @@ def wrinkles(pen: Pen, has: Attributes, look: Look) -> None:
         pen.fill_both(band(np.array(fold, dtype=np.float64), 1.6), crease)
 
 
-def mouth(pen: Pen, has: Attributes, look: Look, chance: Chance) -> None:
+def mouth(pen: Pen, has: Attributes, look: Look, variation: Variation) -> None:
     half, lift = (12.0, 6.0) if has["Smiling"] else (9.0, -1.2)
     plump = 2.8 if has["Big_Lips"] else 1.1
     gap = 2.4 if has["Mouth_Slightly_Open"] else 0.0
-    lips = LIPSTICKS[chance.lips] if has["Wearing_Lipstick"] else mix(look.skin, (112, 40, 44), 0.62)
+    lips = LIPSTICKS[variation.lips] if has["Wearing_Lipstick"] else mix(look.skin, (112, 40, 44), 0.62)
     x = np.linspace(-1, 1, 17)
     middle, fullness = 72.5 + lift * (0.4 - x**2), np.sqrt(1 - x**2)
     bow = 1.5 - 0.5 * np.exp(-((x / 0.15) ** 2))  # of the upper lip, dipping below the nose
 
     def between(upper: float | NDArray[np.float64], lower: float, share: float) -> Points:
-        """The part of the mouth from so much above its middle to so much below, share of its width."""
+        """The part of the mouth from `upper` above its middle line to `lower` below, over a `share` of its width."""
         rows = np.r_[middle - fullness * upper, (middle + fullness * lower)[::-1]]
         return np.column_stack((share * half * np.r_[x, x[::-1]], rows))
 
@@ -120,17 +120,17 @@ def nose(pen: Pen, has: Attributes, look: Look) -> None:
     pen.fill_both(ellipse(2.3 * broad, 63.5, 1.4 * broad, 1.4), shadow(look.skin, 0.25))
 
 
-def eyes(pen: Pen, has: Attributes, chance: Chance) -> None:
+def eyes(pen: Pen, has: Attributes, variation: Variation) -> None:
     height = 1.6 if has["Narrow_Eyes"] else 4.6
     if has["Heavy_Makeup"]:
-        powder = vivid(0.45 + 0.4 * chance.hues[4], 0.8, 0.75)
+        powder = vivid(0.45 + 0.4 * variation.hues[4], 0.8, 0.75)
         lid = ((3.2, 50.5), (5, 44), (11, 41.5), (17.5, 43), (21, 48), (17, 52), (9, 53))
         pen.fill_both(smooth(np.array(lid)), powder)
     if has["Bags_Under_Eyes"]:
         pen.fill_both(band(arc(11, 50, 7, 8, 15, 165), 3.2), (88, 60, 104, 215))
     pen.fill_both(ellipse(11, 50, 6.2, height), WHITE)
     iris = min(3.3, height)
-    pen.fill_both(ellipse(11, 50, 3.3, iris), vivid(chance.hues[5], 0.7, 0.5))
+    pen.fill_both(ellipse(11, 50, 3.3, iris), vivid(variation.hues[5], 0.7, 0.5))
     pen.fill_both(ellipse(11, 50, 1.7, min(1.7, height)), INK)
     pen.fill_both(band(arc(11, 50, 6.6, height + 0.3, 180, 360), 1.3), INK)
     if not has["Male"]:
@@ -152,9 +152,9 @@ def glasses(pen: Pen, has: Attributes, look: Look) -> None:
         pen.fill_both(band(np.array(((20, 49), (look.half_width + 2, 48))), 2.2), INK)
 
 
-def earrings(pen: Pen, has: Attributes, look: Look, chance: Chance) -> None:
+def earrings(pen: Pen, has: Attributes, look: Look, variation: Variation) -> None:
     width = look.half_width
     if has["Wearing_Earrings"]:
         pen.fill_both(ellipse(width + 3, 65, 5, 5), INK)
-        pen.fill_both(ellipse(width + 3, 65, 4, 4), vivid(chance.hues[3], 0.9, 1.0))
+        pen.fill_both(ellipse(width + 3, 65, 4, 4), vivid(variation.hues[3], 0.9, 1.0))
         pen.fill_both(ellipse(width + 2, 63.8, 1.5, 1.5), WHITE)

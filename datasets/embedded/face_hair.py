@@ -1,6 +1,6 @@
-"""What grows on a drawn face, and the hat: hair behind and in front of the head, beard, mustache.
+"""The hair of a drawn face, and its hat: hair behind and in front of the head, beard, mustache.
 
-Each function draws one part with `pen` as the face `has` it.
+Each function draws one part with `pen`, by the attributes that the face `has`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import numpy as np
 from datasets.embedded.face_shapes import (
     WHITE,
     Attributes,
-    Chance,
     Look,
     Pen,
+    Variation,
     arc,
     band,
     ellipse,
@@ -84,7 +84,7 @@ def _strands(pen: Pen, has: Attributes, look: Look, xs: tuple[float, ...], rows:
 
 
 def _strand(pen: Pen, has: Attributes, look: Look, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """A lock that catches the light: straight, wavy, or none on hair that is neither."""
+    """A bright strand: straight or wavy like the hair; none if the hair is neither."""
     if not (has["Straight_Hair"] or has["Wavy_Hair"]):
         return
     along = np.linspace(0, 1, 16)[:, None]
@@ -94,13 +94,13 @@ def _strand(pen: Pen, has: Attributes, look: Look, start: tuple[float, float], e
     pen.fill(band(points, 1.7), mix(look.hair, WHITE, 0.4))
 
 
-def beard(pen: Pen, has: Attributes, look: Look, chance: Chance) -> None:
+def beard(pen: Pen, has: Attributes, look: Look, variation: Variation) -> None:
     """Stubble over the lower face, or a band of beard along the jaw where no other growth says that there is one."""
     jaw = look.outline[look.outline[:, 1] > 59]
     if has["5_o_Clock_Shadow"]:
         pen.fill(np.concatenate((jaw, jaw[::-1] * (-1, 1), arc(0, 58, jaw[0, 0], 7, 180, 0))), (70, 76, 90, 120))
-        y = 66 + chance.speckles[:, 1] * (look.chin - 67)
-        x = (2 * chance.speckles[:, 0] - 1) * np.interp(y, jaw[:, 1], jaw[:, 0] - 1)
+        y = 66 + variation.speckles[:, 1] * (look.chin - 67)
+        x = (2 * variation.speckles[:, 0] - 1) * np.interp(y, jaw[:, 1], jaw[:, 0] - 1)
         for dot in np.column_stack((x, y)):
             pen.fill(ellipse(dot[0], dot[1], 0.65, 0.65, 7), (44, 44, 56))
     elif not (has["No_Beard"] or has["Goatee"] or has["Mustache"]):
@@ -117,10 +117,10 @@ def mustache(pen: Pen, has: Attributes, look: Look) -> None:
         pen.fill(smooth(mirrored(growth)), look.whiskers)
 
 
-def hat(pen: Pen, has: Attributes, look: Look, chance: Chance) -> None:
+def hat(pen: Pen, has: Attributes, look: Look, variation: Variation) -> None:
     if not has["Wearing_Hat"]:
         return
-    width, felt = look.half_width, vivid(chance.hues[2], 0.75, 0.8)
+    width, felt = look.half_width, vivid(variation.hues[2], 0.75, 0.8)
     pen.fill(arc(0, 27, width + 5, 32, 180, 360), felt)
     pen.fill(mirrored(((0, 19), (width + 4.5, 19), (width + 6, 26), (0, 26))), shade(felt, 0.45))
     pen.fill(smooth(mirrored(((0, 24), (width + 9, 24), (width + 13, 26.5), (width + 9, 29), (0, 28.5)))), felt)

@@ -1,7 +1,7 @@
-"""What the parts of a face are drawn with: a pen, shapes, colours, and the proportions that they share.
+"""Drawing primitives for the parts of a face: a pen, shapes, colours, and common proportions.
 
 Coordinates are pixels of the finished picture: x to the right of the middle of the face, y down from the top edge.
-A face is turned, scaled and shifted as a whole when its points are placed on the canvas.
+The whole face is rotated, scaled and shifted when its points are placed on the canvas.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from PIL import ImageDraw
 
 Attributes = Mapping[str, bool]
 Points = NDArray[np.float64]  # (n, 2)
-Colour = tuple[int, ...]  # red, green, blue and, where it lets through what lies below, opacity
+Colour = tuple[int, ...]  # red, green, blue and, if it is translucent, opacity
 
 WHITE, INK = (255, 255, 255), (30, 24, 28)
 
 
 @dataclass(frozen=True)
-class Chance:
-    """What differs between two pictures of the same attributes; `side` is the way a crooked face leans."""
+class Variation:
+    """The random draws in which two pictures of the same attributes differ.
+
+    turn: rotation of the face, in degrees.
+    side: direction in which a crooked face leans, -1 or 1.
+    """
 
     turn: float
     scale: float
@@ -43,7 +47,7 @@ class Chance:
 
 @dataclass(frozen=True)
 class Look:
-    """Colours and proportions that several parts of a face share; `outline` is the right half, from top to chin."""
+    """Colours and proportions common to several parts of a face. outline: its right half, from top to chin."""
 
     skin: Colour
     hair: Colour
@@ -55,7 +59,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Pen:
-    """Fills shapes on the canvas; `slope` lowers the right of what it draws and raises the left."""
+    """Fills shapes on the canvas. slope: lowers the right side of a shape and raises the left."""
 
     canvas: ImageDraw.ImageDraw
     matrix: Points
@@ -82,7 +86,7 @@ def ellipse(x: float, y: float, rx: float, ry: float, n: int = 25) -> Points:
 
 
 def mirrored(half: Sequence[tuple[float, float]]) -> Points:
-    """The closed shape whose right half, from top to bottom, is given."""
+    """The closed, symmetric shape with this right half, given from top to bottom."""
     left = [(-x, y) for x, y in reversed(half) if x > 0]
     return np.array([*half, *left], dtype=np.float64)
 
@@ -108,7 +112,7 @@ def shade(colour: Colour, factor: float) -> Colour:
 
 
 def shadow(skin: Colour, factor: float) -> Colour:
-    """Darker skin, and redder: shadows on pale skin would look like dirt otherwise."""
+    """Darker and redder skin; without red, shadows on pale skin look like dirt."""
     return tuple(round(channel * factor**depth) for channel, depth in zip(skin, (0.8, 1.15, 1.15), strict=True))
 
 

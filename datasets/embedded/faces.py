@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from datasets.celeba import ATTRIBUTES
@@ -18,13 +19,15 @@ from datasets.embedded.atomic_folder import atomic_folder
 from datasets.embedded.face_drawing import draw
 from datasets.embedded.face_shapes import Attributes
 
+MAKER_VERSION = 1  # raise it with every change that changes a picture or an attribute
+
 PART_SIZES = (1400, 300, 300)  # train, validation, test: the 0, 1, 2 of list_eval_partition.txt
 SEED = 2015  # CelebA's year
 JPEG_QUALITY = 95
 
 MALE = 0.42
 YOUNG = (0.84, 0.62)  # of women, of men
-# Chances that depend on nothing but sex and age: of young women, older women, young men, older men.
+# Probabilities that depend on sex and age only: of young women, older women, young men, older men.
 BY_SEX_AND_AGE: Mapping[str, tuple[float, float, float, float]] = {
     "Arched_Eyebrows": (0.45, 0.35, 0.10, 0.08),
     "Attractive": (0.70, 0.35, 0.42, 0.15),
@@ -49,7 +52,7 @@ BY_SEX_AND_AGE: Mapping[str, tuple[float, float, float, float]] = {
 BALD = (0.00, 0.00, 0.10, 0.34)
 RECEDING = (0.02, 0.06, 0.08, 0.45)  # of those who are not bald and wear no hat
 BANGS = (0.23, 0.20, 0.09, 0.05)  # of those whose hair neither recedes nor is missing
-HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")  # with what is left over: no label
+HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")  # with the remaining probability: no label
 HAIR_COLOUR_CHANCES = (
     (0.25, 0.26, 0.31, 0.01),
     (0.14, 0.24, 0.20, 0.30),
@@ -62,20 +65,27 @@ BEARDED_MEN = 0.48
 
 
 def make(folder: Path) -> None:
-    """Writes Anno, Eval and Img of the faces into `folder`, whole or not at all.
+    """Writes Anno, Eval and Img of the faces into `folder`, completely or not at all.
 
     Raises:
-        FileExistsError: there is something in the folder already; it is left as it is.
+        FileExistsError: the folder is not empty; it is left unchanged.
     """
-    with atomic_folder(folder) as unfinished:
+    with atomic_folder(folder, MAKER_VERSION) as unfinished:
         _write(unfinished)
 
 
-def sample_attributes(rng: np.random.Generator) -> Attributes:
-    """Whether each attribute holds, in CelebA's order, for one face of the population that this module declares."""
+def face(index: int) -> tuple[Attributes, NDArray[np.uint8]]:
+    """The attributes and the picture (HEIGHT, WIDTH, 3) of one face."""
+    rng = np.random.default_rng((SEED, index))  # one per face, so that no face depends on those before it
+    attributes = sample_attributes(rng)
+    return attributes, draw(attributes, rng)
 
-    def happens(chance: float) -> bool:
-        return bool(rng.random() < chance)
+
+def sample_attributes(rng: np.random.Generator) -> Attributes:
+    """Whether each attribute holds, in CelebA's order, for one face drawn from this module's population."""
+
+    def happens(probability: float) -> bool:
+        return bool(rng.random() < probability)
 
     male = happens(MALE)
     young = happens(YOUNG[male])
@@ -89,7 +99,7 @@ def sample_attributes(rng: np.random.Generator) -> Attributes:
     has["Rosy_Cheeks"] = not male and happens(0.20 if has["Heavy_Makeup"] else 0.02)
     has["Double_Chin"] = happens(0.60 if has["Chubby"] else 0.04)
 
-    # What a hat would hide altogether does not occur below one.
+    # What a hat would hide completely does not occur with one.
     has["Bald"] = not has["Wearing_Hat"] and happens(BALD[kind])
     has["Receding_Hairline"] = not (has["Wearing_Hat"] or has["Bald"]) and happens(RECEDING[kind])
     has["Bangs"] = not (has["Bald"] or has["Receding_Hairline"]) and happens(BANGS[kind])
@@ -99,7 +109,7 @@ def sample_attributes(rng: np.random.Generator) -> Attributes:
 
     bearded = male and happens(BEARDED_MEN)
     has["No_Beard"] = not bearded
-    # Bearded and none of the first three is a full beard, which CelebA has no name for.
+    # Bearded without any of the first three is a full beard, for which CelebA has no name.
     has["5_o_Clock_Shadow"] = bearded and happens(0.50)
     has["Mustache"] = bearded and happens(0.42)
     has["Goatee"] = bearded and happens(0.42)
@@ -108,7 +118,7 @@ def sample_attributes(rng: np.random.Generator) -> Attributes:
 
 
 def _pick(names: tuple[str, ...], chances: tuple[float, ...], rng: np.random.Generator) -> str | None:
-    """One of the names, or None with the chance that is left."""
+    """One of the names, or None with the remaining probability."""
     position = int(np.searchsorted(np.cumsum(chances), rng.random(), side="right"))
     return names[position] if position < len(names) else None
 
@@ -120,10 +130,8 @@ def _write(folder: Path) -> None:
     labels, partition = [], []
     parts = np.repeat(range(len(PART_SIZES)), PART_SIZES)
     for index, part in enumerate(parts):
-        # A generator per image: none depends on how much chance the ones before it used up.
-        rng = np.random.default_rng((SEED, index))
-        name, attributes = f"{index + 1:06d}.jpg", sample_attributes(rng)
-        Image.fromarray(draw(attributes, rng)).save(images / name, quality=JPEG_QUALITY)
+        name, (attributes, picture) = f"{index + 1:06d}.jpg", face(index)
+        Image.fromarray(picture).save(images / name, quality=JPEG_QUALITY)
         labels.append(" ".join([name, *(f"{1 if attributes[key] else -1:2d}" for key in ATTRIBUTES)]))
         partition.append(f"{name} {part}")
     _write_lines(folder / "Anno" / "list_attr_celeba.txt", [str(len(labels)), " ".join(ATTRIBUTES), *labels])

@@ -1,4 +1,4 @@
-"""What the rooms are made of: solids, pieces of furniture built from them, and rooms furnished with those.
+"""The contents of rooms: solids, pieces of furniture built from them, and their arrangement.
 
 World: x, y along the walls, z up, metres. A piece is a list of solids.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# A shape is where unit balls over some of the axes overlap: three slabs, a disc and a slab, or one ball.
+# A shape is the intersection of unit balls over some of the axes: three slabs, a disc and a slab, or one ball.
 SHAPES = {
     "box": (slice(0, 1), slice(1, 2), slice(2, 3)),
     "cylinder": (slice(0, 2), slice(2, 3)),
@@ -34,7 +34,7 @@ class Solid:
 
 
 def part(label: str, at: Sequence[float], size: Sequence[float] | Floats, shape: str = "box") -> Solid:
-    """A solid of `size` (3,) that stands with the middle of its base `at` (3,)."""
+    """A solid of `size` (3,) with the centre of its base `at` (3,)."""
     half = np.asarray(size, dtype=np.float64) / 2
     return Solid(label, shape, np.array([at[0], at[1], at[2] + half[2]]), half)
 
@@ -50,7 +50,7 @@ def moved(piece: Sequence[Solid], to: Sequence[float] | Floats, yaw: float = 0.0
 
 
 def things(rng: Generator, width: float, depth: float, height: float) -> list[Solid]:
-    """Two to four objects on a surface of that size centred on (0, 0, height)."""
+    """Two to four objects on a surface of this size, centred on (0, 0, height)."""
     xs = np.linspace(-0.38, 0.38, rng.integers(2, 5)) * width
     places = [(x, rng.uniform(-0.25, 0.25) * depth, height) for x in xs]
     return [part("objects", at, rng.uniform(0.12, 0.32, 3), rng.choice(list(SHAPES))) for at in places]
@@ -139,8 +139,8 @@ def hanging(label: str, low: Sequence[float], high: Sequence[float]) -> Callable
     return hang
 
 
-# What a room may hold: a maker, whether it needs a wall, and how many at most. The first have the choice of places.
-# What needs a wall is made with the wall at y = 0 and reaches into y > 0; the rest is made around the origin.
+# The contents of a room: a maker, whether it needs a wall, and the maximum number. Earlier ones are placed first.
+# A piece that needs a wall is made with the wall at y = 0 and extends into y > 0; others are made around the origin.
 CATALOGUE = (
     (bed, True, 1),
     (sofa, True, 1),
@@ -157,7 +157,7 @@ CATALOGUE = (
 
 
 def shell(size: Floats) -> list[Solid]:
-    """Floor, ceiling and walls around the room [0, size] as slabs, so that every ray meets a solid."""
+    """Floor, ceiling and walls around the room [0, size] as slabs, so that every ray hits a solid."""
     slabs = []
     for axis, labels in enumerate((("wall", "wall"), ("wall", "wall"), ("floor", "ceiling"))):
         for label, side in zip(labels, (0.0, size[axis]), strict=True):
@@ -175,7 +175,7 @@ def extent(piece: Sequence[Solid]) -> tuple[Floats, Floats]:
 
 
 def furnish(rng: Generator, size: Floats, eye: Floats) -> list[Solid]:
-    """The room's shell and pieces at random free places; the space before the camera at `eye` (3,) stays free."""
+    """The room's shell, and pieces at random free places; none in front of the camera at `eye` (3,)."""
     solids = shell(size)
     taken = [(eye - np.array([0.8, 1, 2]), eye + np.array([0.8, 1.2, 1]))]
     wishes = [(make_piece, wall) for make_piece, wall, most in CATALOGUE for _ in range(rng.integers(most + 1))]

@@ -1,8 +1,8 @@
 """A small data set in the on-disk layout of the MTAN-preprocessed NYUv2: ray-cast furnished rooms.
 
 World: x, y along the walls, z up, metres; the camera stands near the wall y = 0. Camera: x right, y down, z forward.
-Depth is z-depth, the distance along the viewing axis z, not along the ray. Where they are valid, depth and normals
-are exact; only the image has noise. P pixels, H = 48, W = 64.
+Depth is z-depth, the distance along the viewing axis z, not along the ray. Valid depth and normals are exact;
+only the image has noise. P pixels, H = 48, W = 64.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from datasets.embedded.furniture import SHAPES, Floats, Solid, furnish, rotation
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 Pixels = NDArray[np.float32]
+
+MAKER_VERSION = 1  # raise it with every change that changes an array
 
 HEIGHT, WIDTH = 48, 64
 FOCAL = 51.9  # pixels: NYUv2's camera has 519 at a width of 640
@@ -44,7 +46,13 @@ class Room:
 
 @dataclass(frozen=True)
 class Look:
-    """How a class may look: sRGB base colours, pattern cells per metre (3,), their contrast, and light of its own."""
+    """The appearance of a class.
+
+    colours: possible sRGB base colours, hexadecimal.
+    cells: (3,) cells of its pattern per metre.
+    contrast: of the pattern.
+    glow: least brightness, of what emits light.
+    """
 
     colours: str
     cells: tuple[float, float, float] = (0, 0, 0)
@@ -68,7 +76,7 @@ LOOKS = {
     "window": Look("bcd8f0 d8ecf8 a8c8e0", (2, 2, 3), 0.15, 1.1),
 }
 CLASSES = tuple(LOOKS)
-# Classes whose solids each have a colour of their own; the others match throughout a room.
+# Classes whose solids have different colours within a room; all solids of another class have one colour.
 ASSORTED = ("books", "objects", "picture")
 
 
@@ -82,7 +90,7 @@ def rays() -> Floats:
 def entry(solid: Solid, origin: Floats, directions: Floats) -> Floats:
     """(P,) where rays from `origin` (3,) in `directions` (3, P) enter the solid, in lengths of their directions.
 
-    Infinite for a miss or a start inside.
+    Infinite for a ray that misses the solid or starts inside it.
     """
     to_unit = rotation(solid.yaw).T / solid.half[:, None]
     start, steps = to_unit @ (origin - solid.centre)[:, None], to_unit @ directions + 1e-15  # never 0
@@ -120,7 +128,7 @@ def outward(solid: Solid, points: Floats) -> Floats:
 
 
 def colour(rng: Generator, label: str) -> Floats:
-    """(3,) one of the class's base colours, a little off."""
+    """(3,) one of the class's base colours, slightly varied."""
     base = bytes.fromhex(str(rng.choice(LOOKS[label].colours.split())))
     return np.frombuffer(base, dtype=np.uint8) / 255 * rng.uniform(0.85, 1.15) + rng.normal(0, 0.03, 3)
 
@@ -128,7 +136,7 @@ def colour(rng: Generator, label: str) -> Floats:
 def painted(rng: Generator, solid: Solid, base: Floats, points: Floats) -> Floats:
     """(P, 3) colour at points (P, 3) of the solid's surface: its base colour (3,) with a pattern of tinted cells."""
     look = LOOKS[solid.label]
-    # Shrunk a little, lest rounding flip between two cells on a face that lies just where they meet.
+    # Scaled and shifted a little, so that rounding doesn't alternate between two cells on a face at their boundary.
     local = (points - solid.centre) @ rotation(solid.yaw) * 0.999 + 0.013
     cell = np.floor(local * look.cells).astype(np.int64) @ (7, 13, 29) % 61
     tints = 0.5 * rng.uniform(-1, 1, (61, 3)) + 0.5 * rng.uniform(-1, 1, (61, 1))
@@ -163,16 +171,16 @@ def spots(rng: Generator, most: int) -> Flags:
 
 
 def flaws(rng: Generator, labels: Indices, depth: Floats, seen: Indices) -> tuple[Flags, Flags, Flags]:
-    """Pixels (H, W) without a label, without a depth and without a normal, where annotators and sensors fail.
+    """Pixels (H, W) without a label, without a depth and without a normal, as annotators and sensors leave them.
 
-    Labels lack at the edges of things and in spots; depth at jumps, in spots and on glass; normals, which a sensor
-    derives from the depth around a pixel, where the depth lacks and often beside it.
+    Labels are missing at edges of objects and in spots; depth at jumps, in spots and on glass; normals, which are
+    derived from the depth around a pixel, where depth is missing and often beside it.
     """
-    chance = rng.random((4, HEIGHT, WIDTH))
-    unlabelled = (jumps(seen, 1) & (chance[0] < 0.12)) | spots(rng, 2)
+    draws = rng.random((4, HEIGHT, WIDTH))
+    unlabelled = (jumps(seen, 1) & (draws[0] < 0.12)) | spots(rng, 2)
     glass = np.isin(labels, [CLASSES.index("tv"), CLASSES.index("window")])
-    no_depth = (jumps(np.log(depth), 0.12) & (chance[1] < 0.4)) | spots(rng, 3) | (glass & (chance[2] < 0.25))
-    no_normal = no_depth | (neighbours(no_depth) & (chance[3] < 0.3))
+    no_depth = (jumps(np.log(depth), 0.12) & (draws[1] < 0.4)) | spots(rng, 3) | (glass & (draws[2] < 0.25))
+    no_normal = no_depth | (neighbours(no_depth) & (draws[3] < 0.3))
     return unlabelled, no_depth, no_normal
 
 
@@ -203,7 +211,7 @@ def camera_axes(yaw: float, pitch: float) -> Floats:
 
 
 def render(seed: int | Sequence[int]) -> Room:
-    """The room of that seed."""
+    """The room of a seed."""
     rng = np.random.default_rng(seed)
     size = rng.uniform((3.0, 3.4, 2.4), (5.0, 6.0, 2.9))
     eye = rng.uniform((0.3 * size[0], 0.25, 1.2), (0.7 * size[0], 0.5, 1.7))
@@ -238,12 +246,12 @@ def render(seed: int | Sequence[int]) -> Room:
 
 
 def make(folder: Path) -> None:
-    """Writes <folder>/{train,val}/{image,label,depth,normal}/<i>.npy, whole or not at all.
+    """Writes <folder>/{train,val}/{image,label,depth,normal}/<i>.npy, completely or not at all.
 
     Raises:
-        FileExistsError: there is something in the folder already; it is left as it is.
+        FileExistsError: the folder is not empty; it is left unchanged.
     """
-    with atomic_folder(folder) as unfinished:
+    with atomic_folder(folder, MAKER_VERSION) as unfinished:
         for split_id, (split, count) in enumerate(SPLITS.items()):
             for index in range(count):
                 for kind, array in vars(render((split_id, index))).items():

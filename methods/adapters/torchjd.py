@@ -1,19 +1,19 @@
-"""The weightings of TorchJD 0.18.0 under our contract, as found, faults included.
+"""The weightings of TorchJD 0.18.0 under our contract, as found, errors included.
 
-Its aggregators are reached by the narrowest door that they have: the Gramian (most), a matrix of which only the
-number of rows counts (Mean, Sum, Constant, Random), or the Jacobian, from which come weights (NashMTL, ExcessMTL) or,
-where the rows are not merely weighed (ConFIG, GradDrop, TrimmedMean), the shared gradient itself. Own heads keep
-their plain gradients, as in `torchjd.autojac.mtl_backward`. Its scalarizers see the losses alone; their gradient in
-the losses is the weights, of the own heads too, as `backward` on the scalar has it.
+Every aggregator gets the smallest input that it accepts: the Gramian (most), the number of tasks (Mean, Sum, Constant,
+Random), or the Jacobian. Task-specific heads keep their plain gradients, as in `torchjd.autojac.mtl_backward`.
+Scalarizers get the losses. Their gradient in the losses is the weights, also for the task-specific heads, as in
+`backward` on the scalar. The kinds are described in `methods.adapters.torchjd_kinds`.
 
 What was added:
-- SDMGrad and MoDo want the product of the Jacobians of two independent batches; they get the Gramian of the one batch.
-- DWA's `step` is called where an epoch ends. An option without a default got one.
+- SDMGrad and MoDo expect the product of the Jacobians of two independent batches; they get the Gramian of one batch.
+- DWA's `step` is called at the end of every epoch.
+- An option without a default got one. Its docstring says so.
 - The learned scales of UW and IMTLL are driven by Adam with `lr`, without weight decay.
-- Random draws come from the run's own stream instead of the global one.
+- Random draws come from the run's own generator instead of the global one.
 
-All of a weighting's state is in `State`, so it checkpoints; objects of TorchJD are kept only to spare building them
-anew, and every step begins by putting the state into them.
+A weighting's whole state is in `State`, so it can be checkpointed. Objects of TorchJD are cached to avoid building them
+again; every step first restores their state.
 """
 
 from __future__ import annotations
@@ -22,174 +22,253 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from methods.adapters.torchjd_steps import adapts
+import torch
+from torch import Tensor
+
+from methods.adapters.bridge import import_peer, translate_peer_errors
+from methods.adapters.torchjd_kinds import (
+    DirectionAdapter,
+    GramianAdapter,
+    JacobianAdapter,
+    LearnedScalarizerAdapter,
+    Memory,
+    ScalarizerAdapter,
+    UniformAdapter,
+)
+from methods.contract import Signal, State
 
 VERSION = "0.18.0"
 
 
-@adapts("AlignedMTL", "gramian")
 @dataclass(frozen=True)
-class AlignedMTL:
-    """pref_vector: (m,), or nothing for 1/m. scale_mode: min, median or rmse."""
+class AlignedMTL(GramianAdapter):
+    """Independent component alignment.
+
+    pref_vector: (m,); empty for 1/m.
+    scale_mode: "min", "median" or "rmse".
+    """
+
+    peer = "AlignedMTL"
 
     pref_vector: tuple[float, ...] = ()
     scale_mode: str = "min"
 
 
-@adapts("CAGrad", "gramian")
 @dataclass(frozen=True)
-class CAGrad:
-    """c: radius of the ball (TorchJD has no default)."""
+class CAGrad(GramianAdapter):
+    """c: radius of the ball (no default in TorchJD)."""
+
+    peer = "CAGrad"
 
     c: float = 0.4
     norm_eps: float = 0.0001
 
 
-@adapts("ConFIG", "jacobian", weighs=False)
 @dataclass(frozen=True)
-class ConFIG:
-    """pref_vector: (m,), or nothing for 1."""
+class ConFIG(DirectionAdapter):
+    """pref_vector: (m,); empty for 1."""
+
+    peer = "ConFIG"
 
     pref_vector: tuple[float, ...] = ()
 
 
-@adapts("Constant", "losses")
 @dataclass(frozen=True)
-class Constant:
-    """weights: (m,), or nothing for 1/m (TorchJD has no default)."""
+class Constant(UniformAdapter):
+    """weights: (m,); empty for 1/m (no default in TorchJD)."""
+
+    peer = "Constant"
 
     weights: tuple[float, ...] = ()
 
 
-@adapts("CRMOGMWeighting", "gramian", keeps=frozenset({"_lambda"}))
 @dataclass(frozen=True)
-class CRMOGM:
-    """inner: the weighting whose weights are smoothed, one without options (TorchJD has no default)."""
+class CRMOGM(GramianAdapter):
+    """inner: the weighting whose weights are smoothed; it must have no options of its own (no default in TorchJD)."""
+
+    peer = "CRMOGMWeighting"
+    state_names = ("_lambda",)
 
     inner: str = "MGDA"
     alpha: float = 0.9
 
+    def arguments(self, n_tasks: int, like: Tensor) -> dict[str, Any]:
+        arguments = super().arguments(n_tasks, like)
+        weighting = getattr(import_peer(f"torchjd.{self.module}", "TorchJD"), f"{arguments.pop('inner')}Weighting")
+        return {"weighting": weighting(), **arguments}
 
-@adapts("DualProj", "gramian")
+
 @dataclass(frozen=True)
-class DualProj:
-    """pref_vector: (m,), or nothing for 1/m."""
+class DualProj(GramianAdapter):
+    """pref_vector: (m,); empty for 1/m."""
+
+    peer = "DualProj"
 
     pref_vector: tuple[float, ...] = ()
 
 
-@adapts(
-    "ExcessMTL", "jacobian", keeps=frozenset({"_weights", "_sq_grad_sum", "_initial_w", "_warmup_w_sum", "_n_steps"})
-)
 @dataclass(frozen=True)
-class ExcessMTL:
+class ExcessMTL(JacobianAdapter):
     """Its state is as large as the Jacobian."""
+
+    peer = "ExcessMTL"
+    state_names = ("_weights", "_sq_grad_sum", "_initial_w", "_warmup_w_sum", "_n_steps")
 
     robust_step_size: float = 1.0
     n_warmup_steps: int = 0
 
+    def allocate(self, peer: Any, matrix: Tensor) -> None:
+        peer._ensure_state(matrix)
 
-@adapts("FairGrad", "gramian")
+
 @dataclass(frozen=True)
-class FairGrad:
-    """alpha: kind of fairness (TorchJD has no default)."""
+class FairGrad(GramianAdapter):
+    """alpha: kind of fairness (no default in TorchJD)."""
+
+    peer = "FairGrad"
 
     alpha: float = 1.0
     max_iters: int | None = None
 
 
-@adapts("GradDrop", "jacobian", weighs=False)
 @dataclass(frozen=True)
-class GradDrop:
-    """leak: (m,), or nothing for 0."""
+class GradDrop(DirectionAdapter):
+    """leak: (m,); empty for 0."""
+
+    peer = "GradDrop"
 
     leak: tuple[float, ...] = ()
 
 
-@adapts("GradVac", "gramian", keeps=frozenset({"_phi_t"}))
 @dataclass(frozen=True)
-class GradVac:
+class GradVac(GramianAdapter):
     """beta: decay of the target cosines."""
+
+    peer = "GradVac"
+    state_names = ("_phi_t",)
 
     beta: float = 0.5
     eps: float = 1e-8
 
+    def allocate(self, peer: Any, matrix: Tensor) -> None:
+        peer._ensure_state(len(matrix), matrix.dtype)
 
-@adapts("IMTLG", "gramian")
+
 @dataclass(frozen=True)
-class IMTLG:
+class IMTLG(GramianAdapter):
     """IMTL-G by a pseudo-inverse."""
 
+    peer = "IMTLG"
 
-@adapts("Krum", "gramian")
+
 @dataclass(frozen=True)
-class Krum:
-    """n_byzantine: rows that may be hostile (TorchJD has no default); it needs three tasks more than that."""
+class Krum(GramianAdapter):
+    """n_byzantine: rows that may be hostile (no default in TorchJD); at least n_byzantine + 3 tasks are needed."""
+
+    peer = "Krum"
 
     n_byzantine: int = 0
     n_selected: int = 1
 
 
-@adapts("Mean", "losses")
 @dataclass(frozen=True)
-class Mean:
+class Mean(UniformAdapter):
     """1/m for every task."""
 
+    peer = "Mean"
 
-@adapts("MGDA", "gramian")
+
 @dataclass(frozen=True)
-class MGDA:
-    """Frank-Wolfe, until a step is below epsilon or there were max_iters."""
+class MGDA(GramianAdapter):
+    """Frank-Wolfe, until a step is smaller than epsilon or after max_iters steps."""
+
+    peer = "MGDA"
 
     epsilon: float = 0.001
     max_iters: int = 100
 
 
-@adapts("MoDoWeighting", "gramian", keeps=frozenset({"_lambda"}))
 @dataclass(frozen=True)
-class MoDo:
-    """gamma: step size of the weights. rho: their regularisation."""
+class MoDo(GramianAdapter):
+    """Weights that follow the gradient of the norm of the combined gradient.
+
+    gamma: step size of the weights.
+    rho: regularisation of the weights.
+    """
+
+    peer = "MoDoWeighting"
+    state_names = ("_lambda",)
 
     gamma: float = 0.1
     rho: float = 0.1
 
+    def allocate(self, peer: Any, matrix: Tensor) -> None:
+        peer._ensure_state(matrix)
 
-@adapts("NashMTL", "jacobian", keeps=frozenset({"prvs_alpha", "step"}), size="n_tasks")
+
 @dataclass(frozen=True)
-class NashMTL:
+class NashMTL(JacobianAdapter):
     """The convex-concave procedure of the released code, solved by ECOS."""
+
+    peer = "NashMTL"
+    state_names = ("prvs_alpha", "step")
 
     max_norm: float = 1.0
     update_weights_every: int = 1
     optim_niter: int = 20
 
+    def arguments(self, n_tasks: int, like: Tensor) -> dict[str, Any]:
+        return {"n_tasks": n_tasks, **super().arguments(n_tasks, like)}
 
-@adapts("PCD", "gramian", keeps=frozenset({"_sq_norm_ema", "_n_steps"}))
+    def restore(self, peer: Any, matrix: Tensor, memory: Memory) -> None:
+        if not memory:
+            super().restore(peer, matrix, memory)
+            return
+        peer.step, peer.prvs_alpha = float(memory["step"]), memory["prvs_alpha"].clone().numpy()
+        if peer.prvs_alpha_param is None:
+            peer._init_optim_problem()
+
+
 @dataclass(frozen=True)
-class PCD:
-    """Primary task first: task 0 is the primary one."""
+class PCD(GramianAdapter):
+    """Primary task first; task 0 is the primary one."""
+
+    peer = "PCD"
+    state_names = ("_sq_norm_ema", "_n_steps")
 
     tau: float = 0.02
     beta: float = 0.999
     eps: float = 1e-8
 
+    def allocate(self, peer: Any, matrix: Tensor) -> None:
+        peer._ensure_state(len(matrix))
 
-@adapts("PCGrad", "gramian")
+
 @dataclass(frozen=True)
-class PCGrad:
+class PCGrad(GramianAdapter):
     """Projections in an order drawn at each step."""
 
+    peer = "PCGrad"
 
-@adapts("Random", "losses")
+
 @dataclass(frozen=True)
-class Random:
+class Random(UniformAdapter):
     """Softmax of normal draws (RLW)."""
 
+    peer = "Random"
 
-@adapts("SDMGradWeighting", "gramian", keeps=frozenset({"_w"}))
+
 @dataclass(frozen=True)
-class SDMGrad:
-    """lr, momentum, n_iter: of the inner problem. lambda_: pull towards pref_vector (m,), or nothing for 1/m."""
+class SDMGrad(GramianAdapter):
+    """Stochastic direction-oriented multi-objective gradient descent.
+
+    lr, momentum, n_iter: of the inner problem.
+    lambda_: strength of the pull towards pref_vector.
+    pref_vector: (m,); empty for 1/m.
+    """
+
+    peer = "SDMGradWeighting"
+    state_names = ("_w",)
 
     lr: float = 10.0
     momentum: float = 0.5
@@ -197,94 +276,157 @@ class SDMGrad:
     lambda_: float = 0.3
     pref_vector: tuple[float, ...] = ()
 
+    def allocate(self, peer: Any, matrix: Tensor) -> None:
+        peer._ensure_state(matrix)
 
-@adapts("Sum", "losses")
+
 @dataclass(frozen=True)
-class Sum:
+class Sum(UniformAdapter):
     """1 for every task."""
 
+    peer = "Sum"
 
-@adapts("TrimmedMean", "jacobian", weighs=False)
+
 @dataclass(frozen=True)
-class TrimmedMean:
-    """trim_number: values dropped at either end, entry by entry (TorchJD has no default)."""
+class TrimmedMean(DirectionAdapter):
+    """trim_number: values dropped at each end, entry by entry (no default in TorchJD)."""
+
+    peer = "TrimmedMean"
 
     trim_number: int = 1
 
 
-@adapts("UPGrad", "gramian")
 @dataclass(frozen=True)
-class UPGrad:
-    """pref_vector: (m,), or nothing for 1/m."""
+class UPGrad(GramianAdapter):
+    """pref_vector: (m,); empty for 1/m."""
+
+    peer = "UPGrad"
 
     pref_vector: tuple[float, ...] = ()
 
 
-@adapts("COSMOS", "losses", scalarizer=True)
 @dataclass(frozen=True)
-class COSMOS:
-    """lambda_: weight of the cosine (TorchJD has no default). weights: (m,), or nothing for 1/m."""
+class COSMOS(ScalarizerAdapter):
+    """lambda_: weight of the cosine (no default in TorchJD). weights: (m,); empty for 1/m."""
+
+    peer = "COSMOS"
 
     lambda_: float = 1.0
     weights: tuple[float, ...] = ()
 
 
-@adapts("DWA", "losses", scalarizer=True)
 @dataclass(frozen=True)
-class DWA:
+class DWA(ScalarizerAdapter):
     """Dynamic weight average."""
+
+    peer = "DWA"
 
     temperature: float = 2.0
 
+    def replay(self, peer: Any, signal: Signal, memory: Memory) -> dict[str, Tensor]:
+        """The memory is the sums of the current epoch and the averages of the last two."""
+        if memory:
+            peer._loss_sum, peer._n_batches = memory["loss_sum"], int(memory["batches"])
+            peer._previous_averages = list(memory["averages"])
+            if int(memory["epoch"]) != signal.epoch:
+                peer.step()
+        averages = peer._previous_averages
+        earlier = peer._loss_sum if peer._loss_sum is not None else torch.zeros_like(signal.losses)
+        return {
+            "loss_sum": earlier + signal.losses,
+            "batches": torch.tensor(peer._n_batches + 1),
+            "averages": torch.stack(averages) if averages else signal.losses.new_zeros(0, len(signal.losses)),
+            "epoch": torch.tensor(signal.epoch),
+        }
 
-@adapts("FAMO", "losses", scalarizer=True, size="shape", post_step_hook=True)
+
 @dataclass(frozen=True)
-class FAMO:
-    """min_losses: (m,), or nothing for 0."""
+class FAMO(ScalarizerAdapter):
+    """min_losses: (m,); empty for 0."""
+
+    peer = "FAMO"
 
     min_losses: tuple[float, ...] = ()
     lr: float = 0.025
     weight_decay: float = 1e-3
 
+    def arguments(self, n_tasks: int, like: Tensor) -> dict[str, Any]:
+        return {"shape": n_tasks, **super().arguments(n_tasks, like)}
 
-@adapts("GeometricMean", "losses", scalarizer=True)
+    def replay(self, peer: Any, signal: Signal, memory: Memory) -> dict[str, Tensor]:
+        """The memory is the logits, the moments of their Adam, and the last losses."""
+        if memory:
+            _restore_famo(peer, memory)
+        return {"logits": peer._w.detach().clone(), **memory, "losses": signal.losses.clone()}
+
+    def post_step(self, losses: Tensor, state: State) -> State:
+        """FAMO's `update`, with the losses (m,) after the step.
+
+        Raises:
+            PeerFailed: TorchJD raised an error.
+        """
+        with translate_peer_errors(f"TorchJD's {self.peer}", "the end of a step"):
+            peer = self.build(len(losses), losses).double()
+            _restore_famo(peer, state.memory)
+            peer.update(losses)
+        moments = {name: peer._optimizer.state[peer._w][name].clone() for name in _MOMENTS}
+        return State(memory={"logits": peer._w.detach().clone(), "losses": losses.clone(), **moments})
+
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+def _restore_famo(peer: Any, memory: Memory) -> None:
+    peer._w.data.copy_(memory["logits"])
+    peer._prev_losses = memory["losses"]
+    peer._optimizer = torch.optim.Adam([peer._w], lr=peer.lr, weight_decay=peer.weight_decay)
+    if "step" in memory:
+        peer._optimizer.state[peer._w] = {name: memory[name].clone() for name in _MOMENTS}
+
+
 @dataclass(frozen=True)
-class GeometricMean:
+class GeometricMean(ScalarizerAdapter):
     """The geometric mean of the losses (GLS)."""
 
+    peer = "GeometricMean"
 
-@adapts("IMTLL", "losses", scalarizer=True, size="shape", learns=True)
+
 @dataclass(frozen=True)
-class IMTLL:
-    """IMTL-L alone. lr: ours."""
+class IMTLL(LearnedScalarizerAdapter):
+    """IMTL-L alone. lr: not an option of TorchJD."""
+
+    peer = "IMTLL"
 
     lr: float = 0.025
 
 
-@adapts("PBI", "losses", scalarizer=True)
 @dataclass(frozen=True)
-class PBI:
-    """theta: weight of the distance (TorchJD has no default). weights: (m,), or nothing for 1/m."""
+class PBI(ScalarizerAdapter):
+    """theta: weight of the distance (no default in TorchJD). weights: (m,); empty for 1/m."""
+
+    peer = "PBI"
 
     theta: float = 1.0
     weights: tuple[float, ...] = ()
     reference: tuple[float, ...] = ()
 
 
-@adapts("STCH", "losses", scalarizer=True)
 @dataclass(frozen=True)
-class STCH:
-    """mu: smoothing (TorchJD has no default). weights: (m,), or nothing for 1/m."""
+class STCH(ScalarizerAdapter):
+    """mu: smoothing (no default in TorchJD). weights: (m,); empty for 1/m."""
+
+    peer = "STCH"
 
     mu: float = 1.0
     weights: tuple[float, ...] = ()
     reference: tuple[float, ...] = ()
 
 
-@adapts("UW", "losses", scalarizer=True, size="shape", learns=True)
 @dataclass(frozen=True)
-class UW:
-    """Uncertainty weighting. lr: ours."""
+class UW(LearnedScalarizerAdapter):
+    """Uncertainty weighting. lr: not an option of TorchJD."""
+
+    peer = "UW"
 
     lr: float = 0.025
 

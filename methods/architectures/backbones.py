@@ -1,4 +1,4 @@
-"""Encoders f_θ: images (B, 3, H, W) to features, each with the shape of what it puts out.
+"""Encoders f_θ: images (B, 3, H, W) to features, each with the shape of its output.
 
 torchvision is imported where it is used: it takes as long to import as torch itself.
 """
@@ -20,12 +20,12 @@ from methods.contract import Features
 
 
 class WeightsUnavailable(Exception):
-    """Pretrained weights that can't be had; the message says where they were looked for and what to do."""
+    """Pretrained weights that are not available; the message says where they were searched and what to do."""
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A row of the table of encoders: how one is made, what it puts out, torchvision's name of its ImageNet weights."""
+    """A row of the table of encoders: how one is made, its output, torchvision's name of its ImageNet weights."""
 
     make: Callable[[], nn.Module]
     features: Features
@@ -119,7 +119,7 @@ def resnet50_dilated_encoder() -> nn.Module:
 
 
 def _dilated(network: nn.Module) -> nn.Sequential:
-    """A ResNet's parts in a row up to its last map, of which the last two stages dilate instead of striding."""
+    """A ResNet up to its last map, with dilation instead of stride in the last two stages."""
     dilate(network.get_submodule("layer3"), 2)
     dilate(network.get_submodule("layer4"), 4)
     return nn.Sequential(*(network.get_submodule(name) for name in _STEM_ORDER))
@@ -167,7 +167,7 @@ _PATIENCE = 20.0  # s without an answer
 
 
 def make_encoder(name: str, weights: str, bottleneck: bool) -> tuple[nn.Module, Features]:
-    """An encoder with its first weights, and what it puts out.
+    """An encoder with its initial weights, and the shape of its output.
 
     Raises:
         WeightsUnavailable: the weights can't be fetched, read, or don't fit.
@@ -198,7 +198,7 @@ def with_bottleneck(encoder: nn.Module, features: Features) -> tuple[nn.Module, 
 
 
 def load_weights(encoder: nn.Module, backbone: Backbone, weights: str) -> None:
-    """Loads "imagenet" weights (torchvision's, fetched once into its cache), those of a file, or "none".
+    """Loads "imagenet" weights (torchvision's, downloaded once into its cache), those of a file, or "none".
 
     A file holds a state dict, as torch saves it or as safetensors. A classifier `fc` in it is passed over, and so are
     prefixes of all names like `module.`.
@@ -239,7 +239,7 @@ def _imagenet_state(backbone: Backbone) -> Mapping[str, Tensor]:
 
 @contextmanager
 def _patience() -> Iterator[None]:
-    """Within it, a network that doesn't answer ends in an error instead of waiting for ever."""
+    """Within it, a download without an answer is an error instead of waiting forever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_PATIENCE)
     try:
@@ -270,7 +270,7 @@ def _read_state(weights: str) -> object:
 
 
 def _unwrapped(content: object, weights: str) -> dict[str, Tensor]:
-    """The weights by name, out of what training scripts put around them."""
+    """The weights by name, without what training scripts wrap around them."""
     for wrapping in _WRAPPINGS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapping), Mapping):
             content = content[wrapping]

@@ -1,15 +1,16 @@
-"""The time-aware neural ODE block: a flow that every task leaves at its own position.
+"""The time-aware neural ODE block: one flow, read by each task at the task's own position.
 
 The state is (2, B, ...) for second order, z and the momentum q, and (1, B, ...) for first order, z alone.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import ceil
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +21,9 @@ from methods.contract import Diverged, Features
 SolverName = Literal["euler", "midpoint", "rk4", "dopri5"]
 Gradient = Literal["backprop", "adjoint"]
 
-# Steps of dopri5 between two positions, before the flow counts as unsolvable.
+# Steps of dopri5 between two positions before it gives up.
 _MOST_ADAPTIVE_STEPS = 1000
-# Features of an input, and the work of solving all inputs together over that of each alone: up to here, it pays.
+# Several inputs are solved together up to this many features per input, and up to this much more work in total.
 _FEW_NUMBERS = 16_384
 _MOST_WASTE = 2.0
 # A position this close to a grid point, in steps, is there.
@@ -33,9 +34,11 @@ _ON_GRID = 1e-9
 class Solver:
     """How the flow is solved.
 
-    name: torchdiffeq's. step_size: of the fixed-step solvers, in units of position. tolerance: of dopri5, relative
-    and absolute. gradient: of the network, by backpropagation through the steps or by the adjoint equation.
-    max_steps: a position further away than max_steps · step_size is refused.
+    name: the solver of torchdiffeq.
+    step_size: of the fixed-step solvers, in units of position.
+    gradient: gradients of the network by backpropagation through the solver's steps, or by the adjoint equation.
+    max_steps: a position beyond max_steps · step_size is an error.
+    tolerance: of dopri5, relative and absolute.
     """
 
     name: SolverName
@@ -56,24 +59,43 @@ def two_layers(features: Features) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, width), nn.LeakyReLU(), nn.Linear(width, width))
 
 
-class Flow(nn.Module):
-    """d(state)/dt as a module. evaluations: how often it has been evaluated, in whatever direction."""
+class Field(Protocol):
+    """What a solver needs of a flow."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.evaluations = 0
+    def __call__(self, t: Tensor, state: Tensor) -> Tensor: ...
+    def field_parameters(self) -> tuple[nn.Parameter, ...]: ...
 
+
+class Flow(nn.Module, ABC):
+    """d(state)/dt as a module."""
+
+    @abstractmethod
     def start(self, z: Tensor) -> Tensor:
         """The state at position 0."""
-        raise NotImplementedError
 
-    def velocities(self, states: Sequence[Tensor]) -> list[Tensor]:
-        """dz/dt (B, ...) at each state."""
-        raise NotImplementedError
+    @abstractmethod
+    def velocities(self, states: Sequence[Tensor], field: Field) -> list[Tensor]:
+        """dz/dt (B, ...) at each state. `field` evaluates this flow."""
+
+    @abstractmethod
+    def field_parameters(self) -> tuple[nn.Parameter, ...]:
+        """The parameters of the field itself, without those of the initial state."""
+
+
+class CountedField:
+    """A flow that counts its evaluations from a forward pass to the end of its backward pass."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+        self.evaluations = 0
+
+    def __call__(self, t: Tensor, state: Tensor) -> Tensor:
+        self.evaluations += 1
+        derivative: Tensor = self.flow(t, state)
+        return derivative
 
     def field_parameters(self) -> tuple[nn.Parameter, ...]:
-        """The parameters of the field itself, without those of its start."""
-        raise NotImplementedError
+        return self.flow.field_parameters()
 
 
 class HeavyBallFlow(Flow):
@@ -94,12 +116,12 @@ class HeavyBallFlow(Flow):
 
     def forward(self, t: Tensor, state: Tensor) -> Tensor:
         del t
-        self.evaluations += 1
         z, q = state
         return torch.stack((-q, self.force(z) - torch.sigmoid(self.omega) * q + self.xi * z))
 
-    def velocities(self, states: Sequence[Tensor]) -> list[Tensor]:
-        """−q, with no evaluation of g."""
+    def velocities(self, states: Sequence[Tensor], field: Field) -> list[Tensor]:
+        """−q, without an evaluation of g."""
+        del field
         return [-state[1] for state in states]
 
     def field_parameters(self) -> tuple[nn.Parameter, ...]:
@@ -118,64 +140,64 @@ class FirstOrderFlow(Flow):
 
     def forward(self, t: Tensor, state: Tensor) -> Tensor:
         del t
-        self.evaluations += 1
         velocity: Tensor = self.force(state[0]).unsqueeze(0)
         return velocity
 
-    def velocities(self, states: Sequence[Tensor]) -> list[Tensor]:
-        """g at each state, which costs an evaluation each."""
-        self.evaluations += len(states)
-        return [self.force(state[0]) for state in states]
+    def velocities(self, states: Sequence[Tensor], field: Field) -> list[Tensor]:
+        """g at each state, one evaluation each."""
+        return [field(state.new_zeros(()), state)[0] for state in states]
 
     def field_parameters(self) -> tuple[nn.Parameter, ...]:
         return tuple(self.force.parameters())
 
 
-def states_at(flow: Flow, start: Tensor, positions: Sequence[float], solver: Solver) -> list[Tensor]:
-    """The state of the flow at each position, from at most two solves, whatever their number.
+def states_at(field: Field, start: Tensor, positions: Sequence[float], solver: Solver) -> list[Tensor]:
+    """The state at each position, from at most two trajectories, however many positions there are.
 
-    Positions may tie, come in any order, be 0 or negative: one trajectory runs from 0 through the distinct positive
-    ones, another through the negative ones. The grid of a fixed-step solver doesn't depend on the positions, so no
-    task moves the result of another.
+    Positions may tie, come in any order, be 0 or negative: one trajectory runs from 0 through the positive ones,
+    another through the negative ones. The grid of a fixed-step solver does not depend on the positions, so no task
+    changes the result of another.
     """
     states = {0.0: start}
     along = _adaptive if solver.name == "dopri5" else _on_grid
     for sign in (1, -1):
-        ahead = sorted({sign * p for p in positions if sign * p > 0})
-        if ahead:
-            states.update(zip((sign * p for p in ahead), along(flow, start, sign, ahead, solver), strict=True))
+        distances = sorted({sign * p for p in positions if sign * p > 0})
+        if distances:
+            states.update(zip((sign * p for p in distances), along(field, start, sign, distances, solver), strict=True))
     return [states[p] for p in positions]
 
 
-def states_of_all(
-    flow: Flow, inputs: Sequence[Tensor], positions: Sequence[Sequence[float]], solver: Solver
+def states_of_inputs(
+    field: Field, start: Tensor, sizes: Sequence[int], positions: Sequence[Sequence[float]], solver: Solver
 ) -> list[list[Tensor]]:
-    """For each input (B, ...), its states at its own positions, from one trajectory of all inputs."""
-    wanted = [position for places in positions for position in places]
-    states = dict(zip(wanted, states_at(flow, flow.start(torch.cat(list(inputs))), wanted, solver), strict=True))
-    ends = list(accumulate((len(z) for z in inputs), initial=0))
-    parts = zip(pairwise(ends), positions, strict=True)
-    return [[states[position][:, begin:end] for position in places] for (begin, end), places in parts]
+    """For each input, the states at its own positions, from one trajectory of all inputs.
+
+    start: (n, ΣB, ...), the inputs one after another, with `sizes` (B_1, B_2, ...) items each.
+    """
+    wanted = [position for own in positions for position in own]
+    states = dict(zip(wanted, states_at(field, start, wanted, solver), strict=True))
+    slices = zip(pairwise(accumulate(sizes, initial=0)), positions, strict=True)
+    return [[states[position][:, begin:end] for position in own] for (begin, end), own in slices]
 
 
 def solved_together(inputs: Sequence[Tensor], positions: Sequence[Sequence[float]], solver: Solver) -> bool:
-    """Whether several inputs are solved quicker as one, all of them to the furthest position.
+    """Whether it is faster to solve several inputs as one batch, all of them up to the furthest position.
 
-    They are where a step is mostly overhead: with few numbers on a CPU (measured by `bench.speed flow`: 2.5 × quicker
-    for 64×64 features and 16×512, no quicker for 64×512), and on an accelerator (argued, not measured). What is
-    solved too far must not undo that.
+    It is where overhead dominates: for few numbers on a CPU (measured by `bench.speed flow`: 2.5 × faster for 64×64
+    features and 16×512, no faster for 64×512), and on an accelerator (not measured). Solving some inputs further than
+    they need must not cost more than that saves.
     """
-    if len(inputs) == 1 or solver.name == "dopri5":  # whose steps follow the error of all inputs
+    if len(inputs) == 1 or solver.name == "dopri5":  # its steps adapt to the error of the whole batch
         return False
-    rows = [len(z) for z in inputs]
-    apart = sum(n * _steps(places, solver) for n, places in zip(rows, positions, strict=True))
-    together = sum(rows) * _steps([position for places in positions for position in places], solver)
+    sizes = [len(z) for z in inputs]
+    apart = sum(size * _steps(own, solver) for size, own in zip(sizes, positions, strict=True))
+    together = sum(sizes) * _steps([position for own in positions for position in own], solver)
     small = inputs[0].device.type != "cpu" or max(z.numel() for z in inputs) <= _FEW_NUMBERS
     return small and together <= _MOST_WASTE * apart
 
 
 def _steps(positions: Sequence[float], solver: Solver) -> float:
-    """The way to the furthest position on either side, in steps."""
+    """The distance to the furthest positions on both sides, in steps."""
     return (max(*positions, 0.0) - min(*positions, 0.0)) / solver.step_size
 
 
@@ -190,15 +212,15 @@ def check_reach(positions: Sequence[float], tasks: Sequence[str], solver: Solver
             )
 
 
-def _adaptive(flow: Flow, start: Tensor, sign: int, distances: Sequence[float], solver: Solver) -> Sequence[Tensor]:
+def _adaptive(field: Field, start: Tensor, sign: int, distances: Sequence[float], solver: Solver) -> Sequence[Tensor]:
     times = _times(start, [0.0, *(sign * distance for distance in distances)])
-    return _integrate(flow, start, times, solver).unbind()[1:]
+    return _integrate(field, start, times, solver).unbind()[1:]
 
 
-def _on_grid(flow: Flow, start: Tensor, sign: int, distances: Sequence[float], solver: Solver) -> Sequence[Tensor]:
-    """The states at ascending distances, read between the points 0, h, 2h, … of the solver's grid.
+def _on_grid(field: Field, start: Tensor, sign: int, distances: Sequence[float], solver: Solver) -> Sequence[Tensor]:
+    """The states at ascending distances, interpolated between the points 0, h, 2h, … of the solver's grid.
 
-    A solve per step instead of one with all points: torchdiffeq writes its solution in place, and the way back
+    One solve per step instead of one with all points: torchdiffeq writes its solution in place, and the backward pass
     through that copies the whole solution once per point.
     """
     step = sign * solver.step_size
@@ -208,7 +230,7 @@ def _on_grid(flow: Flow, start: Tensor, sign: int, distances: Sequence[float], s
         place = distance / solver.step_size
         before = max(ceil(place - _ON_GRID) - 1, 0)
         while len(grid) < before + 2:
-            grid.append(_integrate(flow, grid[-1], times, solver)[1])
+            grid.append(_integrate(field, grid[-1], times, solver)[1])
         share = place - before
         here, there = grid[before], grid[before + 1]
         if share >= 1 - _ON_GRID:
@@ -218,7 +240,7 @@ def _on_grid(flow: Flow, start: Tensor, sign: int, distances: Sequence[float], s
         else:
             for point in (before, before + 1):
                 if point not in slopes:
-                    slopes[point] = step * flow(times[0], grid[point])
+                    slopes[point] = step * field(times[0], grid[point])
             found.append(_hermite(here, there, slopes[before], slopes[before + 1], share))
     return found
 
@@ -237,26 +259,26 @@ def _times(start: Tensor, times: Sequence[float]) -> Tensor:
     return torch.tensor(times, dtype=torch.float64, device=start.device)
 
 
-def _integrate(flow: Flow, start: Tensor, times: Tensor, solver: Solver) -> Tensor:
-    """The states (T, 1 or 2, B, ...) at `times` (T,), the first being the start.
+def _integrate(field: Field, start: Tensor, times: Tensor, solver: Solver) -> Tensor:
+    """The states (T, 1 or 2, B, ...) at `times` (T,), beginning with the initial state.
 
     Raises:
-        AssertionError: dopri5 can't go on, and says why.
+        AssertionError: of torchdiffeq, when dopri5 fails.
     """
     options = {"max_num_steps": _MOST_ADAPTIVE_STEPS} if solver.name == "dopri5" else {}
     accuracy = {"method": solver.name, "rtol": solver.tolerance, "atol": solver.tolerance, "options": options}
     if solver.gradient == "backprop":
-        solution: Tensor = odeint(flow, start, times, **accuracy)
+        solution: Tensor = odeint(field, start, times, **accuracy)
     else:
-        solution = odeint_adjoint(flow, start, times, adjoint_params=flow.field_parameters(), **accuracy)
+        solution = odeint_adjoint(field, start, times, adjoint_params=field.field_parameters(), **accuracy)
     return solution
 
 
-# How torchdiffeq begins what it says when it can't go on.
-_SOLVER_FAULTS = ("underflow in dt", "max_num_steps exceeded", "non-finite values in state")
+# How messages of torchdiffeq begin when a solver fails.
+_SOLVER_ERRORS = ("underflow in dt", "max_num_steps exceeded", "non-finite values in state")
 
 
-def solver_fault(error: AssertionError) -> str:
-    """What stopped torchdiffeq, on one line; "" for an assertion of anyone else."""
+def solver_error(error: AssertionError) -> str:
+    """The message of torchdiffeq's failed solver, on one line; "" for any other assertion."""
     text = str(error)
-    return text.splitlines()[0][:60] if text.startswith(_SOLVER_FAULTS) else ""
+    return text.splitlines()[0][:60] if text.startswith(_SOLVER_ERRORS) else ""

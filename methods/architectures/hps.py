@@ -10,7 +10,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from methods.architectures.backbones import last_block
-from methods.contract import Features, TaskFeatures
+from methods.contract import Features, SharedFeatures, TaskFeatures
 
 
 class HardSharingNetwork(nn.Module):
@@ -25,8 +25,9 @@ class HardSharingNetwork(nn.Module):
         z = self.encoder(inputs)
         return [TaskFeatures(z, None) for _ in tasks]
 
-    def features_of_inputs(self, inputs: Sequence[Tensor], tasks: Sequence[Sequence[int]]) -> list[list[TaskFeatures]]:
-        return [self.features(images, readers) for images, readers in zip(inputs, tasks, strict=True)]
+    def features_of_inputs(self, inputs: Sequence[Tensor], tasks: Sequence[Sequence[int]]) -> SharedFeatures:
+        by_input = [self.features(images, readers) for images, readers in zip(inputs, tasks, strict=True)]
+        return SharedFeatures(by_input)
 
     def shared_parameters(self) -> list[nn.Parameter]:
         return list(self.encoder.parameters())
@@ -40,16 +41,13 @@ class HardSharingNetwork(nn.Module):
     def position_parameters(self) -> list[nn.Parameter]:
         return []
 
-    def evaluations(self) -> None:
-        return None
-
     def translate_errors(self) -> AbstractContextManager[None]:
         return nullcontext()
 
 
 @dataclass(frozen=True)
 class HPS:
-    """Hard parameter sharing has nothing to set."""
+    """Hard parameter sharing has no hyper-parameters."""
 
     position_rule: ClassVar[None] = None
     shares_features: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""NORMAL: every task leaves one learned neural-ODE flow at its own learned position."""
+"""NORMAL: each task reads one learned neural-ODE flow at its own learned position."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.architectures.flow import (
+    CountedField,
     FirstOrderFlow,
     Flow,
     Gradient,
@@ -19,13 +20,21 @@ from methods.architectures.flow import (
     SolverName,
     check_reach,
     solved_together,
-    solver_fault,
+    solver_error,
     states_at,
-    states_of_all,
+    states_of_inputs,
 )
 from methods.architectures.positions import Form, Positions
 from methods.checks import require_at_least, require_one_of, require_positive
-from methods.contract import Diverged, Evaluations, Features, PositionOptimizer, PositionRule, TaskFeatures
+from methods.contract import (
+    Diverged,
+    Evaluations,
+    Features,
+    PositionOptimizer,
+    PositionRule,
+    SharedFeatures,
+    TaskFeatures,
+)
 
 Updates = Literal["joint", "alternating"]
 
@@ -49,33 +58,34 @@ class NormalNetwork(nn.Module):
         self.heads = nn.ModuleList(heads)
         self.solver = solver
         self.tasks = tuple(tasks)
-        self._evaluated_ahead = 0
 
     def features(self, inputs: Tensor, tasks: Sequence[int]) -> list[TaskFeatures]:
         """z(p_i) and dz/dt at p_i = −q(p_i), which Eq. (7) needs, from one trajectory for all `tasks`."""
-        (found,) = self.features_of_inputs([inputs], [tasks])
+        (found,) = self.features_of_inputs([inputs], [tasks]).by_input
         return found
 
-    def features_of_inputs(self, inputs: Sequence[Tensor], tasks: Sequence[Sequence[int]]) -> list[list[TaskFeatures]]:
-        """The same for several inputs: from one trajectory of all of them where that is quicker than one each."""
-        everywhere = self.task_positions().detach().tolist()
-        positions = [[everywhere[task] for task in readers] for readers in tasks]
-        for places, readers in zip(positions, tasks, strict=True):
-            check_reach(places, [self.tasks[task] for task in readers], self.solver)
+    def features_of_inputs(self, inputs: Sequence[Tensor], tasks: Sequence[Sequence[int]]) -> SharedFeatures:
+        """The same for several inputs: from one joint trajectory where that is faster, or from one each."""
+        all_positions = self.task_positions().detach().tolist()
+        positions = [[all_positions[task] for task in readers] for readers in tasks]
+        for own, readers in zip(positions, tasks, strict=True):
+            check_reach(own, [self.tasks[task] for task in readers], self.solver)
         encoded = [self.encoder(images) for images in inputs]
-        before = self.flow.evaluations
+        field = CountedField(self.flow)
         if solved_together(encoded, positions, self.solver):
-            states = states_of_all(self.flow, encoded, positions, self.solver)
+            start = self.flow.start(torch.cat(encoded))
+            states = states_of_inputs(field, start, [len(z) for z in encoded], positions, self.solver)
         else:
             pairs = zip(encoded, positions, strict=True)
-            states = [states_at(self.flow, self.flow.start(z), places, self.solver) for z, places in pairs]
-        found = [[TaskFeatures(s[0], v) for s, v in zip(some, self._velocities(some), strict=True)] for some in states]
-        self._evaluated_ahead += self.flow.evaluations - before
-        return found
+            states = [states_at(field, self.flow.start(z), own, self.solver) for z, own in pairs]
+        by_input = [self._read(some, field) for some in states]
+        forward = field.evaluations
+        return SharedFeatures(by_input, lambda: Evaluations(forward, field.evaluations - forward))
 
-    @torch.no_grad()
-    def _velocities(self, states: Sequence[Tensor]) -> list[Tensor]:
-        return self.flow.velocities(states)
+    def _read(self, states: Sequence[Tensor], field: CountedField) -> list[TaskFeatures]:
+        with torch.no_grad():
+            velocities = self.flow.velocities(states, field)
+        return [TaskFeatures(state[0], velocity) for state, velocity in zip(states, velocities, strict=True)]
 
     def shared_parameters(self) -> list[nn.Parameter]:
         return [*self.encoder.parameters(), *self.flow.parameters()]
@@ -90,22 +100,18 @@ class NormalNetwork(nn.Module):
     def position_parameters(self) -> list[nn.Parameter]:
         return [p for p in self.task_positions.parameters() if p.requires_grad]
 
-    def evaluations(self) -> Evaluations:
-        """Of the field, so far: what `features` asked for, and the rest, which the adjoint equation did on its way."""
-        return Evaluations(self._evaluated_ahead, self.flow.evaluations - self._evaluated_ahead)
-
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """Says of a flow that can't be solved, ahead or by the adjoint equation, how far it was to go."""
+        """Turns a failed solve, forward or by the adjoint equation, into Diverged with the furthest position."""
         try:
             yield
         except AssertionError as error:
-            fault = solver_fault(error)
-            if not fault:
+            message = solver_error(error)
+            if not message:
                 raise
             furthest = max(zip(self.task_positions().tolist(), self.tasks, strict=True), key=lambda pair: abs(pair[0]))
             raise Diverged(
-                f"{self.solver.name} can't solve the flow ({fault}); the furthest position is that of task "
+                f"{self.solver.name} can't solve the flow ({message}); the furthest position is that of task "
                 f"{furthest[1]} = {furthest[0]:.6g}"
             ) from error
 
@@ -114,15 +120,19 @@ class NormalNetwork(nn.Module):
 class Normal:
     """The time-aware neural ODE block between encoder and heads (Ye et al., IJCAI 2023).
 
-    order: 2 is the heavy-ball flow, 1 is dz/dt = g(z). xi: ξ of Eq. (5). initial_omega: γ = sigmoid(ω) starts there.
-    solver, step_size, tolerance, gradient, max_steps: see `flow.Solver`. position_form: "free", "positive" (p = e^ν)
-    or "constant". initial_positions: one for all tasks or one each. eta_ratio: the step size η of positions over the
-    network's learning rate μ. position_optimizer: "plain" gradient steps (Algorithm 1), or "adam". updates: network
-    and positions move "joint", from the same gradients (Algorithm 1), or "alternating", positions second, by
-    gradients on the same batch once the network has moved (§3.3), which costs one more pass ahead.
-    Deviations: the paper does not give η, ξ, the first positions or the step size; these are our declared choices
-    (ω from the released heavy-ball code). The network's gradient is backpropagated through the steps by default,
-    where the paper solves the adjoint equation.
+    order: 2 is the heavy-ball flow, 1 is dz/dt = g(z).
+    xi: ξ of Eq. (5).
+    initial_omega: γ = sigmoid(ω) starts there.
+    solver, step_size, tolerance, gradient, max_steps: see `flow.Solver`.
+    position_form: "free", "positive" (p = e^ν) or "constant".
+    initial_positions: one for all tasks, or one for each.
+    eta_ratio: the step size η of the positions over the network's learning rate μ.
+    position_optimizer: "plain" gradient steps (Algorithm 1), or "adam".
+    updates: "joint" moves network and positions by the same gradients (Algorithm 1). "alternating" moves positions
+        second, by gradients on the same batch after the network has moved (§3.3), which costs another forward pass.
+    Deviations: the paper does not give η, ξ, the initial positions or the step size; these are our declared choices
+        (ω from the released heavy-ball code). Gradients of the network are backpropagated through the solver's steps
+        by default, where the paper solves the adjoint equation.
     """
 
     order: Literal[1, 2] = 2

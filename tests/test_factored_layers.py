@@ -1,4 +1,4 @@
-"""Layers whose gradients stay in two factors: which they are, that the factors are exact, and when they are used."""
+"""Factored gradients of layers: for which layers, that they are exact, and when they are used."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bench.engine.factored_layers import factorable, factors_of, watching, worth_factoring
+from bench.engine.factored_layers import factorable_layers, factored_gradients, recorded_uses, worth_factoring
 from bench.engine.heads import HeadGradient
-from bench.engine.task_gradients import SharedGradients
+from bench.engine.task_gradients import GradientBuffer, unfilled, write_rows
 from methods.rows import gramian_of
 
 TASKS = 6
@@ -35,34 +35,34 @@ class Encoder(nn.Module):
         return self._forward(inputs)
 
 
-def head_gradients(z: Tensor) -> list[HeadGradient]:
+def random_gradients(z: Tensor) -> list[HeadGradient]:
     gradients = torch.randn(TASKS, *z.shape, dtype=z.dtype)
     return [HeadGradient(task, torch.zeros(()), z, gradient, None) for task, gradient in enumerate(gradients)]
 
 
-def plain_rows(parameters: list[nn.Parameter], crossed: list[HeadGradient]) -> Tensor:
+def plain_rows(parameters: list[nn.Parameter], heads: list[HeadGradient]) -> Tensor:
     rows = [
         torch.autograd.grad(b.z, parameters, b.gradient, retain_graph=True, allow_unused=True, materialize_grads=True)
-        for b in crossed
+        for b in heads
     ]
     return torch.stack([torch.cat([piece.reshape(-1) for piece in row]) for row in rows])
 
 
 def assert_exact(encoder: nn.Module, inputs: Tensor, factored: int) -> None:
-    """Gramian and combination are those of plain rows, with so many layers in factors, however large these are."""
+    """Gramian and weighted sum equal those of plain rows, with `factored` layers factored whatever their size."""
     encoder.double()
     parameters = list(encoder.parameters())
-    shared = SharedGradients(parameters, TASKS)
-    with watching(factorable(encoder, parameters)) as uses:  # type: ignore[arg-type]
+    with recorded_uses(factorable_layers(encoder, parameters)) as uses:  # type: ignore[arg-type]
         z = encoder(inputs.double())
-    crossed = head_gradients(z)
-    rows = plain_rows(parameters, crossed)
-    seen = {layer: found for layer, found in uses.of.items() if layer not in uses.hidden}
+    heads = random_gradients(z)
+    rows = plain_rows(parameters, heads)
+    seen = {layer: found for layer, found in uses.by_layer.items() if layer not in uses.outside}
     assert len(seen) == factored
-    shared.fill_rows(crossed, seen)
-    torch.testing.assert_close(shared.gramian(), rows @ rows.T, rtol=1e-10, atol=1e-10)
+    gradients = unfilled(parameters, seen, GradientBuffer(TASKS))
+    write_rows(gradients, heads)
+    torch.testing.assert_close(gradients.gramian(), rows @ rows.T, rtol=1e-10, atol=1e-10)
     weights = torch.rand(TASKS, dtype=torch.float64)
-    shared.combine_rows(weights)
+    gradients.apply_weights(weights)
     found = torch.cat([p.grad.reshape(-1) for p in parameters if p.grad is not None])
     torch.testing.assert_close(found, weights @ rows, rtol=1e-10, atol=1e-10)
     assert all(p.grad is not None and p.grad.stride() == p.stride() for p in parameters)
@@ -92,7 +92,7 @@ def test_linear_layers_on_vectors_and_sequences() -> None:
         assert_exact(Encoder(lambda x, layer=layer: layer(x).tanh(), layer=layer), inputs, 1)
 
 
-def test_a_layer_that_is_used_again_and_again() -> None:
+def test_a_layer_that_is_used_several_times() -> None:
     layer = nn.Conv2d(4, 4, 3, padding=1)
     assert_exact(Encoder(lambda x: layer(layer(layer(x).tanh())), layer=layer), IMAGES, 1)
 
@@ -102,26 +102,26 @@ def test_operations_in_place_after_a_layer() -> None:
     assert_exact(layers, IMAGES, 2)
 
 
-def test_weights_that_lie_otherwise_in_memory() -> None:
+def test_weights_in_channels_last_layout() -> None:
     layers = nn.Sequential(nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 4, 3))
     assert_exact(layers.to(memory_format=torch.channels_last), IMAGES, 2)
 
 
-def test_a_task_that_does_not_pass_a_layer() -> None:
+def test_a_task_that_does_not_use_a_layer() -> None:
     first, second = nn.Linear(4, 4).double(), nn.Linear(4, 4).double()
     parameters = [*first.parameters(), *second.parameters()]
     both = nn.ModuleList([first, second])
-    shared = SharedGradients(parameters, 2)
-    with watching(factorable(both, parameters)) as uses:  # type: ignore[arg-type]
+    with recorded_uses(factorable_layers(both, parameters)) as uses:  # type: ignore[arg-type]
         near = first(torch.randn(3, 4, dtype=torch.float64))
         far = second(near)
-    crossed = [HeadGradient(task, torch.zeros(()), z, torch.randn_like(z), None) for task, z in enumerate((near, far))]
-    rows = plain_rows(parameters, crossed)
-    shared.fill_rows(crossed, uses.of)
-    torch.testing.assert_close(shared.gramian(), rows @ rows.T)
+    heads = [HeadGradient(task, torch.zeros(()), z, torch.randn_like(z), None) for task, z in enumerate((near, far))]
+    rows = plain_rows(parameters, heads)
+    gradients = unfilled(parameters, uses.by_layer, GradientBuffer(2))
+    write_rows(gradients, heads)
+    torch.testing.assert_close(gradients.gramian(), rows @ rows.T)
 
 
-def test_what_can_hide_a_gradient_stays_whole() -> None:
+def test_layers_that_are_never_factored() -> None:
     tied, grouped = nn.Linear(4, 4), nn.Conv2d(4, 4, 1, groups=2)
     other = nn.Linear(4, 4)
     other.weight = tied.weight
@@ -134,11 +134,11 @@ def test_what_can_hide_a_gradient_stays_whole() -> None:
     normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
     plain = nn.Linear(4, 4)
     every = nn.ModuleList([tied, other, grouped, Scaled(4, 4), reflecting, normed, plain])
-    assert factorable(every, list(every.parameters())) == [plain]  # type: ignore[arg-type]
-    assert factorable(every, []) == []  # type: ignore[arg-type]
+    assert factorable_layers(every, list(every.parameters())) == [plain]  # type: ignore[arg-type]
+    assert factorable_layers(every, []) == []  # type: ignore[arg-type]
 
 
-def test_a_layer_whose_use_is_hidden_stays_whole() -> None:
+def test_a_layer_inside_a_checkpoint_is_not_factored() -> None:
     hidden, open_ = nn.Linear(4, 4), nn.Linear(4, 4)
     encoder = Encoder(
         lambda x: open_(checkpoint(hidden, x, use_reentrant=True)),  # type: ignore[no-any-return]
@@ -151,18 +151,18 @@ def test_a_layer_whose_use_is_hidden_stays_whole() -> None:
 def test_factors_are_used_where_they_save_multiplications() -> None:
     layer = nn.Linear(50, 40)
     for places, tasks, worth in ((4, 40, True), (4, 3, True), (100, 2, False), (2000, 40, False)):
-        with watching([layer]) as uses:
+        with recorded_uses([layer]) as uses:
             layer(torch.randn(places, 50))
         assert bool(worth_factoring(uses, tasks)) == worth, (places, tasks)
 
 
-def test_nothing_is_noted_outside() -> None:
+def test_uses_outside_the_context_are_not_recorded() -> None:
     layer = nn.Linear(4, 4)
-    with watching([layer]) as uses:
+    with recorded_uses([layer]) as uses:
         layer(torch.randn(2, 4))
     layer(torch.randn(2, 4))
-    assert len(uses.of[layer]) == 1
-    (factors,) = factors_of(uses.of, 2)
+    assert len(uses.by_layer[layer]) == 1
+    (factors,) = factored_gradients(uses.by_layer, 2)
     assert len(factors.edges) == 1
 
 
@@ -172,14 +172,14 @@ def test_gramian_in_blocks(columns: int) -> None:
     torch.testing.assert_close(gramian_of(rows), rows.double() @ rows.double().T, rtol=1e-5, atol=1e-4)
 
 
-def test_batched_passes_give_what_looped_ones_give() -> None:
+def test_batched_equals_looped() -> None:
     layers = nn.Sequential(nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 4, 3)).double()
     parameters = list(layers.parameters())
     z = layers(IMAGES.double())
-    crossed = head_gradients(z)
+    heads = random_gradients(z)
     found = []
     for batched in (False, True):
-        shared = SharedGradients(parameters, TASKS, batched=batched)
-        shared.fill_rows(crossed, keep_graph=True)
-        found.append(shared.jacobian)
+        gradients = unfilled(parameters, {}, GradientBuffer(TASKS))
+        write_rows(gradients, heads, retain_graph=True, batched=batched)
+        found.append(gradients.jacobian)
     torch.testing.assert_close(*found)

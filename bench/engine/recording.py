@@ -1,0 +1,132 @@
+"""The record of a run, built once when the run has ended, and the files of its curves."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import ROOT
+from bench.engine.checkpoint import History
+from bench.engine.clock import StepClock
+from bench.engine.context import Run
+from bench.engine.device import device_name, peak_memory_mib
+from bench.engine.train_state import TrainState
+from bench.records.environment import describe_environment
+from bench.records.record import (
+    FieldEvaluations,
+    Labels,
+    MetricRecord,
+    Order,
+    Parameters,
+    Record,
+    Scores,
+    Selected,
+    Status,
+    TaskRecord,
+)
+from bench.records.store import COSINES, CURVE, POSITIONS, write_csv
+from bench.spec.resolve import RunSpec
+from bench.spec.versions import versions_of
+from datasets import DATASETS
+from methods import METHODS
+from methods.contract import Network
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended, with its scores if it is done. Fields as in `Record`."""
+
+    status: Status
+    reason: str = ""
+    validation: Scores = field(default_factory=dict)
+    test: Scores = field(default_factory=dict)
+    last_test: Scores = field(default_factory=dict)
+    selected: Selected | None = None
+    positions: dict[str, float] = field(default_factory=dict)
+
+
+def failed_record(spec: RunSpec, reason: str) -> Record:
+    """The record of a run that stopped on an error."""
+    return Record(status="failed", reason=reason, **_identity(spec))
+
+
+def finished_record(run: Run, state: TrainState, history: History, outcome: Outcome) -> Record:
+    """The record of a run that is done or has diverged."""
+    device = run.context.device
+    identity = _identity(run.spec)
+    identity["environment"] |= {"device": device_name(device), "threads": run.context.threads}
+    forward, backward = history.evaluations
+    return Record(
+        **identity,
+        **vars(outcome),
+        reference=run.dummy_test,
+        epochs=history.epochs,
+        steps=history.steps,
+        step_seconds=StepClock(device, history.step_seconds).timing(),
+        seconds=history.seconds,
+        peak_memory_mib=peak_memory_mib(device),
+        parameters=_count_parameters(state.network),
+        solver_fallbacks=state.solver_fallbacks,
+        field_evaluations=FieldEvaluations(forward=forward, backward=backward) if forward else None,
+        head_rule=state.head_rule,
+        splits=dict(run.splits.provenance),
+    )
+
+
+def write_curves(folder: Path, spec: RunSpec, state: TrainState, history: History) -> None:
+    """Writes curve.csv, and positions.csv and cosines.csv if they were recorded."""
+    measured = [f"validation/{t.key}/{metric.key}" for t in spec.info.tasks for metric in t.measure.metrics]
+    columns = ["epoch", "step", "seconds", *(f"train/{key}" for key in spec.tasks), *measured]
+    columns += [*(f"weight/{key}" for key in spec.tasks), "score"]
+    write_csv(folder / CURVE, columns, history.curve)
+    if state.network.positions() is not None:
+        write_csv(folder / POSITIONS, ["step", *spec.tasks], history.positions)
+    if spec.settings.train.cosines_every:
+        pairs = [f"{first}|{second}" for first, second in itertools.combinations(spec.tasks, 2)]
+        write_csv(folder / COSINES, ["step", *pairs], history.cosines)
+
+
+def _count_parameters(network: Network) -> Parameters:
+    members = {
+        "shared": network.shared_parameters(),
+        "heads": network.heads.parameters(),
+        "positions": network.position_parameters(),
+    }
+    return Parameters(**{part: sum(p.numel() for p in some) for part, some in members.items()})
+
+
+def _identity(spec: RunSpec) -> dict[str, Any]:
+    """The fields of a record that are known before the run starts."""
+    methods = list(METHODS)
+    return {
+        "data": spec.data,
+        "method": spec.method,
+        "architecture": spec.architecture,
+        "weighting": spec.weighting,
+        "variant": spec.variant,
+        "seed": spec.seed,
+        "labels": Labels(data=spec.info.label, method=spec.label),
+        "order": Order(
+            data=list(DATASETS).index(spec.data),
+            method=methods.index(spec.method) if spec.method in methods else len(methods),
+        ),
+        "kind": spec.info.kind,
+        "selection": spec.info.selection,
+        "settings": spec.settings.as_dict(),
+        "overrides": dict(spec.overrides),
+        "tasks": [
+            TaskRecord(
+                key=task.key,
+                label=task.label,
+                metrics=[
+                    MetricRecord(key=m.key, label=m.label, direction=m.direction, unit=m.unit)
+                    for m in task.measure.metrics
+                ],
+            )
+            for task in spec.info.tasks
+        ],
+        "environment": dict(describe_environment(ROOT)),
+        "versions": versions_of(spec),
+    }
