@@ -132,7 +132,7 @@ def test_every_absent_image_of_celeba_is_named(trees: Trees, tmp_path: Path, ask
     code, out = ask("check", "celeba", "--data-root", tmp_path)
     assert code == 1 and "2 errors" in out
     assert f"{folder}/000002.jpg: expected a file" in out and f"{folder}/000007.jpg: expected a file" in out
-    assert f"{folder}/000099.jpg: named by no list" in out
+    assert f"{folder}/000099.jpg: not named by any list" in out
 
 
 def test_check_reads_the_parquet_form_row_by_row(tmp_path: Path, ask: Ask) -> None:
