@@ -13,7 +13,7 @@ from bench.analyses.relations.measures import comparable_runs, related
 from bench.analyses.relations.page import pairs_csv, relations_csv, relations_page
 from bench.cli.options import add_data_root, guarded, plain_console
 from bench.records.store import RecordError, atomic_write_text
-from bench.reporting.figures.scores import save
+from bench.reporting.figures.style import save
 from bench.spec.lookup import UnknownName
 from datasets.contract import DataError
 

@@ -1,12 +1,16 @@
-"""Made-up records in the form of real ones, for the tests of what only reads records."""
+"""Made-up records, for the tests of code that only reads records."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from matplotlib.figure import Figure
 
 from bench.records.record import (
     Direction,
@@ -176,3 +180,14 @@ def write_runs(results: Path, records: Sequence[Record]) -> None:
                 (step, *(1 + (end - 1) * (1 - math.exp(-step / 40)) for end in ends)) for step in range(record.steps)
             ]
             write_csv(folder / POSITIONS, ("step", *keys), rows)
+
+
+@contextmanager
+def without_drawing() -> Iterator[None]:
+    """Figures are saved as empty files, since drawing takes most of the time of a report."""
+
+    def savefig(figure: Figure, path: Path, **options: object) -> None:
+        path.touch()
+
+    with mock.patch.object(Figure, "savefig", savefig):
+        yield

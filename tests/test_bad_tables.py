@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def without_images(*numbers: int) -> Spoil:
 
 
 ROW = "expected a file name and 40 values of 1 or -1, found"
-FAULTS: dict[str, tuple[Spoil, str]] = {
+ERRORS: dict[str, tuple[Spoil, str]] = {
     "a row of attributes missing": (
         edited(ATTRIBUTES, r"^000004.*\n", ""),
         f"/{PARTITION}: expected only images that {ATTRIBUTES} names, found 000004.jpg",
@@ -87,12 +88,13 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_what_is_wrong_is_named(tmp_path: Path, fault: tuple[Spoil, str]) -> None:
-    spoil, message = fault
-    write_celeba(tmp_path, "re-packed")
-    spoil(tmp_path)
-    with pytest.raises(DataError) as caught:
-        read("celeba", tmp_path)
-    assert str(caught.value).startswith(f"{tmp_path}{message}")
-    assert re.search(r"; (download|copy|unpack) ", str(caught.value))
+def test_errors_in_tables_are_named_with_file_and_line(tmp_path: Path) -> None:
+    write_celeba(tmp_path / "intact", "re-packed")
+    for number, (name, (spoil, message)) in enumerate(ERRORS.items()):
+        root = tmp_path / str(number)
+        shutil.copytree(tmp_path / "intact", root)
+        spoil(root)
+        with pytest.raises(DataError) as caught:
+            read("celeba", root)
+        assert str(caught.value).startswith(f"{root}{message}"), name
+        assert re.search(r"; (download|copy|unpack) ", str(caught.value)), name

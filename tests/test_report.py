@@ -1,7 +1,8 @@
-"""The report as a whole: files, LaTeX that compiles, the same bytes again, clear refusals."""
+"""The report as a whole: files, LaTeX that compiles, the same bytes for the same records, clear error messages."""
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shutil
@@ -9,24 +10,33 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from record_factory import make_record, make_study, make_unfinished, write_runs
+from record_factory import make_record, make_study, make_unfinished, without_drawing, write_runs
 
-from bench import ROOT
+from bench import ROOT, report
 from bench.records.record import Labels, Record
-from bench.records.store import CURVE, run_folder
+from bench.records.store import CURVE, run_folder, write_record
 from bench.report import main
+from bench.reporting.comparison import comparisons
+from bench.reporting.figures.lines import MOST_LINES, positions_figure
+from bench.reporting.figures.series import Band
+from bench.reporting.index import Section, index_page
 from bench.reporting.render import ACCENTED, LATEX, latex, md, tex
-from bench.reporting.study import studies
 from bench.reporting.tables.scores import score_tables
 from bench.reporting.tables.table import Cell, Column, Head, Row, Table
 
 WITHOUT_TORCH = """
-import sys
+import importlib, pkgutil, sys
+import bench.records, bench.reporting
+for package in (bench.records, bench.reporting):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
 from bench.report import main
 code = main(sys.argv[1:])
-loaded = {"torch", "methods", "datasets"} & set(sys.modules)
+loaded = {"torch", "torchvision", "methods", "datasets"} & set(sys.modules)
 print(*loaded, file=sys.stderr)
 sys.exit(code or len(loaded))
 """
@@ -48,8 +58,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reports(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All reports, figures as empty files."""
     folder = tmp_path_factory.mktemp("reports")
-    assert main(["--results", str(results), "--out", str(folder)]) == 0
+    with without_drawing():
+        assert main(["--results", str(results), "--out", str(folder)]) == 0
     return folder
 
 
@@ -67,7 +79,7 @@ def test_writes_tables_and_figures_of_every_data_set(reports: Path) -> None:
     assert {"faces/tasks-accuracy.tex", "faces/tasks-f1.csv", "runs.csv", "README.md"} <= names
 
 
-def test_the_index_says_what_ran_and_leads_to_every_file(reports: Path) -> None:
+def test_the_index_lists_all_runs_and_links_to_every_file(reports: Path) -> None:
     index = (reports / "README.md").read_text(encoding="utf-8")
     assert "| Digits | 4 | EW, MGDA, CAGrad, NORMAL | 0, 1 | 6 | 1 | 0 | 1 |" in index
     assert "| Digits | MGDA | 0 | diverged | 50% of a_b & #1" in index
@@ -78,36 +90,72 @@ def test_the_index_says_what_ran_and_leads_to_every_file(reports: Path) -> None:
 
 
 def test_the_same_records_give_the_same_bytes_without_torch(results: Path, reports: Path, tmp_path: Path) -> None:
+    """In a process that has imported all of bench.reporting and bench.records, and with a study that has no tables."""
+    arguments = ["--results", str(results), "--data", "digits", "--out"]
+    assert main([*arguments, str(tmp_path / "here")]) == 0
     environment = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Pacific/Auckland"}
-    command = [sys.executable, "-c", WITHOUT_TORCH, "--results", str(results), "--out", str(tmp_path)]
+    command = [sys.executable, "-c", WITHOUT_TORCH, "--study", "embedded", *arguments, str(tmp_path / "there")]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert f"{tmp_path / 'README.md'}\n" in done.stdout
-    again, before = contents(tmp_path), contents(reports)
-    assert again.keys() == before.keys()
-    assert [name for name in before if again[name] != before[name]] == []
+    assert f"{tmp_path / 'there' / 'README.md'}\n" in done.stdout
+    here, there, whole = contents(tmp_path / "here"), contents(tmp_path / "there"), contents(reports)
+    assert here.keys() == there.keys() == {name for name in whole if name.startswith("digits/") or "/" not in name}
+    assert [name for name in here if here[name] != there[name]] == []
+    assert all(here[name].startswith((b"%PDF", b"\x89PNG")) for name in here if name.endswith((".pdf", ".png")))
 
 
-def test_only_the_named_data(results: Path, tmp_path: Path) -> None:
-    assert main(["--results", str(results), "--out", str(tmp_path), "--data", "DIGITS", "--spread"]) == 0
-    assert {name.split("/")[0] for name in contents(tmp_path)} == {"README.md", "runs.csv", "digits"}
-    assert " ± " in (tmp_path / "digits" / "scores.md").read_text(encoding="utf-8")
+def test_a_report_of_some_data_leaves_the_reports_of_the_others(results: Path, reports: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, tmp_path / "results")
+    shutil.copytree(reports, tmp_path / "out")
+    better = make_record("digits", "UW", 0, test={task.key: {"accuracy": 0.99} for task in example_records()[0].tasks})
+    write_record(run_folder(tmp_path / "results", "digits", "uw", 0), better)
+    arguments = ["--results", str(tmp_path / "results"), "--out", str(tmp_path / "out")]
+    with without_drawing():
+        assert main([*arguments, "--data", "DIGITS", "--spread"]) == 0
+    before, after = contents(reports), contents(tmp_path / "out")
+    assert after.keys() == before.keys()
+    changed = {name for name in after if after[name] != before[name]}
+    assert {"digits/scores.md", "digits/cost.csv", "runs.csv", "README.md"} <= changed
+    assert all(name.startswith("digits/") or "/" not in name for name in changed), changed
+
+    old, new = (text["README.md"].decode().split("\n## ") for text in (before, after))
+    assert [part.split("\n")[0] for part in new] == ["# Reports", "What ran", "Digits", "Rooms", "Faces"]
+    assert new[3:] == old[3:] and "| 99.00 | 99.00 |" in new[2] and " ± " in new[2]
+    with (tmp_path / "out" / "runs.csv").open(encoding="utf-8", newline="") as lines:
+        assert {row["data"] for row in csv.DictReader(lines)} == {"digits", "rooms", "faces"}
 
 
-def test_positions_of_chosen_tasks(results: Path, reports: Path, tmp_path: Path) -> None:
+def test_options_reach_the_report(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def record(*arguments: object, **options: Any) -> tuple[Path, ...]:
+        seen.update(options)
+        return (tmp_path / "README.md",)
+
+    monkeypatch.setattr(report, "write_reports", record)
     arguments = ["--results", str(results), "--out", str(tmp_path), "--data", "faces"]
-    assert main([*arguments, "--tasks", "smiling", "bald"]) == 0
-    drawn, usual = ((folder / "faces" / "positions-normal.png").read_bytes() for folder in (tmp_path, reports))
-    assert drawn != usual and main([*arguments, "--tasks", "smilling"]) == 2
+    assert main([*arguments, "--tasks", "Smiling", "bald", "--spread"]) == 0
+    assert (seen["data"], seen["tasks"], seen["spread"]) == (["faces"], ["smiling", "bald"], True)
+    assert main([*arguments, "--tasks", "smilling"]) == 2
 
 
-@pytest.mark.parametrize("name", ["nothing-here", ""])
-def test_no_records_is_one_clear_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--results", str(tmp_path / name), "--out", str(tmp_path / "out")]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert len(captured.err.splitlines()) == 1
-    assert "found none; run `python -m bench.run" in captured.err
+def test_positions_are_drawn_of_the_chosen_tasks_or_of_some_of_many() -> None:
+    (comparison,) = comparisons(make_study("faces", ("EW", "NORMAL"), (0,)))
+    line = np.array([0.0, 1.0])
+    bands = {task.key: Band(line, line * place, line, line) for place, task in enumerate(comparison.tasks)}
+    for chosen, count in ((("smiling", "bald"), 2), ((), MOST_LINES)):
+        figure = positions_figure(comparison, bands, chosen)
+        assert figure is not None
+        labels = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert len(labels) == count and (not chosen or set(labels) == {"Smiling", "Bald"})
+
+
+def test_no_records_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in (tmp_path, tmp_path / "nothing-here"):
+        assert main(["--results", str(folder), "--out", str(tmp_path / "out")]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == "" and len(captured.err.splitlines()) == 1
+        assert "found none; run `python -m bench.run" in captured.err
 
 
 def test_unknown_data_is_refused(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,47 +166,44 @@ def test_unknown_data_is_refused(results: Path, tmp_path: Path, capsys: pytest.C
     )
 
 
-@pytest.mark.parametrize("text", ['{"schema_version": 1, "status"', '{"schema_version": 99}', '{"schema_version": 1}'])
-def test_an_unreadable_record_is_named(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_runs(tmp_path, [make_record()])
-    bad = run_folder(tmp_path, "digits", "ew", 1) / "record.json"
-    bad.parent.mkdir()
-    bad.write_text(text, encoding="utf-8")
-    assert main(["--results", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
-    assert str(bad) in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("text", ["", "epoch,step\n1,2\n", "epoch,score\n1,much\n"])
-def test_an_unreadable_curve_is_named(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_runs(tmp_path, [make_record()])
-    bad = run_folder(tmp_path, "digits", "ew", 0) / CURVE
-    bad.write_text(text, encoding="utf-8")
-    assert main(["--results", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
-    assert str(bad) in capsys.readouterr().err
+def test_an_unreadable_record_or_curve_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_runs(tmp_path, [make_record(), make_record(seed=1)])
+    record, curve = (run_folder(tmp_path, "digits", "ew", 1) / name for name in ("record.json", CURVE))
+    damaged = {
+        record: ['{"schema_version": 1, "status"', '{"schema_version": 99}', '{"schema_version": 1}'],
+        curve: ["", "epoch,step\n1,2\n", "epoch,score\n1,much\n"],
+    }
+    for path, texts in damaged.items():
+        intact = path.read_bytes()
+        for text in texts:
+            path.write_text(text, encoding="utf-8")
+            assert main(["--results", str(tmp_path), "--out", str(tmp_path / "out")]) == 2, text
+            assert str(path) in capsys.readouterr().err, text
+        path.write_bytes(intact)
 
 
 def test_runs_without_curves_still_make_tables(tmp_path: Path) -> None:
     write_runs(tmp_path / "results", [make_unfinished("failed", "no memory"), make_record(seed=1)])
     for curve in (tmp_path / "results").rglob(CURVE):
         curve.unlink()
-    assert main(["--results", str(tmp_path / "results"), "--out", str(tmp_path / "out")]) == 0
+    with without_drawing():
+        assert main(["--results", str(tmp_path / "results"), "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "digits" / "scores.pdf").exists()
     assert not (tmp_path / "out" / "digits" / "curves.pdf").exists()
 
 
-def test_published_numbers_stand_beside_ours_on_the_page_alone(tmp_path: Path) -> None:
-    record = make_record(data="digits").model_copy(
-        update={"data": "office31", "labels": Labels(data="Office-31", method="EW")}
-    )
-    write_runs(tmp_path / "results", [record])
-    assert main(["--results", str(tmp_path / "results"), "--out", str(tmp_path / "out")]) == 0
-    index = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+def test_published_numbers_are_on_the_index_page_alone() -> None:
+    update = {"data": "office31", "labels": Labels(data="Office-31", method="EW")}
+    records = [make_record(data="digits").model_copy(update=update)]
+    (comparison,) = comparisons(records)
+    index = index_page(records, [comparison], [Section(comparison, {}, {})], ())
     assert "published (Ye et al., IJCAI 2023), not comparable: other splits, other code" in index
     assert "| NORMAL | 86.32 | 99.18 | 98.88 | 94.80 |" in index
-    assert "86.32" not in (tmp_path / "out" / "office31" / "scores.tex").read_text(encoding="utf-8")
+    assert not any("86.32" in latex(table) for table in score_tables(comparison, False))
 
 
 def all_latex() -> list[str]:
-    found = [latex(table) for study in studies(example_records()) for table in score_tables(study, True)]
+    found = [latex(table) for one in comparisons(example_records()) for table in score_tables(one, True)]
     every_character = " ".join((*LATEX, *ACCENTED, NASTY, "ψ", "\x1b"))
     label = f"[*] {NASTY}"
     row = Row(Head(label, (every_character,)), (Cell("-0.10 ± 0.20", bold=True), Cell(notes=("other",))))
@@ -166,23 +211,21 @@ def all_latex() -> list[str]:
     return [*found, latex(Table("odd", "tab:odd", every_character, "#1", (), columns, (row, row)))]
 
 
-@pytest.mark.parametrize("text", all_latex())
-def test_latex_is_balanced(text: str) -> None:
-    bare = re.sub(r"\\[{}&%$#_]", "", text)
-    assert bare.count("{") == bare.count("}")
-    assert text.count(r"\begin{") == text.count(r"\end{")
-    for rule in ("toprule", "bottomrule"):
-        assert text.count(f"\\{rule}") == 1
-    columns = re.search(r"\\begin{tabular}{([lr]+)}", bare)
-    assert columns is not None
-    body = bare[bare.index(r"\toprule") : bare.index(r"\bottomrule")]
-    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
-    for line in rows:
-        spans = sum(int(span) - 1 for span in re.findall(r"\\multicolumn{(\d+)}", line))
-        assert line.count("&") + spans + 1 == len(columns[1]), line
+def test_latex_is_balanced() -> None:
+    for text in all_latex():
+        bare = re.sub(r"\\[{}&%$#_]", "", text)
+        assert bare.count("{") == bare.count("}")
+        assert text.count(r"\begin{") == text.count(r"\end{")
+        assert text.count(r"\toprule") == text.count(r"\bottomrule") == 1
+        columns = re.search(r"\\begin{tabular}{([lr]+)}", bare)
+        assert columns is not None, text
+        body = bare[bare.index(r"\toprule") : bare.index(r"\bottomrule")]
+        for line in (line for line in body.splitlines() if line.endswith(r"\\")):
+            spans = sum(int(span) - 1 for span in re.findall(r"\\multicolumn{(\d+)}", line))
+            assert line.count("&") + spans + 1 == len(columns[1]), line
 
 
-def test_nothing_is_left_for_latex_or_markdown_to_act_upon() -> None:
+def test_special_characters_of_latex_and_markdown_are_escaped() -> None:
     assert tex("a_b & 50% #1") == r"a\_b \& 50\% \#1"
     assert tex("Δ_b ± 2 ↑") == r"$\Delta_b$ $\pm$ 2 $\uparrow$"
     assert tex("ψ") == "{[}U+03C8{]}"

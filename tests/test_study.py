@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from record_factory import make_record, write_runs
+from record_factory import make_record, without_drawing, write_runs
 
 from bench import ROOT, report, run
-from bench.cli.study_tables import planned_tables
 from bench.records.record import Record, Selected
-from bench.reporting.study import PlannedRow, PlannedTable, arranged, studies
+from bench.reporting.comparison import comparisons
+from bench.reporting.planned import PlannedRow, PlannedTable, arranged
 from bench.spec.planning import Request, all_specs, specs_of
 from bench.spec.study import Study, StudyError, StudyRow, load_study
 
@@ -52,7 +52,7 @@ def test_rows_for_some_of_the_data_sets() -> None:
     spaces = {name: {spec.settings.gramian.grad_space for spec in specs if spec.data == name} for name in study.data}
     assert spaces["digits"] == {"shared", "last_block"}
     assert spaces["rooms"] == spaces["faces"] == {"shared", "last_block", "representation"}
-    assert [len(planned_tables(study, name)[0].rows) for name in study.data] == [5, 6, 6]
+    assert [len(report.planned_tables(study, name)[0].rows) for name in study.data] == [5, 6, 6]
 
 
 def test_a_row_for_a_data_set_that_the_study_lacks_is_refused() -> None:
@@ -84,9 +84,9 @@ def test_of_the_candidates_of_a_row_the_best_on_validation_is_shown() -> None:
     for seed, better in enumerate((0.9, 0.8)):
         records += [candidate(first, seed, 0.7), candidate(second, seed, better)]
     records.append(candidate(third, 0, 0.99))  # the other seed is lacking
-    (study,) = studies(records)
-    assert study.common == {"train.epochs": 10}
-    (part,) = arranged(study, [planned(first, second, third)])
+    (comparison,) = comparisons(records)
+    assert comparison.common == {"train.epochs": 10}
+    (part,) = arranged(comparison, [planned(first, second, third)])
     assert part.folder == "digits/table4" and part.label == "Digits: Ablations"
     assert [variant.label for variant in part.variants] == ["Different", "EW"]
     shown = part.variants[0]
@@ -99,8 +99,8 @@ def test_of_the_candidates_of_a_row_the_best_on_validation_is_shown() -> None:
 
 
 def test_a_table_without_any_run_is_left_out() -> None:
-    (study,) = studies([make_record("digits", "PCGrad", 0)])
-    assert arranged(study, [planned([1.0, 1.25])]) == ()
+    (comparison,) = comparisons([make_record("digits", "PCGrad", 0)])
+    assert arranged(comparison, [planned([1.0, 1.25])]) == ()
 
 
 def test_the_report_of_a_study_has_its_tables(
@@ -116,7 +116,8 @@ def test_the_report_of_a_study_has_its_tables(
             records[spec.variant] = make_record("digits", "NORMAL", 0).model_copy(update=names)
     write_runs(tmp_path / "results", list(records.values()))
     arguments = ["--study", "ablation", "--results", str(tmp_path / "results"), "--out", str(tmp_path / "reports")]
-    assert report.main(arguments) == 0
+    with without_drawing():
+        assert report.main(arguments) == 0
     capsys.readouterr()
     for table in study.tables:
         text = (tmp_path / "reports" / "digits" / table.name / "scores.md").read_text(encoding="utf-8")

@@ -12,8 +12,8 @@ from record_factory import DIGITS, MANY, even_scores, make_record, make_study, m
 
 from bench.records.record import Record, Scores, Timing
 from bench.records.store import RecordError
+from bench.reporting.comparison import comparisons
 from bench.reporting.render import comma_separated, latex, markdown
-from bench.reporting.study import studies
 from bench.reporting.tables.cost import cost_table
 from bench.reporting.tables.published import published
 from bench.reporting.tables.scores import score_tables
@@ -30,8 +30,8 @@ def run(method: str, seed: int, accuracy: float, **fields: object) -> Record:
 
 
 def main_table(records: Sequence[Record], spread: bool = False) -> Table:
-    (study,) = studies(records)
-    return score_tables(study, spread)[0]
+    (comparison,) = comparisons(records)
+    return score_tables(comparison, spread)[0]
 
 
 def cell(table: Table, row: str, column: int) -> Cell:
@@ -70,17 +70,17 @@ def test_lowest_is_bold_where_lower_is_better() -> None:
     assert (cell(table, "EW", 2).bold, cell(table, "UW", 2).bold) == (False, True)
 
 
-def test_the_constant_answer_is_last_set_off_and_never_bold() -> None:
+def test_the_dummy_baseline_is_last_set_off_and_never_bold() -> None:
     reference = plain_scores(0.99, 0.99, 0.99, 0.99)
     table = main_table([run("EW", 0, 0.5, reference=reference), run("UW", 0, 0.6, reference=reference)])
-    assert table.rows[-1].head.text == "Constant answer"
+    assert table.rows[-1].head.text == "Dummy baseline"
     assert table.rows[-1].rule
-    assert cell(table, "Constant answer", 0).text == "99.00"
-    assert not cell(table, "Constant answer", 0).bold
+    assert cell(table, "Dummy baseline", 0).text == "99.00"
+    assert not cell(table, "Dummy baseline", 0).bold
     assert cell(table, "UW", 0).bold
 
 
-def test_rows_say_what_became_of_their_missing_seeds_and_are_not_bold() -> None:
+def test_rows_with_missing_seeds_say_why_and_are_not_bold() -> None:
     records = [run(method, seed, 0.5) for method in ("EW", "UW") for seed in (0, 1, 2)]
     records += [run("CAGrad", 0, 0.9), make_unfinished("diverged", "loss is nan at step 7.", method="CAGrad", seed=1)]
     table = main_table(records)
@@ -100,7 +100,7 @@ def test_a_row_without_any_finished_run_prints_dashes() -> None:
     assert notes_of(table, "MGDA") == ("seeds 0, 1 failed (out of memory)",)
 
 
-def test_different_seeds_are_told_apart() -> None:
+def test_rows_with_different_seeds_say_so() -> None:
     table = main_table([run("EW", 0, 0.5), run("UW", 1, 0.6)])
     assert notes_of(table, "EW") == ("seed 1 not run",)
     assert notes_of(table, "UW") == ("seed 0 not run",)
@@ -115,7 +115,7 @@ def test_a_score_that_is_no_number_leaves_the_cell_empty_rather_than_averaging_t
     assert cell(table, "EW", 1).notes == ("no finite score recorded for seed 1",)
 
 
-def test_settings_of_all_rows_stand_in_the_caption_and_those_of_one_in_its_label() -> None:
+def test_common_settings_are_in_the_caption_and_those_of_one_row_in_its_label() -> None:
     everywhere = {"train.epochs": 3}
     records = [
         run("EW", 0, 0.5, overrides=everywhere, variant="ew@1"),
@@ -127,7 +127,7 @@ def test_settings_of_all_rows_stand_in_the_caption_and_those_of_one_in_its_label
     assert r"CAGrad (weighting.c=0.4) &" in latex(table)
 
 
-def test_rows_with_the_same_name_are_told_apart_by_their_variant() -> None:
+def test_rows_with_the_same_name_have_their_variant_in_the_label() -> None:
     table = main_table([run("EW", 0, 0.5), run("EW", 0, 0.6, variant="ew@9")])
     assert [row.head.text for row in table.rows] == ["EW (ew)", "EW (ew@9)"]
 
@@ -145,19 +145,66 @@ def test_rows_with_other_shared_settings_or_splits_say_so() -> None:
     table = main_table([run("EW", 0, 0.5, **usual), run("UW", 0, 0.5, **usual), run("MGDA", 0, 0.5, **odd)])
     assert notes_of(table, "MGDA") == (
         "train.epochs=5, other rows have 10",
-        "not the split of the data that the other rows have",
+        "split of the data differs from that of the other rows",
     )
     assert notes_of(table, "EW") == ()
 
 
+VERSIONS = {"engine": 2, "weighting": 1, "architecture": 1, "problem": 1, "maker": 1}
+
+
+def test_seeds_of_different_versions_are_not_averaged() -> None:
+    for older, found in (
+        ({**VERSIONS, "engine": 1}, "engine: 2, 1"),
+        ({}, "engine: 2, not kept; problem: 1, not kept"),
+    ):
+        records = [run("EW", 0, 0.5, versions=VERSIONS), run("EW", 1, 0.6, versions=older)]
+        table = main_table(records)
+        assert cell(table, "EW", 0).text == "--"
+        (note,) = notes_of(table, "EW")
+        assert note.startswith(f"seeds ran with different versions and are not averaged: {found}")
+
+
+def test_rows_of_other_versions_say_so() -> None:
+    def notes(*versions: dict[str, int], weightings: Sequence[str] = ("ew", "uw", "mgda")) -> list[tuple[str, ...]]:
+        methods = ("EW", "UW", "MGDA")
+        made = zip(methods, versions, weightings, strict=False)
+        table = main_table([run(m, 0, 0.5, versions=found, weighting=weighting) for m, found, weighting in made])
+        return [notes_of(table, method) for method in methods[: len(versions)]]
+
+    older = {**VERSIONS, "engine": 1}
+    assert notes(VERSIONS, older, older) == [("engine version 2, other rows 1",), (), ()]
+    # Of two rows, the older one is marked, whichever comes first.
+    assert notes(older, VERSIONS) == [("engine version 1, other rows 2",), ()]
+    assert notes({}, VERSIONS, VERSIONS) == [("made before versions were kept",), (), ()]
+    assert notes({}, {}, {"engine": 2, "maker": 1}) == [
+        (), (), ("engine version 2, maker version 1: other rows were made before versions were kept",),
+    ]  # fmt: skip
+    assert notes({}, {}, {}) == [(), (), ()]
+    assert notes({**VERSIONS, "problem": 2, "maker": 3}, VERSIONS, VERSIONS)[0] == (
+        "problem version 2, other rows 1",
+        "maker version 3, other rows 1",
+    )
+
+
+def test_versions_of_methods_are_compared_within_the_same_method_alone() -> None:
+    newer = {**VERSIONS, "weighting": 2}
+    table = main_table([run("EW", 0, 0.5, versions=VERSIONS), run("UW", 0, 0.5, versions=newer)])
+    assert notes_of(table, "EW") == notes_of(table, "UW") == ()
+    normal = run("NORMAL", 0, 0.5, versions={**VERSIONS, "weighting": 2, "architecture": 9})
+    table = main_table([run("EW", 0, 0.5, versions=VERSIONS), normal])
+    assert notes_of(table, "EW") == ("weighting version 1, other rows with this weighting 2",)
+    assert notes_of(table, "NORMAL") == ()
+
+
 def test_records_that_disagree_about_the_tasks_are_refused() -> None:
     with pytest.raises(RecordError, match="digits/uw/seed-0: expected the tasks and metrics of digits/ew/seed-0"):
-        studies([run("EW", 0, 0.5), make_record("digits", "UW", tasks=DIGITS[:2])])
+        comparisons([run("EW", 0, 0.5), make_record("digits", "UW", tasks=DIGITS[:2])])
 
 
 def test_two_records_of_one_run_are_refused() -> None:
     with pytest.raises(RecordError, match="expected one record, found two"):
-        studies([run("EW", 0, 0.5), run("EW", 0, 0.6)])
+        comparisons([run("EW", 0, 0.5), run("EW", 0, 0.6)])
 
 
 def scaled(method: str, seed: int, factor: float, **fields: object) -> Record:
@@ -203,8 +250,8 @@ def test_many_tasks_get_averages_and_the_worst_task_and_a_table_of_their_own() -
     scores = even_scores("faces")
     scores[MANY[4].key]["accuracy"] = 0.5
     records = [make_record("faces", "EW", test=scores), make_record("faces", "UW")]
-    (study,) = studies(records)
-    main, *by_task = score_tables(study, spread=False)
+    (comparison,) = comparisons(records)
+    main, *by_task = score_tables(comparison, spread=False)
     assert [group.text for group in main.groups] == ["Accuracy (%)", "F1 (%)"]
     assert cell(main, "EW", 0).text == "89.00"
     assert cell(main, "EW", 1).text == "50.00 (Bald)"
@@ -220,8 +267,8 @@ def test_costs_are_relative_to_equal_weighting_of_the_same_seeds() -> None:
         for method, medians in {"EW": (0.1, 0.2), "UW": (0.2, 0.6)}.items()
         for seed, median in enumerate(medians)
     ]
-    (study,) = studies(records)
-    table = cost_table(study)
+    (comparison,) = comparisons(records)
+    table = cost_table(comparison)
     assert [column.head.text for column in table.columns] == [
         "s/step", "× EW", "Parameters", "Fallbacks", "Epoch", "of",
     ]  # fmt: skip
@@ -229,8 +276,10 @@ def test_costs_are_relative_to_equal_weighting_of_the_same_seeds() -> None:
 
 
 def test_costs_on_different_devices_say_so() -> None:
-    (study,) = studies([run("EW", 0, 0.5), run("UW", 0, 0.5, environment={"device": "a GPU"}, peak_memory_mib=9.0)])
-    table = cost_table(study)
+    (comparison,) = comparisons(
+        [run("EW", 0, 0.5), run("UW", 0, 0.5, environment={"device": "a GPU"}, peak_memory_mib=9.0)]
+    )
+    table = cost_table(comparison)
     assert notes_of(table, "UW") == ("timed on a GPU",)
     assert [cell(table, row, 2).text for row in ("EW", "UW")] == ["--", "9"]
 
@@ -246,16 +295,13 @@ def test_csv_keeps_full_precision_and_loads_as_one_line_per_cell() -> None:
 def test_markdown_names_the_group_in_each_head() -> None:
     text = markdown(main_table(make_study("rooms", ("EW", "UW"))))
     assert "| Method | Segmentation mIoU ↑ | Segmentation PixAcc ↑ | Depth AbsErr ↓ |" in text
-    assert "| *Constant answer* |" in text
+    assert "| *Dummy baseline* |" in text
 
 
-@pytest.mark.parametrize(("data", "columns"), [("office31", 4), ("officehome", 5), ("nyuv2", 10), ("celeba", 1)])
-def test_published_numbers_stand_as_printed(data: str, columns: int) -> None:
-    table = published(data, "A data set")[0]
-    assert "published (Ye et al., IJCAI 2023), not comparable: other splits, other code" in table.caption
-    assert [row.head.text for row in table.rows][0::8] == ["EW", "NORMAL"]
-    assert {len(row.cells) for row in table.rows} == {columns}
-
-
-def test_nothing_is_published_for_made_up_data() -> None:
+def test_published_numbers_are_as_printed() -> None:
+    for data, columns in (("office31", 4), ("officehome", 5), ("nyuv2", 10), ("celeba", 1)):
+        table = published(data, "A data set")[0]
+        assert "published (Ye et al., IJCAI 2023), not comparable: other splits, other code" in table.caption
+        assert [row.head.text for row in table.rows][0::8] == ["EW", "NORMAL"], data
+        assert {len(row.cells) for row in table.rows} == {columns}, data
     assert published("digits", "Digits") == ()

@@ -1,10 +1,11 @@
-"""Tables as LaTeX, Markdown and CSV. Every character of the input arrives in the output."""
+"""Tables as LaTeX, Markdown, CSV and text for terminals. No text is truncated or dropped."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -18,7 +19,6 @@ from bench.reporting.tables.table import MISSING, Table
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 CSV_COLUMNS = ("data", "variant", "method", "task", "metric", "unit", "direction", "n", "mean", "sd", "seeds", "notes")
 
-# Longest first, so that "Δ_b" is not taken for a letter and an underscore.
 LATEX = {
     "Δ_b": r"$\Delta_b$", "--": r"-{}-", "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",
     "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
@@ -30,13 +30,14 @@ LATEX = {
     "µ": r"$\mu$", "ν": r"$\nu$", "ξ": r"$\xi$", "ρ": r"$\rho$", "σ": r"$\sigma$", "τ": r"$\tau$", "φ": r"$\varphi$",
     "ω": r"$\omega$", "Δ": r"$\Delta$", "Σ": r"$\Sigma$", "’": "'", "‘": "`", "“": "``", "”": "''",
 }  # fmt: skip
+# Longest first, so that "Δ_b" is not read as a letter and an underscore.
 LATEX_PATTERN = re.compile("|".join(re.escape(token) for token in sorted(LATEX, key=len, reverse=True)))
-# What pdflatex sets without further packages; it stops at most other letters.
+# Letters that pdflatex sets without further packages; most others stop it.
 ACCENTED = "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿßŒœŠšŽžŁłŐőŰűČčŘřĚěŇňĆćŃńŚśŹźŻżĞğİıŞş§"
 
-# Text width of `article` in points, and what a character and the gap between two columns take of it in \small.
+# In points: text width of `article`, width of a character and gap between two columns in \small.
 TEXT_WIDTH, CHARACTER_WIDTH, COLUMN_GAP = 345.0, 4.7, 8.0
-# More rows than this fill a page only in a smaller type.
+# More rows than this fit on a page only in a smaller font.
 MOST_ROWS = 30
 
 
@@ -56,7 +57,7 @@ def markdown(table: Table) -> str:
 
 
 def comma_separated(table: Table, data: str = "") -> str:
-    """One line per cell: who and what, then n, mean and sd (n - 1) at full precision in the recorded unit."""
+    """One line per cell: what it shows, then n, mean and sd (n - 1) at full precision in the recorded unit."""
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
@@ -94,17 +95,19 @@ def write_table(folder: Path, table: Table, data: str = "") -> list[Path]:
 
 
 def _full_heads(table: Table) -> list[str]:
-    """The head of every column, with that of its group before it."""
+    """The head of every column, after that of its group."""
     groups = [group.text for group in table.groups for _ in range(group.span)] or [""] * len(table.columns)
     return [f"{group} {column.head.text}".strip() for group, column in zip(groups, table.columns, strict=True)]
 
 
 def index(**content: object) -> str:
-    """The page that leads to everything else."""
+    """The index page of all reports."""
     return _environment().get_template("README.md.j2").render(**content)
 
 
+@cache
 def _environment() -> Environment:
+    """One for all tables, since compiling a template takes longer than rendering it."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
@@ -123,13 +126,13 @@ def _environment() -> Environment:
 
 
 def tex(text: str) -> str:
-    """Text in which LaTeX finds nothing to act upon; letters that it can't set are written as their code point."""
+    """Text escaped for LaTeX; letters that it can't set are written as their code point."""
     escaped = LATEX_PATTERN.sub(lambda match: LATEX[match[0]], " ".join(text.split()))
     return "".join(c if " " <= c <= "~" or c in ACCENTED else f"{{[}}U+{ord(c):04X}{{]}}" for c in escaped)
 
 
 def _tex_cell(text: str) -> str:
-    """A cell's text, with minus signs for hyphens and a small spread; a missing value stays a dash."""
+    """A cell's text with minus signs for hyphens and the deviation in small type; a missing value stays a dash."""
     if text == MISSING:
         return text
     signed = re.sub(r"(?<!\S)-(?=\d)", "$-$", tex(text))
@@ -137,12 +140,12 @@ def _tex_cell(text: str) -> str:
 
 
 def md(text: str) -> str:
-    """Text in which Markdown finds nothing to act upon; underscores inside words are safe as they are."""
+    """Text escaped for Markdown; underscores inside words need no escape."""
     return re.sub(r"[\\|*<\[`~]|(?<!\w)_|_(?!\w)", lambda match: "\\" + match[0], " ".join(text.split()))
 
 
 def _width(table: Table) -> float:
-    """A guess at the width in points, on the large side."""
+    """An upper estimate of the width in points."""
     columns = [[c.head.text, *(row.cells[place].text for row in table.rows)] for place, c in enumerate(table.columns)]
     columns.append([table.stub, *(row.head.text for row in table.rows)])
     return sum(max(len(text) for text in column) * CHARACTER_WIDTH + COLUMN_GAP for column in columns)

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.cluster.hierarchy import dendrogram
 
 from bench.analyses.relations.agreement import Measure, Numbers, Relations, square, tree, tree_order
-from bench.reporting.figures.scores import COLOURS, WIDTH, paper_style
+from bench.reporting.figures.style import COLOURS, WIDTH, paper_style
 
 # Inches.
 LEAF_HEIGHT = 0.135

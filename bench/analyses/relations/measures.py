@@ -19,8 +19,9 @@ from bench.analyses.relations.agreement import (
 )
 from bench.records.record import Record
 from bench.records.store import COSINES, RecordError, read_records, run_folder
+from bench.reporting.comparison import BASELINE, Comparison, Variant, comparisons
+from bench.reporting.differences import METHOD_SECTIONS
 from bench.reporting.figures.series import read_series
-from bench.reporting.study import BASELINE, METHOD_SECTIONS, Study, Variant, studies
 from bench.spec.lookup import lookup
 from datasets import DATASETS, obtain
 from datasets.contract import DataMissing, DatasetInfo, DataSettings
@@ -30,7 +31,7 @@ NORMAL = "normal"
 COMMAND = "python -m bench.run --study relations"
 
 
-def comparable_runs(results: Path, names: Sequence[str]) -> tuple[Study, ...]:
+def comparable_runs(results: Path, names: Sequence[str]) -> tuple[Comparison, ...]:
     """Per data set with a run of NORMAL that looked at its cosines, such runs of NORMAL and of EW.
 
     Raises:
@@ -52,7 +53,7 @@ def comparable_runs(results: Path, names: Sequence[str]) -> tuple[Study, ...]:
             f"{results}: expected runs of NORMAL with {COSINES}, found none with train.cosines_every > 0; "
             f"{_advice(results)}."
         )
-    return studies([r for r in records if r.data in with_cosines and r.method in (NORMAL, BASELINE) and _looks(r)])
+    return comparisons([r for r in records if r.data in with_cosines and r.method in (NORMAL, BASELINE) and _looks(r)])
 
 
 def _advice(results: Path, data: str = "") -> str:
@@ -64,7 +65,7 @@ def _looks(record: Record) -> bool:
     return isinstance(every, int) and every > 0
 
 
-def related(results: Path, study: Study, data_root: Path) -> Relations:
+def related(results: Path, study: Comparison, data_root: Path) -> Relations:
     """All comparisons of one data set.
 
     Raises:
@@ -104,7 +105,7 @@ def related(results: Path, study: Study, data_root: Path) -> Relations:
     return relate(study.data, study.label, tasks, positions, measures, notes)
 
 
-def _the_normal(results: Path, study: Study) -> Variant:
+def _the_normal(results: Path, study: Comparison) -> Variant:
     found = [variant for variant in study.variants if variant.method == NORMAL]
     finished = [variant for variant in found if variant.scored]
     if not finished:
@@ -122,7 +123,7 @@ def _the_normal(results: Path, study: Study) -> Variant:
     return finished[0]
 
 
-def _the_even(study: Study, normal: Record) -> Variant | None:
+def _the_even(study: Comparison, normal: Record) -> Variant | None:
     """The row of EW that differs from NORMAL's in nothing but the method."""
 
     def shared(record: Record) -> Mapping[str, object]:
@@ -135,7 +136,7 @@ def _the_even(study: Study, normal: Record) -> Variant | None:
     return None
 
 
-def _cosines(results: Path, study: Study, variant: Variant) -> dict[int, Numbers]:
+def _cosines(results: Path, study: Comparison, variant: Variant) -> dict[int, Numbers]:
     """By seed, the cosine of every pair of tasks (pairs,): mean over all looks of the training."""
     for seed in variant.scored:
         path = run_folder(results, study.data, variant.key, seed) / COSINES

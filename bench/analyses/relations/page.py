@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from bench.analyses.relations.agreement import Agreement, Comparison, Measure, Relations, mean_over_seeds
+from bench.reporting.labels import seed_list
 from bench.reporting.render import markdown, md
-from bench.reporting.study import seed_list
 from bench.reporting.tables.table import Cell, Column, Group, Head, Row, Table
 
 # A p-value below this is called more than chance.

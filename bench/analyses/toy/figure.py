@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from bench.reporting.figures.scores import COLOURS, STYLE, WIDTH
+from bench.reporting.figures.style import COLOURS, STYLE, WIDTH
 
 Points = NDArray[np.float64]
 

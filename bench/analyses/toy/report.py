@@ -16,7 +16,7 @@ from bench.analyses.toy.figure import Panel, toy_figure
 from bench.analyses.toy.problem import SCALINGS, Points, front, losses_and_gradients
 from bench.analyses.toy.table import Outcome, scaling_title, toy_csv, toy_table
 from bench.records.store import atomic_write_text
-from bench.reporting.figures.scores import save
+from bench.reporting.figures.style import save
 from bench.reporting.render import latex, markdown
 from methods import WEIGHTINGS
 

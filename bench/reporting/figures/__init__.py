@@ -1,1 +1,1 @@
-"""Figures of scores, curves and positions."""
+"""Figures of scores, learning curves and task positions."""

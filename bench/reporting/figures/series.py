@@ -1,4 +1,4 @@
-"""What runs wrote down as they went: curves and task positions, over seeds."""
+"""Series that runs log during training, such as curves and task positions, combined over seeds."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pandas
 
 from bench.records.store import RecordError, run_folder
-from bench.reporting.study import Study, Variant
+from bench.reporting.comparison import Comparison, Variant
 
 Numbers = npt.NDArray[np.float64]
-# More points than this on a line can't be told apart in print and only make the file heavy.
+# More points than this on a line are indistinguishable in print and only enlarge the file.
 MOST_POINTS = 400
 
 
@@ -29,7 +29,7 @@ class Band:
 
 
 def read_series(
-    results: Path, study: Study, variant: Variant, name: str, columns: Sequence[str]
+    results: Path, comparison: Comparison, variant: Variant, name: str, columns: Sequence[str]
 ) -> Mapping[int, pandas.DataFrame]:
     """The file `name` of each finished seed of a row that has one.
 
@@ -38,7 +38,7 @@ def read_series(
     """
     frames = {}
     for seed in variant.scored:
-        path = run_folder(results, study.data, variant.key, seed) / name
+        path = run_folder(results, comparison.data, variant.key, seed) / name
         if path.exists():
             frames[seed] = _read(path, columns)
     return frames
@@ -60,7 +60,7 @@ def _read(path: Path, columns: Sequence[str]) -> pandas.DataFrame:
 
 
 def band(frames: Mapping[int, pandas.DataFrame], x: str, y: str) -> Band | None:
-    """A column over seeds, where every seed has a value of it; None where there is no such place."""
+    """Column `y` over `x`, at those x where every seed has a value; None if there is no such x."""
     lines = [frame.dropna(subset=[y]).drop_duplicates(x, keep="last").set_index(x)[y] for frame in frames.values()]
     if not lines:
         return None

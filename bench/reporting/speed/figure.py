@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bench.records.speed import OURS, Passes, ShapeRecord, SpeedRecord
-from bench.reporting.figures.scores import COLOURS, WIDTH, paper_style
+from bench.reporting.figures.style import COLOURS, WIDTH, paper_style
 from bench.reporting.speed.numbers import Entry, entries, floors, peers, shapes_of, spread
 from bench.reporting.speed.text import three_digits
 

@@ -11,7 +11,7 @@ from rich.table import Table as ScreenTable
 
 from bench.records.speed import SpeedRecord
 from bench.records.store import atomic_write
-from bench.reporting.figures.scores import save
+from bench.reporting.figures.style import save
 from bench.reporting.render import latex, markdown, md
 from bench.reporting.speed.figure import steps_figure
 from bench.reporting.speed.numbers import speed_csv

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from bench.records.speed import Passes, Series, ShapeRecord, SpeedRecord
-from bench.reporting.figures.scores import WIDTH, paper_style
+from bench.reporting.figures.style import WIDTH, paper_style
 from bench.reporting.speed.figure import FLOOR_COLOUR, FLOOR_DASHES, GRID, colours, floor_handles
 from bench.reporting.speed.numbers import Entry, Spread, entries, floors, shapes_of, spread
 from bench.reporting.speed.text import parameters, size

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bench.records.speed import ShapeRecord, SpeedRecord
+from bench.reporting.labels import show_settings
 from bench.reporting.speed.numbers import Spread
-from bench.reporting.study import show_settings
 from bench.reporting.tables.table import MISSING
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.records.record import Record
-from bench.reporting.estimates.summary import deviation, mean
-from bench.reporting.study import Study, Variant, seed_list
+from bench.reporting.comparison import Comparison, Variant
+from bench.reporting.labels import seed_list
+from bench.reporting.statistics import deviation, mean
 from bench.reporting.tables.table import Cell, Column, Head, Row, Table
 
 NO_EW = "no EW run to compare with"
@@ -15,7 +16,11 @@ NO_EW = "no EW run to compare with"
 
 @dataclass(frozen=True)
 class Cost:
-    """A column: read(run) -> number in `unit`, None where it was not measured; text(numbers of all seeds)."""
+    """A column.
+
+    read(run) -> number in `unit`, None if it was not measured.
+    text(numbers of all seeds) -> the cell as printed.
+    """
 
     head: str
     metric: str
@@ -34,7 +39,7 @@ def _parameters(run: Record) -> float | None:
 
 
 def _evaluations(run: Record) -> float | None:
-    """Of the field of a flow, ahead and back, per training step."""
+    """Evaluations of the field of a flow per training step, forward and backward."""
     counts = run.field_evaluations
     return None if counts is None or not run.steps else (counts.forward + counts.backward) / run.steps
 
@@ -57,28 +62,28 @@ COSTS = (
 CAPTION = (
     "Cost of a run, mean over seeds. s/step: median of a training step, without evaluation. × EW: the same over that "
     "of EW. Memory: peak on the accelerator, of the whole process on a CPU. Parameters: all trained. Fallbacks: steps "
-    "of all seeds at which a weighting took its documented substitute. Field: evaluations of a flow's field per step, "
-    "over all inputs, ahead and by the adjoint equation. Epoch: selected, of those trained"
+    "of all seeds at which a weighting used its documented fallback. Field: evaluations of a flow's field per step, "
+    "over all inputs, forward and adjoint. Epoch: selected, of those trained"
 )
 
 
-def cost_table(study: Study) -> Table:
+def cost_table(comparison: Comparison) -> Table:
     """Time, memory, parameters, fallbacks and selected epochs of every row."""
-    measured = [cost for cost in COSTS if cost is SECONDS or any(_known(cost, v) for v in study.variants)]
-    devices = _devices(study)
+    measured = [cost for cost in COSTS if cost is SECONDS or any(_known(cost, v) for v in comparison.variants)]
+    devices = _devices(comparison)
     heads = [Head(cost.head, (), {"metric": cost.metric, "unit": cost.unit}) for cost in measured]
     heads.insert(1, Head("× EW", (), {"metric": "step_seconds_relative", "unit": ""}))
     rows = []
-    for variant in study.variants:
+    for variant in comparison.variants:
         cells = [_cell(cost, variant) for cost in measured]
-        cells.insert(1, _relative_cell(variant, study.baseline))
+        cells.insert(1, _relative_cell(variant, comparison.baseline))
         notes = (f"timed on {devices[variant.key]}",) if len(set(devices.values())) > 1 and variant.scored else ()
         identity = {"variant": variant.key, "method": variant.label}
         rows.append(Row(Head(variant.label, (*variant.notes, *notes), identity), tuple(cells)))
     unmeasured = "" if any(c.metric == "peak_memory" for c in measured) else " Peak memory not measured."
-    caption = f"{study.label}. {CAPTION}.{unmeasured}"
+    caption = f"{comparison.label}. {CAPTION}.{unmeasured}"
     columns = tuple(Column(head) for head in heads)
-    return Table("cost", f"tab:{study.folder.replace('/', '-')}-cost", caption, "Method", (), columns, tuple(rows))
+    return Table("cost", f"tab:{comparison.folder.replace('/', '-')}-cost", caption, "Method", (), columns, tuple(rows))
 
 
 def _known(cost: Cost, variant: Variant) -> dict[int, float]:
@@ -109,9 +114,9 @@ def _relative_cell(variant: Variant, baseline: Variant | None) -> Cell:
     return Cell(f"{mean(ratios):.2f}", mean(ratios), deviation(ratios), tuple(own))
 
 
-def _devices(study: Study) -> Mapping[str, str]:
+def _devices(comparison: Comparison) -> Mapping[str, str]:
     """What each row was timed on, as recorded."""
-    names = {v.key: sorted({_device(run) for run in v.scored.values()}) for v in study.variants}
+    names = {v.key: sorted({_device(run) for run in v.scored.values()}) for v in comparison.variants}
     return {key: ", ".join(found) for key, found in names.items() if found}
 
 

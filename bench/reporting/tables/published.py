@@ -1,4 +1,4 @@
-"""The numbers that the paper printed, to stand beside ours."""
+"""The published tables of the paper, to compare with ours."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ HEADS = {"delta_percent": "Δ_b (%)"}
 
 
 def published(data: str, label: str, part: str = "") -> tuple[Table, ...]:
-    """The paper's tables of a data set, digits as printed; none for a data set that the paper doesn't have.
+    """The paper's tables of a data set, digits as printed; none if the paper doesn't have the data set.
 
-    part: of a study with tables of its own; it has the paper's table of that name, if any.
+    part: name of a study's table, which is compared with the paper's table of that name, if any.
     """
     return tuple(_table(label, *entry, data=data) for entry in PUBLISHED.get(data, ()) if entry[1].startswith(part))
 

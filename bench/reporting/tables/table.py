@@ -1,4 +1,4 @@
-"""A table as plain data, before anyone has decided how to print it."""
+"""A table as plain data, independent of how it is printed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ Align = Literal["left", "right"]
 
 @dataclass(frozen=True)
 class Cell:
-    """One value: `mean` and `sd` (n - 1) over `seeds` at full precision in the recorded unit, and `text` as printed."""
+    """One value.
+
+    text: as printed.
+    mean, sd: over `seeds`, sd with n - 1, at full precision in the recorded unit.
+    notes: footnotes.
+    """
 
     text: str = MISSING
     mean: float | None = None
@@ -27,7 +32,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Head:
-    """The head of a row or of a column; `identity` says in columns of the CSV file what stands there."""
+    """The head of a row or of a column.
+
+    notes: footnotes.
+    identity: what the row or column shows, by column of the CSV file.
+    """
 
     text: str
     notes: tuple[str, ...] = ()
@@ -36,7 +45,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Column:
-    """A column's head and the side on which its cells stand."""
+    """A column's head and the alignment of its cells."""
 
     head: Head
     align: Align = "right"
@@ -44,7 +53,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Group:
-    """A head over `span` neighbouring columns; empty where they need none."""
+    """A head over `span` neighbouring columns; its text may be empty."""
 
     text: str
     span: int
@@ -52,7 +61,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Row:
-    """A row's head and cells, one per column. `rule`: set off from the rows above by a line."""
+    """A row's head and cells, one per column. rule: a line separates it from the rows above."""
 
     head: Head
     cells: tuple[Cell, ...]
@@ -61,7 +70,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. `name` is its file name without ending, `label` the LaTeX one, `stub` the head of the row heads."""
+    """A table.
+
+    name: its file name without ending.
+    label: for references in LaTeX.
+    stub: the head of the column of row heads.
+    groups: heads above those of the columns; empty if there are none.
+    """
 
     name: str
     label: str
@@ -73,7 +88,7 @@ class Table:
 
     @property
     def footnotes(self) -> dict[str, str]:
-        """Mark of each note, by its text, in reading order; the same text has one mark."""
+        """Mark of each note by its text, in reading order; notes with the same text share a mark."""
         texts = [note for head in (column.head for column in self.columns) for note in head.notes]
         for row in self.rows:
             texts += [*row.head.notes, *(note for cell in row.cells for note in cell.notes)]
@@ -89,14 +104,14 @@ def _marks() -> Iterator[str]:
 def plain_table(
     name: str, caption: str, stub: str, heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]
 ) -> Table:
-    """A table of texts: `heads` of the columns, and for each row its head and its cells."""
+    """A table of texts. heads: of the columns. rows: the head of each row and its cells."""
     columns = tuple(Column(Head(head)) for head in heads)
     filled = tuple(Row(Head(head), tuple(Cell(text) for text in texts)) for head, texts in rows)
     return Table(name, f"tab:{name}", caption, stub, (), columns, filled)
 
 
 def transposed(table: Table, stub: str) -> Table:
-    """The table with rows for columns; column groups and rules don't survive the turn."""
+    """The table with rows and columns exchanged, without column groups and rules."""
     columns = tuple(Column(row.head) for row in table.rows)
     rows = tuple(
         Row(column.head, tuple(row.cells[place] for row in table.rows)) for place, column in enumerate(table.columns)

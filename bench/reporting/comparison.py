@@ -1,0 +1,150 @@
+"""Records arranged as a comparison: per data set, one row per variant and one run per seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.records.record import Record, Scores, TaskRecord
+from bench.records.store import RecordError
+from bench.reporting.differences import row_differences, seed_differences
+from bench.reporting.labels import row_labels, run_name, seed_list, without
+
+BASELINE = "ew"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row: a method with its settings.
+
+    colour: index of the method in its registry, or of the row in its table.
+    runs: by seed, whatever their status.
+    scored: the finished runs by seed; empty if they must not be averaged.
+    notes: what makes the row incomplete or different from the others.
+    """
+
+    key: str
+    method: str
+    label: str
+    colour: int
+    runs: Mapping[int, Record]
+    scored: Mapping[int, Record]
+    notes: tuple[str, ...]
+
+    @property
+    def first(self) -> Record:
+        return next(iter(self.runs.values()))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The runs of one data set that are compared, or one part of them: a table that a study asks for.
+
+    seeds: of all rows together.
+    common: settings that differ from the defaults in every row alike.
+    baseline: the row of EW without settings of its own, which Δ_b and × EW refer to.
+    part: name of the study's table; empty for all runs of a data set.
+    """
+
+    data: str
+    label: str
+    selection: str
+    tasks: tuple[TaskRecord, ...]
+    seeds: tuple[int, ...]
+    common: Mapping[str, Any]
+    variants: tuple[Variant, ...]
+    baseline: Variant | None
+    part: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Where its tables and figures go, below the reports."""
+        return f"{self.data}/{self.part}" if self.part else self.data
+
+    @property
+    def complete(self) -> tuple[Variant, ...]:
+        """The rows in which every seed has finished."""
+        return tuple(v for v in self.variants if set(v.scored) == set(self.seeds))
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The rules that picked the reported epochs, as recorded."""
+        selected = [run.selected for v in self.variants for run in v.scored.values()]
+        return tuple(dict.fromkeys(one.rule.rstrip(".") for one in selected if one is not None))
+
+    @property
+    def dummy(self) -> Scores:
+        """Test scores of the dummy baseline, which ignores the image; empty if no run recorded them."""
+        return next((r.reference for v in self.variants for r in v.runs.values() if r.reference), {})
+
+
+def comparisons(records: Sequence[Record]) -> tuple[Comparison, ...]:
+    """One comparison per data set, in the order of the records.
+
+    Raises:
+        RecordError: records of one data set disagree about its tasks, or there are two of the same run.
+    """
+    return tuple(_comparison([r for r in records if r.data == data]) for data in dict.fromkeys(r.data for r in records))
+
+
+def _comparison(records: Sequence[Record]) -> Comparison:
+    first = records[0]
+    for record in records:
+        if (record.tasks, record.selection) != (first.tasks, first.selection):
+            raise RecordError(
+                f"{run_name(record)}: expected the tasks and metrics of {run_name(first)}, found others; "
+                "delete the older of the two and run it again."
+            )
+    seeds = tuple(sorted({record.seed for record in records}))
+    grouped = {
+        key: _by_seed([r for r in records if r.variant == key]) for key in dict.fromkeys(r.variant for r in records)
+    }
+    common = _common([record.overrides for record in records])
+    variants = _variants(grouped, seeds, common)
+    baseline = next((v for v in variants if v.method == BASELINE and not without(v.first.overrides, common)), None)
+    tasks = tuple(first.tasks)
+    return Comparison(first.data, first.labels.data, first.selection, tasks, seeds, common, variants, baseline)
+
+
+def _by_seed(records: Sequence[Record]) -> dict[int, Record]:
+    runs: dict[int, Record] = {}
+    for record in sorted(records, key=lambda r: r.seed):
+        if record.seed in runs:
+            raise RecordError(f"{run_name(record)}: expected one record, found two; delete the copy.")
+        runs[record.seed] = record
+    return runs
+
+
+def _common(overrides: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {key: value for key, value in overrides[0].items() if all(key in o and o[key] == value for o in overrides)}
+
+
+def _variants(
+    grouped: Mapping[str, Mapping[int, Record]], seeds: Sequence[int], common: Mapping[str, Any]
+) -> tuple[Variant, ...]:
+    finished = {key: {seed: run for seed, run in runs.items() if run.status == "done"} for key, runs in grouped.items()}
+    labels = row_labels({key: next(iter(runs.values())) for key, runs in grouped.items()}, common)
+    odd = row_differences({key: next(iter((finished[key] or runs).values())) for key, runs in grouped.items()})
+    variants = []
+    for key, runs in grouped.items():
+        done, first = finished[key], next(iter(runs.values()))
+        mixed = seed_differences(list(done.values()))
+        notes = (*_unfinished(runs, seeds), *mixed, *odd[key])
+        scored = {} if mixed else done
+        variants.append(Variant(key, first.method, labels[key], first.order.method, runs, scored, notes))
+    return tuple(variants)
+
+
+def _unfinished(runs: Mapping[int, Record], seeds: Sequence[int]) -> tuple[str, ...]:
+    """A note on the seeds that other rows have and this row lacks, grouped by reason; none if it has them all."""
+    reasons: dict[str, list[int]] = {}
+    for seed in seeds:
+        run = runs.get(seed)
+        if run is None:
+            reasons.setdefault("not run", []).append(seed)
+        elif run.status != "done":
+            reason = " ".join(run.reason.split()).rstrip(".")
+            reasons.setdefault(run.status + (f" ({reason})" if reason else ""), []).append(seed)
+    note = "; ".join(f"{seed_list(lost)} {reason}" for reason, lost in reasons.items())
+    return (note,) if note else ()

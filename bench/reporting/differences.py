@@ -1,0 +1,113 @@
+"""What makes rows or seeds incomparable: settings, splits of the data and versions of the code that differ."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from bench.records.record import Record
+from bench.reporting.labels import show_value
+
+# Sections of `settings` that belong to a method; the others are meant to be the same for every row of a table.
+METHOD_SECTIONS = ("arch", "weighting")
+# Versions that every row of a table shares, and those that only rows with the same method part share.
+SHARED_VERSIONS = ("engine", "problem", "maker")
+METHOD_VERSIONS = ("weighting", "architecture")
+NOT_KEPT = "not kept"
+UNVERSIONED = "made before versions were kept"
+
+
+def seed_differences(runs: Sequence[Record]) -> list[str]:
+    """Notes that say why the seeds of one row must not be averaged; none if they may be."""
+    names = (*SHARED_VERSIONS, *METHOD_VERSIONS)
+    differing = {
+        "settings": _differing([flat(run.settings) for run in runs]),
+        "versions": _differing([{name: run.versions.get(name, NOT_KEPT) for name in names} for run in runs]),
+    }
+    return [
+        f"seeds ran with different {what} and are not averaged: {'; '.join(found)}"
+        for what, found in differing.items()
+        if found
+    ]
+
+
+def _differing(mappings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """`key: value, value` for every key whose value is not the same in all."""
+    names = dict.fromkeys(name for one in mappings for name in one)
+    values = {name: dict.fromkeys(show_value(one.get(name)) for one in mappings) for name in names}
+    return [f"{name}: {', '.join(found)}" for name, found in values.items() if len(found) > 1]
+
+
+def row_differences(rows: Mapping[str, Record]) -> dict[str, tuple[str, ...]]:
+    """By variant, notes on settings, splits and versions that are not those of most rows.
+
+    rows: one run of each row, a finished one where there is any.
+    """
+    settings, versions = _odd_settings(rows), _odd_versions(rows)
+    return {key: (*settings[key], *versions[key]) for key in rows}
+
+
+def _odd_settings(rows: Mapping[str, Record]) -> dict[str, list[str]]:
+    """Shared settings and splits that are not those of most rows, unless the row's label says so already."""
+    shared = {key: _shared(run) for key, run in rows.items()}
+    odd: dict[str, list[str]] = {key: [] for key in rows}
+    for name in dict.fromkeys(name for settings in shared.values() for name in settings):
+        values = {key: show_value(settings[name]) for key, settings in shared.items() if name in settings}
+        usual = Counter(values.values()).most_common(1)[0][0]
+        for key, value in values.items():
+            if value == usual or name in rows[key].overrides:
+                continue
+            if name == "splits":
+                odd[key].append("split of the data differs from that of the other rows")
+            else:
+                odd[key].append(f"{name}={value}, other rows have {usual}")
+    return odd
+
+
+def _shared(run: Record) -> dict[str, Any]:
+    """Settings and splits meant to be the same for every row; a run that failed early may not know its splits."""
+    sections = {name: part for name, part in run.settings.items() if name not in METHOD_SECTIONS}
+    return {**flat(sections), **({"splits": run.splits} if run.splits else {})}
+
+
+def _odd_versions(rows: Mapping[str, Record]) -> dict[str, list[str]]:
+    """One note per row whose versions are not those of most rows; of versions equally frequent, the newest counts."""
+    usual: dict[str, dict[str, int | None]] = {key: {} for key in rows}
+    for name in SHARED_VERSIONS:
+        common = _most_common(run.versions.get(name) for run in rows.values())
+        for expected in usual.values():
+            expected[name] = common
+    for name in METHOD_VERSIONS:
+        for key, run in rows.items():
+            same = (other for other in rows.values() if getattr(other, name) == getattr(run, name))
+            usual[key][name] = _most_common(other.versions.get(name) for other in same)
+    return {key: _version_notes(run, usual[key]) for key, run in rows.items()}
+
+
+def _most_common(versions: Iterable[int | None]) -> int | None:
+    counts = Counter(versions)
+    return max(counts, key=lambda version: (counts[version], version is not None, version or 0))
+
+
+def _version_notes(run: Record, usual: Mapping[str, int | None]) -> list[str]:
+    odd = [name for name, version in usual.items() if run.versions.get(name) != version]
+    if odd and not run.versions:
+        return [UNVERSIONED]
+    own = [f"{name} version {run.versions.get(name, NOT_KEPT)}" for name in odd]
+    if odd and all(usual[name] is None for name in odd):
+        return [f"{', '.join(own)}: other rows were {UNVERSIONED}"]
+    return [f"{text}, other rows {_other(name, usual[name])}" for text, name in zip(own, odd, strict=True)]
+
+
+def _other(name: str, version: int | None) -> str:
+    same = f"with this {name} " if name in METHOD_VERSIONS else ""
+    return f"{same}{NOT_KEPT if version is None else version}"
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted keys."""
+    dotted: dict[str, Any] = {}
+    for key, value in settings.items():
+        dotted.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return dotted

@@ -1,1 +1,0 @@
-"""Numbers that are estimated from scores of several seeds."""

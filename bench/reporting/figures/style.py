@@ -1,0 +1,86 @@
+"""The look of all figures, and how they are saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from bench.records.record import MetricRecord
+from bench.records.store import atomic_write
+
+# Inches: a column of a two-column page.
+WIDTH = 3.4
+# P. Tol, "Colour schemes", the scheme "muted", which people with any colour vision can tell apart; EW is near black.
+COLOURS = (
+    "#222222", "#88ccee", "#117733", "#cc6677", "#999933", "#44aa99", "#882255", "#332288", "#e08214", "#aa4499",
+)  # fmt: skip
+DASHES: tuple[Any, ...] = (
+    "-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (9, 2)), (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)),
+)  # fmt: skip
+STYLE: dict[Any, Any] = {
+    "font.size": 7.5,
+    "axes.labelsize": 7.5,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.formatter.useoffset": False,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.1,
+    "pdf.fonttype": 42,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 200,
+}
+# Without the date and the program, the same records give the same bytes.
+PLAIN: Mapping[str, Mapping[str, Any]] = {
+    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+    "png": {"Software": None},
+}
+
+
+@contextmanager
+def paper_style() -> Iterator[None]:
+    """Our style over matplotlib's own defaults, whatever the user's matplotlibrc says."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def save(figure: Figure, stem: Path) -> tuple[Path, ...]:
+    """Writes <stem>.pdf and <stem>.png; returns their paths."""
+    paths = []
+    for ending, metadata in PLAIN.items():
+        path = stem.with_name(f"{stem.name}.{ending}")
+
+        def write(temporary: Path, ending: str = ending, metadata: Mapping[str, Any] = metadata) -> None:
+            with paper_style():
+                figure.savefig(temporary, format=ending, metadata=dict(metadata))
+
+        atomic_write(path, write)
+        paths.append(path)
+    return tuple(paths)
+
+
+def colour_of(index: int) -> str:
+    """A colour per method, the same in all figures."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def metric_name(metric: MetricRecord) -> str:
+    """The metric and its unit, for the label of an axis."""
+    return f"{metric.label.lower()}{f' ({metric.unit})' if metric.unit else ''}"
+
+
+def folded(label: str) -> str:
+    """A label with each setting on its own line and `$` escaped."""
+    return label.replace("$", r"\$").replace(" (", "\n(").replace(", ", ",\n ")
