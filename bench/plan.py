@@ -1,4 +1,4 @@
-"""Says what would run and what it takes here, in hours, disk and memory: python -m bench.plan --study paper."""
+"""What a request would run and cost on this machine, in hours, disk and memory: python -m bench.plan --study paper."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from bench.cli.options import INTERRUPTED, guarded, plain_console, positive
+from bench.cli.options import INTERRUPTED, guarded, positive
 from bench.cli.request import add_how, add_what, jobs_at_a_time, requested
 from bench.engine.device import DeviceUnavailable, choose_device
-from bench.forecasting.forecast import forecast
-from bench.forecasting.runs import Machine
-from bench.forecasting.table import as_json, show
+from bench.forecasting.forecast import Machine, forecast
+from bench.forecasting.report import as_json, as_text
 from bench.spec.lookup import UnknownName
 from bench.spec.planning import PlanError
 from bench.spec.study import StudyError
@@ -20,13 +19,11 @@ from datasets.contract import DataError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0, 2 for bad input, or 130 where it was interrupted."""
+    """Exit code: 0, 2 for bad input, 130 if interrupted."""
     parser = ArgumentParser(prog="python -m bench.plan", description=__doc__)
     add_what(parser)
     how = add_how(parser)
-    how.add_argument(
-        "--budget", type=positive, default=120, metavar="SECONDS", help="for timing steps, in all (default: 120)"
-    )
+    how.add_argument("--budget", type=positive, default=120, metavar="SECONDS", help="for timing steps (default: 120)")
     how.add_argument("--json", action="store_true", help="print it as JSON, in seconds, bytes and MiB")
     arguments = parser.parse_args(argv)
     return guarded(lambda: _plan(arguments), PlanError, StudyError, UnknownName, DataError, DeviceUnavailable)
@@ -37,14 +34,11 @@ def _plan(arguments: Namespace) -> int:
     request, results = requested(arguments)
     machine = Machine(device, arguments.threads, jobs_at_a_time(arguments, device))
     try:
-        with Console(stderr=True).status("counting") as status:
+        with Console(stderr=True).status("counting files") as status:
             found = forecast(request, arguments.data_root, results, machine, arguments.budget, status.update)
     except KeyboardInterrupt:
         return INTERRUPTED
-    if arguments.json:
-        print(as_json(found))
-    else:
-        show(found, plain_console())
+    print(as_json(found) if arguments.json else as_text(found))
     return 0
 
 

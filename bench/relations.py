@@ -1,4 +1,4 @@
-"""Whether NORMAL's learned task positions reflect task relations: python -m bench.relations."""
+"""Do the task positions that NORMAL learns reflect task relations? python -m bench.relations."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import ROOT
-from bench.analyses.relations.agreement import Relations
-from bench.analyses.relations.figure import maps_figure, tree_figure
-from bench.analyses.relations.measures import comparable_runs, related
+from bench.analyses.relations.figure import dendrogram_figure, heatmap_figure
+from bench.analyses.relations.measures import related, runs_with_cosines
 from bench.analyses.relations.page import pairs_csv, relations_csv, relations_page
 from bench.cli.options import add_data_root, guarded, plain_console
 from bench.records.store import RecordError, atomic_write_text
@@ -17,57 +16,35 @@ from bench.reporting.figures.style import save
 from bench.spec.lookup import UnknownName
 from datasets.contract import DataError
 
-# Two tasks have one pair, and one pair no ranks.
-FEWEST_TASKS = 3
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0, or 2 where there are no records to compare, or where they or the data can't be read."""
-    arguments = _parser().parse_args(argv)
-    return guarded(lambda: _relations(arguments), RecordError, UnknownName, DataError, OSError)
-
-
-def _parser() -> ArgumentParser:
+    """Exit code: 0, or 2 if there are no records to compare, or they or the data can't be read."""
     parser = ArgumentParser(prog="python -m bench.relations", description=__doc__)
     parser.add_argument(
-        "--results",
-        type=Path,
-        default=ROOT / "results" / "relations",
-        metavar="DIR",
-        help="records (default: results/relations, where --study relations keeps them)",
-    )
+        "--results", type=Path, default=ROOT / "results" / "relations", metavar="DIR",
+        help="records (default: results/relations, the folder of --study relations)",
+    )  # fmt: skip
     parser.add_argument(
         "--out", type=Path, default=ROOT / "reports" / "relations", metavar="DIR", help="default: reports/relations"
     )
     parser.add_argument("--data", nargs="+", default=[], metavar="NAME", help="only these data sets")
     add_data_root(parser)
-    return parser
+    arguments = parser.parse_args(argv)
+    return guarded(lambda: _relations(arguments), RecordError, UnknownName, DataError, OSError)
 
 
 def _relations(arguments: Namespace) -> int:
     console = plain_console()
-    for study in comparable_runs(arguments.results, arguments.data):
-        if len(study.tasks) < FEWEST_TASKS:
-            console.print(f"{study.label}: left out, since it has fewer than {FEWEST_TASKS} tasks.")
-            continue
-        relations = related(arguments.results, study, arguments.data_root)
-        folder = arguments.out / study.data
-        _write(folder, relations)
-        console.print(f"{study.label}: {folder / 'relations.md'}")
+    for name, runs in runs_with_cosines(arguments.results, arguments.data).items():
+        relations = related(arguments.results, runs, arguments.data_root)
+        folder = arguments.out / name
+        atomic_write_text(folder / "relations.csv", relations_csv(relations))
+        atomic_write_text(folder / "pairs.csv", pairs_csv(relations))
+        save(dendrogram_figure(relations), folder / "dendrogram")
+        save(heatmap_figure(relations), folder / "heatmap")
+        page = atomic_write_text(folder / "relations.md", relations_page(relations))
+        console.print(f"{relations.label}: {page}")
     return 0
-
-
-def _write(folder: Path, relations: Relations) -> None:
-    """Page, numbers and figures."""
-    texts = {
-        "relations.md": relations_page(relations),
-        "relations.csv": relations_csv(relations),
-        "pairs.csv": pairs_csv(relations),
-    }
-    for name, text in texts.items():
-        atomic_write_text(folder / name, text)
-    save(tree_figure(relations), folder / "dendrogram")
-    save(maps_figure(relations), folder / "heatmap")
 
 
 if __name__ == "__main__":

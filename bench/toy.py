@@ -7,19 +7,24 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.progress import Progress
+
 from bench import ROOT
-from bench.analyses.toy.report import Recipe, all_trajectories, write_figure, write_table
+from bench.analyses.toy.descent import Trajectory
+from bench.analyses.toy.problem import SCALINGS, STARTS
+from bench.analyses.toy.report import Recipe, all_trajectories, write_figure, write_tables
 from bench.cli.options import cores, guarded, plain_console, positive
+from bench.reporting.render import aligned
 from bench.spec.lookup import UnknownName, lookup
 from methods import WEIGHTINGS
 
-# Published are 1e-3 with 35000 steps (Nash-MTL) and 100000 (CAGrad); five times the rate goes a way between the two.
+# Published: 1e-3 for 35000 steps (Nash-MTL) or 100000 (CAGrad). Learning rate × steps is between the two here.
 LR = 5e-3
 STEPS = 10_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0, or 2 for bad input."""
+    """Exit code: 0, or 2 for bad input."""
     arguments = _parser().parse_args(argv)
     return guarded(lambda: _toy(arguments), UnknownName, OSError)
 
@@ -34,7 +39,7 @@ def _parser() -> ArgumentParser:
         "--lr", type=_rate, default=LR, metavar="X", help=f"of Adam; default: {LR:g}; as published 0.001"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of methods that draw (default: 0)")
-    parser.add_argument("--jobs", type=positive, metavar="N", help="methods at a time (default: one per core)")
+    parser.add_argument("--jobs", type=positive, metavar="N", help="weightings at a time (default: one per core)")
     parser.add_argument(
         "--out", type=Path, default=ROOT / "reports" / "toy", metavar="DIR", help="default: reports/toy"
     )
@@ -58,14 +63,20 @@ def _toy(arguments: Namespace) -> int:
     jobs = arguments.jobs or cores()
     arguments.out.mkdir(parents=True, exist_ok=True)
     console = plain_console()
-    found = {}
-    for name, trajectories in all_trajectories(names, recipe, jobs):
-        found[name] = trajectories
-        write_figure(arguments.out, name, trajectories)
-        reached = sum(trajectory.reached for trajectory in trajectories)
-        console.print(f"{WEIGHTINGS[name].label}: {reached} of {len(trajectories)} trajectories reach the front")
-    write_table(arguments.out, {name: found[name] for name in names}, recipe)
-    console.print(f"Table and figures: {arguments.out}")
+    labels = ", ".join(WEIGHTINGS[name].label for name in names)
+    console.print(f"{len(STARTS) * len(SCALINGS)} trajectories of {recipe.steps} steps, {jobs} at a time: {labels}")
+    found: dict[str, tuple[Trajectory, ...]] = {}
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("weightings", total=len(names))
+        for name, trajectories in all_trajectories(names, recipe, jobs):
+            found[name] = trajectories
+            write_figure(arguments.out, name, trajectories)
+            reached = sum(trajectory.reached for trajectory in trajectories)
+            count = f"[{len(found)}/{len(names)}] {WEIGHTINGS[name].label}"
+            console.print(f"{count}: {reached} of {len(trajectories)} trajectories reach the Pareto front")
+            progress.advance(bar)
+    table = write_tables(arguments.out, {name: found[name] for name in names}, recipe)
+    console.print(f"\n{aligned(table)}\nTables and figures: {arguments.out}")
     return 0
 
 

@@ -1,9 +1,12 @@
-"""The toy problem: its losses, its front, and what methods do on it."""
+"""The toy problem: losses, Pareto front, weightings on it, and the command."""
 
 from __future__ import annotations
 
 import csv
 import math
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from torch import Tensor
 
 from bench import toy
 from bench.__main__ import COMMANDS
-from bench.analyses.toy.descent import TOLERANCE, descend
+from bench.analyses.toy.descent import TOLERANCE, Trajectory, descend
 from bench.analyses.toy.problem import (
     SCALINGS,
     STARTS,
@@ -22,6 +25,8 @@ from bench.analyses.toy.problem import (
     front,
     losses_and_gradients,
 )
+from methods import WEIGHTINGS
+from methods.contract import Weighting
 from methods.weightings.cagrad import CAGrad
 from methods.weightings.ew import EW
 from methods.weightings.gradnorm import GradNorm
@@ -94,7 +99,7 @@ def test_the_front_lies_where_the_released_code_draws_it() -> None:
 
 
 def test_ew_stays_in_the_valleys_and_mgda_and_nash_mtl_leave_them() -> None:
-    (stuck,) = descend(EW(), 4000, 5e-3, starts=(RIGHT,), scalings=SCALINGS[:1])
+    (stuck,) = descend(EW(), 1500, 5e-3, starts=(RIGHT,), scalings=SCALINGS[:1])
     assert not stuck.reached and stuck.steps is None and stuck.balance is None and stuck.path[-1, 1] > 0
     for weighting, steps in ((MGDA(), 4000), (NashMTL(), 2400)):
         (free,) = descend(weighting, steps, 5e-3, starts=(RIGHT,), scalings=SCALINGS[:1])
@@ -110,12 +115,13 @@ def test_the_scaling_decides_where_ew_ends_and_not_where_nash_mtl_does() -> None
     assert ends[NashMTL] == pytest.approx([0.5, 0.5], abs=1e-3)
 
 
-@pytest.mark.parametrize("weighting", [CAGrad(), PCGrad(), GradNorm()], ids=lambda w: type(w).__name__)
-def test_trajectories_do_not_depend_on_the_company(weighting: object) -> None:
-    together = descend(weighting, steps=15, lr=1e-2)  # type: ignore[arg-type]
-    alone = descend(weighting, steps=15, lr=1e-2, starts=STARTS[:1], scalings=SCALINGS[:1])  # type: ignore[arg-type]
-    np.testing.assert_array_equal(together[0].path, alone[0].path)
-    assert {(t.start, t.scaling) for t in together} == {(start, scaling) for start in STARTS for scaling in SCALINGS}
+def test_trajectories_do_not_depend_on_each_other() -> None:
+    weightings: list[Weighting] = [CAGrad(), PCGrad(), GradNorm()]
+    for weighting in weightings:
+        together = descend(weighting, steps=15, lr=1e-2)
+        alone = descend(weighting, steps=15, lr=1e-2, starts=STARTS[:1], scalings=SCALINGS[:1])
+        np.testing.assert_array_equal(together[0].path, alone[0].path, str(weighting))
+        assert {(t.start, t.scaling) for t in together} == {(s, scaling) for s in STARTS for scaling in SCALINGS}
 
 
 def test_adam_is_torch_s() -> None:
@@ -134,8 +140,10 @@ def test_a_weight_that_grows_without_bound_ends_its_trajectory_where_it_was() ->
     assert ended.diverged and 1 < len(ended.path) < 400 and np.isfinite(ended.path).all()
 
 
-def test_the_command_writes_figures_and_a_table(tmp_path: Path) -> None:
+def test_the_command_writes_figures_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert toy.main(["--method", "Nash-MTL", "--steps", "60", "--jobs", "1", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "[1/1] Nash-MTL: 0 of 10 trajectories reach the Pareto front" in printed and "Nash-MTL  " in printed
     names = {"nash_mtl.pdf", "nash_mtl.png", "toy.md", "toy.tex", "toy.csv"}
     assert {path.name for path in tmp_path.iterdir()} == names
     assert "| Nash-MTL | 0/5 | -- | -- | 0/5 | -- | -- |" in (tmp_path / "toy.md").read_text(encoding="utf-8")
@@ -146,17 +154,36 @@ def test_the_command_writes_figures_and_a_table(tmp_path: Path) -> None:
     assert start == STARTS[0] and rows[0]["reached"] == "0" and rows[0]["steps"] == ""
 
 
+def test_what_runs_is_said_before_the_first_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def all_trajectories(*arguments: object) -> Iterator[tuple[str, tuple[Trajectory, ...]]]:
+        assert "10 trajectories of 1 steps, 1 at a time: EW, MGDA" in capsys.readouterr().out
+        for name, weighting in (("mgda", MGDA()), ("ew", EW())):
+            yield name, descend(weighting, steps=1)
+            assert WEIGHTINGS[name].label in capsys.readouterr().out  # a line as each weighting finishes
+
+    monkeypatch.setattr(toy, "all_trajectories", all_trajectories)
+    assert toy.main(["--method", "ew", "mgda", "--steps", "1", "--jobs", "1", "--out", str(tmp_path)]) == 0
+
+
+def test_tables_and_figures_need_no_torch() -> None:
+    code = "import sys; import bench.analyses.toy.table, bench.analyses.toy.figure"
+    unwanted = "{'torch', 'methods', 'datasets'}"
+    subprocess.run([sys.executable, "-c", f"{code}; assert not {unwanted} & set(sys.modules)"], check=True)
+
+
 def test_an_unknown_method_is_named_with_its_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert toy.main(["--method", "nashmlt", "--out", str(tmp_path)]) == 2
     message = capsys.readouterr().err
     assert "Did you mean 'nash_mtl'?" in message and message.count("\n") == 1
 
 
-@pytest.mark.parametrize("options", [["--lr", "0"], ["--lr", "fast"], ["--steps", "-1"]])
-def test_bad_numbers_are_refused(options: list[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        toy.main(options)
-    assert caught.value.code == 2
+def test_bad_numbers_are_refused() -> None:
+    for options in (["--lr", "0"], ["--lr", "fast"], ["--steps", "-1"]):
+        with pytest.raises(SystemExit) as caught:
+            toy.main(options)
+        assert caught.value.code == 2, options
 
 
 def test_the_command_is_listed() -> None:

@@ -1,1 +1,1 @@
-"""What runs will take on a machine, before any of them starts: steps, hours, disk and memory."""
+"""What runs will cost on this machine, before any of them starts: steps, hours, disk and memory."""

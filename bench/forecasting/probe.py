@@ -1,6 +1,6 @@
-"""What a training step costs here and now: a few steps and an evaluation on noise, at the batch size that time allows.
+"""Measures the cost of a training step: a few steps and an evaluation on noise, at growing batch sizes B.
 
-A step takes as long on noise as on images, and at a learning rate of 0 as at any other. B batch.
+A step takes as long on noise as on images, and as long at a learning rate of 0 as at any other.
 """
 
 from __future__ import annotations
@@ -21,232 +21,162 @@ from bench.engine.evaluate import evaluate
 from bench.engine.precision import allow_tf32
 from bench.engine.step import train_step
 from bench.engine.train_state import TrainState, make_train_state
-from bench.forecasting.memory import bytes_in, room, standing_memory
-from bench.profiling.workloads import Shape
+from bench.forecasting.memory import available_memory, persistent_memory
+from bench.profiling.workloads import Workload
 from bench.spec.resolve import RunSpec
 from datasets.contract import Batch, Source, Split
 from methods.contract import Diverged
 
-_LEAST_BATCH = 2  # BatchNorm has no variance of one image
-# Steps at one batch size at most; a few do where they take so many seconds, and where a larger batch may follow. The
-# first ones, which set up optimizers and find memory, aren't counted where there are more.
-_MOST_STEPS, _FEW_STEPS, _WARMUP = 15, 4, 2
-_ENOUGH_SECONDS = 1.0
-# Of the time that is left, what one batch size takes while a larger one may follow; that has to leave time for
-# a few steps and an evaluation. The second one, without which nothing tells a step's fixed part, may overdraw it.
-_SHARE_OF_ONE, _STEPS_AHEAD, _OVERDRAFT = 0.5, 4, 2
-# Of the memory that is free, what a larger batch may be expected to take.
+# Batch sizes before the run's own, in micro-batches; one image has no variance for BatchNorm.
+_SMALL_BATCHES = (2, 8)
+# Steps per batch size: at least the first number if time allows, then up to the second or to a second in all.
+_FEW_STEPS, _MOST_STEPS, _ENOUGH_SECONDS = 4, 15, 1.0
+_WARMUP = 2
+# Share of the available memory that a batch may be expected to take.
 _SHARE_OF_MEMORY = 0.8
 
 
 @dataclass(frozen=True)
-class Trial:
-    """Steps at one batch size. step, batch: seconds of one, and of making its batch.
+class StepCost:
+    """Cost of a training step.
 
-    passing_mib: what a step takes at its peak and gives back; None where the system doesn't tell.
-    """
-
-    batch_size: int
-    step: float
-    batch: float
-    passing_mib: float | None
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What was found. step, batch: seconds at the run's batch size; image: seconds to evaluate one.
-
-    trials: batch sizes that steps were timed at, ascending; all below the run's own where steps are scaled.
-    standing_mib: what is kept from step to step, of the whole process on a CPU; passing_mib: what a step at the run's
-    batch size takes besides.
-    checkpoint_bytes: of a checkpoint with a best network. parameters: how many, shared and of heads and positions.
+    step, batch: seconds of a step, and of making its batch.
+    image: seconds to evaluate an image.
+    source: where these come from, in words.
+    peak_mib: peak memory of the whole process on a CPU, of tensors on an accelerator; None if the system doesn't say.
+    parameters: number of trained parameters.
     """
 
     step: float
     batch: float
     image: float
-    trials: tuple[int, ...]
-    standing_mib: float | None
-    passing_mib: float | None
-    checkpoint_bytes: int
-    parameters: tuple[int, int]
+    source: str
+    peak_mib: float | None
+    parameters: int
 
 
-def measure(spec: RunSpec, image_size: tuple[int, int], device: torch.device, seconds: float) -> Measured | str:
-    """Times steps and an evaluation of a run in about so many seconds, but at least one step of the least batch.
+@dataclass(frozen=True)
+class Trial:
+    """Steps at one batch size. step, batch: seconds. transient_mib: what a step allocates and frees again."""
 
-    A sentence instead where no step can be taken.
-    """
+    size: int
+    step: float
+    batch: float
+    transient_mib: float | None
+
+
+def measure(spec: RunSpec, image_size: tuple[int, int], device: torch.device, seconds: float) -> StepCost | str:
+    """Times steps for about so many seconds, at least one step of the smallest batch; or why no step can be taken."""
     settings = replace(
         spec.settings,
         backbone=replace(spec.settings.backbone, weights="none"),
         train=replace(spec.settings.train, lr=0.0, weight_decay=0.0),
     )
-    probe = replace(spec, settings=settings)
-    gc.collect()  # the network before this one
+    spec, wanted = replace(spec, settings=settings), settings.train.batch_size
+    gc.collect()  # the network of the previous measurement
     allow_tf32(settings.compute.tf32)
     deadline = time.monotonic() + seconds
-    train_state = make_train_state(probe, build_network(probe, device))
-    parts = settings.train.accumulate
-    size: int | None = min(_LEAST_BATCH * parts, settings.train.batch_size)
+    network = build_network(spec, device)
+    train_state = make_train_state(spec, network)
+    sizes = sorted({min(wanted, size * settings.train.accumulate) for size in _SMALL_BATCHES} | {wanted})
     trials: list[Trial] = []
     try:
-        while size is not None:
-            trials.append(_trial(train_state, probe, image_size, size, device, deadline))
-            size = next_batch(trials, settings.train.batch_size, parts, deadline - time.monotonic(), room(device))
-        image = _evaluation(train_state, probe, image_size, trials[-1].batch_size, device)
+        for size in sizes:
+            if not trials or _fits(trials, size, deadline - time.monotonic(), available_memory(device)):
+                split = noise(spec, image_size, size)
+                trials.append(_trial(train_state, spec, split, size, device, deadline))
+        start = time.perf_counter()
+        evaluate(network, spec.info, split, device)
+        synchronise(device)
+        image = (time.perf_counter() - start) / sum(len(source) for source in split)
     except Diverged as error:
         return str(error)
     except torch.OutOfMemoryError:
-        if not trials:
-            return f"out of memory with a batch of {size}"
-        image = trials[-1].step / (trials[-1].batch_size * _sources(probe))
-    batch_size = settings.train.batch_size
-    return Measured(
-        step=_step_at(trials, batch_size),
-        batch=trials[-1].batch * batch_size / trials[-1].batch_size,
+        return f"out of memory with a batch of {size}"
+    persistent, transient = persistent_memory(device), _transient_at(trials, wanted)
+    parameters = [*network.shared_parameters(), *network.heads.parameters(), *network.position_parameters()]
+    timed = ", ".join(str(trial.size) for trial in trials)
+    return StepCost(
+        step=_step_at(trials, wanted),
+        batch=trials[-1].batch * wanted / trials[-1].size,
         image=image,
-        trials=tuple(trial.batch_size for trial in trials),
-        standing_mib=standing_memory(device),
-        passing_mib=_memory_at(trials, batch_size),
-        checkpoint_bytes=_checkpoint_bytes(train_state),
-        parameters=_parameters(train_state),
+        source="measured" if trials[-1].size == wanted else f"scaled from B={timed}",
+        peak_mib=None if persistent is None or transient is None else persistent + transient,
+        parameters=sum(parameter.numel() for parameter in parameters),
     )
 
 
-def scaled(points: Sequence[tuple[int, float]], batch_size: int) -> float:
-    """Seconds or MiB of a step at `batch_size`, from (batch size, value) of smaller ones, ascending.
+def _fits(trials: Sequence[Trial], size: int, seconds: float, available_mib: float | None) -> bool:
+    """Whether time and memory suffice for a few steps at this batch size."""
+    memory = _transient_at(trials, size)
+    in_memory = available_mib is None or memory is None or memory <= _SHARE_OF_MEMORY * available_mib
+    return in_memory and _FEW_STEPS * _step_at(trials, size) <= seconds
 
-    A fixed part, of the optimizer and the like, and one in proportion to the images: a line through the first and the
-    last point, or through 0 where there is but one.
+
+def _step_at(trials: Sequence[Trial], size: int) -> float:
+    return scaled([(trial.size, trial.step) for trial in trials], size)
+
+
+def _transient_at(trials: Sequence[Trial], size: int) -> float | None:
+    points = [(trial.size, trial.transient_mib) for trial in trials if trial.transient_mib is not None]
+    return scaled(points, size) if points else None
+
+
+def scaled(points: Sequence[tuple[int, float]], size: int) -> float:
+    """The value at a batch size, from (batch size, value) in ascending order.
+
+    A constant part plus one in proportion to B, from the first and last point; of one point, all is in proportion.
     """
-    first, last = points[0], points[-1]
-    fixed = 0.0
+    (first, low), (last, high) = points[0], points[-1]
+    constant = 0.0
     if len(points) > 1:
-        slope = max(0.0, (last[1] - first[1]) / (last[0] - first[0]))
-        fixed = min(max(0.0, last[1] - slope * last[0]), last[1])
-    return fixed + (last[1] - fixed) * batch_size / last[0]
-
-
-def next_batch(trials: Sequence[Trial], wanted: int, parts: int, seconds: float, room_mib: float | None) -> int | None:
-    """The largest batch size, `wanted` or `parts` × a power of two below it, for which time and memory should do.
-
-    None where there is none above those that were tried.
-    """
-    last = trials[-1]
-    sizes = [parts * 2**exponent for exponent in range(1, wanted.bit_length()) if parts * 2**exponent < wanted]
-    larger = [size for size in (wanted, *reversed(sizes)) if size > last.batch_size]
-    for size in larger:
-        memory = _memory_at(trials, size)
-        in_room = room_mib is None or memory is None or memory <= _SHARE_OF_MEMORY * room_mib
-        step = _step_at(trials, size)
-        second = len(trials) == 1 and size == larger[-1]
-        if in_room and (_STEPS_AHEAD * step <= seconds or (second and step <= _OVERDRAFT * seconds)):
-            return size
-    return None
-
-
-def _step_at(trials: Sequence[Trial], batch_size: int) -> float:
-    return scaled([(trial.batch_size, trial.step) for trial in trials], batch_size)
-
-
-def _memory_at(trials: Sequence[Trial], batch_size: int) -> float | None:
-    points = [(trial.batch_size, trial.passing_mib) for trial in trials if trial.passing_mib is not None]
-    return scaled(points, batch_size) if points else None
-
-
-def average(rare: Sequence[float], usual: Sequence[float], every: int) -> float:
-    """Seconds of a step, when one in `every` is of the rare kind; the first turns of a kind warm it up."""
-    if every == 1:
-        return _settled(rare)
-    return (_settled(rare) + (every - 1) * _settled(usual)) / every
-
-
-def _settled(seconds: Sequence[float]) -> float:
-    return statistics.median(seconds[min(_WARMUP, len(seconds) - 1) :])
+        slope = max(0.0, (high - low) / (last - first))
+        constant = min(max(0.0, high - slope * last), high)
+    return constant + (high - constant) * size / last
 
 
 def _trial(
-    train_state: TrainState,
-    spec: RunSpec,
-    image_size: tuple[int, int],
-    size: int,
-    device: torch.device,
-    deadline: float,
+    train_state: TrainState, spec: RunSpec, split: Split, size: int, device: torch.device, deadline: float
 ) -> Trial:
-    split = noise(spec, image_size, size)
-    whole = size == spec.settings.train.batch_size
-    left = deadline - time.monotonic()
-    ends = deadline if whole else time.monotonic() + _SHARE_OF_ONE * left
     start = time.perf_counter()
     generator = torch.Generator().manual_seed(0)
     (batch,) = training_batches(split, spec.info, size, generator, device, spec.settings.data.augment)
     synchronise(device)
     making = time.perf_counter() - start
-    standing_memory(device)  # begins to look for the peak
-    step = _step_seconds(train_state, spec, batch, device, _MOST_STEPS if whole else _FEW_STEPS, ends)
+    persistent_memory(device)  # resets the peak
+    step = _step_seconds(train_state, spec, batch, device, deadline)
     peak = peak_memory_mib(device)
-    standing = standing_memory(device)  # with all that the first step has left: the optimizer's moments, buffers
-    passing = None if peak is None or standing is None else max(0.0, peak - standing)
-    return Trial(size, step, making, passing)
+    persistent = persistent_memory(device)  # now with the optimizers' moments
+    return Trial(size, step, making, None if peak is None or persistent is None else max(0.0, peak - persistent))
 
 
-def _step_seconds(
-    train_state: TrainState, spec: RunSpec, batch: Batch, device: torch.device, most: int, ends: float
-) -> float:
-    """Seconds of a step, on average over those that renew the weights or look at cosines and those that don't."""
-    looks = spec.settings.train.cosines_every
-    every = max(spec.settings.as_dict()["weighting"].get("every", 1), looks, 1)
+def _step_seconds(train_state: TrainState, spec: RunSpec, batch: Batch, device: torch.device, deadline: float) -> float:
+    """Mean seconds of a step, over steps that compute weights or cosines and steps that reuse cached weights."""
+    cosines_every = spec.settings.train.cosines_every
+    every = max(spec.settings.gramian.every, cosines_every, 1)
     kinds = 1 if every == 1 else 2
     seconds: list[float] = []
     clock = StepClock(device, seconds)
-    while len(seconds) < kinds * most:
-        few = len(seconds) >= kinds * _FEW_STEPS
-        late = len(seconds) >= kinds and time.monotonic() + seconds[-1] > ends
-        if late or (few and sum(seconds) > _ENOUGH_SECONDS):
+    while len(seconds) < kinds * _MOST_STEPS:
+        late = len(seconds) >= kinds and time.monotonic() + seconds[-1] > deadline
+        if late or (len(seconds) >= kinds * _FEW_STEPS and sum(seconds) > _ENOUGH_SECONDS):
             break
-        step = len(seconds) % kinds  # step 0 is of the rare kind, step 1 of the usual one
+        kind = len(seconds) % kinds  # step 0 computes weights, step 1 reuses them
         with clock.step(), train_state.network.translate_errors():
-            train_step(train_state, batch, step, 0, cosines=looks > 0 and step == 0)
+            train_step(train_state, batch, kind, 0, cosines=cosines_every > 0 and kind == 0)
         clock.collect()
-    return average(seconds[::kinds], seconds[1::kinds], every)
+    full, cached = _settled(seconds[::kinds]), _settled(seconds[kinds - 1 :: kinds])
+    return (full + (every - 1) * cached) / every
 
 
-def _evaluation(
-    train_state: TrainState, spec: RunSpec, image_size: tuple[int, int], size: int, device: torch.device
-) -> float:
-    """Seconds to evaluate an image, the second time."""
-    split = noise(spec, image_size, size)
-    seconds: list[float] = []
-    while not seconds or (len(seconds) < 2 and seconds[0] < 1):
-        start = time.perf_counter()
-        evaluate(train_state.network, spec.info, split, device)
-        synchronise(device)
-        seconds.append(time.perf_counter() - start)
-    return seconds[-1] / sum(len(source) for source in split)
+def _settled(seconds: Sequence[float]) -> float:
+    """Median without the first steps, if there are others."""
+    return statistics.median(seconds[min(_WARMUP, len(seconds) - 1) :])
 
 
 def noise(spec: RunSpec, image_size: tuple[int, int], size: int) -> Split:
-    """Sources of `size` images each, with targets by chance, as a reader would give them."""
-    shape = Shape("forecast", "", spec.data, size, image_size, len(spec.info.tasks))
+    """Sources of `size` random images each, with random targets, in the form of a data reader."""
+    workload = Workload("forecast", "", spec.data, size, image_size, len(spec.info.tasks))
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (size, *image_size, 3), dtype=torch.uint8, generator=generator)
-    return tuple(Source(pixels, group.targets) for group in shape.noise(torch.device("cpu")))
-
-
-def _sources(spec: RunSpec) -> int:
-    return len(spec.info.tasks) if spec.info.kind == "multi-input" else 1
-
-
-def _parameters(train_state: TrainState) -> tuple[int, int]:
-    network = train_state.network
-    shared = sum(p.numel() for p in network.shared_parameters())
-    own = [*network.heads.parameters(), *network.position_parameters()]
-    return shared, sum(p.numel() for p in own)
-
-
-def _checkpoint_bytes(train_state: TrainState) -> int:
-    """The network as it is and as it was best, the optimizers' moments, and what the weighting carries."""
-    optimizers = [optimizer.state_dict() for optimizer in train_state.optimizers.values()]
-    carried = [train_state.weighting_state.learned, train_state.weighting_state.memory]
-    return 2 * bytes_in(train_state.network.state_dict()) + bytes_in(optimizers) + bytes_in(carried)
+    return tuple(Source(pixels, group.targets) for group in workload.noise(torch.device("cpu")))

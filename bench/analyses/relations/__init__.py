@@ -1,1 +1,1 @@
-"""Whether NORMAL's task positions go with how tasks are related."""
+"""Do the task positions that NORMAL learns reflect how tasks are related?"""

@@ -1,4 +1,4 @@
-"""Weightings at work on the toy problem: Adam from every start, under every scaling of the losses."""
+"""Descent on the toy problem: Adam with a weighting, from every start, under every scaling of the losses."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ LR = 1e-3
 STEPS = 35_000
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
-# A trajectory has reached the front where its losses are this near to the front's, which span 20.
+# A trajectory has reached the front if its losses are within this distance of the front's, which span 20.
 TOLERANCE = 0.1
-# Weightings and Adam square what they get; weights or gradients beyond this end a trajectory.
+# Larger weights or gradients end a trajectory, since weightings and Adam square them.
 LARGEST = 1e100
-# The problem has no epochs; weightings that look at them see one of this many steps.
+# The problem has no epochs; weightings that depend on them get one per this many steps.
 EPOCH = 100
 
 
@@ -38,8 +38,10 @@ EPOCH = 100
 class Trajectory:
     """One descent.
 
-    path: (steps + 1, 2), the start first; shorter where a weight or the gradient grew beyond bounds, and `diverged`
-    is true then. losses: (2,) unscaled, at the end.
+    path: (steps + 1, 2), the start first; shorter if it diverged.
+    losses: (2,) unscaled, at the end.
+    diverged: whether a weight or the gradient grew beyond bounds.
+    solver_fallbacks: steps at which the weighting used its documented substitute.
     """
 
     start: tuple[float, float]
@@ -56,22 +58,22 @@ class Trajectory:
 
     @property
     def reached(self) -> bool:
-        """Whether it ends at the front."""
+        """Whether it ends on the front."""
         return self.distance <= TOLERANCE
 
     @property
     def steps(self) -> int | None:
-        """The first step at the front, for a trajectory that also ends there."""
+        """The first step on the front; None unless it also ends there."""
         return int(np.argmax(distance_to_front(self.path) <= TOLERANCE)) if self.reached else None
 
     @property
     def balance(self) -> float | None:
-        """Where on the front it ends, 0 (least L2) to 1 (least L1)."""
+        """Where on the front it ends, from 0 (least L2) to 1 (least L1); None unless it does."""
         return float(balance_at(self.path[-1, 0])) if self.reached else None
 
 
-class _Player:
-    """A weighting's state along one trajectory, with its own optimizer and random stream."""
+class _WeightedGradient:
+    """The gradient along one trajectory, with the weighting's state, optimizer and random stream."""
 
     def __init__(self, weighting: Weighting, start: int, scaling: int, seed: int) -> None:
         self.weighting = weighting
@@ -81,8 +83,8 @@ class _Player:
         learned = list(self.state.learned.values())
         self.optimizer = None if weighting.learned_lr is None else Adam(learned, lr=weighting.learned_lr, fused=True)
 
-    def direction(self, losses: Points, gradients: Points, step: int) -> Points:
-        """What Adam gets as the gradient (2,), NaN where there is none; the state moves on."""
+    def compute(self, losses: Points, gradients: Points, step: int) -> Points:
+        """The gradient (2,) for Adam, NaN if there is none; advances the state."""
         jacobian = torch.from_numpy(gradients)
         observed = torch.from_numpy(losses)
         needs = self.weighting.needs
@@ -95,7 +97,7 @@ class _Player:
             jacobian if needs == "jacobian" else None,
         )
         try:
-            # The problem has one batch: its losses after a step are those before the next.
+            # The problem has one batch, so its losses after a step are those before the next.
             if step and isinstance(self.weighting, PostStepHook):
                 self.state = self.weighting.post_step(observed, self.state)
             update = self.weighting.step(signal, self.state)
@@ -124,11 +126,11 @@ def descend(
     starts: Sequence[tuple[float, float]] = STARTS,
     scalings: Sequence[tuple[float, float]] = SCALINGS,
 ) -> tuple[Trajectory, ...]:
-    """A trajectory per scaling and start, scaling by scaling; each as if it were alone."""
+    """A trajectory per scaling and start, scaling by scaling; none depends on the others."""
     cases = [(i, j) for j in range(len(scalings)) for i in range(len(starts))]
     scales = np.array([scalings[j] for _, j in cases])
     points = np.array([starts[i] for i, _ in cases])
-    players = [_Player(weighting, i, j, seed) for i, j in cases]
+    weighted = [_WeightedGradient(weighting, i, j, seed) for i, j in cases]
     path = np.empty((steps + 1, *points.shape))
     path[0] = points
     last = np.full(len(cases), steps)
@@ -136,7 +138,7 @@ def descend(
     active = np.ones(len(cases), dtype=bool)
     for step in range(steps):
         losses, gradients = losses_and_gradients(points)
-        direction = _directions(players, active, losses * scales, gradients * scales[:, :, None], step)
+        direction = _directions(weighted, active, losses * scales, gradients * scales[:, :, None], step)
         finite = (np.abs(direction) < LARGEST).all(axis=1)
         last[active & ~finite] = step
         active &= finite
@@ -150,16 +152,16 @@ def descend(
         path[step + 1] = points
     ends, _ = losses_and_gradients(points)
     return tuple(
-        Trajectory(starts[i], scalings[j], path[: last[k] + 1, k].copy(), ends[k], not active[k], players[k].fallbacks)
+        Trajectory(starts[i], scalings[j], path[: last[k] + 1, k].copy(), ends[k], not active[k], weighted[k].fallbacks)
         for k, (i, j) in enumerate(cases)
     )
 
 
 def _directions(
-    players: Sequence[_Player], active: NDArray[np.bool_], losses: Points, gradients: Points, step: int
+    weighted: Sequence[_WeightedGradient], active: NDArray[np.bool_], losses: Points, gradients: Points, step: int
 ) -> Points:
-    """(n, 2), NaN for whoever has stopped."""
+    """(n, 2), NaN for trajectories that have ended."""
     directions = np.full(losses.shape, np.nan)
-    for place in np.flatnonzero(active).tolist():
-        directions[place] = players[place].direction(losses[place], gradients[place], step)
+    for index in np.flatnonzero(active).tolist():
+        directions[index] = weighted[index].compute(losses[index], gradients[index], step)
     return directions

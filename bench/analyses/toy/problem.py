@@ -30,8 +30,8 @@ HALVINGS = 60
 def losses_and_gradients(points: Points) -> tuple[Points, Points]:
     """L (n, 2) and ∂L_i/∂θ_j (n, 2, 2) at points (n, 2).
 
-    At θ2 = 0, where both clamps are just reached, both halves count: the published trajectories leave (0, 0), while a
-    torch whose clamp passes no gradient there (2.14 is one) would hold them. Elsewhere the gradient is torch's.
+    At θ2 = 0, the bound of both clamps, both halves pass their gradient: the published trajectories leave (0, 0).
+    torch's clamp passes none there (as of 2.14). Elsewhere the gradient is torch's.
     """
     x, y = points[:, 0:1], points[:, 1:2]  # (n, 1)
     squashed = np.tanh(y)

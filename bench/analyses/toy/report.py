@@ -18,12 +18,13 @@ from bench.analyses.toy.table import Outcome, scaling_title, toy_csv, toy_table
 from bench.records.store import atomic_write_text
 from bench.reporting.figures.style import save
 from bench.reporting.render import latex, markdown
+from bench.reporting.tables.table import Table
 from methods import WEIGHTINGS
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast every trajectory descends."""
+    """Steps and learning rate of every trajectory, and the seed of methods that draw."""
 
     steps: int
     lr: float
@@ -31,13 +32,13 @@ class Recipe:
 
     def __str__(self) -> str:
         return (
-            f"Adam, learning rate {self.lr:g}, {self.steps} steps; reached: at the last step both losses together lie "
-            f"within {TOLERANCE:g} of the front's."
+            f"Adam, learning rate {self.lr:g}, {self.steps} steps; a start reaches the front if its last (L1, L2) lies "
+            f"within {TOLERANCE:g} of it."
         )
 
 
 def all_trajectories(names: Sequence[str], recipe: Recipe, jobs: int) -> Iterator[tuple[str, tuple[Trajectory, ...]]]:
-    """Name and trajectories of each weighting, as they are done."""
+    """Name and trajectories of each weighting, in the order in which they finish."""
     if jobs == 1 or len(names) == 1:
         yield from ((name, _trajectories(name, recipe)) for name in names)
         return
@@ -58,12 +59,14 @@ def write_figure(out: Path, name: str, trajectories: Sequence[Trajectory]) -> tu
     return save(toy_figure(WEIGHTINGS[name].label, panels), out / name)
 
 
-def write_table(out: Path, found: Mapping[str, Sequence[Trajectory]], recipe: Recipe) -> tuple[Path, ...]:
-    """toy.md and toy.tex with a row per weighting, toy.csv with a line per trajectory."""
+def write_tables(out: Path, found: Mapping[str, Sequence[Trajectory]], recipe: Recipe) -> Table:
+    """Writes toy.md and toy.tex with a row per weighting, toy.csv with a line per trajectory; returns the table."""
     outcomes = [_outcome(name, trajectory) for name, trajectories in found.items() for trajectory in trajectories]
     table = toy_table(outcomes, str(recipe))
     texts = {"toy.md": markdown(table), "toy.tex": latex(table), "toy.csv": toy_csv(outcomes)}
-    return tuple(atomic_write_text(out / name, text) for name, text in texts.items())
+    for name, text in texts.items():
+        atomic_write_text(out / name, text)
+    return table
 
 
 def _panel(trajectories: Sequence[Trajectory], scaling: tuple[float, float]) -> Panel:

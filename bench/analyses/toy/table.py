@@ -1,4 +1,4 @@
-"""The toy problem in a table: who reached the Pareto front, where on it, and how soon."""
+"""Results on the toy problem as a table: which weightings reach the Pareto front, where on it, in how many steps."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ HEADS = ("reached", "balance", "steps")
 class Outcome:
     """How one trajectory ended.
 
-    losses: unscaled. distance: from the front, in those losses. steps: the first at the front, and balance: where on
-    it, 0 to 1; both None for a trajectory that doesn't end there. diverged_at: the step at which it was given up.
+    losses: unscaled.
+    distance: of these losses from the front.
+    steps: the first step on the front; None for a trajectory that doesn't end there.
+    balance: where on the front it ends, 0 to 1; None as for steps.
+    diverged_at: the step at which a weight or gradient grew beyond bounds.
     """
 
     method: str
@@ -53,8 +56,8 @@ def toy_table(outcomes: Sequence[Outcome], protocol: str) -> Table:
         cells = [cell for scaling in scalings for cell in _cells([o for o in own if o.scaling == scaling])]
         rows.append(Row(Head(own[0].label, identity={"method": method}), tuple(cells)))
     caption = (
-        "The two-task toy problem: starts from which the Pareto front is reached; balance, the place on the front "
-        "where they end, from 0 (least L2) to 1 (least L1), lowest to highest; steps to the front, median. " + protocol
+        "The two-task toy problem. reached: starts from which the Pareto front is reached. balance: where on the front "
+        "they end, from 0 (least L2) to 1 (least L1), lowest to highest. steps: to the front, median. " + protocol
     )
     return Table(
         name="toy",
@@ -71,7 +74,7 @@ def _cells(outcomes: Sequence[Outcome]) -> tuple[Cell, Cell, Cell]:
     balances = [o.balance for o in outcomes if o.balance is not None]
     steps = [o.steps for o in outcomes if o.steps is not None]
     diverged = sum(o.diverged_at is not None for o in outcomes)
-    notes = (f"{diverged} of {len(outcomes)} stopped early: weights grew without bound",)
+    notes = (f"{diverged} of {len(outcomes)} diverged: weights grew without bound",)
     reached = Cell(f"{len(steps)}/{len(outcomes)}", notes=notes if diverged else ())
     if not steps:
         return reached, Cell(), Cell()
