@@ -8,7 +8,8 @@ usage() {
 ./run_all.sh paper        the same on whichever of Office-31, Office-Home, NYUv2 and CelebA are found
 ./run_all.sh ablation     the ablations of NORMAL, on digits and on whichever Office data set is found
 ./run_all.sh --quick      one seed, one epoch: see that everything runs
-./run_all.sh test [...]   the test suite; further words go to pytest
+./run_all.sh test [...]   the test suite without the tests marked slow; further words go to pytest
+./run_all.sh test --all   all tests
 
 Further options go to `python -m bench.run`: --data-root DIR, --jobs N, --device NAME, --seeds N ...
 MTL_VENV=DIR   an environment elsewhere than .venv (torch with CUDA takes 6 GB)
@@ -31,10 +32,10 @@ find_python() {
     exit 2
 }
 
-# Installs once per state of the dependency lists and of the checkout's place, so that a second call installs nothing.
+# Installs again only if a dependency list has changed or the checkout has moved.
 prepare_environment() {
     local wanted stamp="$venv/.mtl-bench-installed"
-    wanted="$(cat "$here/setup.cfg" "$here/pyproject.toml" | cksum) $here"
+    wanted="$(cd "$here" && cat setup.cfg setup.py pyproject.toml constraints.txt | cksum) $here"
     if [[ -f "$stamp" && "$(cat "$stamp")" == "$wanted" ]]; then
         return
     fi
@@ -44,7 +45,7 @@ prepare_environment() {
     if [[ ! -x "$venv/bin/python" ]]; then
         "$python" -m venv "$venv"
     fi
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e "$here[dev]"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e "$here[dev]" -c "$here/constraints.txt"
     echo "$wanted" >"$stamp"
 }
 
@@ -80,8 +81,13 @@ cd "$here"
 case "$word" in
     test)
         shift
-        # A file's tests stay together, since many share what is slow to make.
-        exec "$venv/bin/python" -m pytest --numprocesses auto --dist loadfile "$@"
+        selection="not slow"
+        if [[ "${1:-}" == "--all" ]]; then
+            selection=""
+            shift
+        fi
+        # Each worker gets a contiguous share, so most files and their fixtures stay in one process.
+        exec "$venv/bin/python" -m pytest --numprocesses auto --dist worksteal -m "$selection" "$@"
         ;;
     embedded | paper)
         shift || true

@@ -1,23 +1,40 @@
-"""The commands of the suite: python -m bench."""
+"""Lists the commands of the suite, or runs one of them: python -m bench [COMMAND ...]"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from bench.spec.lookup import UnknownName, lookup
 
 COMMANDS = {
-    "bench.run": "train methods on data sets, and keep a record of every run",
-    "bench.plan": "what would run: steps, hours, disk and memory, from step times measured here and now",
-    "bench.report": "tables and figures from the records",
-    "bench.data": "data sets: which are here, where to get them, whether they are whole, what they look like",
-    "bench.doctor": "whether this set-up is complete, and what will be skipped",
-    "bench.speed": "how long a training step of every method takes, beside other packages and beside a floor",
-    "bench.relations": "whether NORMAL's task positions reflect task relations",
-    "bench.toy": "every weighting on the published two-task problem in the plane",
+    "bench.run": "train methods on data sets; every run writes a record",
+    "bench.plan": "forecast a study's steps, hours, disk and memory, from step times measured here",
+    "bench.report": "make tables and figures from the records",
+    "bench.data": "list the data sets, say how to get one, check it, decode it, draw some of it",
+    "bench.doctor": "check this set-up: what is missing, and what is left out because of it",
+    "bench.speed": "measure the training steps of every method, beside other packages and the autograd baseline",
+    "bench.relations": "compare NORMAL's task positions with how tasks relate",
+    "bench.toy": "run every weighting on the published two-task problem in the plane",
 }
 
 
-def main() -> int:
-    """Lists the commands."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Lists the commands, or returns the exit code of the one that is named; 2 if there is no such command."""
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] not in ("-h", "--help"):
+        try:
+            name = lookup([command.removeprefix("bench.") for command in COMMANDS], "command", words[0])
+        except UnknownName as error:
+            print(error, file=sys.stderr)
+            return 2
+        code: int = import_module(f"bench.{name}").main(words[1:])
+        return code
     print("The benchmark suite for multi-task learning. Commands:\n")
-    for name, purpose in COMMANDS.items():
-        print(f"  python -m {name:<15} {purpose}")
-    print("\nEach tells its options with --help; README.md shows them at work.")
+    for command, purpose in COMMANDS.items():
+        print(f"  python -m {command:<15} {purpose}")
+    print("\nEach lists its options with --help; README.md has examples.")
     return 0
 
 

@@ -12,8 +12,9 @@ from rich.text import Text
 
 from bench import ROOT
 from bench.cli.options import add_data_root, guarded, plain_console, positive
-from bench.cli.preparation import DecodingProgress, prepare
-from bench.inspection.data_check import MOST_NAMED, Report, check
+from bench.cli.preparation import prepare
+from bench.cli.progress import DecodingProgress
+from bench.inspection.data_check import MOST_PRINTED, Report, check
 from bench.spec.lookup import UnknownName, lookup
 from datasets import DATASETS, find, obtain
 from datasets.contract import DataError, DataSettings
@@ -25,7 +26,7 @@ COLOURS = {"ok": "green", "differs": "yellow", "wrong": "red"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0, 1 where `check` finds something wrong, or 2 for bad input and data that isn't there."""
+    """Returns 0, 1 if `check` finds an error, or 2 for bad input and absent data."""
     arguments = _parser().parse_args(argv)
     console = plain_console()
     commands = {"list": _list, "how": _how, "check": _check, "prepare": _prepare, "show": _show}
@@ -35,13 +36,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m bench.data", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    listing = commands.add_parser("list", help="all data sets, and which are on this machine")
-    how = commands.add_parser("how", help="where to get a data set and how to lay it out")
-    checking = commands.add_parser("check", help="whether a data set is whole: counts, and a sample of its files")
+    listing = commands.add_parser("list", help="list all data sets, and which are on this machine")
+    how = commands.add_parser("how", help="say where to get a data set and how to lay it out")
+    checking = commands.add_parser(
+        "check", help="compare counts with the published ones, and read a sample of the files"
+    )
     checking.add_argument("--full", action="store_true", help="read every file")
     decoding = commands.add_parser("prepare", help="decode a data set once, for all runs")
     decoding.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per core)")
-    showing = commands.add_parser("show", help="a picture of some images with their labels, decoding all where needed")
+    showing = commands.add_parser("show", help="draw some images with their labels; decodes the data set first")
     showing.add_argument("--part", choices=PARTS, default="train", help="default: train")
     showing.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the images (default: 0)")
     showing.add_argument("--out", type=Path, metavar="FILE", help="default: reports/data/NAME-PART.png")
@@ -66,14 +69,14 @@ def _list(arguments: Namespace, console: Console) -> int:
         table.add_row(name, info.label, info.kind, *counts, _decoded(folder), state)
     console.print(table)
     console.print(
-        f"\nLooked in {root} (--data-root or MTL_DATA). `python -m bench.data how NAME` tells where to get one."
+        f"\nSearched {root} (--data-root or MTL_DATA); `python -m bench.data how NAME` says where to get a data set."
     )
     return 0
 
 
 def _decoded(folder: Path | None) -> str:
-    """How much of a data set stands ready as arrays, in whichever image sizes; what is half done isn't counted."""
-    # NYUv2 keeps its arrays with each of its parts.
+    """The size of a data set's decoded arrays of all image sizes; unfinished ones don't count."""
+    # NYUv2 has its arrays in the folder of each part.
     arrays = [path for pattern in (CACHE, f"*/{CACHE}") for path in folder.glob(f"{pattern}/*.npy")] if folder else []
     return f"{sum(path.stat().st_size for path in arrays) / 1e6:,.0f} MB" if arrays else "no"
 
@@ -90,36 +93,41 @@ def _check(arguments: Namespace, console: Console) -> int:
     folder = obtain(name, arguments.data_root)
     console.print(f"{info.label} in {folder}\n")
     if info.inventory is None:
-        return _read_whole(name, folder, console)
+        return _check_by_reading(name, folder, console)
     with console.status("Listing files") as status:
         inventory = info.inventory(folder)
         report = check(inventory, info.published, arguments.full, lambda key: status.update(f"Reading {key}"))
     _print(report, console)
-    return 1 if report.faults else 0
+    return 1 if report.errors else 0
 
 
-def _read_whole(name: str, folder: Path, console: Console) -> int:
-    """The check of a data set that has no inventory: its reader tells the first fault."""
+def _check_by_reading(name: str, folder: Path, console: Console) -> int:
+    """The check of a data set without an inventory: its reader finds the first error."""
     try:
         splits = DATASETS[name].read(folder, DataSettings(DATASETS[name].image_size))
     except DataError as error:
-        console.print(f"{error}\nOnly the first fault is told: this data set has no `inventory`.")
+        console.print(f"{error}\nThis is the first error; there may be more, since this data set has no `inventory`.")
         return 1
-    console.print(f"Its reader takes it: {splits.provenance['counts']}.")
+    console.print("All files can be read. Images in each part:\n")
+    for part in PARTS:
+        split = getattr(splits, part)
+        of_domains = [f"{task.key} {len(source):,}" for task, source in zip(DATASETS[name].tasks, split, strict=False)]
+        shown = ", ".join(of_domains) if len(split) > 1 else f"{len(split[0]):,}"
+        console.print(f"{part:<12}{shown}")
     return 0
 
 
 def _print(report: Report, console: Console) -> None:
-    table = Table("looked at", "expected", "found", "verdict", box=None, pad_edge=False)
+    table = Table("checked", "expected", "found", "verdict", box=None, pad_edge=False)
     for row in report.rows:
         table.add_row(row.what, row.expected, row.found, Text(row.verdict, style=COLOURS[row.verdict]))
     console.print(table)
-    for title, sentences in (("Wrong", report.faults), ("Odd, but usable", report.remarks)):
+    for title, sentences in (("Errors", report.errors), ("Odd, but usable", report.remarks)):
         if sentences:
             console.print(f"\n{title}, {len(sentences)} in all:")
-            console.print("\n".join(sentences[:MOST_NAMED]))
-        if len(sentences) > MOST_NAMED:
-            console.print(f"... and {len(sentences) - MOST_NAMED} more.")
+            console.print("\n".join(sentences[:MOST_PRINTED]))
+        if len(sentences) > MOST_PRINTED:
+            console.print(f"... and {len(sentences) - MOST_PRINTED} more.")
     console.print(f"\n{report.conclusion}")
 
 
@@ -128,18 +136,18 @@ def _prepare(arguments: Namespace, console: Console) -> int:
 
 
 def _show(arguments: Namespace, console: Console) -> int:
-    from bench.inspection.contact_sheet import write_sheet  # matplotlib is slow to import, and nothing else needs it
+    from bench.inspection.contact_sheet import write_sheet  # imports matplotlib, which is slow
 
     name = lookup(DATASETS, "data set", arguments.name)
     info = DATASETS[name]
     folder = obtain(name, arguments.data_root)
-    with DecodingProgress(console) as progress, preparing(Preparation(report=progress)):
+    with DecodingProgress(console, only_bars=True) as progress, preparing(Preparation(report=progress)):
         splits = info.read(folder, DataSettings(info.image_size))
     classes = info.inventory(folder).classes if info.inventory else ()
     path = arguments.out or ROOT / "reports" / "data" / f"{name}-{arguments.part}.png"
     title = f"{info.label}, {arguments.part}, seed {arguments.seed}"
     write_sheet(info, getattr(splits, arguments.part), classes, arguments.seed, title, path)
-    console.print(f"{path}")
+    console.print(f"Drawn: {path}")
     return 0
 
 

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import ROOT
-from bench.inspection.packages import Finding, Verdict, package_finding, python_finding, torch_finding
+from bench.inspection.packages import (
+    Finding,
+    Verdict,
+    package_finding,
+    python_finding,
+    rival_finding,
+    torch_finding,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,16 +24,18 @@ COLOURS: dict[Verdict, str] = {"ok": "green", "note": "cyan", "slow": "yellow", 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0, or 1 where something is missing that every run needs."""
+    """Prints the table. Returns 0, or 1 if something is missing that every run needs."""
     basics: list[Finding] = []
     for look in (python_finding, package_finding, torch_finding):
         basics.append(look())
         if basics[-1].verdict != "missing":
             continue
-        # Perhaps nothing more can be imported, not even what draws tables.
+        # Not even what draws tables may be installed.
         for finding in basics:
-            print(f"{finding.topic}: {finding.found}. {finding.advice}".strip())
+            print(f"{finding.topic}: {finding}")
         return 1
+    rival = rival_finding()
+    basics += [rival] if rival else []
     from bench.cli.options import add_data_root, plain_console
 
     parser = ArgumentParser(prog="python -m bench.doctor", description=__doc__)
@@ -60,8 +69,7 @@ def _print(sections: dict[str, list[Finding]], console: Console) -> None:
         for finding in findings:
             # Not a table: its cells would break paths, which people copy.
             verdict = (f"{finding.verdict:<9}", COLOURS[finding.verdict])
-            told = f"{finding.found}. {finding.advice}." if finding.advice else finding.found
-            console.print(Text.assemble(f"  {finding.topic:<18}", verdict, told))
+            console.print(Text.assemble(f"  {finding.topic:<18}", verdict, str(finding)))
     console.print(f"\n{_conclusion([finding for section in sections.values() for finding in section])}")
 
 
@@ -72,7 +80,7 @@ def _conclusion(findings: Sequence[Finding]) -> str:
     lines = [f"Skipped: {topics['skipped']}."] if topics["skipped"] else []
     lines += [f"Slow: {topics['slow']}."] if topics["slow"] else []
     missing = topics["missing"]
-    lines.append(f"To be mended before any run: {missing}." if missing else "All that every run needs is here.")
+    lines.append(f"Fix before any run: {missing}." if missing else "Everything that every run needs is here.")
     return "\n".join(lines)
 
 

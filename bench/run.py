@@ -11,8 +11,7 @@ import torch
 from rich.console import Console
 
 from bench.cli.options import INTERRUPTED, guarded, plain_console
-from bench.cli.preparation import DecodingProgress
-from bench.cli.progress import RunProgress, run_name
+from bench.cli.progress import DecodingProgress, RunProgress, run_name
 from bench.cli.request import add_how, add_what, jobs_at_a_time, requested
 from bench.engine.build import build_network
 from bench.engine.device import DeviceUnavailable, choose_device

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from datasets.office import (
 _OFFICE_RECIPE = Recipe(epochs=100, batch_size=64, lr=1e-4, weight_decay=1e-5)
 _CENTRED: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
-DATASETS: Mapping[str, DatasetInfo] = {
+DATASETS: dict[str, DatasetInfo] = {
     "office31": DatasetInfo(
         label="Office-31",
         kind="multi-input",

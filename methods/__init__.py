@@ -1,7 +1,5 @@
 """What is compared: ways of weighting tasks, architectures, and the methods that pair them, as published."""
 
-from collections.abc import Mapping
-
 from methods.architectures.extra_layers import ExtraLayers
 from methods.architectures.hps import HPS
 from methods.architectures.normal import Normal
@@ -30,7 +28,7 @@ from methods.weightings.stch import STCH
 from methods.weightings.upgrad import UPGrad
 from methods.weightings.uw import UW
 
-WEIGHTINGS: Mapping[str, WeightingInfo] = {
+WEIGHTINGS: dict[str, WeightingInfo] = {
     "ew": WeightingInfo("EW", EW, "Equal weighting", "the sum of the losses instead of their mean"),
     "uw": WeightingInfo(
         "UW",
@@ -132,7 +130,7 @@ WEIGHTINGS: Mapping[str, WeightingInfo] = {
     ),
 }
 
-ARCHITECTURES: Mapping[str, ArchitectureInfo] = {
+ARCHITECTURES: dict[str, ArchitectureInfo] = {
     "hps": ArchitectureInfo("HPS", HPS, "Hard parameter sharing: Caruana (1997)"),
     "normal": ArchitectureInfo(
         "NORMAL",
@@ -150,7 +148,7 @@ ARCHITECTURES: Mapping[str, ArchitectureInfo] = {
 }
 
 # In the order of the paper's tables.
-METHODS: Mapping[str, MethodInfo] = {
+METHODS: dict[str, MethodInfo] = {
     "ew": MethodInfo("EW", "hps", "ew"),
     "uw": MethodInfo("UW", "hps", "uw"),
     "gradnorm": MethodInfo("GradNorm", "hps", "gradnorm"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -20,11 +23,28 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root with the three embedded data sets."""
-    root = tmp_path_factory.mktemp("data")
-    for name in ("digits", "rooms", "faces"):
-        obtain(name, root)
-    return root
+    """A data root with the three embedded data sets, made once and shared by all workers of a session."""
+    session = tmp_path_factory.getbasetemp()
+    names = ["digits", "rooms", "faces"]
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker:
+        session = session.parent
+        if int(worker.removeprefix("gw")) % 2:
+            names.reverse()  # so that two workers make different data sets at the same time
+    for name in names:
+        with (session / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            obtain(name, session / "embedded")
+    return session / "embedded"
+
+
+@pytest.fixture
+def quick_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of runs fork from a server that has imported torch, instead of importing it themselves."""
+    context = get_context("forkserver")
+    # torch imports torch._dynamo, which is slow, when it makes the first optimizer of a process.
+    context.set_forkserver_preload(["bench.launch.local", "torch._dynamo"])
+    monkeypatch.setattr("bench.launch.local.get_context", lambda method: context)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The commands as a user types them: good requests, bad ones, interruptions and deaths."""
+"""The commands as a user types them: valid requests, invalid ones, interruptions and killed workers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
@@ -24,7 +27,7 @@ QUICK = ["--data", "digits", "--seeds", "0", "--epochs", "1", "--device", "cpu"]
 
 
 @pytest.fixture
-def ask(data_root: Path, tmp_path: Path) -> Callable[..., int]:
+def ask(data_root: Path, tmp_path: Path, quick_workers: None) -> Callable[..., int]:
     """bench.run with the test's own data and results."""
 
     def call(*arguments: str) -> int:
@@ -78,13 +81,13 @@ def test_absent_data_says_what_was_looked_for_where_and_how_to_supply_it(
     assert str(data_root) in error and "--data-root" in error and "lay it out as" in error
 
 
-def test_all_faults_are_told_at_once(ask: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_errors_are_named_at_once(ask: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert ask("--method", "nashmlt", "ew", "--data", "digits", "officehome", "celebb") == 2
     error = capsys.readouterr().err
     assert all(part in error for part in ("nash_mtl", "officehome: expected", "celeba"))
 
 
-def test_argparse_faults_end_with_2(ask: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_options_end_with_2(ask: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--epochs", "0"], ["--set", "nonsense"], ["--jobs", "many"]):
         with pytest.raises(SystemExit) as exit_:
             ask("--method", "ew", "--data", "digits", *arguments)
@@ -99,7 +102,7 @@ def test_a_dry_run_trains_nothing(ask: Callable[..., int], capsys: pytest.Captur
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_forgive_and_pairs_combine(
+def test_names_in_any_spelling_and_pairs_of_architecture_and_weighting(
     ask: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert ask("--method", "Nash-MTL", *QUICK, "--arch", "NORMAL", "--set", "arch.xi=0.5", "weighting.max_norm=2") == 0
@@ -150,25 +153,49 @@ def test_a_study_of_absent_data_takes_the_embedded_ones(
     assert "running digits, rooms, faces instead" in out and "81 runs to train" in out
 
 
-def test_the_listing_of_commands_and_of_data(capsys: pytest.CaptureFixture[str], data_root: Path) -> None:
-    assert list_commands() == 0
+def test_every_command_has_help_and_stands_in_the_listing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list_commands([]) == 0
     listing = capsys.readouterr().out
     for command in COMMANDS:
         assert command in listing
-        helped = subprocess.run([sys.executable, "-m", command, "--help"], cwd=ROOT, capture_output=True, check=True)
-        assert b"usage" in helped.stdout
+        with pytest.raises(SystemExit) as ended:
+            import_module(command).main(["--help"])
+        assert ended.value.code == 0
+        assert f"usage: python -m {command}" in capsys.readouterr().out, command
+
+
+def test_commands_by_their_short_names(capsys: pytest.CaptureFixture[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", "bench", "foo"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith("Unknown command 'foo'. ") and done.stderr.count("\n") == 1
+    assert list_commands(["reprot"]) == 2
+    assert "Did you mean 'report'?" in capsys.readouterr().err
+    assert list_commands(["data", "how", "celebA"]) == 0
+    assert "Img/img_align_celeba" in capsys.readouterr().out
+
+
+def test_the_listing_of_data(capsys: pytest.CaptureFixture[str], data_root: Path) -> None:
     assert data.main(["list", "--data-root", str(data_root)]) == 0
     listing = capsys.readouterr().out
     assert "Office-Home" in listing and "not found" in listing and str(data_root / "digits") in listing
-    assert data.main(["how", "celebA"]) == 0 and "Img/img_align_celeba" in capsys.readouterr().out
     assert data.main(["how", "celebb"]) == 2
 
 
-def start(data_root: Path, results: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "bench.run", "--data", "digits", "--device", "cpu", *arguments]
-    command += ["--results", str(results), "--data-root", str(data_root)]
-    return subprocess.Popen(
-        command,
+def wait_for(found: Callable[[], object], running: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while not found():
+        assert time.monotonic() < deadline and running()
+        time.sleep(0.02)
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_resumes_the_rest(
+    ask: Callable[..., int], capsys: pytest.CaptureFixture[str], data_root: Path, tmp_path: Path
+) -> None:
+    arguments = ["--method", "ew", "--data", "digits", "--device", "cpu"]
+    arguments += ["--seeds", "0", "1", "--epochs", "12", "--jobs", "1"]
+    command = [sys.executable, "-m", "bench.run", *arguments]
+    process = subprocess.Popen(
+        [*command, "--results", str(tmp_path), "--data-root", str(data_root)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -177,51 +204,38 @@ def start(data_root: Path, results: Path, *arguments: str) -> subprocess.Popen[s
         # A shell has its background jobs ignore Ctrl-C, and so would a child of a test that runs in one.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-
-
-def wait_for(found: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 300
-    while not found():
-        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
-        time.sleep(0.02)
-
-
-def test_ctrl_c_keeps_what_is_finished_and_resumes_the_rest(data_root: Path, tmp_path: Path) -> None:
-    arguments = ["--method", "ew", "--seeds", "0", "1", "--epochs", "30", "--jobs", "1"]
-    process = start(data_root, tmp_path, *arguments)
-    wait_for(lambda: list(tmp_path.rglob(f"seed-1/{CHECKPOINT}")), process)
+    wait_for(lambda: list(tmp_path.rglob(f"seed-1/{CHECKPOINT}")), lambda: process.poll() is None)
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
     out, error = process.communicate(timeout=300)
     assert process.returncode == 130 and "Traceback" not in error + out
     assert "1 runs are finished and kept" in error
     (kept,) = read_records(tmp_path)
     assert kept.seed == 0 and kept.status == "done"
-    process = start(data_root, tmp_path, *arguments)
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == 0 and "1 runs to train, 1 already kept" in out
+    assert ask(*arguments) == 0
+    assert "1 runs to train, 1 already kept" in capsys.readouterr().out
     assert [record.status for record in read_records(tmp_path)] == ["done", "done"]
 
 
-def test_a_worker_that_dies_is_a_failed_run_and_the_others_go_on(data_root: Path, tmp_path: Path) -> None:
-    process = start(data_root, tmp_path, "--method", "ew", "uw", "--seeds", "0", "--epochs", "30", "--jobs", "1")
-    wait_for(lambda: list(tmp_path.rglob(CHECKPOINT)), process)
-    for worker in workers_of(process.pid):
-        os.kill(worker, signal.SIGKILL)
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == 1 and "1 done, 1 failed" in out
+def test_a_killed_worker_is_a_failed_run_and_the_others_go_on(
+    ask: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ["--method", "ew", "uw", "--data", "digits", "--device", "cpu"]
+    arguments += ["--seeds", "0", "--epochs", "12", "--jobs", "1"]
+
+    def kill_worker() -> None:
+        wait_for(lambda: list(tmp_path.rglob(CHECKPOINT)), lambda: bool(active_children()))
+        for worker in active_children():
+            worker.kill()
+
+    with ThreadPoolExecutor(1) as killer:
+        started = killer.submit(lambda: wait_for(active_children, lambda: True) or kill_worker())
+        assert ask(*arguments) == 1
+        started.result()
+    assert "1 done, 1 failed" in capsys.readouterr().out
     failed = read_record(tmp_path / "digits" / variant(tmp_path, "ew") / "seed-0" / RECORD)
     assert failed.status == "failed" and "exit code -9" in failed.reason
-    process = start(data_root, tmp_path, "--method", "ew", "uw", "--seeds", "0", "--epochs", "30", "--jobs", "1")
-    out, _ = process.communicate(timeout=300)  # a failed run is tried again, from its checkpoint
-    assert process.returncode == 0 and "1 runs to train, 1 already kept" in out
-
-
-def workers_of(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    if not children.exists():
-        pytest.skip("finding the worker's process needs Linux's /proc")
-    pids = [int(child) for child in children.read_text().split()]
-    return [child for child in pids if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    assert ask(*arguments) == 0  # a failed run is tried again, from its checkpoint
+    assert "1 runs to train, 1 already kept" in capsys.readouterr().out
 
 
 def variant(results: Path, method: str) -> str:

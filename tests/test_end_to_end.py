@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,17 @@ NINE = load_study("embedded").methods
 FACES_EPOCHS = "4"
 
 
-@pytest.fixture(scope="session")
+def test_nine_methods_from_the_command_to_the_tables(quick_workers: None, data_root: Path, tmp_path: Path) -> None:
+    results, out = tmp_path / "results", tmp_path / "reports"
+    common = ["--results", str(results), "--data-root", str(data_root)]
+    assert run.main(["--method", *NINE, "--data", "digits", "--epochs", "3", "--seeds", "0", *common]) == 0
+    for method in NINE:
+        record = the_run(results, "digits", method)
+        assert mean_accuracy(record.test) > mean_accuracy(record.reference) + 0.03, method
+    assert_tables(results, out, ["digits"])
+
+
+@pytest.fixture(scope="module")
 def results(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One seed: the nine of the default study on digits (in full) and faces (shortened), EW on rooms (in full)."""
     folder = tmp_path_factory.mktemp("results")
@@ -38,20 +49,23 @@ def mean_accuracy(scores: dict[str, dict[str, float]]) -> float:
     return statistics.fmean(task["accuracy"] for task in scores.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", NINE)
 def test_every_method_learns_digits(method: str, results: Path) -> None:
     record = the_run(results, "digits", method)
     assert mean_accuracy(record.reference) < 0.11
     assert mean_accuracy(record.test) > 0.6
-    assert min(task["accuracy"] for task in record.test.values()) > 0.4  # no domain is given up
+    assert min(task["accuracy"] for task in record.test.values()) > 0.4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", NINE)
 def test_every_method_learns_faces(method: str, results: Path) -> None:
     record = the_run(results, "faces", method)
     assert mean_accuracy(record.test) > mean_accuracy(record.reference) + 0.04
 
 
+@pytest.mark.slow
 def test_ew_beats_the_training_mean_on_every_metric_of_rooms(results: Path) -> None:
     record = the_run(results, "rooms", "ew")
     least = {
@@ -72,19 +86,26 @@ def test_ew_beats_the_training_mean_on_every_metric_of_rooms(results: Path) -> N
             assert ratio > bound if metric.direction == "higher" else ratio < bound, (metric.key, ratio)
 
 
+@pytest.mark.slow
 def test_normal_moves_its_positions(results: Path) -> None:
     record = the_run(results, "digits", "normal")
     assert all(abs(position - 1.0) > 0.05 for position in record.positions.values())
 
 
+@pytest.mark.slow
 def test_the_tables_show_every_run(results: Path, tmp_path: Path) -> None:
-    assert report.main(["--results", str(results), "--out", str(tmp_path)]) == 0
-    index = (tmp_path / "README.md").read_text(encoding="utf-8")
-    latex = (tmp_path / "digits" / "scores.tex").read_text(encoding="utf-8")
+    assert_tables(results, tmp_path, ["digits", "rooms", "faces"])
+
+
+def assert_tables(results: Path, out: Path, data: Sequence[str]) -> None:
+    """Reports show every method, and have every kind of file for each data set."""
+    assert report.main(["--results", str(results), "--out", str(out)]) == 0
+    index = (out / "README.md").read_text(encoding="utf-8")
+    latex = (out / "digits" / "scores.tex").read_text(encoding="utf-8")
     rows = {line.split("&")[0].strip() for line in latex.splitlines() if "&" in line}
     for method in (METHODS[name] for name in NINE):
         assert f"| {method.label} |" in index and method.label in rows
-    for name in ("digits", "rooms", "faces"):
+    for name in data:
         for ending in ("tex", "md", "csv", "pdf", "png"):
-            assert (tmp_path / name / f"scores.{ending}").stat().st_size > 100
-    assert (tmp_path / "digits" / "positions-normal.png").exists()
+            assert (out / name / f"scores.{ending}").stat().st_size > 100
+    assert list((out / "digits").glob("positions-normal*.png"))

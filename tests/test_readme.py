@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 from record_factory import without_drawing
 
-import datasets
 import methods
 from bench import ROOT, report, run
-from bench.engine.context import RunContext
-from bench.engine.loop import train
 from bench.records.record import Record
+from bench.records.store import read_records
 from bench.spec.resolve import resolve
 from bench.spec.study import load_study
-from methods.contract import Weighting
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -29,47 +29,54 @@ def block(place: str) -> str:
     return found.group(1)
 
 
-@pytest.fixture
-def registries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tables may be added to, and are as before after the test."""
-    for module, name in ((methods, "WEIGHTINGS"), (methods, "METHODS"), (datasets, "DATASETS")):
-        for key in ("inverse_loss", "pacs"):
-            monkeypatch.setitem(getattr(module, name), key, None)
-            monkeypatch.delitem(getattr(module, name), key)
+@pytest.fixture(scope="module")
+def extended_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the suite with the README's method and data set, added as a reader would."""
+    copy = tmp_path_factory.mktemp("copy")
+    for name in ("bench", "methods", "datasets"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "setup.cfg", copy)
+    for place in re.findall(r"<!-- test: (\S+) -->", README):
+        with (copy / place).open("a", encoding="utf-8") as file:
+            file.write("\n" + block(place))
+    return copy
 
 
-def test_adding_a_method_takes_one_file_and_two_rows(registries: None, data_root: Path, tmp_path: Path) -> None:
-    names = dict(vars(methods))
-    exec(block("methods/weightings/inverse_loss.py"), names)
-    exec(block("methods/__init__.py"), names)
-    assert isinstance(methods.WEIGHTINGS["inverse_loss"].factory(), Weighting)
-    # In this process: workers would import the registries without the rows of this test.
-    record = trained("digits", "inverse_loss", {"train.epochs": 2, "weighting.power": 0.5}, data_root, tmp_path)
-    assert record.status == "done" and record.labels.method == "Inverse loss"
+def in_copy(copy: Path, command: str) -> None:
+    """Runs a command in the copy, without any path of this checkout."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()], cwd=copy, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_adding_a_data_set_takes_one_row(registries: None, tmp_path: Path) -> None:
+def test_adding_a_method_and_a_data_set_as_printed(extended_copy: Path, data_root: Path, tmp_path: Path) -> None:
+    command = re.search(r"`python -m (bench\.run --method inverse_loss [^`]*)`", README)
+    assert command is not None
     for domain in ("photo", "art_painting", "cartoon", "sketch"):
         for label in range(7):
-            folder = tmp_path / "data" / "pacs" / domain / f"class {label}"
+            folder = tmp_path / "pacs" / domain / f"class {label}"
             folder.mkdir(parents=True)
-            for number in range(6):
+            for number in range(5):
                 Image.new("RGB", (8, 8), (30 * label, 10 * number, 0)).save(folder / f"{number}.png")
-    exec(block("datasets/__init__.py"), dict(vars(datasets)))
-    settings = {
-        "train.epochs": 1,
-        "train.batch_size": 4,
-        "data.image_size": [32, 32],
-        "backbone.weights": "none",
-    }
-    record = trained("PACS", "normal", settings, tmp_path / "data", tmp_path / "results")
-    assert record.status == "done" and set(record.test) == {"photo", "art_painting", "cartoon", "sketch"}
+    (tmp_path / "digits").symlink_to(data_root / "digits")
+    # Both in one process, to save the time of another: what is added to methods and to datasets shares nothing.
+    line = command[1].replace("--data digits", "--data digits pacs")
+    settings = "backbone.name=small backbone.weights=none data.image_size=[16,16]"
+    options = f"--data-root {tmp_path} --results {tmp_path}/results --epochs 1 --seeds 0 --jobs 1 --device cpu"
+    in_copy(extended_copy, f"{line} {settings} {options}")
+    records = {record.data: record for record in read_records(tmp_path / "results")}
+    assert {record.status for record in records.values()} == {"done"}
+    assert records["digits"].labels.method == "Inverse loss"
+    assert records["digits"].settings["weighting"]["power"] == 0.5
+    assert set(records["pacs"].test) == {"photo", "art_painting", "cartoon", "sketch"}
 
 
-def trained(data: str, method: str, settings: dict[str, object], data_root: Path, results: Path) -> Record:
-    spec = resolve(data, method, assignments=settings)
-    place = RunContext(datasets.obtain(spec.data, data_root), results / "run", torch.device("cpu"), 1)
-    return train(spec, place, lambda epochs: None)
+@pytest.mark.slow
+def test_what_the_readme_adds_type_checks(extended_copy: Path) -> None:
+    pytest.importorskip("mypy", reason="mypy is part of the extra dev")
+    in_copy(extended_copy, "mypy methods datasets")
 
 
 def test_every_command_line_of_the_readme_is_understood() -> None:

@@ -22,7 +22,7 @@ from bench.engine.precision import allow_tf32
 from bench.engine.step import train_step
 from bench.engine.train_state import TrainState, make_train_state
 from bench.forecasting.memory import bytes_in, room, standing_memory
-from bench.profiling.workloads import Shape
+from bench.profiling.workloads import Workload
 from bench.spec.resolve import RunSpec
 from datasets.contract import Batch, Source, Split
 from methods.contract import Diverged
@@ -228,7 +228,7 @@ def _evaluation(
 
 def noise(spec: RunSpec, image_size: tuple[int, int], size: int) -> Split:
     """Sources of `size` images each, with targets by chance, as a reader would give them."""
-    shape = Shape("forecast", "", spec.data, size, image_size, len(spec.info.tasks))
+    shape = Workload("forecast", "", spec.data, size, image_size, len(spec.info.tasks))
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (size, *image_size, 3), dtype=torch.uint8, generator=generator)
     return tuple(Source(pixels, group.targets) for group in shape.noise(torch.device("cpu")))

@@ -1,1 +1,1 @@
-"""What a person wants to look at before a run: data sets and the set-up."""
+"""Checks before a run: of data sets, and of the set-up."""

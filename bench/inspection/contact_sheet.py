@@ -1,4 +1,4 @@
-"""A contact sheet: what a run gets to see of a data set, on one page, so that a person can look."""
+"""A contact sheet: some images of a data set with their labels, as a run sees them, on one page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FACES = (6, 3)
 # Inches.
 CELL = 1.5
 DPI = 130
-# Of K. Kelly, "Twenty-two colors of maximum contrast" (1965); what has no label is black.
+# Of K. Kelly, "Twenty-two colors of maximum contrast" (1965); unlabelled pixels are black.
 SEGMENT_COLOURS = (
     "#f3c300", "#875692", "#f38400", "#a1caf1", "#be0032", "#c2b280", "#008856", "#e68fac", "#0067a5", "#654522",
     "#604e97", "#848482", "#8db600",
@@ -41,7 +41,7 @@ Grid = list[list[Axes]]
 def write_sheet(info: DatasetInfo, split: Split, classes: Sequence[str], seed: int, title: str, path: Path) -> None:
     """Draws images with their labels, chosen by seed, into a PNG.
 
-    classes: the names of the labels; where there are none, numbers stand for them.
+    classes: the names of the labels; empty to show their numbers.
     """
     rng = np.random.default_rng(seed)
     with matplotlib.rc_context({"font.size": 7, "figure.constrained_layout.use": True}):
@@ -67,7 +67,7 @@ def _domains(info: DatasetInfo, split: Split, classes: Sequence[str], rng: np.ra
 
 
 def _attributes(info: DatasetInfo, source: Source, rng: np.random.Generator) -> Figure:
-    """Under each image the names of the attributes that it has."""
+    """Under each image, the names of its attributes."""
     columns, rows = FACES
     chosen = _chosen(source, columns * rows, rng)
     figure, grid = _grid(math.ceil(len(chosen) / columns), columns, CELL * 1.75, CELL * 1.35)
@@ -100,7 +100,7 @@ def _scenes(info: DatasetInfo, source: Source, classes: Sequence[str], rng: np.r
 def _explain(
     figure: Figure, axes: Axes, targets: Tensor, classes: Sequence[str], outputs: int, scale: Normalize
 ) -> None:
-    """Says below the lowest map of a task what its colours mean."""
+    """Adds the meaning of the colours below the lowest map of a task."""
     if targets.ndim == 3:
         patches = [Patch(color=_segment_colour(label), label=_name(classes, label)) for label in range(outputs)]
         patches.append(Patch(color=NOTHING, label="no label"))
@@ -127,12 +127,12 @@ def _chosen(source: Source, most: int, rng: np.random.Generator) -> list[int]:
 
 
 def _varied(labels: Tensor, most: int, rng: np.random.Generator) -> list[int]:
-    """Indices of images of different classes, as long as there are any."""
+    """Indices of images, of as many different classes as possible."""
     seen: Counter[int] = Counter()
     ranked: list[tuple[int, int, int]] = []
     for index in rng.permutation(len(labels)).tolist():
         label = int(labels[index])
-        ranked.append((seen[label], len(ranked), index))  # the first ones of all classes come before second ones
+        ranked.append((seen[label], len(ranked), index))  # first images of all classes before second ones
         seen[label] += 1
     return sorted(index for _, _, index in sorted(ranked)[:most])
 
@@ -170,7 +170,7 @@ def _name(classes: Sequence[str], label: int) -> str:
 
 
 def _in_lines(words: Sequence[str], width: int = 40) -> str:
-    """The words with commas between them, broken into lines."""
+    """The words, separated by commas and broken into lines."""
     lines = [""]
     for word in words:
         if lines[-1] and len(lines[-1]) + len(word) > width:

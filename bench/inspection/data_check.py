@@ -1,4 +1,4 @@
-"""What is on disk against what is published: for `python -m bench.data check`."""
+"""Compares a data set on disk with what is published about it: for `python -m bench.data check`."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ import numpy as np
 from bench.cli.options import cores
 from datasets.contract import Counts, DataError, FileGroup, Inventory
 
-# differs: not as published, as in a cleaned version; runs go on. wrong: runs stop there, or learn from nonsense.
+# differs: not as published, as in a cleaned version; runs accept it.
+# wrong: runs stop there, or would learn from invalid data.
 Verdict = Literal["ok", "differs", "wrong"]
 
-# Files of each group that are read where not all are.
+# Files of each group that are read unless all are.
 SAMPLE = 64
 SAMPLE_SEED = 0
-# Faults that are printed.
-MOST_NAMED = 50
+# Errors, and remarks, that are printed.
+MOST_PRINTED = 50
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: what was looked at, what was expected and found."""
+    """A line of the table: what was checked, expected and found."""
 
     what: str
     expected: str
@@ -35,55 +36,61 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """faults: what is wrong, a sentence each that begins with the file. remarks: what is odd, likewise."""
+    """What a check found.
+
+    errors: what is wrong, sentences that begin with the file.
+    remarks: what is odd but usable, likewise.
+    """
 
     rows: Sequence[Row]
-    faults: Sequence[str]
+    errors: Sequence[str]
     remarks: Sequence[str]
 
     @property
     def conclusion(self) -> str:
-        """Whether runs can use it."""
-        if self.faults:
-            return f"{_number(len(self.faults), 'fault')}: mend them before any run."
+        """Whether runs can use the data."""
+        if self.errors:
+            return f"{_number(len(self.errors), 'error')}: fix before any run."
         if any(row.verdict == "differs" for row in self.rows):
-            return "Usable, but not as published: say so beside your numbers."
-        return "All as it should be."
+            return "Usable, but not as published: say so when you report numbers."
+        return "No errors."
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """What came out of one file: its shape, lowest and highest value, or what is wrong with it; what is odd."""
+    """What one file holds: the shape, and the lowest and highest value.
+
+    error: why it is unusable, or empty.
+    remark: what is odd about it, or empty.
+    """
 
     path: Path
     shape: tuple[int, ...] = ()
     low: float = np.inf
     high: float = -np.inf
-    fault: str = ""
+    error: str = ""
     remark: str = ""
 
 
 def check(
-    inventory: Inventory, published: Counts, full: bool, tell: Callable[[str], None] = lambda key: None
+    inventory: Inventory, published: Counts, full: bool, on_group: Callable[[str], None] = lambda key: None
 ) -> Report:
     """Compares counts with the published ones and reads files: a sample of each group, or all of them.
 
-    tell: called with the key of each group before it is read.
+    on_group: called with the key of each group before its files are read.
     """
     rows = [*_count_rows(inventory.counts, published)]
-    faults, remarks = [*inventory.errors], [*inventory.remarks]
-    if inventory.errors:
-        rows.append(Row("folders and lists", "complete", _number(len(inventory.errors), "fault"), "wrong"))
+    errors, remarks = [*inventory.errors], [*inventory.remarks]
+    if errors:
+        rows.append(Row("folders and lists", "complete", _number(len(errors), "error"), "wrong"))
     for index, group in enumerate(inventory.groups):
-        tell(group.key)
+        on_group(group.key)
         readings = _read(group, sampled(group.paths, index, full))
-        unreadable = [reading.fault for reading in readings if reading.fault]
-        odd = [f"{reading.path}: {reading.remark}." for reading in readings if reading.remark]
         rows.append(_group_row(group, readings))
-        faults += unreadable
-        remarks += odd
-    # A file that can't be opened is met with each of its columns.
-    return Report(rows, list(dict.fromkeys(faults)), remarks)
+        errors += [reading.error for reading in readings if reading.error]
+        remarks += [f"{reading.path}: {reading.remark}." for reading in readings if reading.remark]
+    # A file of several columns that can't be opened appears once per column.
+    return Report(rows, list(dict.fromkeys(errors)), remarks)
 
 
 def sampled(paths: Sequence[Path], stream: int, full: bool) -> list[Path]:
@@ -105,15 +112,15 @@ def _count_rows(found: Counts, published: Counts) -> Iterable[Row]:
 
 
 def _read(group: FileGroup, paths: Sequence[Path]) -> list[_Reading]:
-    """Pillow and numpy leave the interpreter while they decode, so threads are enough."""
+    """Reads files in threads: Pillow and numpy release the interpreter's lock while they decode."""
 
     def look(path: Path) -> _Reading:
         try:
             array = group.load(path)
         except DataError as error:
-            return _Reading(path, fault=str(error))
+            return _Reading(path, error=str(error))
         if array.size == 0:
-            return _Reading(path, fault=f"{path}: expected pixels, found an array of {_extents([array.shape])}.")
+            return _Reading(path, error=f"{path}: expected pixels, found an array of {_extents([array.shape])}.")
         return _Reading(path, array.shape, float(array.min()), float(array.max()), remark=group.oddness(array))
 
     with ThreadPoolExecutor(cores()) as pool:
@@ -121,21 +128,21 @@ def _read(group: FileGroup, paths: Sequence[Path]) -> list[_Reading]:
 
 
 def _group_row(group: FileGroup, readings: Sequence[_Reading]) -> Row:
-    whole = [reading for reading in readings if not reading.fault]
-    wrong, odd = len(readings) - len(whole), sum(bool(reading.remark) for reading in whole)
-    found = [_extents([reading.shape for reading in whole])] if whole else []
-    if whole and group.ranged:
-        found.append(f"{min(r.low for r in whole):.4g} to {max(r.high for r in whole):.4g}")
+    valid = [reading for reading in readings if not reading.error]
+    wrong, odd = len(readings) - len(valid), sum(bool(reading.remark) for reading in valid)
+    found = [_extents([reading.shape for reading in valid])] if valid else []
+    if valid and group.ranged:
+        found.append(f"{min(r.low for r in valid):.4g} to {max(r.high for r in valid):.4g}")
     found += [f"{wrong} unreadable or out of range"] if wrong else []
     found += [f"{odd} odd"] if odd else []
     total = len(group.paths)
-    looked_at = f"all {total:,}" if len(readings) == total else f"{len(readings)} of {total:,}"
+    share = f"all {total:,}" if len(readings) == total else f"{len(readings)} of {total:,}"
     verdict: Verdict = "wrong" if wrong else "differs" if odd else "ok"
-    return Row(f"{group.key}: {looked_at} files read", group.expected, ", ".join(found), verdict)
+    return Row(f"{group.key}: {share} files read", group.expected, ", ".join(found), verdict)
 
 
 def _extents(shapes: Sequence[tuple[int, ...]]) -> str:
-    """ "288×384×3", or "48–600×51–800×3" where files differ."""
+    """ "288×384×3", or "48–600×51–800×3" if files differ."""
     axes = [(min(axis), max(axis)) for axis in zip(*shapes, strict=True)]
     return "×".join(str(low) if low == high else f"{low}–{high}" for low, high in axes)
 

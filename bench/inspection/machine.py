@@ -1,4 +1,4 @@
-"""Devices, data sets, weights, peers and disks for bench.doctor. Nothing here fetches anything."""
+"""Devices, data sets, weights, peers and disks for bench.doctor. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ import torch
 from bench import ROOT
 from bench.cli.options import cores
 from bench.engine.device import choose_device, synchronise
-from bench.inspection.packages import INSTALL, INSTALL_PEERS, Finding, Verdict, installed, requirements
+from bench.inspection.packages import (
+    INSTALL,
+    INSTALL_EXTRA,
+    INSTALL_PEERS,
+    Finding,
+    Verdict,
+    installed,
+    requirements,
+    unsuitable_versions,
+)
 from bench.records.environment import describe_environment
 from datasets import DATASETS, find
 from datasets.contract import DataError
@@ -36,9 +45,9 @@ _MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 def machine_findings() -> Iterator[Finding]:
     """Whether torchvision's compiled part works with this torch; processor, memory, accelerators."""
-    fault = _torchvision_fault()
-    if fault:
-        yield Finding("torchvision", fault, "missing", f"No ResNet can be built; install it with torch: {INSTALL}")
+    error = _torchvision_error()
+    if error:
+        yield Finding("torchvision", error, "missing", "No ResNet can be built; install it with torch", INSTALL)
     memory = _memory()
     of_memory = f", {memory / GIB:.0f} GiB of memory" if memory else ""
     yield Finding("processor", f"{describe_environment(ROOT)['cpu']}, {cores()} cores{of_memory}")
@@ -46,23 +55,24 @@ def machine_findings() -> Iterator[Finding]:
 
 
 def data_findings(root: Path) -> Iterator[Finding]:
-    """Every data set: where it is, or what its absence means."""
+    """Every data set: where it is, or what is left out without it."""
     for name, info in DATASETS.items():
         try:
             folder = find(name, root)
         except DataError as error:
-            yield Finding(name, str(error), "skipped", "Nothing of it can be read")
+            yield Finding(name, str(error), "skipped", "It can't be read")
             continue
         if folder is not None:
             yield Finding(name, str(folder))
         elif info.make is not None:
             yield Finding(name, "made when needed")
         else:
-            yield Finding(name, "not found", "skipped", f"Studies leave it out; see python -m bench.data how {name}")
+            advice = "Studies leave it out; how to get it"
+            yield Finding(name, "not found", "skipped", advice, f"python -m bench.data how {name}")
 
 
 def weight_findings(root: Path) -> Iterator[Finding]:
-    """The ImageNet weights that runs start from: in torch's cache, and whole?"""
+    """The ImageNet weights that runs start from: whether torch's cache has them, undamaged."""
     users: dict[str, list[str]] = {}
     for name, info in DATASETS.items():
         if info.backbone_weights == "imagenet":
@@ -88,17 +98,21 @@ def peer_findings() -> Iterator[Finding]:
 
 
 def disk_findings(root: Path, results: Path) -> Iterator[Finding]:
-    """Free space at data, results and torch's cache, and whether they can be written to."""
-    yield _disk("data root", root, ROOM_FOR_DATA, "skipped", "Nothing can be made or decoded; name another --data-root")
-    yield _disk("results", results, ROOM_FOR_RESULTS, "missing", "No run can keep its record; name other --results")
+    """Free space for data, results and torch's cache, and whether their folders are writable."""
+    yield _disk(
+        "data root", root, ROOM_FOR_DATA, "skipped", "No data can be made or decoded; choose another --data-root"
+    )
+    yield _disk(
+        "results", results, ROOM_FOR_RESULTS, "missing", "No run can write its record; choose another --results"
+    )
     cache = Path(torch.hub.get_dir())
-    yield _disk("weights cache", cache, ROOM_FOR_WEIGHTS, "note", "Fetched weights can't be kept; set TORCH_HOME")
+    yield _disk("weights cache", cache, ROOM_FOR_WEIGHTS, "note", "Downloaded weights can't be stored; set TORCH_HOME")
 
 
-def _torchvision_fault() -> str:
-    """Why torchvision's compiled operators don't run; empty where they do."""
+def _torchvision_error() -> str:
+    """Why torchvision's compiled operators don't run; empty if they do."""
     try:
-        from torchvision.ops import nms  # as slow to import as torch, and here because a mismatch shows here
+        from torchvision.ops import nms  # imported here because the import fails if torch and torchvision mismatch
 
         nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
@@ -110,18 +124,18 @@ def _accelerator_finding() -> Finding:
     device = choose_device("auto")
     if device.type == "cpu":
         found = "none"
-        advice = "Embedded problems take minutes, the four real ones days for every run"
+        advice = "A run takes minutes on the embedded problems, days on the four real ones"
         if shutil.which("nvidia-smi") and not torch.version.cuda:
             advice += "; there is a GPU, but this torch is built without CUDA"
         elif shutil.which("nvidia-smi"):
-            advice += f"; torch is built for CUDA {torch.version.cuda}: does nvidia-smi name a driver for that?"
+            advice += f"; torch is built for CUDA {torch.version.cuda}: check the driver's CUDA version with nvidia-smi"
         return Finding("accelerator", found, "slow", advice)
     found = "; ".join(_describe_accelerators(device))
     try:
         torch.ones(8, 8, device=device).mm(torch.ones(8, 8, device=device))
         synchronise(device)
     except RuntimeError as error:
-        advice = f"It can't compute ({str(error).splitlines()[0]}); until that is mended, use --device cpu"
+        advice = f"It can't compute ({str(error).splitlines()[0]}); repair the driver, or use --device cpu"
         return Finding("accelerator", found, "missing", advice)
     return Finding("accelerator", found)
 
@@ -138,7 +152,7 @@ def _describe_accelerators(device: torch.device) -> list[str]:
 
 
 def _memory() -> int | None:
-    """Bytes that this process may use, where the system tells."""
+    """Bytes that this process may use; None if the system doesn't say."""
     status = _MEMORY_STATUS.read_text(encoding="ascii") if _MEMORY_STATUS.exists() else ""
     total = re.search(r"MemTotal:\s+(\d+) kB", status)
     limit = _MEMORY_LIMIT.read_text(encoding="ascii").strip() if _MEMORY_LIMIT.exists() else ""
@@ -158,14 +172,14 @@ def _weight_finding(weights: str, users: list[str]) -> Finding:
 
     topic = weights.partition("_")[0] + " weights"
     path = Path(torch.hub.get_dir()) / "checkpoints" / get_weight(weights).url.rpartition("/")[2]
-    file_option = "offline: --set backbone.weights=PATH, or none"
+    offline = "offline, set backbone.weights to a path, or to none"
     if not path.is_file():
-        for_whom = f"{', '.join(users)} fetch them once" if users else "No data set here needs them yet"
-        return Finding(topic, f"not in {path.parent}", "note", f"{for_whom}; {file_option}")
+        users_of = f"{', '.join(users)} download them once" if users else "No data set here needs them yet"
+        return Finding(topic, f"not in {path.parent}", "note", f"{users_of}; {offline}")
     # torchvision ends its file names with the first digits of the SHA-256.
     digits = path.stem.rpartition("-")[2]
     if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(digits):
-        return Finding(topic, f"{path} is damaged", "note", f"Delete it, to have it fetched again; {file_option}")
+        return Finding(topic, f"{path} is damaged", "note", f"Delete it; the next run downloads it again; {offline}")
     return Finding(topic, str(path))
 
 
@@ -173,30 +187,26 @@ def _peer(topic: str, load: Callable[[], object], install: str, needed_by: str) 
     try:
         load()
     except PeerUnavailable:
-        return Finding(topic, "can't be imported", "skipped", f"Left out: {needed_by}; install it: {install}")
-    return Finding(topic, installed(topic) or "here")
+        return Finding(topic, "can't be imported", "skipped", f"Left out: {needed_by}; install it", install)
+    return Finding(topic, installed(topic) or "installed")
 
 
 def _solvers_finding() -> Finding:
-    """The solvers that some of TorchJD's weightings need, and the one release of TorchJD that is adapted to."""
+    """The solvers that some of TorchJD's weightings need, and the one release of TorchJD that the adapter supports."""
     needed = requirements("peers")
-    faults = []
-    for requirement in needed:
-        found = installed(requirement.package)
-        if found is None:
-            faults.append(f"no {requirement.package}")
-        elif not requirement.admits(found):
-            faults.append(f"{requirement.package} {found}, expected {requirement.operator}{requirement.wanted}")
-    if faults:
-        advice = f"Weightings torchjd:... that need them fail, and say so; install them: {INSTALL_PEERS}"
-        return Finding("peers' solvers", "; ".join(faults), "skipped", advice)
+    problems = [f"no {r.package}" for r in needed if installed(r.package) is None] + [*unsuitable_versions(needed)]
+    if problems:
+        advice = "Runs of weightings torchjd:... that need them fail; install them"
+        return Finding("peers' solvers", "; ".join(problems), "skipped", advice, INSTALL_PEERS)
     return Finding("peers' solvers", ", ".join(r.package for r in needed if r.package != "torchjd"))
 
 
 def _package(name: str, extra: str, without: str) -> Finding:
     if find_spec(name) is None:
-        return Finding(name, "not installed", "skipped", f"Without it {without}: pip install -e '.[{extra}]'")
-    return Finding(name, installed(name) or "here")
+        return Finding(
+            name, "not installed", "skipped", f"Without it {without}; install it", INSTALL_EXTRA.format(extra)
+        )
+    return Finding(name, installed(name) or "installed")
 
 
 def _program(name: str, verdict: Verdict, without: str) -> Finding:
@@ -205,7 +215,7 @@ def _program(name: str, verdict: Verdict, without: str) -> Finding:
 
 
 def _disk(topic: str, place: Path, wanted: int, if_unwritable: Verdict, without: str) -> Finding:
-    """The folder need not exist: what counts is the nearest one above it that does."""
+    """Examines the folder, or its nearest parent that exists."""
     existing = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     found = f"{place}, {free / GIB:.0f} GiB free"
@@ -213,7 +223,7 @@ def _disk(topic: str, place: Path, wanted: int, if_unwritable: Verdict, without:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        return Finding(topic, f"{place} can't be written to ({error.strerror})", if_unwritable, without)
+        return Finding(topic, f"{place} is not writable ({error.strerror})", if_unwritable, without)
     if free < wanted:
-        return Finding(topic, found, "note", f"Expected {wanted / GIB:.2g} GiB for the real data sets; make room")
+        return Finding(topic, found, "note", f"The real data sets need {wanted / GIB:.2g} GiB; free some space")
     return Finding(topic, found)

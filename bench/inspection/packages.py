@@ -1,16 +1,16 @@
-"""Python and packages for bench.doctor. Nothing is imported before it is known to be here, so absence can be told."""
+"""Python and packages for bench.doctor, by the standard library alone: any other package may be missing."""
 
 from __future__ import annotations
 
 import configparser
 import importlib
+import operator
 import platform
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
-from pathlib import Path
 from typing import Literal
 
 from bench import ROOT
@@ -18,40 +18,61 @@ from bench import ROOT
 # missing: no run can start. skipped: a part of the suite is left out. slow: it works, slowly. note: worth knowing.
 Verdict = Literal["ok", "note", "slow", "skipped", "missing"]
 
-SUITE = "mtl-bench"
 OLDEST_PYTHON = (3, 10)
-INSTALL = "pip install -e ."
-INSTALL_PEERS = "pip install -e '.[peers]'"
-# Declared by setup.cfg, but needed by the weightings named libmtl:... alone.
+# From the root of the checkout; constraints.txt holds versions that were tested together.
+INSTALL = "pip install -e . -c constraints.txt"
+INSTALL_EXTRA = "pip install -e '.[{}]' -c constraints.txt"
+INSTALL_PEERS = INSTALL_EXTRA.format("peers")
+# Listed in setup.cfg, but needed by the weightings named libmtl:... alone.
 PEER = "libmtl"
+COMPARISONS: dict[str, Callable[[tuple[int, ...], tuple[int, ...]], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+    ">": operator.gt,
+    "<": operator.lt,
+}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A row of the doctor's table; `advice` says what follows and what to do."""
+    """A row of the doctor's table.
+
+    topic: what was examined.
+    found: what is there.
+    advice: what follows and what to do, without a full stop.
+    command: to be copied, and run in the root of the checkout.
+    """
 
     topic: str
     found: str
     verdict: Verdict = "ok"
     advice: str = ""
+    command: str = ""
+
+    def __str__(self) -> str:
+        """What was found, the advice, and last the command with nothing after it."""
+        advice = f"{self.advice}: {self.command}" if self.command else f"{self.advice}."
+        return f"{self.found}. {advice}" if self.advice else self.found
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """A package and the versions that setup.cfg allows, like ">=2.14" or "==0.18.0"; empty: any."""
+    """A package and the versions that are allowed.
+
+    clauses: pairs such as (">=", "2.14"); empty allows any version.
+    """
 
     package: str
-    operator: str
-    wanted: str
+    clauses: tuple[tuple[str, str], ...]
 
     def admits(self, found: str) -> bool:
-        """Whether that version will do; later parts that only one of the two has count as 0."""
-        if not self.wanted:
-            return True
-        least, have = _numbers(self.wanted), _numbers(found)
-        length = max(len(least), len(have))
-        least, have = ((*numbers, *(0,) * (length - len(numbers))) for numbers in (least, have))
-        return have == least if self.operator == "==" else have >= least
+        """Whether a version meets all clauses; 2.14 counts as 2.14.0, and the build after a + is ignored."""
+        return all(COMPARISONS[sign](*_padded(_numbers(found), _numbers(wanted))) for sign, wanted in self.clauses)
+
+    def __str__(self) -> str:
+        return ",".join(sign + wanted for sign, wanted in self.clauses)
 
 
 def python_finding() -> Finding:
@@ -59,84 +80,96 @@ def python_finding() -> Finding:
     found = f"{platform.python_version()} ({sys.executable})"
     if sys.version_info[:2] < OLDEST_PYTHON:
         oldest = ".".join(map(str, OLDEST_PYTHON))
-        return Finding(
-            "Python", found, "missing", f"Expected {oldest} or newer; make the environment with a newer one."
-        )
+        return Finding("Python", found, "missing", f"Make an environment with Python {oldest} or newer")
     return Finding("Python", found)
 
 
 def package_finding() -> Finding:
-    """Whether every package that runs and reports need is here, and new enough."""
+    """Whether every package that runs and reports need is installed, and new enough."""
     needed = [requirement for requirement in requirements() if requirement.package.lower() != PEER]
     absent = [r.package for r in needed if installed(r.package) is None]
     if absent:
-        return Finding("packages", f"without {', '.join(absent)}", "missing", f"Install what is missing: {INSTALL}")
-    old = list(_unsuitable(needed))
-    if old:
-        return Finding("packages", "; ".join(old), "note", f"Untested with these versions; upgrade: {INSTALL}")
+        return Finding("packages", f"without {', '.join(absent)}", "missing", "Install them", INSTALL)
+    unsuitable = list(unsuitable_versions(needed))
+    if unsuitable:
+        return Finding(
+            "packages", "; ".join(unsuitable), "note", "Untested with these versions; install tested ones", INSTALL
+        )
     return Finding("packages", f"all {len(needed)} that setup.cfg names, numpy {installed('numpy')}")
 
 
 def torch_finding() -> Finding:
-    """Whether torch can be imported, and whether torchvision was made for it."""
+    """Whether torch can be imported, and whether torchvision fits it."""
     torch, torchvision = installed("torch") or "", installed("torchvision") or ""
     found = f"torch {torch}, torchvision {torchvision}"
     try:
         importlib.import_module("torch")
-    except (ImportError, OSError) as error:  # OSError: a library that it loads
-        return Finding("torch", f"{found}: {error}", "missing", f"It can't be imported; install it again: {INSTALL}")
-    if not are_a_pair(torch, torchvision):
-        advice = f"The two weren't made for each other: install them again, together: {INSTALL}"
-        return Finding("torch", found, "note", advice)
+    except (ImportError, OSError) as error:  # OSError: a shared library of torch doesn't load
+        return Finding("torch", f"{found}: {error}", "missing", "torch can't be imported; install it again", INSTALL)
+    mismatch = pair_mismatch(torch, torchvision, requires("torchvision") or [])
+    if mismatch:
+        return Finding("torch", f"{found}: {mismatch}", "note", "Install two that were tested together", INSTALL)
     return Finding("torch", found)
 
 
-def are_a_pair(torch: str, torchvision: str) -> bool:
-    """torch 2.n comes with torchvision 0.(15 + n), and both are built for the same CUDA, named after a +."""
-    major, minor = (*_numbers(torch), 0, 0)[:2]
-    if major == 2 and (*_numbers(torchvision), 0, 0)[:2] != (0, 15 + minor):
-        return False
-    builds = {version.partition("+")[2] for version in (torch, torchvision)}
-    return len(builds - {""}) <= 1
+def pair_mismatch(torch: str, torchvision: str, metadata: Sequence[str]) -> str:
+    """Why the two versions don't go together; empty if they do.
+
+    metadata: what torchvision requires, such as "torch (>=2.14.0)".
+    """
+    for requirement in map(parse_requirement, metadata):
+        if requirement.package == "torch" and not requirement.admits(torch):
+            return f"this torchvision requires torch{requirement}"
+    builds = {version.partition("+")[2] for version in (torch, torchvision)} - {""}
+    return f"they are built for {' and '.join(sorted(builds))}" if len(builds) > 1 else ""
+
+
+def rival_finding() -> Finding | None:
+    """Hugging Face's datasets, whose import package has the name of ours; None if it isn't installed."""
+    rival = installed("datasets")
+    if rival is None:
+        return None
+    advice = "Other programs than the suite's may import either package; give the suite an environment of its own"
+    return Finding("datasets", f"Hugging Face's {rival} is installed", "note", advice)
 
 
 def requirements(extra: str | None = None) -> list[Requirement]:
-    """What setup.cfg asks for, of every installation or of that extra; of an installed wheel, its metadata."""
-    listing = ROOT / "setup.cfg"
-    lines = _of_checkout(listing, extra) if listing.is_file() else _of_metadata(extra)
-    found = (re.match(r"([\w.-]+)\s*(>=|==)?\s*([\w.]*)", line) for line in lines)
-    return [Requirement(match[1], match[2] or "", match[3]) for match in found if match]
+    """What setup.cfg asks for: of every installation, or of an extra."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    text = config["options.extras_require"][extra] if extra else config["options"]["install_requires"]
+    return [parse_requirement(line) for line in text.split("\n") if line]
+
+
+def parse_requirement(line: str) -> Requirement:
+    """Of "torch>=2.14", or of "torch (>=2.14.0) ; extra == 'x'" as metadata may have it."""
+    name, clauses = re.match(r"\s*([\w.-]*)([^;]*)", line).groups()  # type: ignore[union-attr]  # matches any text
+    return Requirement(name, tuple(re.findall(r"([<>=!]=|[<>])\s*([\w.*+]+)", clauses)))
+
+
+def unsuitable_versions(needed: Sequence[Requirement]) -> Iterator[str]:
+    """What is installed in a version that is not allowed, and which is."""
+    for requirement in needed:
+        found = installed(requirement.package)
+        if found is not None and not requirement.admits(found):
+            yield f"{requirement.package} {found}, expected {requirement}"
 
 
 def installed(package: str) -> str | None:
-    """The version of a package, None where it isn't installed."""
+    """The version of a package, None if it isn't installed."""
     try:
         return version(package)
     except PackageNotFoundError:
         return None
 
 
-def _of_checkout(listing: Path, extra: str | None) -> list[str]:
-    config = configparser.ConfigParser()
-    config.read(listing, encoding="utf-8")
-    text = config["options.extras_require"][extra] if extra else config["options"]["install_requires"]
-    return [line for line in text.split("\n") if line]
-
-
-def _of_metadata(extra: str | None) -> list[str]:
-    lines = requires(SUITE) or []
-    marks = [(line.partition(";")[0], re.search(r'extra == "(\w+)"', line)) for line in lines]
-    return [line for line, mark in marks if (mark[1] if mark else None) == extra]
-
-
-def _unsuitable(needed: Sequence[Requirement]) -> Iterator[str]:
-    for requirement in needed:
-        found = installed(requirement.package)
-        if found is not None and not requirement.admits(found):
-            yield f"{requirement.package} {found}, expected {requirement.operator}{requirement.wanted}"
-
-
 def _numbers(version_text: str) -> tuple[int, ...]:
     """2.14.1+cu130 -> (2, 14, 1)"""
     release = re.match(r"\d+(\.\d+)*", version_text)
     return tuple(map(int, release[0].split("."))) if release else ()
+
+
+def _padded(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Both with zeros at the end, so that they are equally long."""
+    length = max(len(first), len(second))
+    return (*first, *(0,) * (length - len(first))), (*second, *(0,) * (length - len(second)))

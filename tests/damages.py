@@ -1,0 +1,173 @@
+"""Ways to damage a data set, and the message that names each damage."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from data_trees import PARTS
+from numpy.typing import NDArray
+
+Change = Callable[[Path], object]
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def removed(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def emptied(path: Path) -> None:
+    for child in path.iterdir():
+        removed(child)
+
+
+def renamed(name: str) -> Change:
+    return lambda path: path.rename(path.with_name(name))
+
+
+def doubled(name: str) -> Change:
+    return lambda path: path.with_name(name).symlink_to(path)
+
+
+def filled(content: bytes) -> Change:
+    return lambda path: path.write_bytes(content)
+
+
+def saved(array: NDArray[np.generic]) -> Change:
+    return lambda path: np.save(path, array)
+
+
+def valued(value: float) -> Change:
+    """One pixel changed."""
+
+    def change(path: Path) -> None:
+        array = np.load(path)
+        array[2, 3] = value
+        np.save(path, array)
+
+    return change
+
+
+def edited(pattern: str, substitute: str) -> Change:
+    """The only match in a text file replaced; ^ and $ are the ends of a line."""
+
+    def change(path: Path) -> None:
+        text, count = re.subn(pattern, substitute, path.read_text(), flags=re.MULTILINE)
+        assert count == 1
+        path.write_text(text)
+
+    return change
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A change to a file or folder, and the error message "<named>: expected <expected>".
+
+    named: what the message begins with, if it is not `place`.
+    """
+
+    place: str
+    change: Change
+    expected: str
+    named: str | None = None
+
+
+OFFICE_IMAGE, HOME_IMAGE = "amazon/images/TV/frame_0002.jpg", "Art/TV/frame_0000.jpg"
+IMAGE, LABEL, DEPTH, NORMAL = "val/image/2.npy", "train/label/3.npy", "val/depth/10.npy", "train/normal/0.npy"
+FACE = "Img/img_align_celeba/000003.jpg"
+ATTRIBUTE_FILE, PARTITION_FILE = "Anno/list_attr_celeba.txt", "Eval/list_eval_partition.txt"
+HEADER = "the 40 attribute names of CelebA in line 2, found"
+ROW, ROW_2 = "a file name and 40 values of 1 or -1, found", f"{ATTRIBUTE_FILE}:4"
+PLACE, PLACE_4 = "a file name and 0, 1 or 2, found", f"{PARTITION_FILE}:4"
+
+DAMAGES: dict[str, dict[str, Damage]] = {
+    "office31": {
+        "truncated image": Damage(OFFICE_IMAGE, cut, "a readable image, found"),
+        "class missing": Damage("webcam/images/TV", removed, "31 class folders, found 30", "webcam/images"),
+        "class in one domain only": Damage(
+            "dslr/images/TV", renamed("Vision"), "the same classes in amazon and dslr, found 'TV' in only one", ""
+        ),
+        "empty domain": Damage(
+            "amazon/images/TV", lambda path: emptied(path.parent), "31 class folders, found 0", "amazon/images"
+        ),
+        "too few images": Damage(
+            "dslr/images/back_pack_26/frame_0001.jpg",
+            removed,
+            "at least 5 images to split, found 4",
+            "dslr/images/back_pack_26",
+        ),
+    },
+    "officehome": {
+        "empty image": Damage(HOME_IMAGE, filled(b""), "a readable image, found"),
+        "text for an image": Damage(HOME_IMAGE, filled(b"<html>"), "a readable image, found"),
+        "spare class": Damage("Clipart/TV", doubled("Vision"), "65 class folders, found 66", "Clipart"),
+        "class in one domain only": Damage(
+            "Product/TV", renamed("Vision"), "the same classes in art and product, found 'TV' in only one", ""
+        ),
+        "domain missing": Damage(
+            "Real_World", removed, "a folder Real_World or Real World or RealWorld or Real, found none", ""
+        ),
+    },
+    "nyuv2": {
+        "truncated npy": Damage(DEPTH, cut, "a readable .npy file, found"),
+        "empty npy": Damage(DEPTH, filled(b""), "a readable .npy file, found"),
+        "damaged header": Damage(DEPTH, filled(b"\x93NUMPY\x01\x00\x06\x00{'a'(\n"), "a readable .npy file, found"),
+        "archive for npy": Damage(DEPTH, filled(b"PK\x03\x04" + bytes(99)), "a readable .npy file, found"),
+        "pickled npy": Damage(DEPTH, saved(np.array([None])), "a readable .npy file, found"),
+        "no channels": Damage(DEPTH, saved(np.ones((4, 6))), "an array of 4×6×1, found 4×6"),
+        "channels first": Damage(NORMAL, saved(np.ones((3, 4, 6))), "an array of 4×6×3, found 3×4×6"),
+        "other size": Damage(IMAGE, saved(np.ones((5, 6, 3))), "an array of 4×6×3, found 5×6×3"),
+        "label too high": Damage(LABEL, valued(13), "whole labels from -1 to 12, found 13"),
+        "label too low": Damage(LABEL, valued(-2), "whole labels from -1 to 12, found -2"),
+        "label in between": Damage(LABEL, valued(2.5), "whole labels from -1 to 12, found 2.5"),
+        "label not a number": Damage(LABEL, valued(np.nan), "whole labels from -1 to 12, found nan"),
+        "image in bytes": Damage(IMAGE, valued(255), "image values in [0, 1], found 0.0117647 to 255"),
+        "image too dark": Damage(IMAGE, valued(-0.5), "image values in [0, 1], found -0.5 to 0.784314"),
+        "image not a number": Damage(IMAGE, valued(np.nan), "image values in [0, 1], found nan"),
+        "depth not a number": Damage(DEPTH, valued(np.nan), "finite values, found nan"),
+        "infinite normal": Damage(NORMAL, valued(np.inf), "finite values, found inf"),
+        "label missing": Damage(LABEL, removed, "a file, found none"),
+        "last image missing": Damage("train/image/14.npy", removed, "a file, found none"),
+        "test part missing": Damage("val", removed, "files 0.npy, 1.npy, ..., found none", "val/image"),
+    },
+    "celeba": {
+        "truncated image": Damage(FACE, cut, "a readable image, found"),
+        "image missing": Damage(FACE, removed, "a file, found none"),
+        "images missing": Damage("Img/img_align_celeba", removed, "Img/img_align_celeba or", ""),
+        "partition missing": Damage(PARTITION_FILE, removed, f"{PARTITION_FILE} or", ""),
+        "empty file": Damage(ATTRIBUTE_FILE, filled(b""), f"{HEADER} '0 names'"),
+        "bytes for text": Damage(ATTRIBUTE_FILE, filled(b"10\n\xff\xfe\x80\n"), HEADER),
+        "count missing": Damage(ATTRIBUTE_FILE, edited(r"^10\n", ""), f"{HEADER} '000001.jpg'"),
+        "other name": Damage(ATTRIBUTE_FILE, edited(" Male ", " Female "), f"{HEADER} 'Female'"),
+        "a name less": Damage(ATTRIBUTE_FILE, edited(" Young$", ""), f"{HEADER} '39 names'"),
+        "a name more": Damage(ATTRIBUTE_FILE, edited(" Young$", " Young Old"), f"{HEADER} '41 names'"),
+        "row missing": Damage(ATTRIBUTE_FILE, edited(r"^000004.*\n", ""), "10 rows as line 1 says, found 9"),
+        "zero for -1": Damage(ATTRIBUTE_FILE, edited(r"^(000002.*) -?1$", r"\1 0"), f"{ROW} '0'", ROW_2),
+        "a value less": Damage(ATTRIBUTE_FILE, edited(r"^(000002.*) -?1$", r"\1"), f"{ROW} 40 fields", ROW_2),
+        "no part for an image": Damage(PARTITION_FILE, edited(r"^000004.*\n", ""), "a row for 000004.jpg, found none"),
+        "part for no image": Damage(
+            PARTITION_FILE,
+            edited(r"\Z", "000011.jpg 0\n"),
+            "only images that list_attr_celeba.txt names, found 000011.jpg",
+        ),
+        "fourth part": Damage(PARTITION_FILE, edited("^(000004.*) 2$", r"\1 3"), f"{PLACE} '000004.jpg 3'", PLACE_4),
+        "part in words": Damage(PARTITION_FILE, edited("^(000004.*) 2$", r"\1 x"), f"{PLACE} '000004.jpg x'", PLACE_4),
+        "no part in a row": Damage(PARTITION_FILE, edited("^(000004.*) 2$", r"\1"), f"{PLACE} '000004.jpg'", PLACE_4),
+        "empty part": Damage(
+            PARTITION_FILE,
+            filled(b"".join(b"%06d.jpg %d\n" % (index + 1, index % 2) for index in range(len(PARTS)))),
+            "images in part 2 of list_eval_partition.txt, found none",
+            "",
+        ),
+    },
+}
