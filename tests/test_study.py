@@ -46,9 +46,9 @@ def test_the_ablation_has_every_row_of_the_paper_and_one_run_for_rows_that_are_t
 def test_rows_for_some_of_the_data_sets() -> None:
     study = load_study("shortcuts")
     request = Request(study.rows, study.data, study.seeds)
-    faults: list[str] = []
-    specs = all_specs(request, study.data, faults)
-    assert not faults and len({(spec.data, spec.variant, spec.seed) for spec in specs}) == len(specs)
+    errors: list[str] = []
+    specs = all_specs(request, study.data, errors)
+    assert not errors and len({(spec.data, spec.variant, spec.seed) for spec in specs}) == len(specs)
     spaces = {name: {spec.settings.gramian.grad_space for spec in specs if spec.data == name} for name in study.data}
     assert spaces["digits"] == {"shared", "last_block"}
     assert spaces["rooms"] == spaces["faces"] == {"shared", "last_block", "representation"}
