@@ -83,7 +83,7 @@ def _train(plan: Plan, launch: LaunchConfig, jobs: int, console: Console) -> int
         f"{len(plan.pending)} runs to train, {len(plan.kept)} already kept; {jobs} at a time on {launch.device}.",
     )
     statuses: Counter[str] = Counter()
-    with RunProgress(console, plan.pending) as progress:
+    with RunProgress(console, plan.pending, launch.results) as progress:
 
         def follow(event: Event) -> None:
             progress(event)

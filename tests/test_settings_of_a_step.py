@@ -75,13 +75,14 @@ def test_steps_between_updates_use_the_cached_weights(arch: str, data_root: Path
 
 
 def test_cached_weights_survive_an_interruption(data_root: Path, tmp_path: Path) -> None:
-    path, settings = tmp_path / "checkpoint.pt", {"weighting": {"every": 3}}
+    path = tmp_path / "checkpoint.pt"
+    spec = resolve("digits", "nash_mtl", assignments={"train.batch_size": 4, "weighting.every": 3})
     whole, batch = prepared("digits", data_root, "nash_mtl", **{"weighting.every": 3})
     for step in range(2):
         train_step(whole, batch, step, 0)
-    save_checkpoint(path, settings, whole, History(epochs=1))
+    save_checkpoint(path, spec, whole, History(epochs=1))
     resumed, _ = prepared("digits", data_root, "nash_mtl", **{"weighting.every": 3})
-    load_checkpoint(path, settings, resumed)
+    load_checkpoint(path, spec, torch.device("cpu"), resumed)
     for step in range(2, 5):
         assert torch.equal(train_step(whole, batch, step, 0).weights, train_step(resumed, batch, step, 0).weights)
     left, right = whole.network.state_dict(), resumed.network.state_dict()

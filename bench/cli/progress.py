@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Self
+from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -17,8 +18,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from bench.launch.local import Event
+from bench.launch.local import ERROR_LOG, Event
 from bench.records.record import Record
+from bench.records.store import run_folder
 from bench.spec.resolve import RunSpec
 from datasets.decoding.prepare import Progress as Decoded
 
@@ -40,6 +42,9 @@ def outcome_line(record: Record) -> str:
     return f"{name}: {part} {shown} at epoch {record.selected.epoch}, {record.seconds:.0f} s"
 
 
+_Live = TypeVar("_Live", bound="LiveProgress")
+
+
 class LiveProgress:
     """Bars that appear on a terminal only; a context manager, so that the terminal is always restored."""
 
@@ -49,7 +54,7 @@ class LiveProgress:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self.bars = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
 
-    def __enter__(self) -> Self:
+    def __enter__(self: _Live) -> _Live:
         self.bars.start()
         return self
 
@@ -67,10 +72,14 @@ class LiveProgress:
 
 
 class RunProgress(LiveProgress):
-    """Follows the events of a launch: a bar for all runs and one for each that is training."""
+    """Follows the events of a launch: a bar for all runs and one for each that is training.
 
-    def __init__(self, console: Console, specs: Sequence[RunSpec]) -> None:
+    results: the folder of the records, to say where the traceback of a failed run is.
+    """
+
+    def __init__(self, console: Console, specs: Sequence[RunSpec], results: Path) -> None:
         super().__init__(console)
+        self.results = results
         self.total = len(specs)
         self.ended = 0
         # By run, because runs of different problems take more similar times than their epochs do.
@@ -92,8 +101,14 @@ class RunProgress(LiveProgress):
                 self.bars.remove_task(self.current.pop(name))
             if event.record is not None:
                 colour = None if event.record.status == "done" else "red"
-                self.print(f"[{self.ended}/{self.total}] {outcome_line(event.record)}{self._time_left()}", colour)
+                line = f"{outcome_line(event.record)}{self._traceback(event.record)}{self._time_left()}"
+                self.print(f"[{self.ended}/{self.total}] {line}", colour)
         self.bars.update(self.overall, completed=sum(self.fractions.values()))
+
+    def _traceback(self, record: Record) -> str:
+        """Where the traceback of a failed run is, if it left one."""
+        log = run_folder(self.results, record.data, record.variant, record.seed) / ERROR_LOG
+        return f"; the traceback is in {log}" if record.status == "failed" and log.is_file() else ""
 
     def _time_left(self) -> str:
         """Extrapolated from what is done; empty on a terminal, where the bar shows it."""

@@ -12,6 +12,9 @@ import torch
 from bench.engine.train_state import TrainState
 from bench.records.record import Scores
 from bench.records.store import atomic_write
+from bench.records.upgrade import upgraded_settings
+from bench.spec.resolve import RunSpec
+from bench.spec.versions import versions_of
 from methods.contract import State
 
 
@@ -55,10 +58,11 @@ def best_epoch(state: TrainState, epoch: int, score: float, validation: Scores) 
     return Best(epoch, score, validation, copy.deepcopy(state.network.state_dict()))
 
 
-def save_checkpoint(path: Path, settings: dict[str, Any], state: TrainState, history: History) -> None:
+def save_checkpoint(path: Path, spec: RunSpec, state: TrainState, history: History) -> None:
     """Writes the checkpoint atomically."""
     content = {
-        "settings": settings,
+        "settings": spec.settings.as_dict(),
+        "versions": versions_of(spec),
         "network": state.network.state_dict(),
         "optimizers": {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()},
         "learned": {name: tensor.detach() for name, tensor in state.weighting_state.learned.items()},
@@ -71,12 +75,17 @@ def save_checkpoint(path: Path, settings: dict[str, Any], state: TrainState, his
     atomic_write(path, lambda temporary: torch.save(content, temporary))
 
 
-def load_checkpoint(path: Path, settings: dict[str, Any], state: TrainState) -> History:
-    """Restores a state from a checkpoint of the same settings. Without one, returns an empty history."""
+def load_checkpoint(path: Path, spec: RunSpec, device: torch.device, state: TrainState) -> History:
+    """Restores a state from a checkpoint of the same run. Without one, returns an empty history.
+
+    A checkpoint whose settings lack a key that was added later has what the code did when it was written. One made by
+    other versions of the code is not resumed: half of a run would have other numbers.
+    """
     if not path.is_file():
         return History()
     content = torch.load(path, map_location="cpu", weights_only=True)
-    if content["settings"] != settings:
+    settings = upgraded_settings(content["settings"], spec.architecture, spec.weighting, device.type)
+    if settings != spec.settings.as_dict() or content.get("versions", versions_of(spec)) != versions_of(spec):
         return History()
     state.network.load_state_dict(content["network"])
     for name, optimizer in state.optimizers.items():
@@ -85,7 +94,7 @@ def load_checkpoint(path: Path, settings: dict[str, Any], state: TrainState) -> 
         for name, tensor in state.weighting_state.learned.items():
             tensor.copy_(content["learned"][name])
     state.weighting_state = State(state.weighting_state.learned, content["memory"])
-    state.cached_weights = content["kept"]
+    state.cached_weights = content.get("kept", {})
     state.generator.set_state(content["generator"])
     state.solver_fallbacks = content["solver_fallbacks"]
     stored = content["history"]

@@ -46,14 +46,14 @@ def train(spec: RunSpec, context: RunContext, on_epoch: Callable[[int], None]) -
     splits = spec.info.read(context.data, spec.settings.data)
     state = make_train_state(spec, build_network(spec, context.device))
     checkpoint = context.folder / CHECKPOINT
-    history = load_checkpoint(checkpoint, spec.settings.as_dict(), state)
+    history = load_checkpoint(checkpoint, spec, context.device, state)
     run = _start(spec, context, splits)
     on_epoch(history.epochs)
     try:
         while history.epochs < spec.settings.train.epochs:
             with state.network.translate_errors():
                 _train_epoch(run, state, history)
-            save_checkpoint(checkpoint, spec.settings.as_dict(), state, history)
+            save_checkpoint(checkpoint, spec, state, history)
             on_epoch(history.epochs)
     except Diverged as error:
         outcome = Outcome("diverged", str(error))

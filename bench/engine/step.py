@@ -13,6 +13,7 @@ from bench.engine.backward import added, choose_strategy, evaluations_of, losses
 from bench.engine.heads import forward_shared, position_gradients
 from bench.engine.train_state import TrainState, commit
 from datasets.contract import Batch
+from methods.checks import checked_step
 from methods.contract import Diverged, Evaluations, PostStepHook, Signal, Update
 
 
@@ -70,7 +71,7 @@ def compute_gradients(
 
     if updates_weights:
         signal = Signal(observed.losses, observed.gramian, step, epoch, state.generator, observed.jacobian)
-        update = state.weighting.step(signal, state.weighting_state)
+        update = checked_step(state.weighting, signal, state.weighting_state)
     else:
         update = _cached_update(state)
     _require_finite(state, update.weights, "weight", step)
