@@ -12,7 +12,8 @@ from rich.text import Text
 
 from bench import ROOT
 from bench.cli.options import add_data_root, guarded, plain_console, positive
-from bench.cli.preparation import DecodingProgress, prepare
+from bench.cli.preparation import prepare
+from bench.cli.progress import DecodingProgress
 from bench.inspection.data_check import MOST_PRINTED, Report, check
 from bench.spec.lookup import UnknownName, lookup
 from datasets import DATASETS, find, obtain

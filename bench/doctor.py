@@ -1,4 +1,4 @@
-"""Checks the whole set-up, offline and in seconds: python -m bench.doctor."""
+"""Checks the set-up, offline and in seconds: python -m bench.doctor."""
 
 from __future__ import annotations
 

@@ -11,8 +11,7 @@ import torch
 from rich.console import Console
 
 from bench.cli.options import INTERRUPTED, guarded, plain_console
-from bench.cli.preparation import DecodingProgress
-from bench.cli.progress import RunProgress, run_name
+from bench.cli.progress import DecodingProgress, RunProgress, run_name
 from bench.cli.request import add_how, add_what, jobs_at_a_time, requested
 from bench.engine.build import build_network
 from bench.engine.device import DeviceUnavailable, choose_device
@@ -26,16 +25,16 @@ from methods.architectures.backbones import WeightsUnavailable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0: all runs are kept. 1: a run failed. 2: bad input. 130: interrupted."""
+    """0: all runs are in the results. 1: a run failed. 2: bad input. 130: interrupted."""
     arguments = _parser().parse_args(argv)
-    faults = (PlanError, StudyError, UnknownName, DataError, DeviceUnavailable, WeightsUnavailable)
-    return guarded(lambda: _run(arguments), *faults)
+    errors = (PlanError, StudyError, UnknownName, DataError, DeviceUnavailable, WeightsUnavailable)
+    return guarded(lambda: _run(arguments), *errors)
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m bench.run", description=__doc__)
     add_what(parser)
-    add_how(parser).add_argument("--dry-run", action="store_true", help="say what would run, and stop")
+    add_how(parser).add_argument("--dry-run", action="store_true", help="list the runs without training them")
     return parser
 
 
@@ -52,8 +51,9 @@ def _run(arguments: Namespace) -> int:
     if not plan.pending:
         console.print(f"All {len(plan.kept)} runs are already in {results}; nothing to train.")
         return 0
-    site = LaunchConfig(plan.folders, results, str(device), arguments.threads)
-    return _execute(plan, site, device, jobs_at_a_time(arguments, device), console)
+    launch = LaunchConfig(plan.folders, results, str(device), arguments.threads)
+    _prepare(plan, device, console)
+    return _train(plan, launch, jobs_at_a_time(arguments, device), console)
 
 
 def _describe(plan: Plan, console: Console) -> None:
@@ -63,19 +63,24 @@ def _describe(plan: Plan, console: Console) -> None:
     console.print(f"{len(plan.pending)} runs to train, {len(plan.kept)} already kept.")
 
 
-def _execute(plan: Plan, site: LaunchConfig, device: torch.device, jobs: int, console: Console) -> int:
-    """Trains what is pending and says how it ended."""
+def _prepare(plan: Plan, device: torch.device, console: Console) -> None:
+    """Reads all data and builds all networks once: invalid files stop the command before any training.
+
+    It also decodes images and downloads weights before several workers need them at once.
+    """
     for name in dict.fromkeys(spec.data for spec in plan.pending):
         console.print(f"{name}: found in {plan.folders[name]}.")
-    # Once here, so that images are decoded and weights fetched before the workers need them, and so that bad files
-    # are found before anything starts.
     with DecodingProgress(console, only_bars=True) as decoding, preparing(Preparation(report=decoding)):
         for spec in {(s.data, s.settings.data): s for s in plan.pending}.values():
             spec.info.read(plan.folders[spec.data], spec.settings.data)
     for spec in {(s.data, s.settings.backbone): s for s in plan.pending}.values():
         build_network(spec, device)
+
+
+def _train(plan: Plan, launch: LaunchConfig, jobs: int, console: Console) -> int:
+    """Trains the pending runs and prints how they ended; the exit code."""
     console.print(
-        f"{len(plan.pending)} runs to train, {len(plan.kept)} already kept; {jobs} at a time on {site.device}.",
+        f"{len(plan.pending)} runs to train, {len(plan.kept)} already kept; {jobs} at a time on {launch.device}.",
     )
     statuses: Counter[str] = Counter()
     with RunProgress(console, plan.pending) as progress:
@@ -86,17 +91,17 @@ def _execute(plan: Plan, site: LaunchConfig, device: torch.device, jobs: int, co
                 statuses[event.record.status] += 1
 
         try:
-            run_locally(plan.pending, site, jobs, follow)
+            run_locally(plan.pending, launch, jobs, follow)
         except KeyboardInterrupt:
             progress.bars.stop()
             print(
-                f"Interrupted: {statuses['done']} runs are finished and kept; the same command goes on with the others "
+                f"Interrupted: {statuses['done']} runs are finished and kept; the same command continues the others "
                 "from their last epoch.",
                 file=sys.stderr,
             )
             return INTERRUPTED
     counts = ", ".join(f"{statuses[status]} {status}" for status in ("done", "diverged", "failed") if statuses[status])
-    console.print(f"{counts}. Records: {site.results}")
+    console.print(f"{counts}. Records: {launch.results}")
     return 1 if statuses["failed"] else 0
 
 

@@ -1,6 +1,6 @@
-"""Speed: python -m bench.speed [step] | scaling | shortcuts | solvers | flow | data, beside others where there are any.
+"""Benchmarks of speed: training steps, weightings, NORMAL's flow, reading images.
 
-They time a training step of every method, how it grows, what shortcuts save, weightings alone, NORMAL's flow, reading.
+A bare `python -m bench.speed` times a training step of every method. Each command has its own --help.
 """
 
 from __future__ import annotations
@@ -16,229 +16,241 @@ import torch
 
 from bench import ROOT
 from bench.cli.options import INTERRUPTED, assignment, cores, guarded, plain_console, positive
+from bench.cli.progress import BenchmarkProgress
 from bench.engine.device import DeviceUnavailable, chip_name, choose_device
-from bench.profiling import approximations, data_table, flow_table, scaling, solver_table
-from bench.profiling import data as data_speed
-from bench.profiling.flow import QUESTIONS, circumstances
-from bench.profiling.flow import measure as measure_flow
-from bench.profiling.harness import Lap, TurnProgress
-from bench.profiling.memory import measure_course, turns
-from bench.profiling.peers import versions as peer_versions
-from bench.profiling.solvers import PEERS, TASKS, installed
-from bench.profiling.solvers import measure as measure_solvers
-from bench.profiling.step import Course, Entry, machine_name, merged
-from bench.profiling.workloads import Shape, Size, shapes
+from bench.profiling import data, flow, solvers
+from bench.profiling.memory import measure_memory
+from bench.profiling.step import APPROXIMATED, WARMUP, MethodStep, StepBenchmark, time_steps
+from bench.profiling.tables import Page, samples_page, samples_table, solver_page
+from bench.profiling.workloads import SCALING_BACKBONES, SCALING_TASKS, Size, Workload, scaling_workloads, workloads
 from bench.records.environment import describe_environment
-from bench.records.speed import OURS, Series, SpeedRecord, read_speeds, write_speed
+from bench.records.speed import BASELINE, OURS, Cell, SpeedRecord, WorkloadRecord, merged, read_speeds, write_speed
 from bench.records.store import RecordError
+from bench.reporting.render import aligned
 from bench.spec.lookup import UnknownName, lookup
 from bench.spec.settings import SpecError
-from methods import METHODS
+from methods import METHODS, WEIGHTINGS
+from methods.adapters.counterparts import PACKAGES, import_errors, versions
+
+# The steps of a benchmark, given the packages that are installed.
+Steps = Callable[[StepBenchmark, Sequence[str]], list[MethodStep]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0. 1: one of our own methods failed at its step. 2: bad input. 130: interrupted."""
+    """0. 1: one of our own methods failed. 2: bad input. 130: interrupted."""
     given = list(sys.argv[1:] if argv is None else argv)
-    parser = ArgumentParser(prog="python -m bench.speed", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    _add_step(commands.add_parser("step", help="a training step of every method, in ms and MiB (the default)"))
-    _add_scaling(commands.add_parser("scaling", help="a step by the number of tasks and of shared parameters"))
-    _add_shortcuts(commands.add_parser("shortcuts", help="what rarer weights, and weights from less, save of a step"))
-    _add_solvers(commands.add_parser("solvers", help="one step of every weighting, in ms, and how exact it is"))
-    _add_flow(commands.add_parser("flow", help="what NORMAL's flow costs: in a step, by tasks, inputs and solver"))
-    _add_data(commands.add_parser("data", help="images a second, from prepared arrays and beside torchvision"))
     named = given and (not given[0].startswith("-") or given[0] in ("-h", "--help"))
-    arguments = parser.parse_args(given if named else ["step", *given])
-    commanded = {
-        "step": _step,
-        "scaling": _scaling,
-        "shortcuts": _shortcuts,
-        "solvers": _solvers,
-        "flow": _flow,
-        "data": _data,
-    }
-    command = commanded[arguments.command]
+    arguments = _parser().parse_args(given if named else ["step", *given])
     try:
-        return guarded(lambda: command(arguments), DeviceUnavailable, UnknownName, SpecError, RecordError)
+        return guarded(lambda: arguments.run(arguments), DeviceUnavailable, UnknownName, SpecError, RecordError)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
 
 
-def _add_step(parser: ArgumentParser) -> None:
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="python -m bench.speed", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[Namespace], int], text: str) -> ArgumentParser:
+        added = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        added.set_defaults(run=run, against=[])
+        return added
+
+    step = command("step", _step, "time and peak memory of a training step of every method (default)")
     names = ", ".join(METHODS)
-    parser.add_argument("--methods", nargs="+", default=["all"], metavar="NAME", help=f"all (default), or of {names}")
-    _add_shapes(parser)
-    _add_peers(parser)
-    _add_measurement(parser)
+    step.add_argument("--methods", nargs="+", default=["all"], metavar="NAME", help=f"all (default), or of {names}")
+    _add_workloads(step)
+    _add_packages(step, "+", "none")
+    _add_measurement(step)
+
+    scaling = command("scaling", _scaling, "a training step by number of tasks and of shared parameters")
+    numbers, backbones = " ".join(map(str, SCALING_TASKS)), " ".join(SCALING_BACKBONES)
+    _add_list(scaling, "--tasks", SCALING_TASKS, "M", f"numbers of tasks (default: {numbers})", type=positive)
+    _add_list(scaling, "--backbones", SCALING_BACKBONES, "NAME", f"default: {backbones}")
+    _add_packages(scaling, "+", "none")
+    _add_measurement(scaling)
+
+    shortcuts = command("shortcuts", _shortcuts, "a training step with approximate Gramians, or with cached weights")
+    _add_list(shortcuts, "--methods", APPROXIMATED, "NAME", f"default: {' '.join(APPROXIMATED)}", nargs="+")
+    _add_workloads(shortcuts)
+    _add_measurement(shortcuts)
+
+    alone = command("solvers", _solvers, "time and exactness of every weighting by itself")
+    numbers = " ".join(map(str, solvers.TASKS))
+    _add_list(alone, "--tasks", solvers.TASKS, "M", f"numbers of tasks (default: {numbers})", nargs="+", type=positive)
+    _add_packages(alone, "*", "all")
+    _add_rounds(alone, 10)
+    alone.add_argument("--out", type=Path, metavar="DIR", help="also write solvers.md and solvers.csv there")
+
+    ode = command("flow", _flow, "cost of NORMAL's flow in a training step, by tasks, inputs and solver")
+    _add_list(ode, "--questions", flow.QUESTIONS, None, "default: all", nargs="+", choices=list(flow.QUESTIONS))
+    ode.add_argument("--batch", type=positive, default=8, metavar="B", help="images of an input (default: 8)")
+    _add_rounds(ode, 20)
+    _add_device(ode, 1)
+    ode.add_argument("--out", type=Path, metavar="DIR", help="also write flow.md and flow.csv there")
+
+    reading = command("data", _data, "images per second, from prepared arrays and with torchvision")
+    reading.add_argument("--images", type=positive, default=512, metavar="N", help="JPEGs to read (default: 512)")
+    _add_rounds(reading, 5)
+    _add_device(reading, 2)
+    reading.add_argument("--out", type=Path, metavar="DIR", help="also write data.md and data.csv there")
+    return parser
 
 
-def _add_shortcuts(parser: ArgumentParser) -> None:
-    usual = " ".join(approximations.METHODS)
-    parser.add_argument(
-        "--methods", nargs="+", default=list(approximations.METHODS), metavar="NAME", help=f"default: {usual}"
-    )
-    _add_shapes(parser)
-    _add_measurement(parser)
-    parser.set_defaults(against=[])
+def _add_list(
+    parser: ArgumentParser, name: str, default: Sequence[Any] | Any, metavar: str | None, text: str, **options: Any
+) -> None:
+    parser.add_argument(name, **{"nargs": "*", **options}, default=list(default), metavar=metavar, help=text)
 
 
-def _add_shapes(parser: ArgumentParser) -> None:
-    parser.add_argument("--shapes", nargs="+", metavar="NAME", help=f"of {', '.join(shapes('cpu'))} (default: all)")
+def _add_workloads(parser: ArgumentParser) -> None:
+    parser.add_argument("--shapes", nargs="+", metavar="NAME", help=f"of {', '.join(workloads('cpu'))} (default: all)")
     parser.add_argument("--size", choices=("cpu", "paper"), help="of batches (default: cpu on a CPU, else paper)")
 
 
-def _add_peers(parser: ArgumentParser) -> None:
+def _add_packages(parser: ArgumentParser, nargs: str, default: str) -> None:
+    chosen = sorted(PACKAGES) if default == "all" else []
     parser.add_argument(
-        "--against", choices=sorted(PEERS), nargs="+", default=[], help="other packages (default: none)"
+        "--against", choices=sorted(PACKAGES), nargs=nargs, default=chosen, help=f"other packages (default: {default})"
     )
 
 
-def _add_scaling(parser: ArgumentParser) -> None:
-    parser.add_argument("--tasks", type=positive, nargs="*", default=list(scaling.TASKS), metavar="M")
-    parser.add_argument("--backbones", nargs="*", default=list(scaling.ENCODERS), metavar="NAME")
-    _add_peers(parser)
-    _add_measurement(parser)
+def _add_rounds(parser: ArgumentParser, default: int) -> None:
+    parser.add_argument(
+        "--rounds", type=positive, default=default, metavar="N", help=f"samples of each candidate (default: {default})"
+    )
+
+
+def _add_device(parser: ArgumentParser, threads: int) -> None:
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="default: auto")
+    parser.add_argument("--threads", type=positive, default=threads, metavar="N", help=f"default: {threads}")
 
 
 def _add_measurement(parser: ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each (default: 5)")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
-    parser.add_argument("--threads", type=positive, default=cores(), metavar="N", help="of torch (default: all cores)")
+    _add_rounds(parser, 5)
+    _add_device(parser, cores())
     parser.add_argument(
-        "--set", nargs="+", action="extend", type=assignment, default=[], metavar="KEY=VALUE", dest="assignments"
-    )
+        "--set", nargs="+", action="extend", type=assignment, default=[], metavar="KEY=VALUE", dest="assignments",
+        help="settings of our runs",
+    )  # fmt: skip
     parser.add_argument("--no-memory", action="store_false", dest="memory", help="leave out the peak memory of a step")
-    parser.add_argument(
-        "--machine", type=_file_name, metavar="NAME", help="names the record (default: the processor and threads)"
-    )
-    parser.add_argument(
-        "--results",
-        type=Path,
-        default=ROOT / "results" / "speed",
-        metavar="DIR",
-        help="records (default: results/speed)",
-    )
+    parser.add_argument("--machine", type=_file_name, metavar="NAME", help="of the record (default: chip and threads)")
+    results = ROOT / "results" / "speed"
+    parser.add_argument("--results", type=Path, default=results, metavar="DIR", help="records (default: results/speed)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write tables and figures there")
 
 
 def _file_name(text: str) -> str:
-    """A name that can be that of a file."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text):
         raise ArgumentTypeError(f"expected letters, digits and any of . _ -, found {text!r}")
     return text
 
 
-def _add_solvers(parser: ArgumentParser) -> None:
-    parser.add_argument("--tasks", type=positive, nargs="+", default=list(TASKS), metavar="M", help="numbers of tasks")
-    parser.add_argument(
-        "--against", choices=sorted(PEERS), nargs="*", default=sorted(PEERS), help="other packages (default: all)"
-    )
-    parser.add_argument("--rounds", type=positive, default=10, metavar="N", help="turns on each Gramian")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="also write solvers.md and solvers.csv there")
-
-
-def _add_flow(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--questions", choices=list(QUESTIONS), nargs="+", default=list(QUESTIONS), help="which (default: all)"
-    )
-    parser.add_argument("--batch", type=positive, default=8, metavar="B", help="images of an input (default: 8)")
-    parser.add_argument("--rounds", type=positive, default=20, metavar="N", help="turns of each way (default: 20)")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
-    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="of torch (default: 1)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="also write flow.md and flow.csv there")
-
-
-def _add_data(parser: ArgumentParser) -> None:
-    parser.add_argument("--images", type=positive, default=512, metavar="N", help="JPEGs to read (default: 512)")
-    parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each way (default: 5)")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
-    parser.add_argument("--threads", type=positive, default=2, metavar="N", help="of torch (default: 2)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="also write data.md and data.csv there")
+def machine_name(chip: str, threads: int) -> str:
+    """Like amd-epyc-7b13-2-threads."""
+    words = re.findall(r"[a-z0-9.]+", re.sub(r"\((r|tm|c)\)|@.*", " ", chip.lower()))
+    return "-".join([*words, str(threads), "thread" if threads == 1 else "threads"])
 
 
 def _step(arguments: Namespace) -> int:
     everything = any(name.lower() == "all" for name in arguments.methods)
     methods = list(METHODS) if everything else _methods(arguments)
-    blank, planned = _blank_and_shapes(arguments)
-    return _measure(arguments, blank, planned, lambda course, peers: course.entries(methods, peers))
+    return _measure(arguments, "", lambda benchmark, packages: benchmark.steps(methods, packages))
 
 
 def _shortcuts(arguments: Namespace) -> int:
     methods = _methods(arguments)
-    blank, planned = _blank_and_shapes(arguments)
-    blank.machine += "-shortcuts"
-    return _measure(arguments, blank, planned, lambda course, peers: approximations.shortcut_entries(course, methods))
+    return _measure(arguments, "-shortcuts", lambda benchmark, packages: benchmark.approximations(methods))
 
 
 def _scaling(arguments: Namespace) -> int:
-    blank = _blank_record(arguments, choose_device(arguments.device), scaling.SIZE)
-    blank.machine += "-scaling"
-    planned = scaling.scaling_shapes(arguments.tasks, arguments.backbones)
-    return _measure(arguments, blank, planned, lambda course, peers: course.entries(scaling.METHODS, peers))
+    planned = scaling_workloads(arguments.tasks, arguments.backbones)
+    # One method that needs the losses alone, and one that needs every task's gradient.
+    return _measure(
+        arguments, "-scaling", lambda benchmark, packages: benchmark.steps(("ew", "mgda"), packages), planned
+    )
 
 
 def _methods(arguments: Namespace) -> list[str]:
     return list(dict.fromkeys(lookup(METHODS, "method", name) for name in arguments.methods))
 
 
-def _blank_and_shapes(arguments: Namespace) -> tuple[SpeedRecord, list[tuple[Shape, Series]]]:
-    device = choose_device(arguments.device)
-    size: Size = arguments.size or ("cpu" if device.type == "cpu" else "paper")
-    known = shapes(size)
-    keys = dict.fromkeys(lookup(known, "shape", name) for name in arguments.shapes or known)
-    return _blank_record(arguments, device, size), [(known[key], "") for key in keys]
+def _measure(arguments: Namespace, suffix: str, steps_of: Steps, planned: Sequence[Workload] | None = None) -> int:
+    """Measures workload by workload, saves each at once, and shows the record.
+
+    suffix: of the record's name.
+    planned: by default the workloads of --shapes at --size.
+    """
+    console, device = plain_console(), choose_device(arguments.device)
+    size: Size = arguments.size if planned is None and arguments.size else ("cpu" if device.type == "cpu" else "paper")
+    if planned is None:
+        known = workloads(size)
+        keys = dict.fromkeys(lookup(known, "shape", name) for name in arguments.shapes or known)
+        planned = [known[key] for key in keys]
+    blank = _blank_record(arguments, device, suffix, "scaling" if suffix == "-scaling" else size)
+    torch.set_num_threads(arguments.threads)
+    missing = import_errors([PACKAGES[key] for key in dict.fromkeys(arguments.against)])
+    for reason in filter(None, missing.values()):
+        console.print(f"{reason}.")
+    packages = [package for package, reason in missing.items() if not reason]
+    record = next((r for r in read_speeds(arguments.results) if r.machine == blank.machine), None)
+    benchmarks = [StepBenchmark(workload, blank.settings, device) for workload in planned]
+    steps = [steps_of(benchmark, packages) for benchmark in benchmarks]  # all of them first, to find bad settings
+    failed, path = False, arguments.results
+    remembered = sum(step.candidate != BASELINE for some in steps for step in some) if arguments.memory else 0
+    samples = sum(len(some) for some in steps) * (WARMUP + arguments.rounds) + remembered
+    with BenchmarkProgress(console, samples) as progress:
+        for benchmark, some in zip(benchmarks, steps, strict=True):
+            try:
+                workload, cells = _measure_one(benchmark, some, arguments, progress)
+            except KeyboardInterrupt:
+                progress.message(f"Interrupted at {benchmark.workload.key}; what was measured before is saved.")
+                raise
+            failed = failed or any(cell.error for cell in cells if cell.candidate == OURS)
+            record = merged(record, blank.model_copy(update={"workloads": [workload], "cells": cells}))
+            path = write_speed(arguments.results, record)
+    if record is not None:
+        _show(record, arguments.out)
+    console.print(f"Record: {path}")
+    return int(failed)
 
 
-def _blank_record(arguments: Namespace, device: torch.device, size: str) -> SpeedRecord:
-    """Of a measurement that is about to begin."""
-    environment: dict[str, Any] = {**describe_environment(ROOT), **peer_versions()}
+def _measure_one(
+    benchmark: StepBenchmark, steps: Sequence[MethodStep], arguments: Namespace, progress: BenchmarkProgress
+) -> tuple[WorkloadRecord, list[Cell]]:
+    """The workload, and a cell for each step: first all times, then the memory of those that didn't fail."""
+    key = benchmark.workload.key
+    progress.message(f"{key}: {benchmark.workload.label}, {len(steps)} candidates")
+
+    def follow(candidate: str) -> None:
+        progress(f"{key}: {candidate}")
+
+    workload, cells = time_steps(benchmark, steps, arguments.rounds, follow)
+    if arguments.memory:
+        working = [step for step, cell in zip(steps, cells, strict=True) if not cell.error]
+        peaks = measure_memory(benchmark, working, arguments.threads, follow)
+        cells = [cell.model_copy(update={"peak_mib": peaks.get(step)}) for step, cell in zip(steps, cells, strict=True)]
+    progress.message(f"{key}: done")
+    return workload, cells
+
+
+def _blank_record(arguments: Namespace, device: torch.device, suffix: str, size: str) -> SpeedRecord:
+    """A record without measurements."""
+    environment: dict[str, Any] = {**describe_environment(ROOT), **versions()}
     if device.type != "cpu":
         environment["accelerator"] = chip_name(device)
     return SpeedRecord(
-        machine=arguments.machine or machine_name(chip_name(device), arguments.threads),
+        machine=(arguments.machine or machine_name(chip_name(device), arguments.threads)) + suffix,
         device=str(device),
         threads=arguments.threads,
         rounds=arguments.rounds,
         size=size,
         settings=dict(arguments.assignments),
         environment=environment,
-        shapes=[],
+        workloads=[],
         cells=[],
     )
-
-
-def _measure(
-    arguments: Namespace,
-    blank: SpeedRecord,
-    planned: Sequence[tuple[Shape, Series]],
-    entries_of: Callable[[Course, Sequence[str]], list[Entry]],
-) -> int:
-    """Measures shape by shape, each of which is kept as soon as it is there, and shows what is kept."""
-    console = plain_console()
-    torch.set_num_threads(blank.threads)
-    missing = installed([PEERS[key] for key in dict.fromkeys(arguments.against)])
-    for why in filter(None, missing.values()):
-        console.print(f"{why}.")
-    peers = [peer for peer, why in missing.items() if not why]
-    record = next((r for r in read_speeds(arguments.results) if r.machine == blank.machine), None)
-    courses = [Course(shape, series, blank.settings, torch.device(blank.device)) for shape, series in planned]
-    entries = [entries_of(course, peers) for course in courses]  # all of them, so that bad settings are found
-    failed, path = False, arguments.results
-    with TurnProgress(console, sum(turns(some, blank.rounds, arguments.memory) for some in entries)) as progress:
-        for course, some in zip(courses, entries, strict=True):
-            try:
-                shape, cells = measure_course(course, some, blank.rounds, blank.threads, arguments.memory, progress)
-            except KeyboardInterrupt:
-                progress.say(f"Interrupted at {course.shape.key}; what was measured before is kept.")
-                raise
-            failed = failed or any(cell.fault for cell in cells if cell.contestant == OURS)
-            record = merged(record, blank.model_copy(update={"shapes": [shape], "cells": cells}))
-            path = write_speed(arguments.results, record)
-    if record is not None:
-        _show(record, arguments.out)
-    console.print(f"Record: {path}")
-    return int(failed)
 
 
 def _show(record: SpeedRecord, out: Path | None) -> None:
@@ -250,38 +262,50 @@ def _show(record: SpeedRecord, out: Path | None) -> None:
 
 
 def _solvers(arguments: Namespace) -> int:
-    missing = installed([PEERS[key] for key in arguments.against])
-    peers = [peer for peer, why in missing.items() if not why]
-    timings = list(measure_solvers(arguments.tasks, peers, arguments.rounds))
-    solver_table.show(timings, missing)
-    if arguments.out is not None:
-        solver_table.write(timings, missing, arguments.out)
-    return 0
+    missing = import_errors([PACKAGES[key] for key in dict.fromkeys(arguments.against)])
+    packages = [package for package, reason in missing.items() if not reason]
+    with BenchmarkProgress(plain_console(), len(WEIGHTINGS) * len(arguments.tasks)) as progress:
+        solutions = list(solvers.measure(arguments.tasks, packages, arguments.rounds, progress))
+    page = solver_page(solutions, missing)
+    print(page.text())
+    return _write(page, arguments.out, "solvers")
 
 
 def _flow(arguments: Namespace) -> int:
     device = choose_device(arguments.device)
     torch.set_num_threads(arguments.threads)
-    laps: list[Lap] = []
-    for question in dict.fromkeys(arguments.questions):
-        answer = measure_flow(question, arguments.batch, arguments.rounds, device)
-        flow_table.show(question, answer)
-        laps += answer
-    where = circumstances(arguments.batch, arguments.rounds, device)
-    print(where)
-    if arguments.out is not None:
-        flow_table.write(laps, where, arguments.out)
-    return 0
+    results = {}
+    for name in dict.fromkeys(arguments.questions):
+        results[name] = flow.measure(name, arguments.batch, arguments.rounds, device)
+        print(aligned(samples_table(name, results[name])))
+    images = f"Batches of {arguments.batch} images of {flow.PIXELS}×{flow.PIXELS}"
+    page = samples_page(results, _circumstances(images, arguments, device))
+    print("\n".join(page.remarks))
+    return _write(page, arguments.out, "flow")
 
 
 def _data(arguments: Namespace) -> int:
     device = choose_device(arguments.device)
     torch.set_num_threads(arguments.threads)
-    turns = data_speed.measure(arguments.images, arguments.rounds, device)
-    where = data_speed.circumstances(arguments.images, arguments.rounds, device)
-    data_table.show(turns, where)
-    if arguments.out is not None:
-        data_table.write(turns, where, arguments.out)
+    results = data.measure(arguments.images, arguments.rounds, device)
+    images = f"{arguments.images} JPEGs of about 300×300, batches of {data.BATCH}"
+    page = samples_page(results, _circumstances(images, arguments, device))
+    print(page.text())
+    return _write(page, arguments.out, "data")
+
+
+def _circumstances(images: str, arguments: Namespace, device: torch.device) -> str:
+    """One line on where and how it was measured."""
+    environment = describe_environment(ROOT)
+    return (
+        f"{images}; {arguments.rounds} rounds on {device.type} ({chip_name(device)}), threads: {arguments.threads}, "
+        f"torch {environment['torch']}, torchdiffeq {environment['torchdiffeq']}."
+    )
+
+
+def _write(page: Page, out: Path | None, name: str) -> int:
+    if out is not None:
+        page.write(out, name)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What is compared: ways of weighting tasks, architectures, and the methods that pair them, as published."""
+"""What is compared: task weightings, architectures, and the published methods, which are pairs of them."""
 
 from methods.architectures.extra_layers import ExtraLayers
 from methods.architectures.hps import HPS

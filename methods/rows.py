@@ -1,4 +1,4 @@
-"""Arithmetic on the rows of a Jacobian (m, P), which is larger than any cache: a block of columns at a time."""
+"""Arithmetic on the rows of a Jacobian (m, P), one block of columns at a time, since J is larger than any cache."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-# So many columns are multiplied at a time, and so many entries looked at: as much as stays in a core's cache.
+# Columns of a block in products, and entries of a block elsewhere: as much as fits in a core's cache.
 _COLUMNS = 4096
 _ENTRIES = 2**18
 
 
 def gramian_of(rows: Tensor) -> Tensor:
-    """J Jᵀ (m, m) of rows (m, P), in float64 as far as sums of products over _COLUMNS columns go."""
+    """J Jᵀ (m, m) of rows (m, P), where sums over blocks of _COLUMNS columns are added in float64."""
     m, size = rows.shape
     whole = size - size % _COLUMNS
     blocks = rows[:, :whole].view(m, -1, _COLUMNS).transpose(0, 1)
@@ -22,6 +22,6 @@ def gramian_of(rows: Tensor) -> Tensor:
 
 
 def column_blocks(rows: Tensor) -> Iterator[slice]:
-    """Slices that together are all columns of rows (m, P), for work that looks at each entry several times."""
+    """Slices that together cover all columns of rows (m, P), for work that reads each entry several times."""
     width = max(_ENTRIES // len(rows), 1)
     return (slice(start, start + width) for start in range(0, rows.shape[1], width))

@@ -1,4 +1,4 @@
-"""Encoders: their shapes, dilation, first weights from wherever they come, and the bottleneck."""
+"""Encoders: their shapes, dilation, initial weights from files and downloads, and the bottleneck."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import socket
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,6 @@ from bench.engine.build import build_network
 from bench.run import main
 from bench.spec.resolve import resolve
 from bench.spec.settings import SpecError
-from datasets import obtain
 from methods.architectures import backbones
 from methods.architectures.backbones import (
     BACKBONES,
@@ -37,8 +37,9 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
+@cache
 def original(name: str) -> nn.Module:
-    """torchvision's network with weights and running statistics like no other's, ready to evaluate."""
+    """torchvision's network with random weights and running statistics, ready to evaluate; no test changes it."""
     network: nn.Module = ORIGINALS[name]()
     with torch.no_grad():
         for key, value in network.state_dict().items():
@@ -52,14 +53,16 @@ def loaded(name: str, weights: Path) -> nn.Module:
     return encoder.eval()
 
 
-@pytest.mark.parametrize("name", BACKBONES)
 @torch.no_grad()
-def test_encoders_put_out_what_they_say(name: str) -> None:
-    encoder, features = make_encoder(name, "none", bottleneck=False)
-    z = encoder.eval()(torch.randn(2, 3, 64, 96))
-    assert features == BACKBONES[name].features
-    places = (64 // features.stride, 96 // features.stride) if features.dense else ()
-    assert z.shape == (2, features.channels, *places)
+def test_encoders_have_the_stated_outputs_and_pyramid_heads_fit_them() -> None:
+    for name, backbone in BACKBONES.items():
+        encoder, features = make_encoder(name, "none", bottleneck=False)
+        z = encoder.eval()(torch.randn(2, 3, 64, 96))
+        assert features == backbone.features, name
+        size = (64 // features.stride, 96 // features.stride) if features.dense else ()
+        assert z.shape == (2, features.channels, *size), name
+        if name.endswith("_dilated"):
+            assert HEADS["aspp"](features, 13).eval()(z).shape == (2, 13, 64, 96), name
 
 
 @torch.no_grad()
@@ -76,8 +79,8 @@ def test_our_dilation_is_torchvisions(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def test_dilated_resnet18_sees_what_resnet18_sees(tmp_path: Path) -> None:
-    """Every second value of the first stage that dilates is what striding would have kept."""
+def test_dilated_resnet18_matches_resnet18_at_every_second_pixel(tmp_path: Path) -> None:
+    """The first dilated stage computes what a strided one does, at twice the resolution."""
     network = original("resnet18")
     torch.save(network.state_dict(), tmp_path / "weights.pt")
     dilated = loaded("resnet18_dilated", tmp_path / "weights.pt")
@@ -114,8 +117,9 @@ def test_weights_come_from_a_file(tmp_path: Path, form: tuple[str, Save]) -> Non
     network = original("resnet18")
     save(network.state_dict(), tmp_path / name)
     inputs = torch.randn(2, 3, 64, 64)
-    network.fc = nn.Identity()
-    torch.testing.assert_close(loaded("resnet18", tmp_path / name)(inputs), network(inputs), rtol=0, atol=0)
+    features = nn.Sequential(*list(network.children())[:-1])  # all but the classifier
+    expected = features(inputs).flatten(1)
+    torch.testing.assert_close(loaded("resnet18", tmp_path / name)(inputs), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", ["resnet18_quarters", "resnet18_dilated", "resnet50", "resnet50_dilated"])
@@ -148,7 +152,7 @@ class Evil:
 @pytest.mark.parametrize(
     "content", [b"", b"<html>not found</html>", b"PK\x03\x04" + bytes(200)], ids=["empty", "web", "zip"]
 )
-def test_what_is_no_file_of_weights_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+def test_a_file_without_weights_is_named(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     assert "expected a state dict saved by torch, or a .safetensors file" in refused(tmp_path / name)
 
@@ -161,7 +165,7 @@ def test_a_truncated_file_of_weights_is_named(tmp_path: Path, ending: str) -> No
     assert "expected a state dict saved by torch" in refused(path)
 
 
-def test_files_of_weights_run_no_code(tmp_path: Path) -> None:
+def test_weight_files_run_no_code(tmp_path: Path) -> None:
     torch.save({"conv1.weight": Evil()}, tmp_path / "weights.pt")
     refused(tmp_path / "weights.pt")
     assert not Path("/tmp/must-not-be-made-by-a-test-of-weights").exists()
@@ -230,11 +234,10 @@ def test_a_damaged_fetched_file_ends_in_that_sentence(tmp_path: Path, monkeypatc
 
 
 def test_a_command_without_a_network_ends_with_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    obtain("digits", tmp_path / "data")
     through(9, monkeypatch, tmp_path / "cache")
-    words = f"--method ew --data digits --jobs 1 --data-root {tmp_path / 'data'} --results {tmp_path / 'results'}"
+    words = f"--method ew --data digits --jobs 1 --data-root {data_root} --results {tmp_path / 'results'}"
     assert main([*words.split(), "--set", "backbone.name=resnet18", "backbone.weights=imagenet"]) == 2
     error = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("Downloading:")]
     assert len(error) == 1
@@ -261,10 +264,10 @@ def test_the_bottleneck_is_libmtls() -> None:
     assert torch.equal(encoder(inputs), encoder(inputs))
 
 
-@pytest.mark.parametrize("name", ["small", "small_face", "resnet18_quarters", "resnet50"])
-def test_the_bottleneck_follows_any_encoder_of_vectors(name: str) -> None:
-    encoder, features = make_encoder(name, "none", bottleneck=True)
-    assert encoder(torch.randn(2, 3, 32, 32)).shape == (2, features.channels) == (2, 512)
+def test_the_bottleneck_follows_any_encoder_of_vectors() -> None:
+    for name in ("small", "small_face", "resnet18_quarters", "resnet50"):
+        encoder, features = make_encoder(name, "none", bottleneck=True)
+        assert encoder(torch.randn(2, 3, 32, 32)).shape == (2, features.channels) == (2, 512), name
 
 
 def test_the_bottleneck_is_shared_and_moves_no_other_weight() -> None:
@@ -281,11 +284,3 @@ def test_the_bottleneck_of_maps_is_refused() -> None:
         resolve("nyuv2", "ew", assignments={"backbone.bottleneck": True})
     with pytest.raises(ValueError, match=r"backbone\.bottleneck"):
         with_bottleneck(nn.Identity(), BACKBONES["small_dense"].features)
-
-
-@pytest.mark.parametrize("name", ["resnet18_dilated", "resnet50_dilated"])
-@torch.no_grad()
-def test_heads_of_pyramids_answer_for_every_pixel(name: str) -> None:
-    encoder, features = make_encoder(name, "none", bottleneck=False)
-    head = HEADS["aspp"](features, 13)
-    assert head.eval()(encoder.eval()(torch.randn(1, 3, 64, 96))).shape == (1, 13, 64, 96)

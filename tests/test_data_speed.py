@@ -1,4 +1,4 @@
-"""The benchmark of reading: its contestants see the same images, and its tables show every turn."""
+"""The benchmark of reading: all candidates read the same images, and the files have every sample."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 from bench import speed
 from bench.engine.batches import gather
 from bench.profiling import data as data_speed
-from bench.profiling.data import ARRAYS, IMAGE_FOLDER, ONE_WORKER, SIZE, TWO_WORKERS, Turn, write_photos
-from bench.profiling.data_table import cells
+from bench.profiling import harness
+from bench.profiling.data import ARRAYS, IMAGE_FOLDER, ONE_WORKER, SIZE, TWO_WORKERS, labels, write_photos
+from bench.profiling.harness import Result, Sample
+from bench.profiling.tables import samples_table
 from datasets import DATASETS
 from datasets.contract import Source
 from datasets.pixels import decoded, image_loader
@@ -23,25 +25,24 @@ CPU = torch.device("cpu")
 
 
 def test_arrays_and_image_folder_give_the_same_pixels(tmp_path: Path) -> None:
-    photos, info = write_photos(tmp_path, 8), DATASETS["officehome"]
+    paths, info = write_photos(tmp_path, 8), DATASETS["officehome"]
     folder = ImageFolder(str(tmp_path / "photos"), Compose([Resize(SIZE), ToTensor(), Normalize(info.mean, info.std)]))
-    images = decoded(photos.root, photos.paths, image_loader(SIZE), "test")
-    group = gather(Source(images, {0: torch.tensor(photos.labels)}), torch.arange(8), info, CPU)
-    theirs, labels = zip(*folder, strict=True)
+    images = decoded(tmp_path, paths, image_loader(SIZE), "test")
+    group = gather(Source(images, {0: labels(paths)}), torch.arange(8), info, CPU)
+    theirs, targets = zip(*folder, strict=True)
     torch.testing.assert_close(group.inputs, torch.stack(theirs), atol=1e-5, rtol=1e-5)
-    assert group.targets[0].tolist() == list(labels)
-    assert all(10_000 < path.stat().st_size < 60_000 for path in photos.paths)
+    assert group.targets[0].tolist() == list(targets)
+    assert all(10_000 < path.stat().st_size < 60_000 for path in paths)
 
 
 def test_ratios_are_taken_within_a_round() -> None:
-    turns = [
-        Turn("batches", name, index, images, seconds)
-        for index, slowness in enumerate((1, 2, 4))
-        for name, images, seconds in ((ARRAYS, 600, 0.5 * slowness), (IMAGE_FOLDER, 100, 1.0 * slowness))
-    ]
-    assert cells(turns) == [
-        (ARRAYS, "600 (450 – 900)", "12.00 (12.00 – 12.00)"),
-        (IMAGE_FOLDER, "50 (38 – 75)", "--"),
+    slowness = (1, 2, 4)
+    arrays = Result("JPEGs", ARRAYS, tuple(Sample(0.5 * factor, images=600) for factor in slowness))
+    folder = Result("JPEGs", IMAGE_FOLDER, tuple(Sample(1.0 * factor, images=100) for factor in slowness))
+    table = samples_table("batches", [folder, arrays])
+    assert [[cell.text for cell in row.cells] for row in table.rows] == [
+        [IMAGE_FOLDER, "50 (38 – 75)", "1.00 (1.00 – 1.00)"],
+        [ARRAYS, "600 (450 – 900)", "12.00 (12.00 – 12.00)"],
     ]
 
 
@@ -49,16 +50,18 @@ def test_the_command_times_and_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(data_speed, "_COPIES", 1)
-    monkeypatch.setattr(data_speed, "_PASSES", 2)
-    command = ["data", "--images", "72", "--rounds", "2", "--device", "cpu", "--threads", "1", "--out", str(tmp_path)]
+    monkeypatch.setattr(data_speed, "_EPOCHS", 2)
+    monkeypatch.setattr(data_speed, "BATCH", 8)
+    command = ["data", "--images", "12", "--rounds", "1", "--device", "cpu", "--threads", "1", "--out", str(tmp_path)]
+    monkeypatch.setattr(harness, "_MOST_CALLS", 1)
     assert speed.main(command) == 0
     printed, written = capsys.readouterr().out, (tmp_path / "data.md").read_text(encoding="utf-8")
     for name in (ARRAYS, IMAGE_FOLDER, ONE_WORKER, TWO_WORKERS):
-        assert name in printed and f"| {name} |" in written
+        assert name in printed and f" {name} |" in written
     with (tmp_path / "data.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    # Full batches of 64 only; all files where they are decoded.
-    assert sorted((row["contestant"], row["images"]) for row in rows) == sorted(
-        2 * [(ARRAYS, "128"), (IMAGE_FOLDER, "64"), (ONE_WORKER, "72"), (TWO_WORKERS, "72")]
+    # Full batches of 8 only; all files if they are decoded.
+    assert sorted((row["candidate"], row["images"]) for row in rows) == sorted(
+        [(ARRAYS, "16"), (IMAGE_FOLDER, "8"), (ONE_WORKER, "12"), (TWO_WORKERS, "12")]
     )
     assert all(float(row["seconds"]) > 0 for row in rows)

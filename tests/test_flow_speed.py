@@ -1,4 +1,4 @@
-"""The benchmark of the flow: its contestants compute the same thing, and what it counts is what happened."""
+"""The benchmark of the flow: all candidates compute the same, and the evaluations are counted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import dataclasses
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,8 @@ from bench.profiling.flow import (
     one_trajectory,
     positions_up_to,
 )
-from bench.profiling.flow_table import cells
-from bench.profiling.harness import WARMUP, Contestant, Lap, Turn
+from bench.profiling.harness import Candidate, Sample
+from bench.profiling.tables import LAYOUTS, samples_table
 from methods.architectures.normal import Normal, NormalNetwork
 from methods.contract import Evaluations, Features
 
@@ -55,22 +56,22 @@ def gradients(network: NormalNetwork, inputs: list[Tensor], solve: Callable[[], 
     return list(torch.autograd.grad(total, [*network.flow.parameters(), *inputs]))
 
 
-@pytest.mark.parametrize("solver", ["euler", "midpoint", "rk4", "dopri5"])
 @pytest.mark.parametrize("features", [VECTORS, MAPS])
-def test_one_trajectory_gives_what_a_solve_per_task_gives(features: Features, solver: str) -> None:
-    network, z, positions = block(features, solver), encoded(features), positions_up_to(1.99, 7)
-    ways = [lambda: one_trajectory(network, z, positions), lambda: a_solve_per_task(network, z, positions)]
-    for answers in ([way() for way in ways], [gradients(network, [z], way) for way in ways]):
-        torch.testing.assert_close(*answers, rtol=1e-4, atol=1e-6)
+def test_one_trajectory_gives_what_a_solve_per_task_gives(features: Features) -> None:
+    for solver in ("euler", "midpoint", "rk4", "dopri5"):
+        network, z, positions = block(features, solver), encoded(features), positions_up_to(1.99, 7)
+        solves = [partial(solve, network, z, positions) for solve in (one_trajectory, a_solve_per_task)]
+        for answers in ([solve() for solve in solves], [gradients(network, [z], solve) for solve in solves]):
+            torch.testing.assert_close(*answers, rtol=1e-4, atol=1e-6, msg=lambda text: f"{solver}: {text}")  # noqa: B023
 
 
-@pytest.mark.parametrize("positions", [(1.0,) * 4, SPREAD])
 @pytest.mark.parametrize("features", [VECTORS, MAPS])
-def test_inputs_together_give_what_inputs_in_turn_give(features: Features, positions: tuple[float, ...]) -> None:
-    network, inputs = block(features), [encoded(features) for _ in positions]
-    ways = [lambda: inputs_in_turn(network, inputs, positions), lambda: inputs_together(network, inputs, positions)]
-    for answers in ([way() for way in ways], [gradients(network, inputs, way) for way in ways]):
-        torch.testing.assert_close(*answers)
+def test_inputs_together_give_what_inputs_in_turn_give(features: Features) -> None:
+    for positions in ((1.0,) * 4, SPREAD):
+        network, inputs = block(features), [encoded(features) for _ in positions]
+        solves = [partial(solve, network, inputs, positions) for solve in (inputs_in_turn, inputs_together)]
+        for answers in ([solve() for solve in solves], [gradients(network, inputs, solve) for solve in solves]):
+            torch.testing.assert_close(*answers)
 
 
 def test_evaluations_do_not_grow_with_tasks() -> None:
@@ -91,83 +92,97 @@ def test_positions_span_the_same_for_any_number_of_tasks() -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Narrow features, and no turns to warm up."""
+    """Narrow features, small images, no warm-up, one call per sample."""
     monkeypatch.setattr(flow_speed, "VECTORS", VECTORS)
     monkeypatch.setattr(flow_speed, "MAPS", dataclasses.replace(MAPS, stride=8))
-    monkeypatch.setattr(harness, "WARMUP", 0)
+    monkeypatch.setattr(flow_speed, "PIXELS", 32)
+    monkeypatch.setattr(flow_speed, "_WARMUP", 0)
+    monkeypatch.setattr(harness, "_MOST_CALLS", 1)
 
 
 @pytest.mark.usefixtures("small")
-def test_only_the_adjoint_equation_evaluates_the_field_on_the_way_back() -> None:
-    laps = measure("solvers", batch_size=1, rounds=1, device=CPU)
-    assert len(laps) == 8
-    for lap in laps:
-        assert lap.evaluations_ahead > 0 and (lap.evaluations_back > 0) == lap.contestant.endswith("adjoint"), lap
-        assert lap.ahead is not None and lap.back is not None
-        assert lap.ahead + lap.back == pytest.approx(lap.milliseconds)
+def test_only_the_adjoint_equation_evaluates_the_field_in_the_backward_pass() -> None:
+    results = measure("solvers", batch_size=1, rounds=1, device=CPU)
+    assert len(results) == 8
+    for result in results:
+        (sample,) = result.samples
+        assert sample.evaluations.forward > 0, result
+        assert (sample.evaluations.backward > 0) == result.candidate.endswith("adjoint"), result
+        assert sample.forward is not None and 0 < sample.forward < sample.seconds
 
 
-def scripted(setting: str, name: str, seconds: list[float]) -> Contestant:
-    """One that says it took so many seconds, turn by turn."""
+def scripted(workload: str, name: str, seconds: list[float]) -> Candidate:
+    """One that claims to have taken so many seconds, call by call."""
     left = iter(seconds)
-    return Contestant(setting, name, lambda: Turn(next(left), Evaluations(3, 0)))
+    return Candidate(workload, name, lambda: Sample(next(left), evaluations=Evaluations(3, 0)))
 
 
 def test_warm_up_is_dropped_and_ratios_are_taken_within_rounds() -> None:
-    warm_up = [100.0] * WARMUP
-    contestants = [
-        scripted("a", "EW", [*warm_up, 1.0, 2.0, 4.0]),
-        scripted("a", "NORMAL", [*warm_up, 1.2, 2.4, 4.8]),
-        scripted("b", "EW", [*warm_up, 1.0, 1.0, 1.0]),
+    candidates = [
+        scripted("a", "EW", [100.0, 1.0, 2.0, 4.0]),
+        scripted("a", "NORMAL", [100.0, 1.2, 2.4, 4.8]),
+        scripted("b", "EW", [100.0, 1.0, 1.0, 1.0]),
     ]
-    head, rows = cells("step", harness.race("step", contestants, rounds=3, device=CPU))
-    assert head == ["setting", "method", "time, ms", "× EW", "field evaluations"]
-    assert rows == [
+    table = samples_table("step", harness.run_benchmark(candidates, rounds=3))
+    assert [column.head.text for column in table.columns] == ["method", "time, ms", "× EW", "evaluations"]
+    assert [[row.head.text, *(cell.text for cell in row.cells)] for row in table.rows] == [
         ["a", "EW", "2000.00 (1500.00 – 3000.00)", "1.000 (1.000 – 1.000)", "3"],
         ["a", "NORMAL", "2400.00 (1800.00 – 3600.00)", "1.200 (1.200 – 1.200)", "3"],
         ["b", "EW", "1000.00 (1000.00 – 1000.00)", "1.000 (1.000 – 1.000)", "3"],
     ]
 
 
-def test_a_short_turn_counts_its_quickest_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness, "WARMUP", 0)
-    contestant = scripted("a", "EW", [0.03, 0.02, 0.04, 0.05, 0.01])
-    (lap,) = harness.race("step", [contestant], rounds=1, device=CPU)
-    assert lap.milliseconds == pytest.approx(20.0)  # the fourth call ends the turn
+def test_a_sample_is_the_fastest_of_a_few_calls() -> None:
+    candidate = scripted("a", "EW", [0.03, 0.02, 0.04, 0.05, 0.01])
+    (result,) = harness.run_benchmark([candidate], rounds=1, warmup=0)
+    assert result.milliseconds == pytest.approx([20.0])  # the calls have taken 0.1 s after the fourth
+
+
+def test_a_patient_harness_stops_sampling_slow_candidates() -> None:
+    slow, quick = scripted("a", "slow", [1.0] * 9), scripted("a", "quick", [0.2] * 9)
+    results = harness.run_benchmark([slow, quick], rounds=5, warmup=0, patience=0.5)
+    assert [len(result.samples) for result in results] == [1, 3]
+
+
+def test_only_candidates_that_may_fail_do() -> None:
+    def failing() -> Sample:
+        raise RuntimeError("no")
+
+    results = harness.run_benchmark([Candidate("a", "b", failing, may_fail=True)], rounds=2)
+    assert [(result.samples, result.error) for result in results] == [((), "RuntimeError: no")]
+    with pytest.raises(RuntimeError, match="no"):
+        harness.run_benchmark([Candidate("a", "b", failing)], rounds=2)
 
 
 @pytest.mark.usefixtures("small")
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "deep"
-    assert speed.main(["flow", "--batch", "1", "--rounds", "1", "--device", "cpu", "--out", str(folder)]) == 0
+    assert speed.main(["flow", "--batch", "2", "--rounds", "1", "--device", "cpu", "--out", str(folder)]) == 0
     printed, written = capsys.readouterr().out, (folder / "flow.md").read_text(encoding="utf-8")
     for text in (printed, written):
-        assert "single-input, 1 images" in text and "NORMAL" in text and "whole training step" in text
+        assert "single-input, 2 images" in text and "NORMAL" in text and "whole training step" in text
         assert "torchdiffeq" in text and "spread positions" in text
     with (folder / "flow.csv").open(encoding="utf-8") as file:
-        laps = list(csv.DictReader(file))
-    assert Counter(lap["question"] for lap in laps) == {"step": 4, "tasks": 10, "inputs": 6, "solvers": 8}
-    assert all(float(lap["milliseconds"]) > 0 for lap in laps)
-    trajectories = [lap for lap in laps if lap["contestant"].endswith("one trajectory")]
-    assert [int(lap["evaluations_ahead"]) for lap in trajectories] == [8] * 6
-    together = [lap for lap in laps if lap["contestant"] == "together"]
-    assert [int(lap["evaluations_ahead"]) for lap in together] == [4, 7]
-    steps = [lap for lap in laps if lap["contestant"] == "whole training step"]
-    assert [int(lap["evaluations_ahead"]) for lap in steps] == [4, 7]
+        samples = list(csv.DictReader(file))
+    assert Counter(sample["benchmark"] for sample in samples) == {"step": 4, "tasks": 10, "inputs": 6, "solvers": 8}
+    assert all(float(sample["seconds"]) > 0 for sample in samples)
+
+    def evaluations(ending: str) -> list[int]:
+        return [int(one["forward_evaluations"]) for one in samples if one["candidate"].endswith(ending)]
+
+    assert evaluations("one trajectory") == [8] * 6
+    assert evaluations("together") == evaluations("whole training step") == [4, 7]
 
 
 def test_every_question_has_a_table() -> None:
-    empty: list[Lap] = []
-    assert all(cells(question, empty)[0] for question in QUESTIONS)
+    assert set(QUESTIONS) < set(LAYOUTS)
+    assert all(samples_table(question, []).columns for question in LAYOUTS)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [["--batch", "0"], ["--rounds", "many"], ["--threads", "0"], ["--questions", "all"], ["--device", "abacus"]],
-)
-def test_bad_options_end_with_exit_code_2(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    try:
-        code = speed.main(["flow", *wrong])
-    except SystemExit as stop:
-        code = int(str(stop.code))
-    assert code == 2 and capsys.readouterr().err
+def test_bad_options_end_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in ("--batch 0", "--rounds many", "--threads 0", "--questions all", "--device abacus"):
+        try:
+            code = speed.main(["flow", *wrong.split()])
+        except SystemExit as stop:
+            code = int(str(stop.code))
+        assert code == 2 and capsys.readouterr().err, wrong

@@ -13,7 +13,7 @@ from torch import Tensor
 from methods.contract import Signal, State, Update, Weighting
 from methods.weightings.db_mtl import DBMTL
 from methods.weightings.excess_mtl import ExcessMTL
-from methods.weightings.graddrop import GradDrop, kept_gradients, sign_purity
+from methods.weightings.graddrop import GradDrop, masked_gradients, sign_purity
 from methods.weightings.moco import MoCo, project_onto_simplex
 
 M, P, STEPS = 3, 40, 6
@@ -74,8 +74,8 @@ def test_graddrop_is_the_published_procedure(leak: float) -> None:
 def test_graddrop_keeps_what_agrees_and_mixes_what_does_not() -> None:
     rows = torch.tensor([[1.0, -1.0, 3.0, 0.0], [2.0, -4.0, -1.0, 0.0]], dtype=torch.float64)
     assert purity_of(rows).tolist() == [1.0, 0.0, 0.75, 0.5]
-    low, _ = kept_gradients(rows, torch.full((4,), 0.5, dtype=torch.float64), 0.0)
-    high, shares = kept_gradients(rows, torch.full((4,), 0.9, dtype=torch.float64), 0.0)
+    low, _ = masked_gradients(rows, torch.full((4,), 0.5, dtype=torch.float64), 0.0)
+    high, shares = masked_gradients(rows, torch.full((4,), 0.9, dtype=torch.float64), 0.0)
     assert low.tolist() == [3.0, -5.0, 3.0, 0.0] and high.tolist() == [3.0, -5.0, -1.0, 0.0]
     torch.testing.assert_close(shares, torch.tensor([2 / 11, 1.0], dtype=torch.float64))
 
@@ -85,7 +85,7 @@ def test_graddrop_expects_the_sum_weighed_by_purity() -> None:
     rows = observed(0).required_jacobian()
     stream = torch.Generator().manual_seed(7)
     draws = [torch.rand(P, generator=stream, dtype=torch.float64) for _ in range(4000)]
-    mean = torch.stack([kept_gradients(rows, draw, 0.0)[0] for draw in draws]).mean(dim=0)
+    mean = torch.stack([masked_gradients(rows, draw, 0.0)[0] for draw in draws]).mean(dim=0)
     purity = purity_of(rows)
     expected = purity * rows.clamp_min(0).sum(dim=0) + (1 - purity) * rows.clamp_max(0).sum(dim=0)
     assert (mean - expected).abs().max() < 0.05 * rows.abs().max()

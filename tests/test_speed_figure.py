@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from speed_factory import example_cells, make_cell, make_shape, make_speed, series_record
+from speed_factory import example_cells, make_cell, make_speed, make_workload, series_record
 
 from bench.records.speed import OURS, SpeedRecord
 from bench.reporting.speed.figure import KNOWN, colours, steps_figure
@@ -35,18 +35,24 @@ def test_bars_are_as_long_as_steps_take(example: SpeedRecord) -> None:
     assert found[KNOWN["LibMTL"]] == pytest.approx([15, 36, 75]) and found[KNOWN["TorchJD"]] == pytest.approx([12])
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["EW", "MGDA", "CAGRAD", "NORMAL"]
-    floor_lines = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"]
-    assert floor_lines == pytest.approx([8, 20])
+    baseline_lines = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"]
+    assert baseline_lines == pytest.approx([8, 20])
     assert [text.get_text() for text in axes.texts] == ["TorchJD failed"]
     assert axes.get_xlim()[0] == 0 and axes.get_xlim()[1] > 75
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["ours", "LibMTL", "TorchJD", "floor, one backward pass", "floor, a pass per task"]
+    assert legend == [
+        "ours",
+        "LibMTL",
+        "TorchJD",
+        "autograd baseline, one backward pass",
+        "autograd baseline, one per task",
+    ]
 
 
-def test_a_panel_for_each_shape_with_the_same_rows() -> None:
-    shapes = [make_shape("office"), make_shape("celeba", label="forty tasks on one input")]
-    more = [make_cell("upgrad", OURS, [5], shape="celeba"), make_cell("ew", OURS, [900], "one", shape="celeba")]
-    figure = steps_figure(make_speed([make_cell("ew", OURS, [10], "one"), *more], shapes))
+def test_a_panel_for_each_workload_with_the_same_rows() -> None:
+    workloads = [make_workload("office"), make_workload("celeba", label="forty tasks on one input")]
+    more = [make_cell("upgrad", OURS, [5], workload="celeba"), make_cell("ew", OURS, [900], "one", workload="celeba")]
+    figure = steps_figure(make_speed([make_cell("ew", OURS, [10], "one"), *more], workloads))
     assert figure is not None and len(figure.axes) == 2
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["EW", "UPGRAD"]
     assert bars(figure, 0)[KNOWN[OURS]] == pytest.approx([10])
@@ -72,14 +78,14 @@ def test_the_figure_grows_with_the_methods() -> None:
     assert height(24) - height(12) == pytest.approx(height(36) - height(24)) and height(24) > 1.5 * height(12)
 
 
-def test_contestants_have_the_same_colours_everywhere(example: SpeedRecord) -> None:
+def test_candidates_have_the_same_colours_everywhere(example: SpeedRecord) -> None:
     alone = make_speed([make_cell("ew", "TorchJD", [1]), make_cell("ew", "another", [1])])
     assert colours(alone)["TorchJD"] == colours(example)["TorchJD"]
     assert len(set(colours(alone).values())) == 3
 
 
 def drawn(figure: Figure, panel: int) -> dict[tuple[str, Any], dict[float, float]]:
-    """Points by colour and marker; the floors have none."""
+    """Points by colour and marker; the baselines have none."""
     return {
         (str(line.get_color()), line.get_marker() if line.get_marker() != "None" else line.get_linestyle()): dict(
             zip(map(float, line.get_xdata()), map(float, line.get_ydata()), strict=True)
@@ -95,8 +101,8 @@ def test_scaling_lines_are_the_medians_by_size() -> None:
     assert times[KNOWN[OURS], "o"] == pytest.approx({1: 5, 4: 5, 16: 5})
     assert times[KNOWN[OURS], "s"] == pytest.approx({1: 5, 4: 20, 16: 80})
     assert times[KNOWN["LibMTL"], "s"] == pytest.approx({1: 10, 4: 40, 16: 160})
-    floors = [line for line in figure.axes[0].lines if line.get_marker() == "None"]
-    assert [list(map(float, line.get_ydata())) for line in floors] == [
+    baselines = [line for line in figure.axes[0].lines if line.get_marker() == "None"]
+    assert [list(map(float, line.get_ydata())) for line in baselines] == [
         pytest.approx([4, 4, 4]),
         pytest.approx([4.5, 18, 72]),
     ]
@@ -107,8 +113,13 @@ def test_scaling_lines_are_the_medians_by_size() -> None:
 
 
 def test_scaling_in_both_without_memory() -> None:
-    shapes = [make_shape("m4", "tasks"), *(make_shape(f"p{n}", "parameters", parameters=n) for n in (1000, 3000))]
-    figure = scaling_figure(make_speed([make_cell("ew", OURS, [5], "one", shape=s.key) for s in shapes], shapes))
+    workloads = [
+        make_workload("m4", "tasks"),
+        *(make_workload(f"p{n}", "parameters", parameters=n) for n in (1000, 3000)),
+    ]
+    figure = scaling_figure(
+        make_speed([make_cell("ew", OURS, [5], "one", workload=s.key) for s in workloads], workloads)
+    )
     assert figure is not None and len(figure.axes) == 2
     assert [axes.get_xlabel() for axes in figure.axes] == ["Number of tasks", "Number of shared parameters"]
     assert [axes.get_yscale() for axes in figure.axes] == ["linear", "linear"]

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from record_factory import make_study, write_runs
-from speed_factory import example_cells, make_cell, make_shape, make_speed, series_record
+from speed_factory import example_cells, make_cell, make_speed, make_workload, series_record
 
 from bench import report
-from bench.records.speed import FLOOR, OURS, Cell, SpeedRecord, write_speed
+from bench.records.speed import OURS, Cell, SpeedRecord, write_speed
 from bench.records.store import RecordError
 from bench.reporting.render import latex, markdown
 from bench.reporting.speed.figure import steps_figure
@@ -37,13 +37,13 @@ def texts(table: Table) -> dict[str, list[str]]:
 
 def lines(record: SpeedRecord) -> dict[tuple[str, str], dict[str, str]]:
     found = list(csv.DictReader(io.StringIO(speed_csv(record))))
-    return {(line["method"] or line["passes"], line["contestant"]): line for line in found}
+    return {(line["method"] or line["passes"], line["candidate"]): line for line in found}
 
 
 def test_a_table_by_hand(example: SpeedRecord) -> None:
-    table = step_table(example, example.shapes[0])
+    table = step_table(example, example.workloads[0])
     heads = [column.head.text for column in table.columns]
-    assert heads == ["ms", "× EW", "above floor, %", "ms", "× ours", "ms", "× ours", "ours", "LibMTL", "TorchJD"]
+    assert heads == ["ms", "× EW", "overhead, %", "ms", "× ours", "ms", "× ours", "ours", "LibMTL", "TorchJD"]
     assert sum(group.span for group in table.groups) == len(heads)
     blank = [""] * 9
     # CAGrad beside LibMTL: 30/30, 75/50, 80/40, so 1.5, and not 75/40, the medians' quotient.
@@ -52,15 +52,15 @@ def test_a_table_by_hand(example: SpeedRecord) -> None:
         "MGDA": ["18.0 (18.0–27.0)", "1.80", "-10.0", "36.0", "2.00", "--", "--", "200", "190", "--"],
         "CAGRAD": ["40.0 (35.0–45.0)", "3.00", "50.0", "75.0", "1.50", "--", "--", "210", "230", "--"],
         "NORMAL": ["14.0 (14.0–21.0)", "1.40", "75.0", "--", "--", "--", "--", "--", "--", "--"],
-        "Floor, one backward pass": ["8.00 (8.00–12.00)", *blank],
-        "Floor, a pass per task": ["20.0 (20.0–30.0)", *blank],
+        "Autograd baseline, one backward pass": ["8.00 (8.00–12.00)", *blank],
+        "Autograd baseline, one per task": ["20.0 (20.0–30.0)", *blank],
     }
     assert table.footnotes == {"TorchJD: ValueError: expected one group": "a"}
     assert "4 × 8 images of 96 × 64, 11.2 M shared parameters" in table.caption
 
 
 def test_the_summary_is_of_gradient_methods(example: SpeedRecord) -> None:
-    """NORMAL needs one backward pass, and is most above its floor."""
+    """NORMAL needs one backward pass, and is most above its baseline."""
     summary = summary_table(example)
     assert summary is not None
     (cells,) = texts(summary).values()
@@ -80,14 +80,17 @@ def test_the_csv_has_every_cell_with_quartiles(example: SpeedRecord) -> None:
 
     assert quartiles("{}_ms") == pytest.approx([52.5, 75, 77.5])
     assert quartiles("over_ours_{}") == pytest.approx([1.25, 1.5, 1.75])
-    # 30/20, 75/40, 80/20 over the floor; 30/15, 75/30, 80/15 over LibMTL's own EW.
-    assert quartiles("over_floor_{}") == pytest.approx([1.6875, 1.875, 2.9375])
+    # 30/20, 75/40, 80/20 over the baseline; 30/15, 75/30, 80/15 over LibMTL's own EW.
+    assert quartiles("over_baseline_{}") == pytest.approx([1.6875, 1.875, 2.9375])
     assert quartiles("over_ew_{}") == pytest.approx([2.25, 2.5, (2.5 + 16 / 3) / 2])
-    identity = ("machine", "shape", "series", "tasks", "parameters", "passes", "peak_mib")
+    identity = ("machine", "workload", "series", "tasks", "parameters", "passes", "peak_mib")
     assert [cagrad[name] for name in identity] == ["bench-1", "office", "", "4", "11176512", "per task", "230.0"]
     failed = found["mgda", "TorchJD"]
-    assert failed["fault"] == "ValueError: expected one group." and failed["median_ms"] == failed["peak_mib"] == ""
-    assert float(found["one", FLOOR]["median_ms"]) == pytest.approx(8) and not found["one", FLOOR]["over_ours_median"]
+    assert failed["error"] == "ValueError: expected one group." and failed["median_ms"] == failed["peak_mib"] == ""
+    assert (
+        float(found["one", "autograd baseline"]["median_ms"]) == pytest.approx(8)
+        and not found["one", "autograd baseline"]["over_ours_median"]
+    )
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
@@ -119,11 +122,11 @@ def one(cell: Cell, *others: Cell) -> list[str]:
     record = make_speed([cell, *others])
     assert text_table(record) and [latex(table) + markdown(table) for table in speed_tables(record)]
     assert steps_figure(record) is not None and scaling_figure(record) is None
-    return next(iter(texts(step_table(record, record.shapes[0])).values()))
+    return next(iter(texts(step_table(record, record.workloads[0])).values()))
 
 
 def test_a_single_cell() -> None:
-    """One round, one method, no peer, no floor, no memory; what has no spread shows none."""
+    """One round, one method, no peer, no baseline, no memory; what has no spread shows none."""
     assert one(make_cell("mgda", OURS, [12.34])) == ["12.3", "--", "--", "--"]
     assert one(make_cell("ew", OURS, [12.34], "one", peak_mib=3.21)) == ["12.3", "1.00", "--", "3.2"]
 
@@ -131,22 +134,22 @@ def test_a_single_cell() -> None:
 def test_a_method_that_only_a_peer_has_or_finishes() -> None:
     theirs = make_cell("mgda", "LibMTL", [20, 30], peak_mib=7)
     assert one(theirs) == ["--", "--", "--", "25.0", "--", "--", "7.0"]
-    assert one(make_cell("mgda", OURS, [], fault="Oops: no."), theirs)[0] == "--"
+    assert one(make_cell("mgda", OURS, [], error="Oops: no."), theirs)[0] == "--"
     summary = summary_table(make_speed([theirs]))
     assert summary is not None and texts(summary)["office, four tasks, an input each"] == ["--"] * 7
 
 
-def test_a_fault_is_told_once(example: SpeedRecord) -> None:
-    again = make_cell("upgrad", "TorchJD", [], fault="ValueError: expected one group.")
+def test_an_error_is_printed_once(example: SpeedRecord) -> None:
+    again = make_cell("upgrad", "TorchJD", [], error="ValueError: expected one group.")
     record = make_speed([*example.cells, make_cell("upgrad", OURS, [10, 10, 10]), again])
-    for text in (text_table(record), markdown(step_table(record, record.shapes[0]))):
+    for text in (text_table(record), markdown(step_table(record, record.workloads[0]))):
         assert text.count("TorchJD: ValueError: expected one group") == 1
     assert text_table(record).count("-- [a]") == 2
 
 
 def test_rounds_that_cannot_be_paired_are_refused() -> None:
     record = make_speed([make_cell("ew", OURS, [1, 2]), make_cell("ew", "LibMTL", [1, 2, 3])])
-    with pytest.raises(RecordError, match="shape 'office': expected as many rounds for all, found 3 for LibMTL EW, 2"):
+    with pytest.raises(RecordError, match="'office': expected as many rounds for all, found 3 for LibMTL EW, 2"):
         text_table(record)
 
 
@@ -158,7 +161,7 @@ def test_series_have_tables_by_size() -> None:
     sizes = ("1 task", "4 tasks", "16 tasks")
     assert list(found)[:6] == [f"{name}, {size}" for name in ("EW", "MGDA") for size in sizes]
     assert found["MGDA, 4 tasks"] == ["20.0 (18.0–22.0)", "4.00", "10.0", "40.0", "2.00", "200", "240"]
-    assert found["Floor, a pass per task, 16 tasks"][0] == "72.0 (68.0–76.0)"
+    assert found["Autograd baseline, one per task, 16 tasks"][0] == "72.0 (68.0–76.0)"
     assert [row.rule for row in table.rows].count(True) == 2
 
 
@@ -188,7 +191,7 @@ def test_numbers_in_words() -> None:
 
 def test_the_report_in_a_folder(tmp_path: Path) -> None:
     series = series_record()
-    record = make_speed([*example_cells(), *series.cells], [make_shape(), *series.shapes])
+    record = make_speed([*example_cells(), *series.cells], [make_workload(), *series.workloads])
     files = write_speed_report(record, tmp_path)
     assert {path.name for path in files} == {path.name for path in tmp_path.iterdir()}
     page = (tmp_path / "speed.md").read_text(encoding="utf-8")
@@ -237,7 +240,7 @@ def test_a_measurement_that_cannot_be_read_is_named(tmp_path: Path, capsys: pyte
 
 
 def test_every_ratio_of_ew_to_itself_is_one(example: SpeedRecord) -> None:
-    (equal,) = (entry for entry in entries(example, example.shapes[0]) if entry.method == EQUAL)
-    for contestant in (OURS, "LibMTL", "TorchJD"):
-        over = equal.over_equal(contestant)
+    (equal,) = (entry for entry in entries(example, example.workloads[0]) if entry.method == EQUAL)
+    for candidate in (OURS, "LibMTL", "TorchJD"):
+        over = equal.over_equal(candidate)
         assert over is not None and math.isclose(over.low, 1) and math.isclose(over.high, 1)

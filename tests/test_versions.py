@@ -21,7 +21,8 @@ from golden import Numbers, disagreements, summary
 from synthetic_splits import random_splits, random_targets
 from torch import Tensor, nn
 
-from bench.engine.loop import RunContext, train
+from bench.engine.context import RunContext
+from bench.engine.loop import train
 from bench.records.store import CURVE, atomic_write_text
 from bench.records.upgrade import ADDED, ADDED_TO_ARCHITECTURES, ADDED_TO_WEIGHTINGS
 from bench.spec import resolve as resolving
@@ -34,8 +35,8 @@ from methods.contract import Architecture, Features, PostStepHook, Signal, State
 
 SETTINGS = Path(__file__).with_name("settings_keys.json")  # as they were when each section came to be
 EPOCHS = (0, 0, 1, 2, 5)  # of the steps of a weighting: some act at the start of an epoch, or after a few
-# Training amplifies differences in rounding.
-TRAINED_TOLERANCE = 1e-4
+# Training amplifies rounding: by other instructions of the processor, numbers differed by up to 5e-7.
+TRAINED_TOLERANCE = 2e-5
 
 # What the engine does differently: one backward pass, heads apart, a Jacobian, positions, approximations, precision.
 ENGINE_RUNS: Mapping[str, tuple[str, str, dict[str, Any]]] = {
@@ -194,7 +195,9 @@ def test_the_engine_gives_the_numbers_of_its_version(tmp_path: Path, monkeypatch
             numbers[part] = summary([value for metrics in scores.values() for value in metrics.values()])
         if spec.settings.train.cosines_every:
             numbers["cosines"] = summary(pandas.read_csv(folder / "cosines.csv").to_numpy().ravel().tolist())
-        wrong += disagreements(f"engine {name}", versions_of(spec), numbers, TRAINED_TOLERANCE)
+        assert record.versions == versions_of(spec)
+        versions = {part: version for part, version in record.versions.items() if part != "maker"}  # random images
+        wrong += disagreements(f"engine {name}", versions, numbers, TRAINED_TOLERANCE)
     assert not wrong, "\n".join(wrong)
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how bad input ends: one or two lines on stderr and exit code 2."""
+"""Options and behaviour shared by the commands. Bad input prints its message on stderr and exits with code 2."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INTERRUPTED = 130
 
 
 def add_data_root(parser: ArgumentParser) -> None:
-    """--data-root DIR, MTL_DATA, or `data` beside the suite."""
+    """Adds --data-root; its default is $MTL_DATA, else the folder `data` of the checkout."""
     default = Path(os.environ.get("MTL_DATA") or ROOT / "data")
     parser.add_argument(
         "--data-root", type=Path, default=default, metavar="DIR", help="data sets (default: $MTL_DATA, or data)"
@@ -27,7 +27,7 @@ def add_data_root(parser: ArgumentParser) -> None:
 
 
 def assignment(text: str) -> tuple[str, Any]:
-    """ "section.key=value" with the value as YAML would read it."""
+    """Parses "section.key=value"; the value is read as YAML."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ArgumentTypeError(f"expected section.key=value, found {text!r}")
@@ -38,27 +38,27 @@ def assignment(text: str) -> tuple[str, Any]:
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1."""
+    """Parses a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"expected a whole number ≥ 1, found {text!r}")
     return int(text)
 
 
 def cores() -> int:
-    """The processors that this process may use; all of the machine's where the system doesn't tell."""
+    """The number of processors that this process may use, or of the machine if the system doesn't report it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def plain_console() -> Console:
-    """A console that leaves lines whole, also where output is piped."""
+    """A console without markup and highlighting that doesn't wrap lines, even if output is piped."""
     width = None if sys.stdout.isatty() else 200
     return Console(width=width, soft_wrap=True, markup=False, highlight=False)
 
 
-def guarded(command: Callable[[], int], *faults: type[Exception]) -> int:
-    """Runs a command; turns its faults into their message and exit code 2."""
+def guarded(command: Callable[[], int], *errors: type[Exception]) -> int:
+    """Runs a command; prints the message of one of these errors and returns exit code 2."""
     try:
         return command()
-    except faults as error:
+    except errors as error:
         print(error, file=sys.stderr)
         return BAD_INPUT

@@ -1,10 +1,10 @@
-"""What a person sees while runs go on: live bars on a terminal, plain lines where output is piped."""
+"""Progress of runs, decoding and benchmarks: live bars on a terminal, plain lines if output is piped."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -20,10 +20,11 @@ from rich.progress import (
 from bench.launch.local import Event
 from bench.records.record import Record
 from bench.spec.resolve import RunSpec
+from datasets.decoding.prepare import Progress as Decoded
 
 
 def run_name(spec: RunSpec) -> str:
-    """How a run is called in messages."""
+    """The name of a run in messages."""
     return f"{spec.data} {spec.variant} seed {spec.seed}"
 
 
@@ -39,36 +40,43 @@ def outcome_line(record: Record) -> str:
     return f"{name}: {part} {shown} at epoch {record.selected.epoch}, {record.seconds:.0f} s"
 
 
-class RunProgress:
-    """Follows the events of a launch; a context manager, so that the terminal is left in order."""
+class LiveProgress:
+    """Bars that appear on a terminal only; a context manager, so that the terminal is always restored."""
 
-    def __init__(self, console: Console, specs: Sequence[RunSpec]) -> None:
+    def __init__(self, console: Console) -> None:
         self.console = console
-        self.total = len(specs)
-        self.ended = 0
-        # Of each run, since runs of different problems take more alike times than their epochs.
-        self.fractions: dict[str, float] = {}
         self.start = time.monotonic()
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.overall = self.bars.add_task("all runs", total=self.total)
-        self.current: dict[str, TaskID] = {}
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self.bars = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
 
-    def __enter__(self) -> RunProgress:
+    def __enter__(self) -> Self:
         self.bars.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.bars.stop()
+
+    def print(self, line: str, colour: str | None = None) -> None:
+        """Prints a line above the bars."""
+        self.console.print(line, style=colour, markup=False, highlight=False, soft_wrap=True)
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self.start
+
+
+class RunProgress(LiveProgress):
+    """Follows the events of a launch: a bar for all runs and one for each that is training."""
+
+    def __init__(self, console: Console, specs: Sequence[RunSpec]) -> None:
+        super().__init__(console)
+        self.total = len(specs)
+        self.ended = 0
+        # By run, because runs of different problems take more similar times than their epochs do.
+        self.fractions: dict[str, float] = {}
+        self.overall = self.bars.add_task("all runs", total=self.total)
+        self.current: dict[str, TaskID] = {}
 
     def __call__(self, event: Event) -> None:
         name = run_name(event.spec)
@@ -84,14 +92,58 @@ class RunProgress:
                 self.bars.remove_task(self.current.pop(name))
             if event.record is not None:
                 colour = None if event.record.status == "done" else "red"
-                line = f"[{self.ended}/{self.total}] {outcome_line(event.record)}{self._time_left()}"
-                self.console.print(line, style=colour, markup=False, highlight=False, soft_wrap=True)
+                self.print(f"[{self.ended}/{self.total}] {outcome_line(event.record)}{self._time_left()}", colour)
         self.bars.update(self.overall, completed=sum(self.fractions.values()))
 
     def _time_left(self) -> str:
-        """Seen from what is done so far; only where no bar shows it."""
+        """Extrapolated from what is done; empty on a terminal, where the bar shows it."""
         done = sum(self.fractions.values())
         if self.console.is_terminal or self.ended == self.total or not done:
             return ""
-        left = (time.monotonic() - self.start) / done * (self.total - done)
+        left = self.seconds / done * (self.total - done)
         return f"; {left / 60:.0f} min left" if left >= 90 else f"; {left:.0f} s left"
+
+
+class DecodingProgress(LiveProgress):
+    """Follows the decoding of a data set: a bar for each array, and a line at its start unless `only_bars`."""
+
+    def __init__(self, console: Console, only_bars: bool = False) -> None:
+        super().__init__(console)
+        self.only_bars = only_bars
+        self.files = 0
+        self.current: TaskID | None = None
+
+    def __call__(self, now: Decoded) -> None:
+        if self.current is None:
+            if not self.only_bars:
+                self.print(_opening(now))
+            self.current = self.bars.add_task(now.what, total=now.total)
+        self.bars.update(self.current, completed=now.done)
+        if now.done == now.total:
+            self.files += now.total - now.kept
+            self.bars.remove_task(self.current)
+            self.current = None
+
+
+def _opening(now: Decoded) -> str:
+    kept = f", {now.kept:,} of them already decoded" if now.kept else ""
+    return (
+        f"{now.what}: {now.total:,} files{kept}; needs {now.needed / 2**30:.2f} GiB in {now.folder}, "
+        f"{now.free / 2**30:.1f} GiB are free"
+    )
+
+
+class BenchmarkProgress(LiveProgress):
+    """Follows a benchmark: one bar, which counts samples."""
+
+    def __init__(self, console: Console, samples: int) -> None:
+        super().__init__(console)
+        self.bar = self.bars.add_task("", total=samples)
+
+    def __call__(self, candidate: str) -> None:
+        """The next sample, of this candidate, is about to be taken."""
+        self.bars.update(self.bar, advance=1, description=candidate)
+
+    def message(self, line: str) -> None:
+        """Prints a line with the seconds since the start before it."""
+        self.print(f"{self.seconds:5.0f} s  {line}")

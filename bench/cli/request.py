@@ -1,4 +1,4 @@
-"""What a user asks for on the command line: the words that bench.run and bench.plan share, and what they mean."""
+"""The options of bench.run and bench.plan, and the request that they describe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULT_SEEDS = (0, 1, 2)
 
 
 def add_what(parser: ArgumentParser) -> None:
-    """The options that say which runs are meant."""
+    """Adds the options that select runs."""
     what = parser.add_argument_group("what to run")
     what.add_argument("--method", nargs="+", default=[], metavar="NAME", help=f"all, or any of {', '.join(METHODS)}")
     what.add_argument("--data", nargs="+", default=[], metavar="NAME", help="all, or names of data sets")
@@ -34,10 +34,10 @@ def add_what(parser: ArgumentParser) -> None:
 
 
 def add_how(parser: ArgumentParser) -> _ArgumentGroup:
-    """The options that say where runs take place, in a group that may get more."""
+    """Adds the options on device, processes and folders; returns their group, for more options."""
     how = parser.add_argument_group("how to run")
     how.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
-    how.add_argument("--jobs", type=positive, metavar="N", help="runs at a time (default: one per core, one on a GPU)")
+    how.add_argument("--jobs", type=positive, metavar="N", help="parallel runs (default: one per core, one on a GPU)")
     how.add_argument("--threads", type=positive, default=1, metavar="N", help="threads per run (default: 1)")
     how.add_argument(
         "--results", type=Path, metavar="DIR", help="records (default: results, for some studies a folder in it)"
@@ -47,10 +47,10 @@ def add_how(parser: ArgumentParser) -> _ArgumentGroup:
 
 
 def requested(arguments: Namespace) -> tuple[Request, Path]:
-    """The runs that are meant, and the folder of their records.
+    """The requested runs, and the folder of their records.
 
     Raises:
-        PlanError: the options say too little, or don't go together. UnknownName, StudyError: of the study.
+        PlanError: options are missing or contradict each other. UnknownName, StudyError: of the study.
     """
     study = load_study(arguments.study) if arguments.study else None
     results = arguments.results or ROOT / "results" / (study.folder if study else "")
@@ -58,7 +58,7 @@ def requested(arguments: Namespace) -> tuple[Request, Path]:
 
 
 def jobs_at_a_time(arguments: Namespace, device: torch.device) -> int:
-    """As many runs as were asked for, else one per core on a CPU and one on an accelerator."""
+    """The number of parallel runs: --jobs, else one per core on a CPU and one on an accelerator."""
     return arguments.jobs or (cores() if device.type == "cpu" else 1)
 
 
@@ -69,20 +69,20 @@ def _assignments(arguments: Namespace) -> dict[str, Any]:
 
 
 def _study_request(arguments: Namespace, study: Study) -> Request:
-    """A study with what the command line changes about it: settings on top, other data, seeds or methods."""
+    """The runs of a study, with the settings, data, seeds and methods of the command line instead of its own."""
     rows = study.rows
     pair = {"arch": arguments.arch, "weighting": arguments.weighting}
     if arguments.method or arguments.arch or arguments.weighting:
         if study.tables:
             raise PlanError(
                 f"Expected none of --method, --arch, --weighting with --study {arguments.study}: its rows name their "
-                "own; --data, --seeds, --epochs and --set go with it."
+                "own. Use --data, --seeds, --epochs and --set with it."
             )
         rows = [StudyRow(method=name, set=study.set) for name in arguments.method or study.methods]
         rows = [row.model_copy(update=pair) for row in rows]
     rows = [row.model_copy(update={"set": {**row.set, **_assignments(arguments)}}) for row in rows]
     seeds = arguments.seeds or study.seeds
-    if arguments.data:  # who names data sets wants them, and is told where one is missing
+    if arguments.data:  # named data sets must exist
         return Request(rows, arguments.data, seeds)
     return Request(rows, study.data, seeds, study.only_found, study.otherwise)
 

@@ -28,6 +28,7 @@ from bench.records.record import (
 )
 from bench.records.store import COSINES, CURVE, POSITIONS, write_csv
 from bench.spec.resolve import RunSpec
+from bench.spec.versions import versions_of
 from datasets import DATASETS
 from methods import METHODS
 from methods.contract import Network
@@ -127,4 +128,5 @@ def _identity(spec: RunSpec) -> dict[str, Any]:
             for task in spec.info.tasks
         ],
         "environment": dict(describe_environment(ROOT)),
+        "versions": versions_of(spec),
     }

@@ -22,7 +22,7 @@ from bench.engine.precision import allow_tf32
 from bench.engine.step import train_step
 from bench.engine.train_state import TrainState, make_train_state
 from bench.forecasting.memory import available_memory, persistent_memory
-from bench.profiling.workloads import Shape
+from bench.profiling.workloads import Workload
 from bench.spec.resolve import RunSpec
 from datasets.contract import Batch, Source, Split
 from methods.contract import Diverged
@@ -177,7 +177,7 @@ def _settled(seconds: Sequence[float]) -> float:
 
 def noise(spec: RunSpec, image_size: tuple[int, int], size: int) -> Split:
     """Sources of `size` random images each, with random targets, in the form of a data reader."""
-    shape = Shape("forecast", "", spec.data, size, image_size, len(spec.info.tasks))
+    workload = Workload("forecast", "", spec.data, size, image_size, len(spec.info.tasks))
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (size, *image_size, 3), dtype=torch.uint8, generator=generator)
-    return tuple(Source(pixels, group.targets) for group in shape.noise(torch.device("cpu")))
+    return tuple(Source(pixels, group.targets) for group in workload.noise(torch.device("cpu")))

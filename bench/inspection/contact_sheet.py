@@ -79,7 +79,7 @@ def _attributes(info: DatasetInfo, source: Source, rng: np.random.Generator) -> 
 
 
 def _scenes(info: DatasetInfo, source: Source, classes: Sequence[str], rng: np.random.Generator) -> Figure:
-    """A row per scene: the image, then what each task is to tell of it; below them what the colours mean."""
+    """A row per scene: the image, then the target of each task; below them, the meaning of the colours."""
     height, width = source.images.shape[1:3]
     chosen = _chosen(source, SCENES, rng)
     figure, grid = _grid(len(chosen), 1 + len(info.tasks), CELL * 1.5 * height / width, CELL * 1.5)

@@ -1,1 +1,1 @@
-"""What takes how long: contestants that take turns on the same work, and the tables of what came of it."""
+"""How long things take: one harness that times candidates on the same workloads, and the tables of the results."""

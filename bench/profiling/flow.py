@@ -1,29 +1,25 @@
-"""What NORMAL's flow costs: in a training step, by the number of tasks, by inputs and by solver.
+"""The cost of NORMAL's flow: in a training step, by the number of tasks, by inputs and by solver.
 
-A question has settings, and a setting has contestants. Machines are noisy, so what counts are ratios within a round, to
-the first contestant of the setting. B batch, m tasks.
+Each of these is a question with one or more workloads. Times are compared with those of the first candidate of the
+workload. B batch, m tasks.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from bench import ROOT
 from bench.engine.build import build_network
-from bench.engine.device import chip_name, synchronise
 from bench.engine.seeds import generator_for, seed_for
 from bench.engine.step import train_step
 from bench.engine.train_state import TrainState, make_train_state
-from bench.profiling.harness import Contestant, Lap, Turn, race
-from bench.records.environment import describe_environment
-from bench.spec.resolve import resolve
-from datasets import DATASETS
+from bench.profiling.harness import Candidate, Result, Sample, now, run_benchmark
+from bench.profiling.workloads import Workload
 from datasets.contract import Batch, Group
 from methods import METHODS
 from methods.architectures.backbones import BACKBONES
@@ -32,91 +28,93 @@ from methods.architectures.normal import Normal, NormalNetwork
 from methods.contract import Evaluations, Features
 
 PIXELS = 64
-# Its tasks, heads and recipe, none of its images: four tasks, ResNet-18, linear heads.
-_DATA = "officehome"
-_TASKS = len(DATASETS[_DATA].tasks)
+_TASKS = 4
 VECTORS, MAPS = BACKBONES["resnet18"].features, BACKBONES["resnet18_dilated"].features
 # Dense problems are trained on fewer images at a time than others.
 _IMAGES_PER_MAP = 4
 TASK_COUNTS = (1, 4, 40)
-# Like a learned position, it isn't on the grid of the solver; on [0, 2], which is as far as positions get.
+# Like a learned position, it isn't on the grid of the solver; positions are in [0, 2].
 _FURTHEST = 1.99
-PLACES = {"equal positions": (1.0, 1.0, 1.0, 1.0), "spread positions": (1.0, 1.25, 1.5, 1.75)}
+POSITIONS = {"equal positions": (1.0, 1.0, 1.0, 1.0), "spread positions": (1.0, 1.25, 1.5, 1.75)}
 WHOLE_STEP = "whole training step"
+_WARMUP = 2
+
+Solve = Callable[[], list[Tensor]]
+# By workload and name of the candidate.
+Calls = dict[tuple[str, str], Callable[[], Sample]]
 
 
-def training_step(batch_size: int, device: torch.device) -> list[Contestant]:
+def measure(question: str, batch_size: int, rounds: int, device: torch.device) -> list[Result]:
+    """The results of one of QUESTIONS."""
+    calls = QUESTIONS[question](batch_size, device)
+    candidates = [Candidate(workload, name, call) for (workload, name), call in calls.items()]
+    return run_benchmark(candidates, rounds, device, warmup=_WARMUP)
+
+
+def training_step(batch_size: int, device: torch.device) -> Calls:
     """A training step of EW and of NORMAL, on one input that four tasks read and on an input for each of them."""
-    shapes = {
-        f"single-input, {batch_size} images": _single_input(batch_size, device),
-        f"multi-input, {_TASKS} × {batch_size} images": _multi_input(batch_size, device),
+    batch = _workload(batch_size).noise(device)
+    batches = {
+        f"single-input, {batch_size} images": _single_input(batch),
+        f"multi-input, {_TASKS} × {batch_size} images": batch,
     }
-    train_states = {METHODS[method].label: _train_state(method, device) for method in ("ew", "normal")}
-    return [
-        Contestant(shape, label, partial(_step_turn, train_state, batch, device))
-        for shape, batch in shapes.items()
-        for label, train_state in train_states.items()
-    ]
+    states = {METHODS[method].label: _train_state(method, device) for method in ("ew", "normal")}
+    return {
+        (workload, label): partial(_time_step, state, batch, device)
+        for workload, batch in batches.items()
+        for label, state in states.items()
+    }
 
 
-def by_tasks(batch_size: int, device: torch.device) -> list[Contestant]:
+def by_tasks(batch_size: int, device: torch.device) -> Calls:
     """One trajectory for m tasks, and a solve for each of them, over the same span of positions."""
-    contestants = []
+    calls: Calls = {}
     for features in (VECTORS, MAPS):
         block, z = _block(features, device), _encoded(features, batch_size, device)
-        setting = f"maps {_shape(z)}" if features.dense else f"vectors {_shape(z)}"
+        workload = f"{'maps' if features.dense else 'vectors'} {_shape(z)}"
         for m in TASK_COUNTS:
             positions = positions_up_to(_FURTHEST, m)
-            ways = {"one trajectory": one_trajectory} | ({"a solve per task": a_solve_per_task} if m > 1 else {})
-            contestants += [
-                _flow_contestant(setting, f"m = {m}, {name}", block, partial(way, block, z, positions), device)
-                for name, way in ways.items()
-            ]
-    return contestants
+            solves = {"one trajectory": one_trajectory} | ({"a solve per task": a_solve_per_task} if m > 1 else {})
+            for name, solve in solves.items():
+                calls[workload, f"m = {m}, {name}"] = partial(
+                    _time_flow, block.flow, partial(solve, block, z, positions), device
+                )
+    return calls
 
 
-def by_inputs(batch_size: int, device: torch.device) -> list[Contestant]:
+def by_inputs(batch_size: int, device: torch.device) -> Calls:
     """The features of four inputs solved one after another and together, and the training step that they are part of.
 
-    The step is that of EW; its positions stay where they are, so that all rounds do the same work.
+    The step is that of EW; positions don't move, so that all rounds do the same work.
     """
-    contestants = []
-    for setting, positions in PLACES.items():
+    batch, calls = _workload(batch_size).noise(device), Calls()
+    for workload, positions in POSITIONS.items():
         block = _block(VECTORS, device)
         inputs = [_encoded(VECTORS, batch_size, device, task) for task in range(_TASKS)]
-        for name, way in {"one after another": inputs_in_turn, "together": inputs_together}.items():
-            solve = partial(way, block, inputs, positions)
-            contestants.append(_flow_contestant(setting, name, block, solve, device))
-        train_state = _train_state("normal", device, initial_positions=positions, position_form="constant")
-        step = partial(_step_turn, train_state, _multi_input(batch_size, device), device)
-        contestants.append(Contestant(setting, WHOLE_STEP, step))
-    return contestants
+        for name, solve in {"one after another": inputs_in_turn, "together": inputs_together}.items():
+            calls[workload, name] = partial(_time_flow, block.flow, partial(solve, block, inputs, positions), device)
+        state = _train_state("normal", device, initial_positions=positions, position_form="constant")
+        calls[workload, WHOLE_STEP] = partial(_time_step, state, batch, device)
+    return calls
 
 
-def by_solver(batch_size: int, device: torch.device) -> list[Contestant]:
-    """Every solver with both ways back, for four tasks."""
+def by_solver(batch_size: int, device: torch.device) -> Calls:
+    """Every solver with both kinds of backward pass, for four tasks."""
     z = _encoded(VECTORS, batch_size, device)
-    positions = positions_up_to(_FURTHEST, _TASKS)
-    contestants = []
-    for solver in get_args(SolverName):
-        for gradient in get_args(Gradient):
-            block = _block(VECTORS, device, solver=solver, gradient=gradient)
-            solve = partial(one_trajectory, block, z, positions)
-            contestants.append(_flow_contestant(f"vectors {_shape(z)}", f"{solver}, {gradient}", block, solve, device))
-    return contestants
+    positions, calls = positions_up_to(_FURTHEST, _TASKS), Calls()
+    for solver, gradient in product(get_args(SolverName), get_args(Gradient)):
+        block = _block(VECTORS, device, solver=solver, gradient=gradient)
+        solve = partial(one_trajectory, block, z, positions)
+        calls[f"vectors {_shape(z)}", f"{solver}, {gradient}"] = partial(_time_flow, block.flow, solve, device)
+    return calls
 
 
-QUESTIONS: Mapping[str, Callable[[int, torch.device], list[Contestant]]] = {
+QUESTIONS: Mapping[str, Callable[[int, torch.device], Calls]] = {
     "step": training_step,
     "tasks": by_tasks,
     "inputs": by_inputs,
     "solvers": by_solver,
 }
-
-
-def measure(question: str, batch_size: int, rounds: int, device: torch.device) -> list[Lap]:
-    """The laps of one of QUESTIONS."""
-    return race(question, QUESTIONS[question](batch_size, device), rounds, device)
 
 
 def positions_up_to(furthest: float, m: int) -> list[float]:
@@ -136,89 +134,64 @@ def a_solve_per_task(block: NormalNetwork, z: Tensor, positions: Sequence[float]
 
 
 def inputs_in_turn(block: NormalNetwork, inputs: Sequence[Tensor], positions: Sequence[float]) -> list[Tensor]:
-    """z(p_i) (B, ...) for every task from its own input, as where every task needs a gradient of its own."""
+    """z(p_i) (B, ...) for every task from its own input, as for methods that need every task's gradient."""
     return [one_trajectory(block, z, [p])[0] for z, p in zip(inputs, positions, strict=True)]
 
 
 def inputs_together(block: NormalNetwork, inputs: Sequence[Tensor], positions: Sequence[float]) -> list[Tensor]:
-    """The same from one trajectory of all inputs, which takes every one of them to the furthest position."""
+    """The same from one trajectory of all inputs, which takes all of them to the furthest position."""
     states = states_at(block.flow, block.flow.start(torch.cat(list(inputs))), positions, block.solver)  # (·, m·B, ...)
     sizes = [len(z) for z in inputs]
     return _read(block.flow, [state.split(sizes, dim=1)[task] for task, state in enumerate(states)])
 
 
 def _read(flow: Flow, states: Sequence[Tensor]) -> list[Tensor]:
-    """z of every state; dz/dt too, which moves the positions, is worked out as in a training step."""
+    """z of every state; dz/dt, which moves the positions, is computed as well, as in a training step."""
     with torch.no_grad():
         flow.velocities(states, flow)
     return [state[0] for state in states]
 
 
-def _flow_contestant(
-    setting: str, name: str, block: NormalNetwork, solve: Callable[[], list[Tensor]], device: torch.device
-) -> Contestant:
-    return Contestant(setting, name, partial(_flow_turn, block.flow, solve, device))
+def _time_flow(flow: Flow, solve: Solve, device: torch.device) -> Sample:
+    """The forward pass, and the backward pass from the sum of every task's mean feature, about as steep as a loss.
 
-
-def _flow_turn(flow: Flow, solve: Callable[[], list[Tensor]], device: torch.device) -> Turn:
-    """The way ahead, and back from the sum of every task's mean feature, about as steep as a loss.
-
-    How steep it is matters to dopri5 on its way back, whose tolerance is absolute too.
+    The steepness matters to the backward pass of dopri5, which has an absolute tolerance.
     """
-    calls: list[object] = []
-    hook = flow.register_forward_hook(lambda *_: calls.append(None))
-    start = _now(device)
+    evaluations: list[object] = []
+    hook = flow.register_forward_hook(lambda *_: evaluations.append(None))
+    start = now(device)
     features = solve()
-    ahead = _now(device) - start
-    there = len(calls)
+    forward, forward_evaluations = now(device) - start, len(evaluations)
     gradients = [torch.full_like(features[0], 1 / features[0].numel())] * len(features)
-    start = _now(device)
+    start = now(device)
     torch.autograd.backward(features, gradients)
-    back = _now(device) - start
+    backward = now(device) - start
     hook.remove()
-    return Turn(ahead + back, Evaluations(there, len(calls) - there), ahead)
+    counts = Evaluations(forward_evaluations, len(evaluations) - forward_evaluations)
+    return Sample(forward + backward, forward, counts)
 
 
-def _step_turn(train_state: TrainState, batch: Batch, device: torch.device) -> Turn:
-    start = _now(device)
-    result = train_step(train_state, batch, step=0, epoch=0)
-    seconds = _now(device) - start
-    return Turn(seconds, result.evaluations or Evaluations(0, 0))
+def _time_step(state: TrainState, batch: Batch, device: torch.device) -> Sample:
+    start = now(device)
+    result = train_step(state, batch, step=0, epoch=0)
+    seconds = now(device) - start
+    return Sample(seconds, evaluations=result.evaluations or Evaluations(0, 0))
 
 
-def _now(device: torch.device) -> float:
-    """Seconds, once the device has done all that it was asked to."""
-    synchronise(device)
-    return time.perf_counter()
+def _workload(batch_size: int) -> Workload:
+    """Four tasks, ResNet-18 and linear heads: Office-Home's tasks, heads and recipe, none of its images."""
+    return Workload("flow", "", "officehome", batch_size, (PIXELS, PIXELS), _TASKS)
 
 
 def _train_state(method: str, device: torch.device, **architecture: object) -> TrainState:
-    """A method as it is trained, from random weights."""
-    settings = {f"arch.{name}": value for name, value in architecture.items()}
-    spec = resolve(_DATA, method, assignments={"backbone.weights": "none", **settings})
+    """A method as in training, from random weights."""
+    spec = _workload(1).spec(method, **{f"arch.{name}": value for name, value in architecture.items()})
     return make_train_state(spec, build_network(spec, device))
 
 
-def _single_input(batch_size: int, device: torch.device) -> Batch:
-    return [Group(_images(batch_size, device), {task: _labels(task, batch_size, device) for task in range(_TASKS)})]
-
-
-def _multi_input(batch_size: int, device: torch.device) -> Batch:
-    return [
-        Group(_images(batch_size, device, task), {task: _labels(task, batch_size, device)}) for task in range(_TASKS)
-    ]
-
-
-def _images(batch_size: int, device: torch.device, task: int = 0) -> Tensor:
-    """(B, 3, H, W), normalised as images are, of noise."""
-    shape = (batch_size, 3, PIXELS, PIXELS)
-    return torch.randn(shape, generator=generator_for(0, "images", task)).to(device)
-
-
-def _labels(task: int, batch_size: int, device: torch.device) -> Tensor:
-    """(B,) class indices, by chance."""
-    classes = DATASETS[_DATA].tasks[task].outputs
-    return torch.randint(classes, (batch_size,), generator=generator_for(0, "labels", task)).to(device)
+def _single_input(groups: Batch) -> Batch:
+    """One input with the targets of all groups."""
+    return [Group(groups[0].inputs, {task: target for group in groups for task, target in group.targets.items()})]
 
 
 def _block(features: Features, device: torch.device, **settings: object) -> NormalNetwork:
@@ -241,13 +214,3 @@ def _encoded(features: Features, batch_size: int, device: torch.device, task: in
 
 def _shape(z: Tensor) -> str:
     return "×".join(str(size) for size in z.shape)
-
-
-def circumstances(batch_size: int, rounds: int, device: torch.device) -> str:
-    """One line on what was measured where."""
-    environment = describe_environment(ROOT)
-    return (
-        f"Batches of {batch_size} images of {PIXELS}×{PIXELS}; medians of {rounds} rounds, first and third quartile in "
-        f"brackets; {device.type} ({chip_name(device)}), threads: {torch.get_num_threads()}, "
-        f"torch {environment['torch']}, torchdiffeq {environment['torchdiffeq']}."
-    )

@@ -1,134 +1,159 @@
-"""Contestants that take turns: the same rounds of one process for all, so that noise of the machine hits all alike."""
+"""One harness for all benchmarks: candidates are sampled in the same rounds, so that noise of the machine hits all.
+
+Machines are noisy, so ratios are only taken between samples of one round.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bench.engine.device import peak_memory_mib, reset_peak_memory
+from bench.engine.device import peak_memory_mib, reset_peak_memory, synchronise
 from methods.contract import Evaluations
 
-# Every contestant's first turns, in which memory is found and optimizers set up.
-WARMUP = 2
-# Whoever is slower than that takes one call a turn.
-_TURN_SECONDS = 0.1
-_MOST_CALLS = 5
+CPU = torch.device("cpu")
+_NONE = Evaluations(0, 0)
+# A sample is the fastest of several calls: at most so many, until they have taken so many seconds together.
+_MOST_CALLS, _SAMPLE_SECONDS = 5, 0.1
 
 
 @dataclass(frozen=True)
-class Turn:
-    """seconds: in all. ahead: seconds of the way ahead, where it is told apart. evaluations: of the field."""
+class Sample:
+    """One timed call.
+
+    seconds: wall-clock time.
+    forward: seconds of the forward pass; None if it wasn't timed by itself.
+    evaluations: of the field of an ODE.
+    images: how many were read.
+    peak_mib: memory that the call took beyond what was in use; None on a CPU, where only that of the process is known.
+    """
 
     seconds: float
-    evaluations: Evaluations
-    ahead: float | None = None
+    forward: float | None = None
+    evaluations: Evaluations = _NONE
+    images: int = 0
+    peak_mib: float | None = None
+
+    @property
+    def milliseconds(self) -> float:
+        return 1e3 * self.seconds
+
+    @property
+    def rate(self) -> float:
+        """Images per second."""
+        return self.images / self.seconds
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """One of several ways to do the same thing, within a setting; `take_turn` does it once."""
+class Candidate:
+    """One of several implementations that do the same work.
 
-    setting: str
+    workload: candidates on the same workload are compared.
+    call: does the work once and returns how long it took.
+    may_fail: an error ends the sampling of this candidate only.
+    """
+
+    workload: str
     name: str
-    take_turn: Callable[[], Turn]
+    call: Callable[[], Sample]
+    may_fail: bool = False
 
 
 @dataclass(frozen=True)
-class Lap:
-    """A turn that counts. milliseconds, ahead and back in ms; peak_mib: memory that the turn took, on accelerators."""
+class Result:
+    """The samples of a candidate, one per round, or the error that it raised, in one line."""
 
-    question: str
-    setting: str
-    contestant: str
-    round: int
-    milliseconds: float
-    ahead: float | None
-    back: float | None
-    evaluations_ahead: int
-    evaluations_back: int
-    peak_mib: float | None
+    workload: str
+    candidate: str
+    samples: tuple[Sample, ...]
+    error: str = ""
+
+    @property
+    def milliseconds(self) -> list[float]:
+        return [sample.milliseconds for sample in self.samples]
 
 
-def race(question: str, contestants: Sequence[Contestant], rounds: int, device: torch.device) -> list[Lap]:
-    """All laps, contestant by contestant: each takes a turn in every round, in random order."""
-    laps: list[list[Lap]] = [[] for _ in contestants]
-    for index, which in order_of_turns(len(contestants), rounds, WARMUP):
-        contestant = contestants[which]
-        turn, peak = _with_peak_memory(partial(quickest, contestant.take_turn), device)
-        if index >= 0:
-            laps[which].append(_lap(question, contestant, index, turn, peak))
-    return [lap for own in laps for lap in own]
+def run_benchmark(
+    candidates: Sequence[Candidate],
+    rounds: int,
+    device: torch.device = CPU,
+    *,
+    warmup: int = 1,
+    patience: float = math.inf,
+    on_sample: Callable[[str], None] = lambda name: None,
+) -> list[Result]:
+    """Samples every candidate once per round, in an order drawn for each round.
 
+    warmup: first rounds, which aren't counted: memory is allocated and optimizers are set up.
+    patience: a candidate whose samples add up to so many seconds isn't sampled again.
+    on_sample: called with the name of a candidate before its sample.
 
-def order_of_turns(contestants: int, rounds: int, warmup: int) -> Iterator[tuple[int, int]]:
-    """(round, contestant) turn by turn: everybody once a round, in an order drawn anew; warm-up rounds are below 0."""
+    Raises:
+        Exception: whatever a candidate raises that may not fail.
+    """
+    samples: list[list[Sample]] = [[] for _ in candidates]
+    errors: dict[int, str] = {}
     order = random.Random(0)
-    for index in range(-warmup, rounds):
-        for which in order.sample(range(contestants), contestants):
-            yield index, which
+    everyone = range(len(candidates))
+    for index, which in ((i, w) for i in range(-warmup, rounds) for w in order.sample(everyone, len(everyone))):
+        candidate = candidates[which]
+        on_sample(candidate.name)
+        if which in errors or sum(sample.seconds for sample in samples[which]) > patience:
+            continue
+        try:
+            sample = _with_peak_memory(partial(fastest, candidate.call), device)
+        except Exception as error:
+            if not candidate.may_fail:
+                raise
+            errors[which] = one_line(error)
+            continue
+        if index >= 0:
+            samples[which].append(sample)
+    return [
+        Result(candidate.workload, candidate.name, () if which in errors else tuple(taken), errors.get(which, ""))
+        for which, (candidate, taken) in enumerate(zip(candidates, samples, strict=True))
+    ]
 
 
-def quickest(take_turn: Callable[[], Turn]) -> Turn:
-    """The quickest of a few calls in a row: what disturbs a short one, like another's caches, only ever adds."""
-    turns = [take_turn()]
-    while len(turns) < _MOST_CALLS and sum(turn.seconds for turn in turns) < _TURN_SECONDS:
-        turns.append(take_turn())
-    return min(turns, key=lambda turn: turn.seconds)
+def fastest(call: Callable[[], Sample]) -> Sample:
+    """The fastest of a few calls in a row: disturbances, such as cold caches, only ever add time."""
+    samples = [call()]
+    while len(samples) < _MOST_CALLS and sum(sample.seconds for sample in samples) < _SAMPLE_SECONDS:
+        samples.append(call())
+    return min(samples, key=lambda sample: sample.seconds)
 
 
-def _lap(question: str, contestant: Contestant, index: int, turn: Turn, peak: float | None) -> Lap:
-    return Lap(
-        question,
-        contestant.setting,
-        contestant.name,
-        index,
-        1e3 * turn.seconds,
-        None if turn.ahead is None else 1e3 * turn.ahead,
-        None if turn.ahead is None else 1e3 * (turn.seconds - turn.ahead),
-        *turn.evaluations,
-        peak,
-    )
+def timed(call: Callable[[], object], device: torch.device = CPU, times: int = 1) -> Sample:
+    """The mean time of so many calls in a row."""
+    start = now(device)
+    for _ in range(times):
+        call()
+    return Sample((now(device) - start) / times)
 
 
-def _with_peak_memory(take_turn: Callable[[], Turn], device: torch.device) -> tuple[Turn, float | None]:
-    """A turn, and the MiB that it took at its peak; None on a CPU, where only the whole process can be told."""
+def now(device: torch.device) -> float:
+    """Seconds, read once the device has finished its work."""
+    synchronise(device)
+    return time.perf_counter()
+
+
+def one_line(error: Exception) -> str:
+    """Type and first line of an error."""
+    return f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
+
+
+def _with_peak_memory(call: Callable[[], Sample], device: torch.device) -> Sample:
     if device.type == "cpu":
-        return take_turn(), None
+        return call()
     reset_peak_memory(device)
     before = peak_memory_mib(device)
-    turn = take_turn()
+    sample = call()
     after = peak_memory_mib(device)
-    return turn, None if before is None or after is None else after - before
-
-
-class TurnProgress:
-    """What a person sees of a long race: a bar of turns on a terminal, a line per heat where output is piped."""
-
-    def __init__(self, console: Console, turns: int) -> None:
-        self.console = console
-        self.start = time.monotonic()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self.bars = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
-        self.bar = self.bars.add_task("", total=turns)
-
-    def __enter__(self) -> TurnProgress:
-        self.bars.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.bars.stop()
-
-    def say(self, line: str) -> None:
-        """A line above the bar."""
-        self.console.print(f"{time.monotonic() - self.start:5.0f} s  {line}", markup=False, highlight=False)
-
-    def turn(self, whose: str) -> None:
-        """The next turn begins."""
-        self.bars.update(self.bar, advance=1, description=whose)
+    return sample if before is None or after is None else dataclasses.replace(sample, peak_mib=after - before)

@@ -1,21 +1,19 @@
-"""How long a training step takes up to the optimizer: every method of ours, beside peers and beside a floor.
+"""How long a training step takes up to the optimizer: our methods, other packages, and an autograd baseline.
 
-A step is what stands between a batch and gradients that an optimizer can move by: forward, losses, weighting, and
-every gradient in its place. All contestants of a shape run in one process, on networks with the same weights and on
-the same batch, and take turns.
+A step is forward pass, losses, weighting, and every gradient in its place. All candidates of a workload run in one
+process, on networks with the same weights and on the same batch, in the same rounds.
 
-The *floor* is what torch needs for the passes that such a method does, all results being dropped: one forward and one
-backward of the sum of the losses ("one"); or one forward, every head forward and back once, and through the shared part
-one backward for each task ("per task"). NORMAL, which has a flow to pass through besides, is compared with the floor of
-the plain network. A method that needs no more than the inner products of gradients can do with less than a gradient of
-every weight for each task, and so come out below the floor.
+The *autograd baseline* is what torch needs for the passes of such a method, with all results dropped: one forward and
+one backward pass of the sum of the losses ("one"); or one forward pass, every head forward and backward once, and one
+backward pass through the shared part for each task ("per task"). NORMAL, which has a flow besides, is compared with the
+baseline of the plain network. A Gramian method needs only inner products of gradients, which may cost less than a
+gradient of every weight for each task: it can be faster than the baseline.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
-import re
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,247 +23,223 @@ from typing import Any
 import torch
 
 from bench.engine.build import build_network
-from bench.engine.device import synchronise
 from bench.engine.heads import forward_shared, heads_forward_backward
 from bench.engine.precision import allow_tf32
 from bench.engine.step import compute_gradients
 from bench.engine.task_gradients import GradientBuffer
 from bench.engine.train_state import TrainState, commit, make_train_state
-from bench.profiling.harness import Turn, order_of_turns, quickest
-from bench.profiling.peers import STEADY_EPOCH, Problem, Step, methods_of, pass_ahead, peer_step
-from bench.profiling.workloads import Shape
-from bench.records.speed import FLOOR, OURS, Cell, Passes, Series, ShapeRecord, SpeedRecord
+from bench.profiling.harness import Candidate, Sample, run_benchmark, timed
+from bench.profiling.peers import STEADY_EPOCH, Problem, Step, forward, peer_step
+from bench.profiling.workloads import Workload
+from bench.records.speed import BASELINE, OURS, Cell, Passes, WorkloadRecord
 from bench.spec.resolve import RunSpec
+from bench.spec.settings import SpecError
 from datasets.contract import Batch
 from methods import METHODS
-from methods.contract import Evaluations, Network
+from methods.adapters.counterparts import methods_in
+from methods.contract import Network
 
-# Turns of each contestant on a shape that aren't counted.
+# Uncounted rounds.
 WARMUP = 1
-# The settings that say what network it is, and how exact a product. They hold for floors and peers too, no others do.
+# Settings of the network and of the precision of products hold for all candidates, the others for ours only.
 _FOR_ALL = ("backbone.", "heads.name", "compute.tf32")
+
+APPROXIMATED = ("mgda", "cagrad", "nash_mtl")
+APPROXIMATIONS: Mapping[str, Mapping[str, Any]] = {
+    "": {},
+    "every 5 steps": {"weighting.every": 5},
+    "every 20 steps": {"weighting.every": 20},
+    "last block": {"weighting.grad_space": "last_block"},
+    "representation": {"weighting.grad_space": "representation"},
+}
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One that takes steps: who, with which method ("" for a floor), and the passes of the floor that it goes with.
+class MethodStep:
+    """A training step to be timed.
 
-    shortcut: what it does otherwise than the method, and the dotted settings that make it so.
+    candidate: OURS, BASELINE or a package.
+    method: its key; "" for a baseline.
+    passes: the baseline that the step is compared with.
+    approximation: of the method, a key of APPROXIMATIONS.
     """
 
-    contestant: str
+    candidate: str
     method: str
     passes: Passes
-    shortcut: str = ""
-    changes: tuple[tuple[str, Any], ...] = ()
+    approximation: str = ""
 
     @property
     def key(self) -> str:
-        return f"{self.method}, {self.shortcut}" if self.shortcut else self.method
+        return f"{self.method}, {self.approximation}" if self.approximation else self.method
 
     @property
     def label(self) -> str:
         label = METHODS[self.method].label if self.method else ""
-        return f"{label}, {self.shortcut}" if self.shortcut else label
+        return f"{label}, {self.approximation}" if self.approximation else label
 
     def __str__(self) -> str:
-        return f"floor, {self.passes}" if self.contestant == FLOOR else f"{self.label}, {self.contestant}"
+        return f"baseline, {self.passes}" if self.candidate == BASELINE else f"{self.label}, {self.candidate}"
+
+
+BASELINES = (MethodStep(BASELINE, "", "one"), MethodStep(BASELINE, "", "per task"))
 
 
 @dataclass(frozen=True)
-class Course:
-    """The work that all contestants are given. series: what the shape is one of. settings: of our runs, dotted."""
+class StepBenchmark:
+    """The work that all candidates are given; settings: of our runs, dotted."""
 
-    shape: Shape
-    series: Series
+    workload: Workload
     settings: Mapping[str, Any]
     device: torch.device
 
-    def spec(self, entry: Entry) -> RunSpec:
-        """Ours: the run of that method with all settings. Floors and peers: a run with the same network.
+    def spec(self, step: MethodStep) -> RunSpec:
+        """Ours: a run of the method with all settings. Other candidates: a run with the same network.
 
         Raises:
             UnknownName, SpecError: a setting is not known, or has no valid value.
         """
-        if entry.contestant == OURS:
-            return self.shape.spec(entry.method, **{**self.settings, **dict(entry.changes)})
+        if step.candidate == OURS:
+            return self.workload.spec(step.method, **{**self.settings, **APPROXIMATIONS[step.approximation]})
         for_all = {key: value for key, value in self.settings.items() if key.lower().startswith(_FOR_ALL)}
-        return self.shape.spec("ew", **for_all)
+        return self.workload.spec("ew", **for_all)
 
-    def entries(self, methods: Sequence[str], peers: Sequence[str]) -> list[Entry]:
-        """Both floors, and each method by ours and by those peers that have it.
+    def steps(self, methods: Sequence[str], packages: Sequence[str]) -> list[MethodStep]:
+        """Both baselines, and each method by ours and by those packages that have it.
 
         Raises:
             UnknownName, SpecError: as in `spec`.
         """
-        entries = [Entry(FLOOR, "", "one"), Entry(FLOOR, "", "per task")]
+        steps = list(BASELINES)
         for method in methods:
-            weighting = self.spec(Entry(OURS, method, "one")).settings.weighting
+            weighting = self.spec(MethodStep(OURS, method, "one")).settings.weighting
             passes: Passes = "one" if weighting.needs == "losses" else "per task"
-            having = [peer for peer in peers if method in methods_of(peer)]
-            entries += [Entry(contestant, method, passes) for contestant in (OURS, *having)]
-        return entries
+            having = [package for package in packages if method in methods_in(package)]
+            steps += [MethodStep(candidate, method, passes) for candidate in (OURS, *having)]
+        return steps
+
+    def approximations(self, methods: Sequence[str]) -> list[MethodStep]:
+        """Both baselines, EW, and each method exactly and by every approximation that the workload allows."""
+        steps = [*BASELINES, MethodStep(OURS, "ew", "one")]
+        for method in methods:
+            for name in APPROXIMATIONS:
+                step = MethodStep(OURS, method, "per task", name)
+                try:
+                    self.spec(step)
+                except SpecError:  # tasks with inputs of their own share no representation
+                    continue
+                steps.append(step)
+        return steps
 
 
 @dataclass
-class Stage:
-    """A course, and the networks and buffers that its contestants share; ours never share any with others."""
+class StepFactory:
+    """The batch of a benchmark, and the networks and buffers that its steps share; ours share none with others."""
 
-    course: Course
+    benchmark: StepBenchmark
     batch: Batch = field(init=False)
     _networks: dict[tuple[str, str], Network] = field(default_factory=dict)
     _buffers: dict[tuple[str, str, str], GradientBuffer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.batch = self.course.shape.noise(self.course.device)
-        allow_tf32(self.course.spec(Entry(FLOOR, "", "one")).settings.compute.tf32)
+        self.batch = self.benchmark.workload.noise(self.benchmark.device)
+        allow_tf32(self.benchmark.spec(BASELINES[0]).settings.compute.tf32)
 
-    def network(self, entry: Entry) -> Network:
-        """In training mode; one for each contestant and architecture, all with the same weights."""
-        spec = self.course.spec(entry)
-        key = (entry.contestant, spec.architecture)
+    def network(self, step: MethodStep) -> Network:
+        """In training mode; one for each candidate and architecture, all with the same weights."""
+        spec = self.benchmark.spec(step)
+        key = (step.candidate, spec.architecture)
         if key not in self._networks:
-            network = build_network(spec, self.course.device, self.course.shape.tasks)
+            network = build_network(spec, self.benchmark.device, self.benchmark.workload.tasks)
             network.train()
             self._networks[key] = network
         return self._networks[key]
 
-    def step(self, entry: Entry) -> Step:
-        """A call that takes one step. Whatever a peer raises comes out here or there."""
-        problem = Problem(self.network(entry), self.course.shape.tasks, self.batch)
-        if entry.contestant == FLOOR:
-            return partial(floor_step, problem, entry.passes)
-        if entry.contestant == OURS:
-            return partial(_own_step, self.train_state(entry), self.batch, itertools.count())
-        return peer_step(entry.contestant, entry.method, problem)
+    def step(self, step: MethodStep) -> Step:
+        """A call that takes one step. Errors of a package are raised here or there."""
+        problem = Problem(self.network(step), self.benchmark.workload.tasks, self.batch)
+        if step.candidate == BASELINE:
+            return partial(baseline_step, problem, step.passes)
+        if step.candidate == OURS:
+            return partial(_own_step, self._train_state(step), self.batch, itertools.count())
+        return peer_step(step.candidate, step.method, problem)
 
-    def train_state(self, entry: Entry) -> TrainState:
-        """Our method before its first step. Those that need the same share a Jacobian: for forty tasks it takes GiB."""
-        spec = self.course.spec(entry)
+    def _train_state(self, step: MethodStep) -> TrainState:
+        """Our method before its first step. Methods with the same needs share a Jacobian: forty tasks take GiB."""
+        spec = self.benchmark.spec(step)
         key = (spec.architecture, spec.settings.weighting.needs, spec.settings.gramian.grad_space)
-        buffer = self._buffers.setdefault(key, GradientBuffer(len(self.course.shape.tasks)))
-        return make_train_state(spec, self.network(entry), self.course.shape.tasks, buffer)
+        tasks = self.benchmark.workload.tasks
+        buffer = self._buffers.setdefault(key, GradientBuffer(len(tasks)))
+        return make_train_state(spec, self.network(step), tasks, buffer)
+
+    def describe(self) -> WorkloadRecord:
+        """The workload as recorded; its shared parameters are those of the network without a flow."""
+        workload = self.benchmark.workload
+        return WorkloadRecord(
+            key=workload.key,
+            label=workload.label,
+            data=workload.data,
+            series=workload.series,
+            tasks=workload.n_tasks,
+            inputs=len(self.batch),
+            batch_size=workload.batch_size,
+            image_size=workload.image_size,
+            parameters=sum(parameter.numel() for parameter in self.network(BASELINES[0]).shared_parameters()),
+        )
 
 
-def _own_step(train_state: TrainState, batch: Batch, count: Iterator[int]) -> None:
-    """All of `train_step` but the move: FAMO's look at the losses after it is left out, too."""
-    _, update = compute_gradients(train_state, batch, next(count), STEADY_EPOCH)
-    commit(train_state, update)
+def _own_step(state: TrainState, batch: Batch, count: Iterator[int]) -> None:
+    """`train_step` without the move; nor does a post-step hook run, as FAMO's."""
+    _, update = compute_gradients(state, batch, next(count), STEADY_EPOCH)
+    commit(state, update)
 
 
-def floor_step(problem: Problem, passes: Passes) -> None:
-    """Input after input, so that one graph is alive at a time; no gradient is kept but those of the heads."""
+def baseline_step(problem: Problem, passes: Passes) -> None:
+    """Input after input, so that one graph is alive at a time; only the heads' gradients are stored."""
     network = problem.network
     network.heads.zero_grad(set_to_none=True)
     parameters = network.shared_parameters()
     for group in problem.batch:
         if passes == "one":
             own = [p for task in group.targets for p in network.heads[task].parameters()]
-            _, losses = pass_ahead(problem, [group])
+            _, losses = forward(problem, [group])
             torch.autograd.grad(losses, [*parameters, *own])
             continue
-        crossed = heads_forward_backward(network, problem.tasks, forward_shared(network, [group]).heads)
-        for index, head_gradient in enumerate(crossed):
-            more = index + 1 < len(crossed)
-            torch.autograd.grad(head_gradient.z, parameters, head_gradient.gradient, retain_graph=more)
+        head_gradients = heads_forward_backward(network, problem.tasks, forward_shared(network, [group]).heads)
+        for index, head_gradient in enumerate(head_gradients):
+            retain = index + 1 < len(head_gradients)
+            torch.autograd.grad(head_gradient.z, parameters, head_gradient.gradient, retain_graph=retain)
 
 
-def race_steps(
-    course: Course, entries: Sequence[Entry], rounds: int, on_turn: Callable[[Entry], None] = lambda entry: None
-) -> tuple[ShapeRecord, list[Cell]]:
-    """The shape, and a cell for each entry, without memory.
+def time_steps(
+    benchmark: StepBenchmark,
+    steps: Sequence[MethodStep],
+    rounds: int,
+    on_sample: Callable[[str], None] = lambda name: None,
+) -> tuple[WorkloadRecord, list[Cell]]:
+    """The workload, and a cell for each step, without memory. A step that raises an error has that in its cell."""
+    factory = StepFactory(benchmark)
+    prepared = functools.cache(factory.step)  # in the first round, so that its errors are caught
 
-    Whoever raises an error is out of the race, and the cell says why.
-    """
-    stage = Stage(course)
-    steps: dict[Entry, Step] = {}
-    seconds: dict[Entry, list[float]] = {entry: [] for entry in entries}
-    faults: dict[Entry, str] = {}
+    def call(step: MethodStep) -> Sample:
+        """The mean over an update interval of the weights."""
+        every = benchmark.spec(step).settings.gramian.every
+        return timed(prepared(step), benchmark.device, every)
+
+    candidates = [Candidate(benchmark.workload.key, str(step), partial(call, step), may_fail=True) for step in steps]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of peers' solvers, about problems that they can't solve well
-        for index, which in order_of_turns(len(entries), rounds, WARMUP):
-            entry = entries[which]
-            on_turn(entry)
-            if entry in faults:
-                continue
-            try:
-                if entry not in steps:
-                    steps[entry] = stage.step(entry)
-                turn = quickest(partial(_timed, steps[entry], course.spec(entry).settings.gramian.every, course.device))
-            except Exception as error:
-                faults[entry] = one_line(error)
-                steps.pop(entry, None)
-                continue
-            if index >= 0:
-                seconds[entry].append(turn.seconds)
-    cells = [_cell(course.shape, entry, seconds[entry], faults.get(entry, "")) for entry in entries]
-    return describe_shape(stage), cells
-
-
-def one_line(error: Exception) -> str:
-    """What was raised, without all but the first line of its message."""
-    return f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
-
-
-def _timed(step: Step, times: int, device: torch.device) -> Turn:
-    """The mean of so many steps in a row: as many as there are from one renewal of the weights to the next."""
-    synchronise(device)
-    start = time.perf_counter()
-    for _ in range(times):
-        step()
-    synchronise(device)
-    return Turn((time.perf_counter() - start) / times, Evaluations(0, 0))
-
-
-def _cell(shape: Shape, entry: Entry, seconds: list[float], fault: str) -> Cell:
-    return Cell(
-        shape=shape.key,
-        method=entry.key,
-        label=entry.label,
-        contestant=entry.contestant,
-        passes=entry.passes,
-        seconds=[] if fault else seconds,
-        fault=fault,
-    )
-
-
-def describe_shape(stage: Stage) -> ShapeRecord:
-    """The shape as recorded; its shared parameters are those of the network without a flow."""
-    shape = stage.course.shape
-    network = stage.network(Entry(FLOOR, "", "one"))
-    return ShapeRecord(
-        key=shape.key,
-        label=shape.label,
-        data=shape.data,
-        series=stage.course.series,
-        tasks=shape.n_tasks,
-        inputs=len(stage.batch),
-        batch_size=shape.batch_size,
-        image_size=shape.image_size,
-        parameters=sum(parameter.numel() for parameter in network.shared_parameters()),
-    )
-
-
-def merged(earlier: SpeedRecord | None, new: SpeedRecord) -> SpeedRecord:
-    """The new measurement with those shapes of an earlier one that it hasn't, where both were made alike.
-
-    Shapes keep their places. Alike: on the same machine and device, at the same size, threads and settings.
-    """
-    if earlier is None or _circumstances(earlier) != _circumstances(new):
-        return new
-    replaced = {shape.key: shape for shape in new.shapes}
-    shapes = [replaced.pop(shape.key, shape) for shape in earlier.shapes] + list(replaced.values())
-    measured = {shape.key for shape in new.shapes}
-    cells = [cell for cell in earlier.cells if cell.shape not in measured] + new.cells
-    order = [shape.key for shape in shapes]
-    return new.model_copy(update={"shapes": shapes, "cells": sorted(cells, key=lambda cell: order.index(cell.shape))})
-
-
-def _circumstances(record: SpeedRecord) -> tuple[object, ...]:
-    return record.machine, record.device, record.size, record.threads, record.settings
-
-
-def machine_name(chip: str, threads: int) -> str:
-    """Like amd-epyc-7b13-2-threads."""
-    words = re.findall(r"[a-z0-9.]+", re.sub(r"\((r|tm|c)\)|@.*", " ", chip.lower()))
-    return "-".join([*words, str(threads), "thread" if threads == 1 else "threads"])
+        warnings.simplefilter("ignore")  # from solvers of other packages, about inaccurate solutions
+        results = run_benchmark(candidates, rounds, benchmark.device, warmup=WARMUP, on_sample=on_sample)
+    cells = [
+        Cell(
+            workload=benchmark.workload.key,
+            method=step.key,
+            label=step.label,
+            candidate=step.candidate,
+            passes=step.passes,
+            seconds=[sample.seconds for sample in result.samples],
+            error=result.error,
+        )
+        for step, result in zip(steps, results, strict=True)
+    ]
+    return factory.describe(), cells

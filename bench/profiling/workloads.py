@@ -1,14 +1,13 @@
-"""The three shapes of a multi-task problem on which a training step is timed: real networks, images of noise.
+"""What training steps are timed on: real networks, heads and losses, images of noise.
 
 A step takes as long on noise as on images, so no data set is needed. "office" has an input for each of four tasks,
-"nyuv2" one input and three dense tasks, "celeba" one input and forty tasks; networks, heads and losses are those of
-the data set. B batch.
+"nyuv2" one input and three dense tasks, "celeba" one input and forty tasks. B batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -16,6 +15,8 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from bench.engine.seeds import generator_for
+from bench.records.speed import Series
+from bench.spec.lookup import lookup
 from bench.spec.resolve import RunSpec, resolve
 from datasets import DATASETS
 from datasets.contract import Batch, Group, Task
@@ -28,11 +29,13 @@ _SEED = 0
 
 
 @dataclass(frozen=True)
-class Shape:
+class Workload:
     """Batches of `batch_size` images, per input, of image_size (height, width) pixels.
 
-    data: whose network, losses and recipe these are. n_tasks: of its tasks, repeated from the first where there are
-    more. settings: of the run, dotted.
+    data: the data set whose network, losses and recipe are used.
+    n_tasks: of its tasks, repeated from the first if there are more.
+    settings: of the run, dotted.
+    series: what varies in the series that the workload belongs to.
     """
 
     key: str
@@ -42,85 +45,103 @@ class Shape:
     image_size: tuple[int, int]
     n_tasks: int
     settings: Mapping[str, Any] = field(default_factory=dict)
+    series: Series = ""
 
     @property
     def tasks(self) -> list[Task]:
         own = DATASETS[self.data].tasks
         return [own[task % len(own)] for task in range(self.n_tasks)]
 
-    def spec(
-        self, method: str | None, architecture: str | None = None, weighting: str | None = None, **settings: Any
-    ) -> RunSpec:
-        """The run whose steps are timed, from random first weights; `settings` go on top of the shape's own.
+    def spec(self, method: str, **settings: Any) -> RunSpec:
+        """The run whose steps are timed, from random weights; `settings` override the workload's own.
 
         Raises:
             UnknownName, SpecError: a name or a setting is not known.
         """
         always = {"backbone.weights": "none", "train.batch_size": self.batch_size}
-        chosen = {**always, **self.settings, **settings}
-        return resolve(
-            self.data, method, architecture=architecture, weighting=weighting, seed=_SEED, assignments=chosen
-        )
+        return resolve(self.data, method, seed=_SEED, assignments={**always, **self.settings, **settings})
 
     def noise(self, device: torch.device) -> Batch:
-        """A batch as training has it, of normalised noise, with targets by chance."""
+        """A training batch of normalised noise with random targets."""
         tasks = dict(enumerate(self.tasks))
-        several = DATASETS[self.data].kind == "multi-input"
-        readers = [{task: what} for task, what in tasks.items()] if several else [tasks]
-        return [self._group(index, some, device) for index, some in enumerate(readers)]
+        multi_input = DATASETS[self.data].kind == "multi-input"
+        groups = [{index: task} for index, task in tasks.items()] if multi_input else [tasks]
+        return [self._group(index, group, device) for index, group in enumerate(groups)]
 
     def _group(self, index: int, tasks: Mapping[int, Task], device: torch.device) -> Group:
         generator = generator_for(_SEED, "noise", index)
         inputs = torch.randn((self.batch_size, 3, *self.image_size), generator=generator)
         dense = BACKBONES[DATASETS[self.data].backbone].features.dense
-        places = (self.batch_size, *(self.image_size if dense else ()))
-        targets = {index: _TARGETS[task.loss](task, places, generator) for index, task in tasks.items()}
+        shape = (self.batch_size, *(self.image_size if dense else ()))
+        targets = {index: _TARGETS[task.loss](task, shape, generator) for index, task in tasks.items()}
         return Group(inputs.to(device), {index: target.to(device) for index, target in targets.items()})
 
 
-def _labels(task: Task, places: Sequence[int], generator: Generator) -> Tensor:
-    return torch.randint(task.outputs, tuple(places), generator=generator)
+def _classes(task: Task, shape: Sequence[int], generator: Generator) -> Tensor:
+    return torch.randint(task.outputs, tuple(shape), generator=generator)
 
 
-def _answers(task: Task, places: Sequence[int], generator: Generator) -> Tensor:
-    return torch.randint(2, tuple(places), generator=generator).float()
+def _attributes(task: Task, shape: Sequence[int], generator: Generator) -> Tensor:
+    return torch.randint(2, tuple(shape), generator=generator).float()
 
 
-def _depths(task: Task, places: Sequence[int], generator: Generator) -> Tensor:
-    """(B, 1, H, W), in metres as rooms have them."""
-    return 0.5 + 9 * torch.rand(tuple(places), generator=generator).unsqueeze(1)
+def _depths(task: Task, shape: Sequence[int], generator: Generator) -> Tensor:
+    """(B, 1, H, W), in metres, as in rooms."""
+    return 0.5 + 9 * torch.rand(tuple(shape), generator=generator).unsqueeze(1)
 
 
-def _normals(task: Task, places: Sequence[int], generator: Generator) -> Tensor:
-    """(B, 3, H, W), of length one."""
-    return functional.normalize(torch.randn((*places, 3), generator=generator), dim=-1).movedim(-1, 1)
+def _normals(task: Task, shape: Sequence[int], generator: Generator) -> Tensor:
+    """(B, 3, H, W), unit vectors."""
+    return functional.normalize(torch.randn((*shape, 3), generator=generator), dim=-1).movedim(-1, 1)
 
 
-# (task, (B, [H, W]), generator) -> a target that the loss can be worked out for.
+# Loss -> (task, (B, [H, W]), generator) -> a valid target.
 _TARGETS: Mapping[Callable[[Tensor, Tensor], Tensor], Callable[[Task, Sequence[int], Generator], Tensor]] = {
-    cross_entropy: _labels,
-    binary_cross_entropy: _answers,
+    cross_entropy: _classes,
+    binary_cross_entropy: _attributes,
     depth_loss: _depths,
     normal_loss: _normals,
 }
 
-# Key: data set, label, batch size, (height, width) at a size that two cores do in about a second.
-_ON_CPU: Mapping[str, tuple[str, str, int, tuple[int, int]]] = {
-    "office": ("officehome", "four tasks, an input each", 8, (96, 96)),
-    "nyuv2": ("nyuv2", "three dense tasks on one input", 2, (72, 96)),
-    "celeba": ("celeba", "forty tasks on one input", 8, (64, 64)),
-}
+# Small enough for a step of about a second on two cores.
+_ON_CPU = (
+    Workload("office", "four tasks, an input each", "officehome", 8, (96, 96), 4),
+    Workload("nyuv2", "three dense tasks on one input", "nyuv2", 2, (72, 96), 3),
+    Workload("celeba", "forty tasks on one input", "celeba", 8, (64, 64), 40),
+)
 
 
-def shapes(size: Size) -> dict[str, Shape]:
-    """The three shapes by key, at a size for CPUs or as they are trained for the paper's tables."""
-    return {key: _shape(key, size) for key in _ON_CPU}
+def workloads(size: Size) -> dict[str, Workload]:
+    """The three workloads by key, small ones for CPUs or as in the training for the paper's tables."""
+    found = _ON_CPU if size == "cpu" else [_as_trained(workload) for workload in _ON_CPU]
+    return {workload.key: workload for workload in found}
 
 
-def _shape(key: str, size: Size) -> Shape:
-    data, label, batch_size, image_size = _ON_CPU[key]
-    info = DATASETS[data]
-    if size == "paper":
-        assert info.image_size is not None, f"{data} has no image size of its own"
-        batch_size, image_size = info.recipe.batch_size, info.image_size
-    return Shape(key, label, data, batch_size, image_size, len(info.tasks))
+def _as_trained(workload: Workload) -> Workload:
+    info = DATASETS[workload.data]
+    assert info.image_size is not None, f"{workload.data} has no image size of its own"
+    return replace(workload, batch_size=info.recipe.batch_size, image_size=info.image_size)
+
+
+# Growth: one input for all tasks, as in CelebA, but fewer and smaller images, so that a hundred tasks are feasible.
+SCALING_TASKS = (2, 5, 10, 20, 40, 70, 100)
+SCALING_BACKBONES = ("small_face", "resnet18_quarters", "resnet50")
+_SMALL: Mapping[str, Any] = {"data": "celeba", "batch_size": 8, "image_size": (32, 32)}
+# Number of tasks in the series of backbones.
+_TASKS_OF_BACKBONES = 10
+
+
+def scaling_workloads(tasks: Sequence[int], backbones: Sequence[str]) -> list[Workload]:
+    """A workload for each number of tasks, on CelebA's own network, then one for each backbone.
+
+    Raises:
+        UnknownName: a backbone is not known.
+    """
+    names = dict.fromkeys(lookup(BACKBONES, "backbone", name) for name in backbones)
+    by_tasks = [Workload(f"m = {m}", f"{m} tasks", n_tasks=m, series="tasks", **_SMALL) for m in dict.fromkeys(tasks)]
+    return by_tasks + [
+        Workload(
+            name, name, n_tasks=_TASKS_OF_BACKBONES, settings={"backbone.name": name}, series="parameters", **_SMALL
+        )
+        for name in names
+    ]

@@ -75,16 +75,18 @@ def aligned(table: Table) -> str:
     """The table for a terminal: its caption, columns aligned by spaces, notes below."""
     grid = RichTable(box=None, pad_edge=False)
     grid.add_column(escape(table.stub), no_wrap=True)
-    for head, column in zip(_full_heads(table), table.columns, strict=True):
-        grid.add_column(escape(head), justify=column.align, no_wrap=True)
+    marks = table.footnotes
+    for head, column in zip(_full_heads(table, "\n"), table.columns, strict=True):
+        grid.add_column(escape(head), justify=column.align, no_wrap=True, vertical="bottom")
     for row in table.rows:
-        grid.add_row(escape(row.head.text), *(escape(cell.text) for cell in row.cells))
+        cells = (cell.text + "".join(f" [{marks[note]}]" for note in cell.notes) for cell in row.cells)
+        grid.add_row(escape(row.head.text), *(escape(cell) for cell in cells))
     text = io.StringIO()
     console = Console(file=text, width=10_000, highlight=False)
     console.print(table.caption, markup=False, soft_wrap=True)
     console.print(grid)
-    for note, mark in table.footnotes.items():
-        console.print(f"({mark}) {note}", markup=False, soft_wrap=True)
+    for note, mark in marks.items():
+        console.print(f"[{mark}] {note}", markup=False, soft_wrap=True)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 
@@ -94,10 +96,13 @@ def write_table(folder: Path, table: Table, data: str = "") -> list[Path]:
     return [atomic_write_text(folder / f"{table.name}.{end}", text) for end, text in texts.items()]
 
 
-def _full_heads(table: Table) -> list[str]:
-    """The head of every column, after that of its group."""
+def _full_heads(table: Table, between: str = " ") -> list[str]:
+    """The head of every column, with that of its group before it."""
     groups = [group.text for group in table.groups for _ in range(group.span)] or [""] * len(table.columns)
-    return [f"{group} {column.head.text}".strip() for group, column in zip(groups, table.columns, strict=True)]
+    return [
+        f"{group}{between}{column.head.text}" if group else column.head.text
+        for group, column in zip(groups, table.columns, strict=True)
+    ]
 
 
 def index(**content: object) -> str:

@@ -1,1 +1,1 @@
-"""Ways of weighting tasks: one file each, a pure function and a frozen dataclass of its hyper-parameters."""
+"""Task weightings: one file each, with a pure function and a frozen dataclass of hyper-parameters."""

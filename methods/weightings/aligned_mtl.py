@@ -1,4 +1,4 @@
-"""Aligned-MTL: gradients made orthogonal and of one length, with the least change, before they are added."""
+"""Aligned-MTL: gradients made orthogonal and of one length, by the smallest change, before they are added."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Scale = Literal["min", "median", "rmse"]
 
 
 def alignment(gramian: Tensor, scale: Scale) -> tuple[Tensor, int]:
-    """B (m, m), for which the rows of B J have equal singular values σ, and the rank of the Gramian.
+    """B (m, m), for which B J has equal singular values σ, and the rank of the Gramian.
 
     B = σ G^(−1/2), on the range of G where it is singular: eigenvalues up to m·λ_max·1.2e-7 count as 0, as in the
-    released code, since gradients come in single precision. σ² is the least eigenvalue, the (lower) median, or the
+    released code, since gradients are in single precision. σ² is the least eigenvalue, the (lower) median, or the
     mean. Without any gradient, B is the identity.
 
     Source: Senushkin, Patakin, Kuznetsov, Konushin (CVPR 2023), Eq. (10)-(13), Algorithm 1.
@@ -38,10 +38,12 @@ def alignment(gramian: Tensor, scale: Scale) -> tuple[Tensor, int]:
 class AlignedMTL:
     """Independent component alignment.
 
-    scale: the singular value that all get, from the "min", "median" or mean ("rmse") eigenvalue of the Gramian.
-    weights: of the tasks in the sum of the aligned gradients, one for all or one per task. Own heads keep their plain
-    gradients. Deviations: none; steps at which the gradients are linearly dependent, so that only their span is
-    aligned, are counted.
+    scale: the common singular value, from the "min", "median" or mean ("rmse") eigenvalue of the Gramian.
+    weights: of the tasks in the sum of the aligned gradients, one for all or one per task.
+
+    Task-specific heads keep their plain
+    gradients. Deviations: none. If the gradients are linearly dependent, only their span is
+    aligned, and the step is counted.
     """
 
     scale: Scale = "min"

@@ -1,4 +1,4 @@
-"""CAGrad: the direction within a ball around the mean gradient that helps the worst task most."""
+"""CAGrad: the direction near the mean gradient that maximises the descent of the worst task."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def conflict_weights(gramian: Matrix, c: float) -> Vector:
 
     On the hull of a support the minimiser is the hull's point nearest to 0 plus a multiple of one direction, both
     from a linear system; the active-set method does the rest. Where the slope along the direction exceeds c‖g_0‖
-    there is no minimiser on the hull, and the direction leads to the head_gradient.
+    there is no minimiser on the hull, and the direction leads to the boundary.
 
     Source: Liu et al. (NeurIPS 2021), Eq. (4), solved there by SLSQP.
     """
@@ -37,7 +37,7 @@ def conflict_weights(gramian: Matrix, c: float) -> Vector:
     present = (gram.diagonal() > 0).nonzero()[0]
     if len(present) == m:
         return _minimise(gram, products, radius)
-    # A gradient of zero gives the objective its kink, and 0 there: the others' minimum, of degree 1, may lie below.
+    # At a zero gradient the objective has a kink and is 0. The minimum over the other tasks may be lower.
     w = np.zeros(m)
     if len(present):
         among = gram[present[:, None], present]
@@ -80,7 +80,7 @@ def _minimise(gram: Matrix, products: Vector, radius: float) -> Vector:
 def conflict_averse_weights(gramian: Matrix, c: float, rescale: Rescale) -> tuple[Vector, bool]:
     """Weights (m,) of g_0 + c‖g_0‖ g_w/‖g_w‖, over 1, 1 + c² or 1 + c.
 
-    Returns also whether ‖g_w‖ = 0 while c‖g_0‖ > 0, where the direction is undefined and the mean gradient is taken.
+    Returns also whether ‖g_w‖ = 0 while c‖g_0‖ > 0, where the direction is undefined and the mean gradient is used.
     """
     m = len(gramian)
     scale = {"none": 1.0, "1+c^2": 1 + c**2, "1+c": 1 + c}[rescale]
@@ -99,9 +99,12 @@ def conflict_averse_weights(gramian: Matrix, c: float, rescale: Rescale) -> tupl
 class CAGrad:
     """Conflict-averse gradient descent.
 
-    c: radius of the ball around the mean gradient g_0, in units of ‖g_0‖. rescale: what the update is divided by.
-    Own heads keep their plain gradients, as in the released code. Where the worst combination of gradients vanishes,
-    the mean gradient is taken and it is counted. Deviations: solved exactly, where the released code uses SLSQP.
+    c: radius of the ball around the mean gradient g_0, in units of ‖g_0‖.
+    rescale: what the update is divided by.
+
+    Task-specific heads keep their plain gradients, as in the released code. If the worst combination of gradients
+    vanishes, the mean gradient is used and the step is counted.
+    Deviations: solved exactly; the released code uses SLSQP.
     """
 
     c: float = 0.4

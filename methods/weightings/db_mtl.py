@@ -1,4 +1,4 @@
-"""DB-MTL: losses balanced by their logarithm, running means of gradients balanced to the largest norm."""
+"""DB-MTL: the logarithm balances losses; running means of gradients are scaled to the largest norm."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 from methods.checks import require_at_least
 from methods.contract import HeadRule, Needs, Signal, State, Update
 
-# What a loss counts as at least, so that 1/L stays in range; the released code adds as much to every loss.
+# Lower bound of a loss, so that 1/L stays in range; the released code adds it to every loss.
 _LEAST_LOSS = 1e-8
 
 
 def log_loss_scales(losses: Tensor) -> tuple[Tensor, int]:
-    """1/L_i (m,), which turns the gradient of L_i into that of log L_i; and how many losses have no logarithm.
+    """1/L_i (m,), which turns the gradient of L_i into that of log L_i; and the number of losses without a logarithm.
 
     Those (L_i ≤ 0) get 0.
     """
@@ -25,7 +25,7 @@ def log_loss_scales(losses: Tensor) -> tuple[Tensor, int]:
 
 
 def largest_norm_scales(norms: Tensor) -> tuple[Tensor, int]:
-    """max_j n_j / n_i (m,), which brings every gradient to the largest norm; 0 for those without norm, and how many.
+    """max_j n_j / n_i (m,), which scale gradients to the largest norm; 0 for zero gradients. And the number of those.
 
     Source: Lin et al. (2023), Eq. (4) with α_k the largest norm.
     """
@@ -38,9 +38,10 @@ class DBMTL:
     """Dual balancing: ĝ_i ← β_k ĝ_i + (1 − β_k) ∇log L_i, then Σ_i (max_j ‖ĝ_j‖ / ‖ĝ_i‖) ĝ_i.
 
     beta, beta_sigma: β_k = beta / k^beta_sigma at step k = 1, 2, …, from ĝ = 0; beta in [0, 1).
-    The weights are those of the present gradients, (max_j ‖ĝ_j‖ / ‖ĝ_i‖) / L_i: the update is weights @ jacobian where
-    beta = 0. Own heads get the gradients of log L_i. A loss ≤ 0 has no logarithm and its gradient is left out; a task
-    whose running mean is zero takes no part; both are counted. Deviations: none.
+
+    The weights are those of the current gradients, (max_j ‖ĝ_j‖ / ‖ĝ_i‖) / L_i: if beta = 0 the update is
+    weights @ jacobian. Task-specific heads get the gradients of log L_i. A loss ≤ 0 has no logarithm, and its gradient
+    is left out. A task whose running mean is zero is left out. Both are counted. Deviations: none.
     """
 
     beta: float = 0.9
@@ -63,10 +64,10 @@ class DBMTL:
     def step(self, signal: Signal, state: State) -> Update:
         jacobian = signal.required_jacobian()
         scales, without_logarithm = log_loss_scales(signal.losses)
-        kept = self.beta / (signal.step + 1) ** self.beta_sigma
-        means = jacobian * ((1 - kept) * scales).to(jacobian).unsqueeze(1)  # (m, P)
+        decay = self.beta / (signal.step + 1) ** self.beta_sigma
+        means = jacobian * ((1 - decay) * scales).to(jacobian).unsqueeze(1)  # (m, P)
         if "means" in state.memory:
-            means.add_(state.memory["means"].to(jacobian), alpha=kept)
+            means.add_(state.memory["means"].to(jacobian), alpha=decay)
         norms = torch.linalg.vector_norm(means, dim=1).double().cpu()
         balance, without_gradient = largest_norm_scales(norms)
         return Update(

@@ -15,7 +15,7 @@ from methods.contract import HeadRule, Needs, Signal, State, Update
 def descending_rate_weights(last: Tensor, before: Tensor, temperature: float) -> tuple[Tensor, bool]:
     """m · softmax(r / T), (m,), for the ratios r of the losses of the last epoch to those of the epoch before.
 
-    A ratio over a loss of 0 is taken as 1, a task at rest; returns also whether there was one.
+    A ratio to a loss of 0 counts as 1; returns also whether there was one.
 
     Source: Liu, Johns, Davison (CVPR 2019), Eq. (7).
     """
@@ -29,8 +29,11 @@ def descending_rate_weights(last: Tensor, before: Tensor, temperature: float) ->
 class DWA:
     """Dynamic weight averaging over the mean losses of whole epochs; the first two epochs have equal weights.
 
-    temperature: how close to equal the weights stay. Own heads get the gradients of their weighted losses.
-    Deviations: none; a task whose mean loss was 0 two epochs ago counts as at rest, and every step is counted.
+    temperature: the higher, the closer the weights are to equal.
+
+    Task-specific heads get the gradients of their weighted losses.
+    Deviations: none. A task whose mean loss was 0 two epochs ago counts as converged (ratio 1), and
+    the step is counted.
     """
 
     temperature: float = 2.0
@@ -43,7 +46,7 @@ class DWA:
         require_positive("temperature", self.temperature)
 
     def init(self, n_tasks: int) -> State:
-        """epoch: the one being summed up; total, steps: of its losses; means: (2, m) of the two epochs before it."""
+        """epoch: the current one; total, steps: sum and number of its losses; means: (2, m) of the last two epochs."""
         return State(
             memory={
                 "epoch": torch.tensor(0),

@@ -14,8 +14,8 @@ from methods.contract import HeadRule, Needs, Signal, State, Update
 class EW:
     """Every task has weight 1.
 
-    Deviations: Ye et al. (2023), Eq. (1) take the mean; the sum is the same direction m times as long, which Adam
-    undoes, and it leaves every task's own head with the gradient of its own loss.
+    Deviations: Ye et al. (2023), Eq. (1) take the mean. The sum is m times as long, which Adam compensates, and every
+    task-specific head gets the plain gradient of its loss.
     """
 
     needs: ClassVar[Needs] = "losses"

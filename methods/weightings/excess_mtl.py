@@ -1,4 +1,4 @@
-"""ExcessMTL: weights that grow with how far each task is from what it could reach."""
+"""ExcessMTL: weights that grow with each task's excess risk, the distance from its best possible loss."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _DAMPING = 1e-7
 
 
 def excess_risks(jacobian: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
-    """g_iᵀ H_i⁻¹ g_i (m,), with H_i the root of the squared gradients summed so far, diag √(squares_i); and these.
+    """g_iᵀ H_i⁻¹ g_i (m,), with H_i = diag √(squares_i) of the squared gradients summed so far; and these squares.
 
-    before: the squares (m, P) summed up to the step before, None at the first; what comes back has this step's, too.
+    before: (m, P) the squares summed up to the previous step; None at the first. The returned ones include this step.
     Source: He et al. (ICML 2024), Eq. (6)–(7).
     """
     squares = torch.empty_like(jacobian)
@@ -36,11 +36,13 @@ def excess_risks(jacobian: Tensor, before: Tensor | None) -> tuple[Tensor, Tenso
 class ExcessMTL:
     """Multi-task learning robust to label noise: w_i ← w_i exp(η E_i / E_i(0)), scaled to Σw = m.
 
-    step_size: η. E_i is the excess risk of task i, E_i(0) that at the first step, which leaves w = 1 (so does the
-    released code). Own heads get their gradients times w. A task without a gradient so far has no E_i(0): its exponent
-    is 0 until it has one, and the step is counted.
-    Deviations: Σw = m as in the released code, the paper has 1; gradients of the shared parameters, as there; E_i(0) is
-    that of the first step, where the paper's experiments average over three epochs.
+    step_size: η.
+
+    E_i is the excess risk of task i, and E_i(0) that at the first step, which leaves w = 1, as in the released code.
+    Task-specific heads get their gradients times w. A task whose gradients were all zero has no E_i(0): its exponent is
+    0 until it has one, and the step is counted.
+    Deviations: Σw = m and gradients of the shared parameters, as in the released code, while the paper has Σw = 1;
+    E_i(0) is that of the first step, while the paper's experiments average over three epochs.
     """
 
     step_size: float = 0.01

@@ -17,7 +17,7 @@ RESIDUAL = 1e-8
 _MAX_NEWTON_STEPS = 200
 # At a Pareto-stationary point there is no solution; this much is added to the squared unit norms instead.
 _RIDGE = 1e-6
-# Beyond, what ties a weight to its own gradient drowns in rounding: the gradients cancel to the last digit.
+# Above this, a weight's own gradient is lost in rounding: the gradients cancel to the last digit.
 _LARGEST = 1e14
 _HALVINGS = 30
 _LONGEST_LOGARITHM = 200.0
@@ -27,8 +27,8 @@ def fair_weights(gramian: Matrix, alpha: float) -> tuple[Vector, bool]:
     """Weights w (m,) > 0 with G w = w^(−1/α); for α = 1 they are Nash-MTL's.
 
     They are taken in units of those of orthogonal gradients, w_i = z_i ‖g_i‖^(−2α/(1+α)). A task without a gradient
-    takes no part and gets 0. Returns also whether a task took no part or no solution was found, as where some
-    combination of the gradients vanishes (Pareto-stationary); then the cosines get a ridge of 1e-6.
+    is left out and gets 0. Returns also whether a task was left out or no solution was found, as at Pareto-stationary
+    points, where some combination of the gradients vanishes; then the cosines get a ridge of 1e-6.
 
     Source: Ban, Ji (ICML 2024), Eq. (6), solved there by nonlinear least squares.
     """
@@ -50,11 +50,11 @@ def fair_weights(gramian: Matrix, alpha: float) -> tuple[Vector, bool]:
 
 
 def _newton(cosines: Matrix, s: Vector, alpha: float) -> tuple[Vector, float]:
-    """z (n,) > 0 with S⁻¹ C S z = z^(−1/α), and the residual max |z_i^(1/α) (S⁻¹ C S z)_i − 1| that is left.
+    """z (n,) > 0 with S⁻¹ C S z = z^(−1/α), and the remaining residual max |z_i^(1/α) (S⁻¹ C S z)_i − 1|.
 
     z is the minimum of a strictly convex function, ½ (Sz)ᵀC(Sz) − Σ s_i² z_i^(1−1/α)/(1−1/α), log z_i for α = 1.
-    Newton's method on the logarithm of the equation is fast where it applies (every task gains, so that there is a
-    logarithm) and halves the residual; where not, a damped Newton step lowers the function.
+    Newton's method on the logarithm of the equation is fast if it applies (every task gains, so the logarithm
+    exists) and halves the residual; otherwise, a damped Newton step lowers the function.
     """
     z = np.ones(len(cosines))
     system = cosines / s[:, None] * s
@@ -85,7 +85,7 @@ def _newton(cosines: Matrix, s: Vector, alpha: float) -> tuple[Vector, float]:
 
 
 def _logarithmic_step(system: Matrix, z: Vector, gains: Vector, logarithms: Vector, alpha: float) -> Vector | None:
-    """Newton on log (S⁻¹ C S z)_i + log z_i / α in log z; None where it leaves the numbers or a task would lose."""
+    """Newton on log (S⁻¹ C S z)_i + log z_i / α in log z; None if it overflows or a task would lose."""
     slope = system * z / gains[:, None]
     slope.ravel()[:: len(z) + 1] += 1 / alpha
     step, singular = dgesv(slope, logarithms)[2:]
@@ -96,7 +96,7 @@ def _logarithmic_step(system: Matrix, z: Vector, gains: Vector, logarithms: Vect
 
 
 def _convex_step(cosines: Matrix, s: Vector, z: Vector, alpha: float) -> Vector | None:
-    """z (1 − t·step) for Newton's step on the function and the first t = 1, ½, ¼, ... that lowers it; None without."""
+    """z (1 − t·step) for Newton's step on the function and the first t = 1, ½, ¼, ... that lowers it, or None."""
     power = 1 - 1 / alpha
 
     def objective(at: Vector) -> float:
@@ -126,9 +126,11 @@ def _convex_step(cosines: Matrix, s: Vector, z: Vector, alpha: float) -> Vector 
 class FairGrad:
     """Fair resource allocation in multi-task learning.
 
-    alpha: α, from 1 (proportional fairness, the direction of Nash-MTL) towards the best for the worst task; towards 0
-    the sum of the losses. Own heads get the gradients of their weighted losses. Deviations: solved exactly, where the
-    released code uses nonlinear least squares; steps without an exact solution are counted.
+    alpha: α. 1 is proportional fairness, with the direction of Nash-MTL; ∞ favours the worst task; 0 is the sum of the
+        losses.
+
+    Task-specific heads get the gradients of their weighted losses. Deviations: solved exactly, while the released code
+    uses nonlinear least squares; steps without an exact solution are counted.
     """
 
     alpha: float = 2.0

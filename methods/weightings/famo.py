@@ -1,4 +1,4 @@
-"""FAMO: weights under which the losses fall at one relative rate, learned from what each step did to them."""
+"""FAMO: weights under which all losses decrease at the same relative rate, learned from the losses after each step."""
 
 from __future__ import annotations
 
@@ -56,10 +56,12 @@ def adam_step(memory: Mapping[str, Tensor], slope: Tensor) -> tuple[Tensor, dict
 class FAMO:
     """Fast adaptive multi-task optimisation.
 
-    lr: step size on the logits ξ. gamma: their decay. rule: steps of "adam", as in the released code, or "plain"
-    ones, as in the paper. Losses are bounded below by 0. Own heads get the gradients of their weighted losses.
-    Deviations: none; steps at which a loss, before or after, is negative and counts as 0 are counted, those after
-    it together with the next step.
+    lr: step size on the logits ξ.
+    gamma: decay of the logits.
+    rule: "adam", as in the released code, or "plain" gradient steps, as in the paper.
+
+    Task-specific heads get the gradients of their weighted losses. Deviations: none. A negative loss counts as 0, and
+    the step is counted; if it is negative after the step, the next step is counted.
     """
 
     lr: float = 0.025
@@ -76,7 +78,7 @@ class FAMO:
         require_one_of("rule", self.rule, get_args(Rule))
 
     def init(self, n_tasks: int) -> State:
-        """logits ξ; losses before the step; whether one was negative after it; and the moments of Adam."""
+        """logits ξ, losses before the step, whether one was negative after it, and the moments of Adam."""
         zeros = torch.zeros(n_tasks, dtype=torch.float64)
         memory = {name: zeros for name in ("logits", "losses", "mean", "square")}
         return State(memory={**memory, "negative": torch.tensor(0), "steps": torch.tensor(0)})

@@ -1,4 +1,4 @@
-"""Fixed weights, given by the user: the tuned scalarisation that every other method has to beat."""
+"""Fixed weights, given by the user: tuned, they are the scalarisation that other methods must beat."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from methods.contract import HeadRule, Needs, Signal, State, Update
 
 
 def one_per_task(name: str, values: Sequence[float], n_tasks: int) -> Tensor:
-    """The values as (m,) float64; a single one serves every task.
+    """The values as (m,) float64; a single value is used for every task.
 
     Raises:
-        ValueError: there is neither one for all nor one for each.
+        ValueError: the number of values is neither 1 nor m.
     """
     if len(values) not in (1, n_tasks):
         raise ValueError(f"`{name}` must be one number for all tasks or {n_tasks}, one per task; found {len(values)}")
@@ -32,9 +32,11 @@ def require_weights(name: str, values: Sequence[float]) -> None:
 
 @dataclass(frozen=True)
 class Fixed:
-    """Weights that the user sets: one for all tasks, or one per task in the order of the tasks.
+    """Weights that the user sets.
 
-    Own heads get the gradients of their weighted losses. Deviations: none.
+    weights: one for all tasks, or one per task in their order.
+
+    Task-specific heads get the gradients of their weighted losses. Deviations: none.
     """
 
     weights: tuple[float, ...] = (1.0,)

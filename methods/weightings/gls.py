@@ -15,7 +15,7 @@ from methods.weightings.log_loss import log_losses
 def geometric_weights(losses: Tensor) -> tuple[Tensor, bool]:
     """(Π L)^(1/m) / (m L_i), (m,), the gradient of the geometric mean in the losses.
 
-    A task whose loss is not positive gets 0 and the mean is that of the others; returns whether there is one.
+    A task whose loss is not positive gets 0, and the mean is over the others; returns also whether there is one.
 
     Source: Chennupati et al. (CVPR Workshops 2019), Eq. (3).
     """
@@ -29,7 +29,7 @@ def geometric_weights(losses: Tensor) -> tuple[Tensor, bool]:
 class GLS:
     """The geometric loss strategy: each gradient relative to its loss, all scaled by the geometric mean.
 
-    Own heads get the gradients of the geometric mean, too. Deviations: none; where a loss is not positive, the
+    Task-specific heads get the gradients of the geometric mean as well. Deviations: none. If a loss is not positive the
     geometric mean has no gradient, so its task is left out and the step is counted.
     """
 

@@ -1,4 +1,4 @@
-"""GradDrop: every parameter follows the tasks that agree on one sign, drawn by how pure the signs are."""
+"""GradDrop: every parameter follows the tasks whose gradients have one sign, drawn by the purity of the signs."""
 
 from __future__ import annotations
 
@@ -23,40 +23,41 @@ def sign_purity(positive: Tensor, negative: Tensor) -> Tensor:
     return torch.where(magnitude > 0, positive / magnitude, 0.5)
 
 
-def kept_gradients(jacobian: Tensor, draws: Tensor, leak: float) -> tuple[Tensor, Tensor]:
-    """The combined gradient (P,), and of each task the share (m,) of its squared norm that passes.
+def masked_gradients(jacobian: Tensor, draws: Tensor, leak: float) -> tuple[Tensor, Tensor]:
+    """The combined gradient (P,), and the share (m,) of each task's squared norm that passes the mask.
 
-    Σ_i (leak + (1 − leak) M_i) g_i, where the mask M_i keeps task i's positive entries where the purity exceeds the
-    draw, and its negative ones elsewhere. draws: (P,) uniform in [0, 1). A gradient of zero passes whole.
+    Σ_i (leak + (1 − leak) M_i) g_i, where the mask M_i selects task i's positive entries where the purity exceeds
+    the draw, and its negative ones elsewhere. draws: (P,) uniform in [0, 1). The share of a zero gradient is 1.
 
     Source: Chen et al. (NeurIPS 2020), Algorithm 1, with the identity for f.
     """
     combined = torch.empty_like(draws)
-    passed = whole = torch.zeros(len(jacobian), dtype=torch.float64, device=jacobian.device)
+    passed = total = torch.zeros(len(jacobian), dtype=torch.float64, device=jacobian.device)
     for block in column_blocks(jacobian):
         rows = jacobian[:, block]
         above = rows.clamp_min(0)
         below = rows - above
         positive, negative = above.sum(dim=0), below.sum(dim=0)
         keep_positive = sign_purity(positive, negative) > draws[block]
-        kept = torch.where(keep_positive, positive, negative)
-        torch.lerp(kept, positive + negative, leak, out=combined[block])
+        selected = torch.where(keep_positive, positive, negative)
+        torch.lerp(selected, positive + negative, leak, out=combined[block])
         passed = passed + torch.linalg.vector_norm(torch.where(keep_positive, above, below), dim=1).double().square()
-        whole = whole + torch.linalg.vector_norm(rows, dim=1).double().square()
-    passed, whole = passed.cpu(), whole.cpu()
-    shares = torch.where(whole > 0, leak + (1 - leak) * passed / torch.where(whole > 0, whole, 1.0), 1.0)
+        total = total + torch.linalg.vector_norm(rows, dim=1).double().square()
+    passed, total = passed.cpu(), total.cpu()
+    shares = torch.where(total > 0, leak + (1 - leak) * passed / torch.where(total > 0, total, 1.0), 1.0)
     return combined, shares
 
 
 @dataclass(frozen=True)
 class GradDrop:
-    """Gradient sign dropout, drawn anew at each step from the run's own generator.
+    """Gradient sign dropout, drawn at every step from the run's generator.
 
-    leak: the part of every gradient that passes in any case, in [0, 1]; at 1 the update is the plain sum.
-    The weights are the shares of each task's squared gradient norm that passed; the update itself is no combination
-    of whole gradients. Own heads keep their plain gradients.
-    Deviations: masks are on the gradients of the shared parameters, one draw for each; the paper masks those of the
-    representation, summed over the batch after multiplying with its sign.
+    leak: the share of every gradient that isn't masked, in [0, 1]; with 1 the update is the plain sum.
+
+    The weights are the shares of each task's squared gradient norm that passed the mask; the update itself is not a
+    combination of the gradients. Task-specific heads keep their plain gradients.
+    Deviations: the masks apply to the gradients of the shared parameters, with one draw per parameter; the paper masks
+    those of the representation, summed over the batch after multiplication by its sign.
     """
 
     leak: float = 0.0
@@ -77,5 +78,5 @@ class GradDrop:
     def step(self, signal: Signal, state: State) -> Update:
         jacobian = signal.required_jacobian()
         draws = torch.rand(jacobian.shape[1], generator=signal.generator, dtype=jacobian.dtype)
-        direction, shares = kept_gradients(jacobian, draws.to(jacobian.device), self.leak)
+        direction, shares = masked_gradients(jacobian, draws.to(jacobian.device), self.leak)
         return Update(shares, state, direction=direction)

@@ -18,7 +18,7 @@ def balanced_weights(logits: Tensor) -> Tensor:
 
 
 def gradnorm_objective(weights: Tensor, norms: Tensor, losses: Tensor, initial_losses: Tensor, alpha: float) -> Tensor:
-    """Σ |w_i n_i − mean_j(w_j n_j) r_i^α|, the target held constant.
+    """Σ |w_i n_i − mean_j(w_j n_j) r_i^α|, with the targets held constant.
 
     norms: (m,) of the unweighted gradients; r_i: loss ratio L_i/L_i(0) over its mean.
     Source: Chen et al. (ICML 2018), Eq. (1)–(2).
@@ -34,10 +34,12 @@ def gradnorm_objective(weights: Tensor, norms: Tensor, losses: Tensor, initial_l
 class GradNorm:
     """Gradient normalisation.
 
-    alpha: strength of the pull towards equal training rates. lr: Adam's rate on the logits of the weights.
-    Deviations: the weights are m·softmax(v), which holds Σw = m and w > 0 at every step, where the paper rescales w
-    after each step; norms are over all shared parameters, where the paper takes the last shared layer.
-    L_i(0) is the loss at the first step.
+    alpha: strength of the pull towards equal training rates.
+    lr: Adam's rate on the logits of the weights.
+
+    L_i(0) is the loss at the first step. Deviations: the weights are m·softmax(v), so that Σw = m and w > 0 at every
+    step, while the paper rescales w after each step; norms are over all shared parameters, while the paper uses the
+    last shared layer.
     """
 
     alpha: float = 1.5

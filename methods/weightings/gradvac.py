@@ -1,4 +1,4 @@
-"""GradVac: gradient vaccine, gradients turned towards each other until they are as similar as usual."""
+"""GradVac: gradient vaccine, gradients rotated towards each other until their cosines reach running targets."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from torch import Tensor
 
 from methods.contract import HeadRule, Needs, Signal, State, Update
 
-# What is left of a squared norm after cancellation is rounding below this share of what went in.
+# After cancellation, a squared norm below this share of its terms is rounding.
 VANISHING = 1e-13
 
 
 def vaccinated_weights(gramian: Tensor, orders: Tensor, targets: Tensor, beta: float) -> tuple[Tensor, Tensor, bool]:
-    """Weights (m,) of the sum of the turned gradients, the next targets (m, m), and whether a pair was passed over.
+    """Weights (m,) of the sum of the rotated gradients, the next targets (m, m), and whether a pair was skipped.
 
-    orders: (m, m) row i is the order in which task i meets all tasks. targets: (m, m) the cosines to be reached.
-    Each turned gradient is carried as its coefficients on the original ones, and all tasks take their k-th turn at
-    once. A pair has no cosine where one of its gradients vanishes, and no turn reaches a target of 1: such pairs keep
-    gradient and target.
+    orders: (m, m) row i is the order in which task i is compared with all tasks.
+    targets: (m, m) the cosines to reach.
+
+    Each rotated gradient is stored as its coefficients on the original ones, and the k-th rotations of all tasks are
+    computed at once. A pair has no cosine if one of its gradients vanishes, and no rotation reaches a target of 1: such
+    pairs are skipped, and their targets stay.
 
     Source: Wang, Tsvetkov, Firat, Cao (ICLR 2021), Algorithm 1 with Eq. (2) and (3).
     """
@@ -31,10 +33,10 @@ def vaccinated_weights(gramian: Tensor, orders: Tensor, targets: Tensor, beta: f
     norms = np.sqrt(np.maximum(gram.diagonal(), 0.0))
     coefficients = np.eye(m)  # (m, m) row i: task i's gradient
     products = gram.copy()  # coefficients @ gram
-    gross = norms.copy()  # (m,) the lengths that went in, without any cancellation
-    passed_over = False
+    gross = norms.copy()  # (m,) sums of the lengths of all terms, without cancellation
+    skipped = False
     for k in range(m):
-        others = met[:, k]  # (m,) whom each task meets next
+        others = met[:, k]  # (m,) the task that each one is compared with next
         squared = np.einsum("ij,ij->i", coefficients, products)
         pair = (squared > VANISHING * gross**2) & (norms[others] > 0)
         lengths = np.sqrt(np.where(pair, squared, 1.0))
@@ -42,25 +44,27 @@ def vaccinated_weights(gramian: Tensor, orders: Tensor, targets: Tensor, beta: f
         cosines = np.minimum(np.maximum(products[tasks, others] / (lengths * scales), -1.0), 1.0)
         goals = goals_of[tasks, others]
         slack = np.sqrt(1 - goals**2)
-        met_another, below = others != tasks, cosines < goals
-        known = pair & ~(below & (slack == 0)) & met_another
-        turned = known & below
+        is_other, below = others != tasks, cosines < goals
+        known = pair & ~(below & (slack == 0)) & is_other
+        rotated = known & below
         rise = goals * np.sqrt(1 - cosines**2) - cosines * slack
-        shares = np.divide(lengths * rise, scales * slack, out=np.zeros(m), where=turned)
+        shares = np.divide(lengths * rise, scales * slack, out=np.zeros(m), where=rotated)
         coefficients[tasks, others] += shares
         products += shares[:, None] * gram[others]
         gross += np.abs(shares) * norms[others]
         goals_of[tasks, others] = np.where(known, (1 - beta) * goals + beta * cosines, goals)
-        passed_over = passed_over or bool((met_another & ~known).any())
-    return torch.from_numpy(coefficients.sum(axis=0)), torch.from_numpy(goals_of), passed_over
+        skipped = skipped or bool((is_other & ~known).any())
+    return torch.from_numpy(coefficients.sum(axis=0)), torch.from_numpy(goals_of), skipped
 
 
 @dataclass(frozen=True)
 class GradVac:
-    """Gradient vaccine, with an order drawn anew at each step from the run's own generator.
+    """Gradient vaccine, in an order drawn at every step from the run's generator.
 
-    beta: share of a new cosine in the running mean that is its target, which starts at 0. Own heads keep their plain
-    gradients. Deviations: none; steps at which a pair of tasks has no cosine or no reachable target are counted.
+    beta: share of a new cosine in the running mean that is its target; targets start at 0.
+
+    Task-specific heads keep their plain
+    gradients. Deviations: none; steps at which a pair has no cosine or no reachable target are counted.
     """
 
     beta: float = 0.01
@@ -79,5 +83,5 @@ class GradVac:
     def step(self, signal: Signal, state: State) -> Update:
         gramian = signal.required_gramian()
         orders = torch.rand(gramian.shape, generator=signal.generator).argsort(dim=1)
-        weights, targets, passed_over = vaccinated_weights(gramian, orders, state.memory["targets"], self.beta)
-        return Update(weights, State(memory={"targets": targets}), fallbacks=int(passed_over))
+        weights, targets, skipped = vaccinated_weights(gramian, orders, state.memory["targets"], self.beta)
+        return Update(weights, State(memory={"targets": targets}), fallbacks=int(skipped))

@@ -14,16 +14,16 @@ from methods.contract import HeadRule, Needs, Signal, State, Update
 
 Variant = Literal["full", "loss", "gradient"]
 
-# Below this, relative to the sum of magnitudes, the sum of the solution is rounding and can't be divided by.
+# Below this, relative to the sum of magnitudes, the sum of the solution is rounding.
 _VANISHING = 1e-10
 
 
 def equal_projection_weights(gramian: Tensor) -> tuple[Tensor, bool]:
     """Weights (m,) with sum 1 whose combined gradient has the same projection on every task's unit gradient.
 
-    They solve G α ∝ √diag G. Least squares serve where G is singular, task by task scaled to unit norm first.
-    Returns also whether no such weights exist (their sum vanishes, or no gradient is left, or not all are finite) and
-    1/m was taken.
+    They solve G α ∝ √diag G; by least squares if G is singular. Gradients are scaled to unit norm first.
+    Returns also whether no such weights exist (their sum vanishes, all gradients are zero, or some are not finite) and
+    1/m is used.
 
     Source: Liu et al. (ICLR 2021), Eq. (6) in closed form.
     """
@@ -32,7 +32,7 @@ def equal_projection_weights(gramian: Tensor) -> tuple[Tensor, bool]:
     norms = np.sqrt(np.maximum(gram.diagonal(), 0.0))
     inverse_norms = np.divide(1.0, norms, out=np.zeros(m), where=norms > 0)
     cosines = gram * (inverse_norms[:, None] * inverse_norms)
-    if not np.isfinite(cosines).all():  # learned scales may have left the numbers
+    if not np.isfinite(cosines).all():  # learned scales may overflow
         return torch.full((m,), 1 / m, dtype=torch.float64), True
     solution = np.linalg.lstsq(cosines, (norms > 0).astype(np.float64), rcond=None)[0] * inverse_norms
     total = solution.sum()
@@ -46,8 +46,11 @@ class IMTL:
     """Impartial multi-task learning.
 
     variant: "full" (IMTL-G on the losses scaled by IMTL-L), "loss" (IMTL-L alone), "gradient" (IMTL-G alone).
-    lr: Adam's rate on the log scales s of IMTL-L, without weight decay. Own heads get the gradients of their scaled
-    losses e^s L. Deviations: none; where gradients admit no equal projections, tasks weigh 1/m and it is counted.
+    lr: Adam's rate on the log scales s of IMTL-L, without weight decay.
+
+    Task-specific heads get the gradients of their scaled
+    losses e^s L. Deviations: none. If no equal
+    projections exist, the weights are 1/m and the step is counted.
     """
 
     variant: Variant = "full"

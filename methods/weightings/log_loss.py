@@ -1,4 +1,4 @@
-"""Scale-invariant loss: the sum of the logarithms of the losses, on which constant factors have no influence."""
+"""Scale-invariant loss: the sum of the logarithms of the losses, which constant factors don't influence."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from torch import Tensor
 
 from methods.contract import HeadRule, Needs, Signal, State, Update
 
-# The smallest normal number of single precision, in which losses are computed: anything below is 0 to a network.
+# The smallest normal number of single precision, in which losses are computed; smaller ones are 0 for a network.
 SMALLEST_LOSS = torch.finfo(torch.float32).tiny
 
 
 def log_losses(losses: Tensor) -> tuple[Tensor, Tensor]:
-    """log L_i, (m,), and which tasks have one, (m,) bool; the others, whose loss is not positive, get 0."""
+    """log L_i, (m,), and which tasks have a logarithm, (m,) bool. Others, whose loss is not positive, get 0."""
     positive = losses >= SMALLEST_LOSS
     return torch.where(positive, losses, torch.ones_like(losses)).log(), positive
 
 
 def inverse_loss_weights(losses: Tensor) -> tuple[Tensor, bool]:
-    """1/L_i, (m,), the gradient of Σ log L_i. A task whose loss is not positive gets 0; returns whether there is one.
+    """1/L_i, (m,), the gradient of Σ log L_i. A task whose loss is not positive gets 0; returns also whether there is
+    one.
 
     Source: Navon et al. (ICML 2022), Section 5: the baseline SI.
     """
@@ -33,8 +34,8 @@ def inverse_loss_weights(losses: Tensor) -> tuple[Tensor, bool]:
 class LogLoss:
     """Scale-invariant weighting: each gradient is divided by its loss.
 
-    Own heads get the gradients of the logarithms, too. Deviations: none; a task whose loss is not positive has no
-    logarithm, so it is left out and the step is counted.
+    Task-specific heads get the gradients of the logarithms as well. Deviations: none. A task whose loss is not
+    positive has no logarithm, so it is left out and the step is counted.
     """
 
     needs: ClassVar[Needs] = "losses"

@@ -40,7 +40,7 @@ def min_norm_weights(gramian: Matrix) -> Vector:
 def gradient_scales(norms: Tensor, losses: Tensor, normalisation: Normalisation) -> Tensor:
     """What each task's gradient is divided by, (m,): 1, its norm, its loss, or both.
 
-    Source: Sener, Koltun (2018), released code. A task whose scale is 0 keeps 1: its gradient is zero or its loss is.
+    Source: Sener, Koltun (2018), released code. A scale of 0, from a zero gradient or loss, becomes 1.
     """
     scales = {"none": torch.ones_like(losses), "l2": norms, "loss": losses, "loss+": losses * norms}[normalisation]
     return torch.where(scales > 0, scales, torch.ones_like(scales))
@@ -50,8 +50,10 @@ def gradient_scales(norms: Tensor, losses: Tensor, normalisation: Normalisation)
 class MGDA:
     """The multiple-gradient descent algorithm.
 
-    normalisation: gradients are divided by "none", their norm ("l2"), their loss ("loss") or both ("loss+") first.
-    Own heads keep their plain gradients, as in Sener, Koltun (2018), Algorithm 2.
+    normalisation: what gradients are divided by first: nothing ("none"), their norm ("l2"), their loss ("loss") or both
+        ("loss+").
+
+    Task-specific heads keep their plain gradients, as in Sener, Koltun (2018), Algorithm 2.
     Deviations: gradients in all shared parameters, not the upper bound in the representation (MGDA-UB).
     """
 

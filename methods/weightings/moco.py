@@ -1,4 +1,4 @@
-"""MoCo: tracked gradients and tracked weights, so that noise doesn't bias the shortest combination."""
+"""MoCo: running means of gradients and of weights, so that noise doesn't bias the shortest combination."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def project_onto_simplex(point: Tensor) -> Tensor:
 
     Source: Held, Wolfe, Crowder, "Validation of subgradient optimization", Math. Programming 6 (1974).
     """
-    shifted = point - point.max()  # no change of the answer, and no cancellation in the sums of what matters
+    shifted = point - point.max()  # the result is the same, with less cancellation in the sums
     descending = shifted.sort(descending=True).values
     counts = torch.arange(1, len(point) + 1, dtype=point.dtype)
     thresholds = (descending.cumsum(0) - 1) / counts
@@ -30,7 +30,7 @@ def project_onto_simplex(point: Tensor) -> Tensor:
 
 
 def loss_norm_scales(norms: Tensor, losses: Tensor) -> Tensor:
-    """L_i/‖g_i‖ (m,), which gives every gradient its loss for a norm; 0 for a gradient of zero."""
+    """L_i/‖g_i‖ (m,), which scale every gradient to the norm L_i; 0 for a zero gradient."""
     without = norms <= 0
     return torch.where(without, 0.0, losses / torch.where(without, 1.0, norms))
 
@@ -39,13 +39,18 @@ def loss_norm_scales(norms: Tensor, losses: Tensor) -> Tensor:
 class MoCo:
     """Multi-objective gradient correction: y_i ← y_i − β_k (y_i − h_i), λ ← Π(λ − γ_k (Y Yᵀ + ρI) λ), update λ @ Y.
 
-    beta, beta_sigma, gamma, gamma_sigma: β_k = beta / k^beta_sigma and γ_k alike, at step k = 1, 2, …; from y = 0 and
-    λ = 1/m. rho: ρ. normalisation: h_i is the gradient brought to the norm L_i ("loss", as in the released code) or
-    as it is ("none", Algorithm 1). simplex: Π is the "projection" onto the simplex, or a "softmax", as in the released
-    code, which keeps λ within a factor e of equal weights. The weights are those of the present gradients, λ_i times
-    their scale: the update is weights @ jacobian where β_k = 1. Own heads keep their plain gradients.
-    A task without a gradient is counted under "loss"; h_i = 0 then. Source: Fernando et al. (ICLR 2023), Algorithm 1.
-    Deviations: the update takes y and λ after they have moved, as in the released code; y is not confined to a ball.
+    beta, beta_sigma: β_k = beta / k^beta_sigma at step k = 1, 2, …, from y = 0.
+    gamma, gamma_sigma: γ_k = gamma / k^gamma_sigma, from λ = 1/m.
+    rho: ρ.
+    normalisation: h_i is the gradient, scaled to the norm L_i ("loss", as in the released code) or unchanged ("none",
+        as in Algorithm 1).
+    simplex: Π is the "projection" onto the simplex, or a "softmax", as in the released code, which bounds the ratio of
+        two λ by e.
+
+    The weights are those of the current gradients, λ_i times their scale: if β_k = 1 the update is weights @ jacobian.
+    Task-specific heads keep their plain gradients. With "loss", the h_i of a zero gradient is 0, and the step is
+    counted. Source: Fernando et al. (ICLR 2023), Algorithm 1.
+    Deviations: the update uses y and λ after their step, as in the released code; y is not projected onto a ball.
     """
 
     beta: float = 0.5

@@ -17,9 +17,9 @@ from methods.weightings.simplex import Matrix, Vector
 RESIDUAL = 1e-8
 _MAX_NEWTON_STEPS = 200
 _LARGEST = 1e7
-# Steps without half the residual, after which it is rounding.
+# After so many steps that don't halve the residual, it is rounding.
 _PATIENCE = 10
-# Close to the solution the whole Newton step is taken.
+# Close to the solution, full Newton steps are taken.
 _FULL_STEP = 0.25
 # At a Pareto-stationary point the bargain has no solution; this much is added to the squared unit norms instead.
 _RIDGE = 1e-6
@@ -29,9 +29,9 @@ def bargaining_weights(gramian: Matrix) -> tuple[Vector, bool]:
     """Weights α (m,) > 0 with G α = 1/α, from which ‖Σ α_i g_i‖ = √m.
 
     They are the stationary point of the strictly convex ½αᵀGα − Σ log α_i, found by damped Newton after scaling every
-    gradient to unit norm (α_i = β_i/‖g_i‖ with C β = 1/β for the cosines C). A task without a gradient takes no part
-    and gets 0. Returns also whether the exact solution does not exist (Pareto-stationary: some combination of the
-    gradients vanishes) or a task took no part; then the cosines get a ridge of 1e-6.
+    gradient to unit norm (α_i = β_i/‖g_i‖ with C β = 1/β for the cosines C). A task without a gradient is left out
+    and gets 0. Returns also whether a task was left out or there is no exact solution (Pareto-stationary: some
+    combination of the gradients vanishes); then the cosines get a ridge of 1e-6.
 
     Source: Navon et al. (ICML 2022), Eq. (2) and Claim 3.1; the convex-concave procedure there is not needed.
     """
@@ -52,7 +52,7 @@ def bargaining_weights(gramian: Matrix) -> tuple[Vector, bool]:
 
 
 def _newton(cosines: Matrix) -> tuple[Vector, float]:
-    """β (n,) with C β = 1/β and the residual max |β_i (Cβ)_i − 1| that is left.
+    """β (n,) with C β = 1/β and the remaining residual max |β_i (Cβ)_i − 1|.
 
     Starts at the best point of the ray through 1. Along a step that takes β to β(1 − t s), the curvature at t is at
     most that at 0 over (1 − t max s)²: a length of 1/(1 + max s) stays positive and descends.
@@ -66,17 +66,17 @@ def _newton(cosines: Matrix) -> tuple[Vector, float]:
         idle = 0 if residual < 0.5 * least else idle + 1
         if residual < least:
             best, least = beta, residual
-        # Polished, or to the last digit that rounding leaves.
+        # Converged, or as far as rounding allows.
         if residual <= RESIDUAL * 1e-4 or (least <= RESIDUAL and idle >= _PATIENCE):
             break
-        # In the variables log β the Hessian is β C β + I: well conditioned where β spreads over many magnitudes.
+        # In the variables log β the Hessian is β C β + I: well conditioned even if β spans many magnitudes.
         scaled = cosines * (beta[:, None] * beta)
         scaled.ravel()[:: n + 1] += 1.0
         step = dposv(scaled, right)[1]
         longest = float(step.max())
         length = 1.0 if longest < _FULL_STEP else 1 / (1 + longest)
         moved = beta * (1 - length * step)
-        # Beyond, β C β drowns its own identity: the gradients cancel to the last digit.
+        # Above this, the identity is lost in rounding beside β C β: the gradients cancel to the last digit.
         if not moved.max() < _LARGEST or (length == 1.0 and (moved == beta).all()):
             break
         beta = moved
@@ -87,8 +87,10 @@ def _newton(cosines: Matrix) -> tuple[Vector, float]:
 class NashMTL:
     """Multi-task learning as a bargaining game.
 
-    max_norm: the shared gradient is clipped to this norm (0: no clipping), as in the released code; before the clip
-    its norm is √m. Own heads get their gradients times α, unclipped.
+    max_norm: the shared gradient is clipped to this norm (0: no clipping), as in the released code. Unclipped, its
+        norm is √m.
+
+    Task-specific heads get their gradients times α, unclipped.
     Deviations: solved exactly; the released code's convex-concave procedure may stop far from the solution.
     """
 

@@ -1,4 +1,4 @@
-"""PCGrad: gradient surgery, each task's gradient projected off those that it conflicts with."""
+"""PCGrad: gradient surgery, each task's gradient is projected onto the normal planes of those it conflicts with."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from methods.contract import HeadRule, Needs, Signal, State, Update
 def projected_weights(gramian: Tensor, orders: Tensor) -> Tensor:
     """Weights (m,) of the sum of the projected gradients.
 
-    orders: (m, m) row i is the order in which task i meets all tasks. Each projected gradient is carried as its
-    coefficients on the original ones, since every product that the projections need is an entry of coefficients @ G.
-    The m tasks are independent, so all of them take their k-th projection at once.
+    orders: (m, m) row i is the order in which task i is compared with all tasks.
+
+    Each projected gradient is stored as its coefficients on the original ones, since every product that the projections
+    need is an entry of coefficients @ G. The m tasks are independent, so their k-th projections are computed at once.
 
     Source: Yu et al. (NeurIPS 2020), Algorithm 1.
     """
     m = len(gramian)
     gram, met = gramian.numpy(), orders.numpy()
     tasks = np.arange(m)
-    # Infinite where there is nothing to project off: the task itself, and a gradient of zero.
+    # Infinite for the task itself and for zero gradients, so that no projection takes place.
     squared_norms = np.where((met != tasks[:, None]) & (gram.diagonal()[met] > 0), gram.diagonal()[met], np.inf)
     coefficients = np.eye(m)  # (m, m) row i: task i's gradient
     for k in range(m):
-        others = met[:, k]  # (m,) whom each task meets next
+        others = met[:, k]  # (m,) the task that each one is compared with next
         products = np.einsum("ij,ij->i", coefficients, gram[others])  # (m,) <g_i^PC, g_other>
         coefficients[tasks, others] -= np.minimum(products, 0.0) / squared_norms[:, k]
     return torch.from_numpy(coefficients.sum(axis=0))
@@ -36,9 +37,9 @@ def projected_weights(gramian: Tensor, orders: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PCGrad:
-    """Projecting conflicting gradients, in an order drawn anew at each step from the run's own generator.
+    """Projecting conflicting gradients, in an order drawn at every step from the run's generator.
 
-    Own heads keep their plain gradients. Deviations: none.
+    Task-specific heads keep their plain gradients. Deviations: none.
     """
 
     needs: ClassVar[Needs] = "gramian"

@@ -41,10 +41,11 @@ def random_weights(n_tasks: int, distribution: Distribution, generator: torch.Ge
 
 @dataclass(frozen=True)
 class RLW:
-    """Random loss weighting, drawn anew at each step from the run's own generator.
+    """Random loss weighting, drawn at every step from the run's generator.
 
-    distribution: "normal", "uniform", "dirichlet", "bernoulli" or "one_hot", all five of the paper. Own heads get the
-    gradients of their weighted losses. Deviations: none.
+    distribution: "normal", "uniform", "dirichlet", "bernoulli" or "one_hot", all five of the paper.
+
+    Task-specific heads get the gradients of their weighted losses. Deviations: none.
     """
 
     distribution: Distribution = "normal"

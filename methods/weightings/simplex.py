@@ -1,6 +1,6 @@
 """Exact minimisation over the simplex by active sets, for convex objectives solvable on affine hulls.
 
-Blocks of vertices first, which settles most problems in a few solves; where it does not, a vertex at a time.
+Blocks of vertices are exchanged first, which solves most problems in a few steps; otherwise, one vertex at a time.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from scipy.linalg.lapack import dgesv
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
-# A gap is closed when it is this small relative to the gradient, or lost in the rounding of the gradient's terms.
+# The optimality gap may be this large relative to the gradient, or as large as the rounding of the gradient's terms.
 OPTIMALITY = 1e-12
 _ROUNDING = 64 * float(np.finfo(np.float64).eps)
 
-# Blocks settle within about six; beyond, a vertex at a time is surer.
+# Blocks settle within about six steps; after that, one vertex at a time is more reliable.
 _MAX_PIVOTS = 10
 _UNIT_SUM = 1e-10
 
@@ -30,10 +30,12 @@ AffineMinimiser = Callable[[NDArray[np.intp], Vector], Vector]
 def minimise_over_simplex(gradient: Gradient, affine_minimiser: AffineMinimiser, start: int, n: int) -> Vector:
     """The minimiser (n,) of a convex function over {w ≥ 0, Σw = 1}.
 
-    gradient(w) -> (n,), and the size of the terms that it is a sum of. affine_minimiser(support, w[support]) -> the
-    minimiser over all w with Σw = 1 that vanish outside `support`, entries of any sign; where there is none, a point
-    beyond the boundary in a direction of descent. start: the vertex to begin at, where it goes one at a time.
-    Ends when no vertex improves on w, or when rounding lets none enter any more.
+    gradient(w): the gradient (n,), and the size of the terms that it is a sum of.
+    affine_minimiser(support, w[support]): the minimiser over all w with Σw = 1 that vanish outside `support`, with
+        entries of any sign; if there is none, a point beyond the boundary in a direction of descent.
+    start: the first vertex of the search that exchanges one vertex at a time.
+
+    Ends when no vertex improves w, or when rounding prevents further progress.
 
     Source: Wolfe, "Finding the nearest point in a polytope", Math. Programming 11 (1976).
     """
@@ -50,7 +52,7 @@ def minimise_over_simplex(gradient: Gradient, affine_minimiser: AffineMinimiser,
             break
         before = w
         w, support = _descend(affine_minimiser, w, np.append(support, entering))
-        if (w == before).all():  # the vertex has left at once, and would come back for ever
+        if (w == before).all():  # the vertex left at once, and would enter again forever
             break
     return w
 
@@ -60,9 +62,9 @@ def _allowed(slope: Vector, terms: float) -> float:
 
 
 def _settle_blocks(gradient: Gradient, affine_minimiser: AffineMinimiser, n: int) -> Vector | None:
-    """The minimiser, or None where blocks don't settle at a point that is optimal up to rounding.
+    """The minimiser, or None if the blocks don't settle at a point that is optimal up to rounding.
 
-    All vertices of negative weight leave and all that would improve enter at once, beginning with every one inside.
+    Starts with all vertices. All vertices of negative weight leave, and all that would improve enter, at once.
 
     Source: Júdice, Pires, "A block principal pivoting algorithm", Computers & Operations Research 21 (1994).
     """
@@ -85,20 +87,20 @@ def _settle_blocks(gradient: Gradient, affine_minimiser: AffineMinimiser, n: int
 def _descend(
     affine_minimiser: AffineMinimiser, w: Vector, support: NDArray[np.intp]
 ) -> tuple[Vector, NDArray[np.intp]]:
-    """Moves to the minimiser over the support's hull, dropping vertices where the way there leaves the simplex."""
+    """Moves to the minimiser over the support's hull, dropping vertices where the path leaves the simplex."""
     inside = w[support]
     while True:
         target = affine_minimiser(support, inside)
         if (target > 0).all():
             break
         leaving = target <= 0
-        # The vertex that has just entered has weight 0; where it should stay there, a step of length 0 drops it.
+        # The vertex that has just entered has weight 0; if it should stay 0, a step of length 0 drops it.
         distance = inside[leaving] - target[leaving]
-        way = np.divide(inside[leaving], distance, out=np.zeros_like(distance), where=distance > 0)
-        length = way.min()
+        ratios = np.divide(inside[leaving], distance, out=np.zeros_like(distance), where=distance > 0)
+        length = ratios.min()
         inside = inside + length * (target - inside)
         keep = np.ones(len(support), dtype=bool)
-        keep[np.flatnonzero(leaving)[way <= length]] = False
+        keep[np.flatnonzero(leaving)[ratios <= length]] = False
         support, inside = support[keep], inside[keep]
         inside = inside / inside.sum()
         if len(support) == 1:
@@ -110,7 +112,7 @@ def _descend(
 
 
 def solve_with_unit_sum(gram: Matrix, right: Matrix) -> Matrix:
-    """Solves gram·x + ν1 = right[:-1] with Σx = right[-1], column by column; least squares where it is singular."""
+    """Solves gram·x + ν1 = right[:-1] with Σx = right[-1], column by column; by least squares if it is singular."""
     n = len(gram)
     system = np.ones((n + 1, n + 1))
     system[:n, :n] = gram

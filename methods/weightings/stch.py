@@ -1,4 +1,4 @@
-"""STCH: a smooth maximum of the losses in place of their sum."""
+"""STCH: a smooth maximum of the losses instead of their sum."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def smooth_maximum_weights(losses: Tensor, mu: float, preference: Tensor, refere
 def log_smooth_maximum_weights(losses: Tensor, mu: float, nadir: Tensor) -> tuple[Tensor, bool]:
     """Weights (m,): the gradient in the losses of m μ log Σ exp(log(L_i / n_i) / μ) for their first level n.
 
-    A task whose loss or level is not positive gets 0; returns whether there is one.
+    A task whose loss or level is not positive gets 0; returns also whether there is one.
 
     Source: Lin et al. (2024), released code for multi-task learning.
     """
@@ -44,11 +44,14 @@ def log_smooth_maximum_weights(losses: Tensor, mu: float, nadir: Tensor) -> tupl
 class STCH:
     """Smooth Tchebycheff scalarisation.
 
-    mu: smoothness μ; towards 0 the worst task alone counts. objective: "log" is the released code's, on log losses
-    relative to their means in epoch `warmup_epochs`, up to whose end the sum of the log losses is trained; "plain" is
-    the paper's, with `preference` λ and `reference` point z (one number for all tasks or one per task, read by
-    "plain" alone). Own heads get the gradients of the objective, too. Deviations: none; steps at which a task has no
-    logarithm, and is left out, are counted.
+    mu: smoothness μ; towards 0 only the worst task counts.
+    objective: "log" is that of the released code, on log losses relative to their means in epoch `warmup_epochs`; until
+        the end of that epoch the sum of the log losses is trained. "plain" is that of the paper.
+    warmup_epochs: for "log" only.
+    preference, reference: λ and the point z of "plain"; one number for all tasks, or one per task.
+
+    Task-specific heads get the gradients of the objective as well. Deviations: none. A task without a logarithm is left
+    out, and the step is counted.
     """
 
     mu: float = 1.0

@@ -13,11 +13,11 @@ from scipy.optimize import nnls
 from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.simplex import Matrix, Vector
 
-# What a product of unit gradients may miss of its bound: the certificate of every projection.
+# Tolerance of the optimality conditions of every projection, for unit gradients.
 OPTIMALITY = 1e-8
 _PRECISE = 1e-11
 _ROUNDING = 1e-12
-# Blocks settle within about ten; beyond, least squares are surer.
+# Blocks settle within about ten steps; after that, least squares are more reliable.
 _MAX_PIVOTS = 25
 _PATIENCE = 3
 
@@ -25,8 +25,8 @@ _PATIENCE = 3
 def unconflicting_weights(gramian: Matrix) -> tuple[Vector, bool]:
     """Weights (m,) of the mean of the projections of all gradients onto {x : J x ≥ 0}.
 
-    By scaling, gradients have unit norm first; a task without a gradient keeps 1/m, which moves nothing. Where
-    gradients are linearly dependent the weights are one choice of several, their combination is the only one.
+    Gradients are scaled to unit norm first. A task without a gradient has weight 1/m, which has no effect. If gradients
+    are linearly dependent, the weights are not unique, but their combination is.
     Returns also whether a projection misses its optimality conditions by more than 1e-8.
 
     Source: Quinton, Rey: Jacobian descent for multi-objective optimization (2024), Eq. (4) and Proposition 1.
@@ -52,17 +52,17 @@ def unconflicting_weights(gramian: Matrix) -> tuple[Vector, bool]:
 
 
 def _violation(cosines: Matrix, additions: Matrix) -> Vector:
-    """(n,) by how much row i misses s ≥ 0, y = C (e_i + s) ≥ 0, s·y = 0: the conditions of projection i."""
+    """(n,) by how much row i violates s ≥ 0, y = C (e_i + s) ≥ 0, s·y = 0: the conditions of projection i."""
     products = (additions + np.eye(len(cosines))) @ cosines
     slackness = np.abs(additions * products).max(axis=1)
     return np.asarray(np.maximum(slackness, np.maximum(-products, -additions).max(axis=1)), dtype=np.float64)
 
 
 def _settle_blocks(cosines: Matrix, task: int) -> Vector:
-    """s (n,) ≥ 0 that minimises ‖e_i + s‖ in the norm of C for i = task; NaN where blocks don't settle.
+    """s (n,) ≥ 0 that minimises ‖e_i + s‖ in the norm of C for i = task; NaN if blocks don't settle.
 
-    Guesses which entries of s are positive, solves for them, and exchanges all entries of the wrong sign, or only the
-    last of them where their number has long stopped falling.
+    Guesses which entries of s are positive, solves for them, and exchanges all entries of the wrong sign; only the last
+    of them once their number has stopped decreasing.
 
     Source: Júdice, Pires, "A block principal pivoting algorithm", Computers & Operations Research 21 (1994).
     """
@@ -92,7 +92,7 @@ def _settle_blocks(cosines: Matrix, task: int) -> Vector:
 def _nonnegative_least_squares(factor: Matrix, task: int) -> Vector:
     try:
         return np.asarray(nnls(factor, -factor[:, task], maxiter=30 * len(factor))[0], dtype=np.float64)
-    except RuntimeError:  # its iterations have run out: the gradient stays as it is, and the certificate tells
+    except RuntimeError:  # too many iterations: the gradient isn't projected, and the violation is counted
         return np.zeros(len(factor))
 
 
@@ -100,8 +100,8 @@ def _nonnegative_least_squares(factor: Matrix, task: int) -> Vector:
 class UPGrad:
     """Jacobian descent with unconflicting projections: no task's loss rises to first order.
 
-    Own heads keep their plain gradients. Deviations: none; projections are exact, without the regularisation of the
-    released code, and certified; steps at which one misses its certificate are counted.
+    Task-specific heads keep their plain gradients. Deviations: none; projections are exact, without the
+    regularisation of the released code. Steps at which one violates its optimality conditions are counted.
     """
 
     needs: ClassVar[Needs] = "gramian"

@@ -27,10 +27,12 @@ def uncertainty_objective(log_variances: Tensor, losses: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class UW:
-    """Losses divided by learned variances σ², which pay a price of log σ.
+    """Losses divided by learned variances σ², plus log σ as a penalty.
 
-    initial_log_variance: s_i before the first step. lr: Adam's rate on s, without weight decay.
-    Deviations: the regression form, Eq. (7), serves every task, also classification (Eq. (10) there has no 1/2).
+    initial_log_variance: s_i before the first step.
+    lr: Adam's rate on s, without weight decay.
+
+    Deviations: the regression form, Eq. (7), is used for every task, also classification (Eq. (10) there has no 1/2).
     """
 
     initial_log_variance: float = 0.0

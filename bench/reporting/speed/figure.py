@@ -1,4 +1,4 @@
-"""Timings of steps in figures: bars for every method of a shape beside the floors."""
+"""Timings of steps in figures: bars for every method of a workload beside the baselines."""
 
 from __future__ import annotations
 
@@ -15,35 +15,38 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bench.records.speed import OURS, Passes, ShapeRecord, SpeedRecord
+from bench.records.speed import OURS, Passes, SpeedRecord, WorkloadRecord
 from bench.reporting.figures.style import COLOURS, WIDTH, paper_style
-from bench.reporting.speed.numbers import Entry, entries, floors, peers, shapes_of, spread
+from bench.reporting.speed.numbers import Entry, baselines, entries, peers, spread, workloads_of
 from bench.reporting.speed.text import three_digits
 
-# Of every figure and machine alike; other packages take what is left. All three differ in lightness too.
+# The same in all figures; other packages take the other colours. All three differ in lightness, too.
 KNOWN = {OURS: COLOURS[7], "LibMTL": COLOURS[1], "TorchJD": COLOURS[3]}
 OTHERS = tuple(colour for colour in COLOURS[1:] if colour not in KNOWN.values())
-FLOOR_DASHES: Mapping[Passes, Any] = {"one": (0, (1, 1.2)), "per task": (0, (5, 2))}
-FLOOR_NAMES: Mapping[Passes, str] = {"one": "floor, one backward pass", "per task": "floor, a pass per task"}
-FLOOR_COLOUR = "#222222"
+BASELINE_DASHES: Mapping[Passes, Any] = {"one": (0, (1, 1.2)), "per task": (0, (5, 2))}
+BASELINE_NAMES: Mapping[Passes, str] = {
+    "one": "autograd baseline, one backward pass",
+    "per task": "autograd baseline, one per task",
+}
+BASELINE_COLOUR = "#222222"
 GRID: dict[str, Any] = {"color": "#e4e4e4", "linewidth": 0.6}
-# Above bars and floors.
+# Above bars and baselines.
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.2}
 SMALL_NOTE: dict[str, Any] = {"va": "center", "size": 5, "color": "#333333", "bbox": BEHIND, "zorder": 4}
 # Inches, of a bar, of a further line of the legend, and of all else.
 BAR, LEGEND_LINE, AROUND = 0.085, 0.145, 1.0
 # Between methods, in bars.
 GAP = 0.7
-# Of a title's line, above panels of a third of a page's width.
+# In a line of a title above a panel of a third of a page's width.
 TITLE_LETTERS = 34
-# The axis ends here, as multiples of what nine of ten bars stay below, so that a few slow ones leave the rest legible.
+# If the longest bar exceeds TOO_LONG times what nine of ten bars stay below, the axis ends at ENOUGH times that.
 TOO_LONG, ENOUGH = 1.9, 1.3
-# Otherwise it ends here, as a multiple of the longest.
+# Otherwise it ends at this multiple of the longest.
 ROOM = 1.04
 
 
 def colours(record: SpeedRecord) -> dict[str, str]:
-    """By contestant, ours first."""
+    """By candidate, ours first."""
     unknown = [peer for peer in peers(record) if peer not in KNOWN]
     found = {**KNOWN, **{peer: OTHERS[place % len(OTHERS)] for place, peer in enumerate(unknown)}}
     return {who: found[who] for who in (OURS, *peers(record))}
@@ -51,16 +54,16 @@ def colours(record: SpeedRecord) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Group:
-    """Where a method's bars stand: from `top` downwards, one for each contestant that has the method on any shape."""
+    """The place of a method's bars: from `top` downwards, one for each candidate that has the method."""
 
     method: str
     label: str
-    contestants: tuple[str, ...]
+    candidates: tuple[str, ...]
     top: float
 
     @property
     def middle(self) -> float:
-        return self.top + len(self.contestants) / 2
+        return self.top + len(self.candidates) / 2
 
 
 def groups(measured: Sequence[Entry], who: Iterable[str]) -> tuple[Group, ...]:
@@ -68,34 +71,34 @@ def groups(measured: Sequence[Entry], who: Iterable[str]) -> tuple[Group, ...]:
     order = tuple(who)
     made: list[Group] = []
     for method, label in {entry.method: entry.label for entry in measured}.items():
-        present = {contestant for entry in measured if entry.method == method for contestant in entry.cells}
-        top = made[-1].top + len(made[-1].contestants) + GAP if made else 0.0
+        present = {candidate for entry in measured if entry.method == method for candidate in entry.cells}
+        top = made[-1].top + len(made[-1].candidates) + GAP if made else 0.0
         made.append(Group(method, label, tuple(one for one in order if one in present), top))
     return tuple(made)
 
 
 def steps_figure(record: SpeedRecord) -> Figure | None:
-    """A panel for each shape with a group of bars for each method; None where there are only series."""
-    shapes, who = shapes_of(record), colours(record)
-    found = {shape.key: entries(record, shape) for shape in shapes}
-    rows = groups([entry for shape in shapes for entry in found[shape.key]], who)
+    """A panel for each workload with a group of bars for each method; None if there are only series."""
+    workloads, who = workloads_of(record), colours(record)
+    found = {workload.key: entries(record, workload) for workload in workloads}
+    rows = groups([entry for workload in workloads for entry in found[workload.key]], who)
     if not rows:
         return None
-    bottom = rows[-1].top + len(rows[-1].contestants)
-    wide = len(shapes) > 1
+    bottom = rows[-1].top + len(rows[-1].candidates)
+    wide = len(workloads) > 1
     with paper_style():
-        handles: list[Artist] = [Patch(color=colour, label=contestant) for contestant, colour in who.items()]
-        handles += floor_handles(record, shapes)
+        handles: list[Artist] = [Patch(color=colour, label=candidate) for candidate, colour in who.items()]
+        handles += baseline_handles(record, workloads)
         across = min(len(handles), 5) if wide else 2
         height = AROUND + LEGEND_LINE * (-(-len(handles) // across) - 1) + BAR * (bottom + 2 * GAP)
         figure = Figure(figsize=(WIDTH * (1 + wide), height))
-        panels = figure.subplots(1, len(shapes), squeeze=False)[0]
-        for place, (axes, shape) in enumerate(zip(panels, shapes, strict=True)):
-            _draw_bars(axes, rows, {entry.method: entry for entry in found[shape.key]}, who)
-            _draw_floors(axes, record, shape)
+        panels = figure.subplots(1, len(workloads), squeeze=False)[0]
+        for place, (axes, workload) in enumerate(zip(panels, workloads, strict=True)):
+            _draw_bars(axes, rows, {entry.method: entry for entry in found[workload.key]}, who)
+            _draw_baselines(axes, record, workload)
             axes.set_ylim(bottom + GAP, -GAP)
             axes.set_yticks([row.middle for row in rows], [row.label if place == 0 else "" for row in rows])
-            axes.set_title(f"{shape.key}:\n{fill(shape.label, TITLE_LETTERS)}", fontsize=7.5)
+            axes.set_title(f"{workload.key}:\n{fill(workload.label, TITLE_LETTERS)}", fontsize=7.5)
             axes.set_xlabel("Step (ms)")
         figure.legend(handles=handles, loc="outside lower center", ncols=across, handlelength=1.8)
     return figure
@@ -106,15 +109,15 @@ def _draw_bars(axes: Axes, rows: Sequence[Group], own: Mapping[str, Entry], who:
     lengths: dict[float, float] = {}
     for row in rows:
         entry = own.get(row.method)
-        for place, contestant in enumerate(row.contestants):
+        for place, candidate in enumerate(row.candidates):
             y = row.top + place + 0.5
-            times = entry.milliseconds(contestant) if entry else None
+            times = entry.milliseconds(candidate) if entry else None
             if times is not None:
-                axes.barh(y, times.median, 1, color=who[contestant], linewidth=0)
+                axes.barh(y, times.median, 1, color=who[candidate], linewidth=0)
                 lengths[y] = times.median
                 axes.plot([times.low, times.high], [y, y], color="#777777", linewidth=0.7, solid_capstyle="butt")
-            elif entry and entry.fault(contestant):
-                axes.annotate(f"{contestant} failed", (0, y), (2, 0), textcoords="offset points", **SMALL_NOTE)
+            elif entry and entry.error(candidate):
+                axes.annotate(f"{candidate} failed", (0, y), (2, 0), textcoords="offset points", **SMALL_NOTE)
     _end_axis(axes, lengths)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", **GRID)
@@ -124,7 +127,7 @@ def _draw_bars(axes: Axes, rows: Sequence[Group], own: Mapping[str, Entry], who:
 
 
 def _end_axis(axes: Axes, bars: Mapping[float, float]) -> None:
-    """From 0 to the longest bar, or to well beyond most, with the time written into those that go on; bars: at y."""
+    """Ends the axis at the longest bar, or well beyond most bars; longer ones are labelled. bars: length by y."""
     if not bars:
         return
     longest, usual = max(bars.values()), float(np.quantile(list(bars.values()), 0.9))
@@ -135,18 +138,22 @@ def _end_axis(axes: Axes, bars: Mapping[float, float]) -> None:
             axes.text(end, y, f"{three_digits(length)} ▸", ha="right", **SMALL_NOTE)
 
 
-def _draw_floors(axes: Axes, record: SpeedRecord, shape: ShapeRecord) -> None:
-    for passes, floor in floors(record, shape).items():
-        times = spread([1e3 * value for value in floor.seconds])
+def _draw_baselines(axes: Axes, record: SpeedRecord, workload: WorkloadRecord) -> None:
+    for passes, baseline in baselines(record, workload).items():
+        times = spread([1e3 * value for value in baseline.seconds])
         if times is not None:
-            axes.axvline(times.median, color=FLOOR_COLOUR, linewidth=0.9, linestyle=FLOOR_DASHES[passes], zorder=3)
+            axes.axvline(
+                times.median, color=BASELINE_COLOUR, linewidth=0.9, linestyle=BASELINE_DASHES[passes], zorder=3
+            )
 
 
-def floor_handles(record: SpeedRecord, shapes: Sequence[ShapeRecord]) -> list[Line2D]:
-    """For the legend: the floors that any of the shapes has."""
-    there = {passes for shape in shapes for passes, floor in floors(record, shape).items() if floor.seconds}
+def baseline_handles(record: SpeedRecord, workloads: Sequence[WorkloadRecord]) -> list[Line2D]:
+    """For the legend: the baselines that any of the workloads has."""
+    there = {
+        passes for workload in workloads for passes, baseline in baselines(record, workload).items() if baseline.seconds
+    }
     return [
-        Line2D([], [], color=FLOOR_COLOUR, linewidth=0.9, linestyle=FLOOR_DASHES[passes], label=name)
-        for passes, name in FLOOR_NAMES.items()
+        Line2D([], [], color=BASELINE_COLOUR, linewidth=0.9, linestyle=BASELINE_DASHES[passes], label=name)
+        for passes, name in BASELINE_NAMES.items()
         if passes in there
     ]

@@ -1,4 +1,4 @@
-"""What timings of steps come to. Everything relative is taken within a round, and then the median over rounds."""
+"""Statistics of timed steps. Ratios are taken within a round, then the median over rounds."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.records.speed import FLOOR, OURS, Cell, Passes, Series, ShapeRecord, SpeedRecord
+from bench.records.speed import BASELINE, OURS, Cell, Passes, Series, SpeedRecord, WorkloadRecord
 from bench.records.store import RecordError
 
-# Key of the method that the others are compared with, and what it is called.
+# Key and label of the method that the others are compared with.
 EQUAL, EQUAL_LABEL = "ew", "EW"
 
 CSV_COLUMNS = (
-    "machine", "shape", "series", "tasks", "parameters", "method", "contestant", "passes", "median_ms", "q1_ms",
-    "q3_ms", "over_ours_median", "over_ours_q1", "over_ours_q3", "over_floor_median", "over_floor_q1", "over_floor_q3",
-    "over_ew_median", "over_ew_q1", "over_ew_q3", "peak_mib", "fault",
+    "machine", "workload", "series", "tasks", "parameters", "method", "candidate", "passes", "median_ms", "q1_ms",
+    "q3_ms", "over_ours_median", "over_ours_q1", "over_ours_q3", "over_baseline_median", "over_baseline_q1",
+    "over_baseline_q3", "over_ew_median", "over_ew_q1", "over_ew_q3", "peak_mib", "error",
 )  # fmt: skip
 
 
@@ -42,44 +42,46 @@ def spread(values: Sequence[float]) -> Spread | None:
 
 @dataclass(frozen=True)
 class Entry:
-    """A method on a shape.
+    """A method on a workload.
 
-    cells: by contestant. floor: of the bare passes of the plain way. equal: EW on the shape, by contestant.
+    cells: by candidate.
+    baseline: the autograd baseline with the same passes.
+    equal: EW on the workload, by candidate.
     """
 
-    shape: ShapeRecord
+    workload: WorkloadRecord
     method: str
     label: str
     passes: Passes
     cells: Mapping[str, Cell]
-    floor: Cell | None
+    baseline: Cell | None
     equal: Mapping[str, Cell]
 
-    def milliseconds(self, contestant: str) -> Spread | None:
+    def milliseconds(self, candidate: str) -> Spread | None:
         """Of a step."""
-        return spread([1e3 * value for value in _seconds(self.cells.get(contestant))])
+        return spread([1e3 * value for value in _seconds(self.cells.get(candidate))])
 
-    def over_ours(self, contestant: str) -> Spread | None:
-        """Its time over ours: above 1 where ours is faster."""
-        return spread(_quotients(self.cells.get(contestant), self.cells.get(OURS)))
+    def over_ours(self, candidate: str) -> Spread | None:
+        """Its time over ours: above 1 if ours is faster."""
+        return spread(_quotients(self.cells.get(candidate), self.cells.get(OURS)))
 
-    def over_floor(self, contestant: str) -> Spread | None:
-        """Its time over that of the bare passes of the plain way; it may be below 1."""
-        return spread(_quotients(self.cells.get(contestant), self.floor))
+    def over_baseline(self, candidate: str) -> Spread | None:
+        """Its time over that of the autograd baseline; it may be below 1."""
+        return spread(_quotients(self.cells.get(candidate), self.baseline))
 
-    def over_equal(self, contestant: str) -> Spread | None:
-        """Its time over that of EW as the same contestant does it."""
-        return spread(_quotients(self.cells.get(contestant), self.equal.get(contestant)))
+    def over_equal(self, candidate: str) -> Spread | None:
+        """Its time over that of EW by the same candidate."""
+        return spread(_quotients(self.cells.get(candidate), self.equal.get(candidate)))
 
-    def peak_mib(self, contestant: str) -> float | None:
-        """What two steps take beyond network and batch."""
-        cell = self.cells.get(contestant)
+    def peak_mib(self, candidate: str) -> float | None:
+        """Memory of two steps beyond network and batch."""
+        cell = self.cells.get(candidate)
         return cell.peak_mib if cell else None
 
-    def fault(self, contestant: str) -> str:
-        """What the contestant raised, in one line; empty where it didn't."""
-        cell = self.cells.get(contestant)
-        return cell.fault if cell else ""
+    def error(self, candidate: str) -> str:
+        """What the candidate raised, in one line; empty if it didn't."""
+        cell = self.cells.get(candidate)
+        return cell.error if cell else ""
 
 
 def _seconds(cell: Cell | None) -> Sequence[float]:
@@ -87,67 +89,69 @@ def _seconds(cell: Cell | None) -> Sequence[float]:
 
 
 def _quotients(above: Cell | None, below: Cell | None) -> list[float]:
-    """One for each round; none where either was not timed.
+    """One for each round; none if either was not timed.
 
     Raises:
-        RecordError: the two have different numbers of rounds, so that it can't be told which belong together.
+        RecordError: the two have different numbers of rounds, so that they can't be paired.
     """
     first, second = _seconds(above), _seconds(below)
     if above is None or below is None or not first or not second:
         return []
     if len(first) != len(second):
-        found = ", ".join(f"{len(cell.seconds)} for {cell.contestant} {cell.label}".rstrip() for cell in (above, below))
-        raise RecordError(f"Steps of shape {above.shape!r}: expected as many rounds for all, found {found}.")
+        found = ", ".join(f"{len(cell.seconds)} for {cell.candidate} {cell.label}".rstrip() for cell in (above, below))
+        raise RecordError(f"Steps of workload {above.workload!r}: expected as many rounds for all, found {found}.")
     return [one / other for one, other in zip(first, second, strict=True)]
 
 
 def peers(record: SpeedRecord) -> tuple[str, ...]:
-    """Names of the other packages, as they are recorded."""
-    return tuple(dict.fromkeys(cell.contestant for cell in record.cells if cell.contestant not in (OURS, FLOOR)))
+    """Names of the other packages, as recorded."""
+    return tuple(dict.fromkeys(cell.candidate for cell in record.cells if cell.candidate not in (OURS, BASELINE)))
 
 
-def shapes_of(record: SpeedRecord, series: Series = "") -> tuple[ShapeRecord, ...]:
-    """The shapes that are varied in something, or those that stand for themselves."""
-    return tuple(shape for shape in record.shapes if shape.series == series)
+def workloads_of(record: SpeedRecord, series: Series = "") -> tuple[WorkloadRecord, ...]:
+    """The workloads of a series, or those of none."""
+    return tuple(workload for workload in record.workloads if workload.series == series)
 
 
-def floors(record: SpeedRecord, shape: ShapeRecord) -> dict[Passes, Cell]:
-    """The floor for each kind of passes that a shape has one for."""
-    return {cell.passes: cell for cell in record.cells if (cell.shape, cell.contestant) == (shape.key, FLOOR)}
+def baselines(record: SpeedRecord, workload: WorkloadRecord) -> dict[Passes, Cell]:
+    """The autograd baselines of a workload, by passes."""
+    return {cell.passes: cell for cell in record.cells if (cell.workload, cell.candidate) == (workload.key, BASELINE)}
 
 
-def entries(record: SpeedRecord, shape: ShapeRecord) -> tuple[Entry, ...]:
-    """The methods on a shape, in the record's order."""
+def entries(record: SpeedRecord, workload: WorkloadRecord) -> tuple[Entry, ...]:
+    """The methods on a workload, in the record's order."""
     by_method: dict[str, dict[str, Cell]] = {}
     for cell in record.cells:
-        if cell.shape == shape.key and cell.contestant != FLOOR:
-            by_method.setdefault(cell.method, {})[cell.contestant] = cell
-    found = floors(record, shape)
+        if cell.workload == workload.key and cell.candidate != BASELINE:
+            by_method.setdefault(cell.method, {})[cell.candidate] = cell
+    found = baselines(record, workload)
     equal = by_method.get(EQUAL, {})
     made = []
     for method, cells in by_method.items():
         first = cells.get(OURS) or next(iter(cells.values()))
-        made.append(Entry(shape, method, first.label, first.passes, cells, found.get(first.passes), equal))
+        made.append(Entry(workload, method, first.label, first.passes, cells, found.get(first.passes), equal))
     return tuple(made)
 
 
 @dataclass(frozen=True)
 class Gradient:
-    """What the gradient methods of a shape come to, those that need a backward pass for each task.
+    """The gradient methods of a workload, those that need a backward pass for each task, by label.
 
-    above_floor: ours over the floor − 1, and over_equal: ours over our EW, by the method's label.
+    overhead: ours over the baseline − 1.
+    over_equal: ours over our EW.
     """
 
-    above_floor: Mapping[str, float]
+    overhead: Mapping[str, float]
     over_equal: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Beside:
-    """The same methods beside a peer's.
+    """The same methods in another package and here, by label, if both were measured.
 
-    equal: the peer's EW over ours. ratios: the peer's time over ours, and more_memory: MiB that ours takes beyond the
-    peer's, by the method's label, where both were measured.
+    equal: its EW over ours.
+    ratios: its time over ours.
+    more_memory: MiB of ours minus its MiB.
     """
 
     equal: float | None
@@ -161,14 +165,14 @@ def gradient_methods(chosen: Sequence[Entry]) -> list[Entry]:
 
 
 def gradient(chosen: Sequence[Entry]) -> Gradient:
-    """What the gradient methods among the entries of a shape come to."""
+    """The gradient methods among the entries of a workload."""
     methods = gradient_methods(chosen)
-    above = {entry.label: over.median - 1 for entry in methods if (over := entry.over_floor(OURS))}
+    above = {entry.label: over.median - 1 for entry in methods if (over := entry.over_baseline(OURS))}
     return Gradient(above, {entry.label: over.median for entry in methods if (over := entry.over_equal(OURS))})
 
 
 def beside(chosen: Sequence[Entry], peer: str) -> Beside:
-    """The gradient methods among the entries of a shape, and EW, beside a peer's."""
+    """The gradient methods among the entries of a workload, and EW, beside those of another package."""
     methods = gradient_methods(chosen)
     equal = next((over.median for entry in chosen if entry.method == EQUAL and (over := entry.over_ours(peer))), None)
     more = {}
@@ -180,26 +184,36 @@ def beside(chosen: Sequence[Entry], peer: str) -> Beside:
 
 
 def speed_csv(record: SpeedRecord) -> str:
-    """A line for each cell, at full precision: ms, MiB, and its time over that of ours, of the floor and of EW."""
+    """A line for each cell, at full precision: ms, MiB, and its time over that of ours, of the baseline and of EW."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
-    for shape in record.shapes:
-        found = {entry.method: entry for entry in entries(record, shape)}
+    for workload in record.workloads:
+        found = {entry.method: entry for entry in entries(record, workload)}
         for cell in record.cells:
-            if cell.shape == shape.key:
-                writer.writerow(_line(record.machine, found.get(cell.method) or _alone(shape, cell), cell))
+            if cell.workload == workload.key:
+                writer.writerow(_line(record.machine, found.get(cell.method) or _alone(workload, cell), cell))
     return text.getvalue()
 
 
-def _alone(shape: ShapeRecord, floor: Cell) -> Entry:
-    """A floor, which is of no method and is compared with nothing."""
-    return Entry(shape, "", "", floor.passes, {FLOOR: floor}, None, {})
+def _alone(workload: WorkloadRecord, baseline: Cell) -> Entry:
+    """A baseline, which has no method and is compared with nothing."""
+    return Entry(workload, "", "", baseline.passes, {BASELINE: baseline}, None, {})
 
 
 def _line(machine: str, entry: Entry, cell: Cell) -> list[object]:
-    shape, who = entry.shape, cell.contestant
-    spreads = (entry.milliseconds(who), entry.over_ours(who), entry.over_floor(who), entry.over_equal(who))
+    workload, who = entry.workload, cell.candidate
+    spreads = (entry.milliseconds(who), entry.over_ours(who), entry.over_baseline(who), entry.over_equal(who))
     numbers = [value for one in spreads for value in ((one.median, one.low, one.high) if one else ("", "", ""))]
-    identity = [machine, shape.key, shape.series, shape.tasks, shape.parameters, cell.method, who, cell.passes]
-    return [*identity, *numbers, "" if cell.peak_mib is None else cell.peak_mib, cell.fault]
+    name = "autograd baseline" if who == BASELINE else who
+    identity = [
+        machine,
+        workload.key,
+        workload.series,
+        workload.tasks,
+        workload.parameters,
+        cell.method,
+        name,
+        cell.passes,
+    ]
+    return [*identity, *numbers, "" if cell.peak_mib is None else cell.peak_mib, cell.error]

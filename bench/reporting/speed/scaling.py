@@ -11,15 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from bench.records.speed import Passes, Series, ShapeRecord, SpeedRecord
+from bench.records.speed import Passes, Series, SpeedRecord, WorkloadRecord
 from bench.reporting.figures.style import WIDTH, paper_style
-from bench.reporting.speed.figure import FLOOR_COLOUR, FLOOR_DASHES, GRID, colours, floor_handles
-from bench.reporting.speed.numbers import Entry, Spread, entries, floors, shapes_of, spread
+from bench.reporting.speed.figure import BASELINE_COLOUR, BASELINE_DASHES, GRID, baseline_handles, colours
+from bench.reporting.speed.numbers import Entry, Spread, baselines, entries, spread, workloads_of
 from bench.reporting.speed.text import parameters, size
 
 LABELS: Mapping[Series, str] = {"tasks": "Number of tasks", "parameters": "Number of shared parameters"}
 MEASURES = ("Step (ms)", "Peak memory (MiB)")
-# By method, in the order of the record; dashes are the floors'.
+# By method, in the order of the record; dashes are the baselines'.
 MARKERS = ("o", "s", "^", "D", "v", "P")
 # An axis whose largest number is so many times its smallest is logarithmic.
 LOG_FROM = 8
@@ -30,12 +30,12 @@ Points = Sequence[tuple[int, Spread]]
 
 
 def scaling_figure(record: SpeedRecord) -> Figure | None:
-    """Time above memory, a column per series, a line per contestant and method; None without series."""
-    columns = {series: sorted(some, key=size) for series in LABELS if (some := shapes_of(record, series))}
-    shapes = [shape for found in columns.values() for shape in found]
-    if not shapes:
+    """Time above memory, a column per series, a line per candidate and method; None without series."""
+    columns = {series: sorted(some, key=size) for series in LABELS if (some := workloads_of(record, series))}
+    workloads = [workload for found in columns.values() for workload in found]
+    if not workloads:
         return None
-    measured = [entry for shape in shapes for entry in entries(record, shape)]
+    measured = [entry for workload in workloads for entry in entries(record, workload)]
     labels = {entry.method: entry.label for entry in measured}
     remembered = any(cell.peak_mib is not None for entry in measured for cell in entry.cells.values())
     rows = len(MEASURES) if remembered else 1
@@ -50,9 +50,9 @@ def scaling_figure(record: SpeedRecord) -> Figure | None:
             _name_sizes(grid[-1, place], found)
         for row, measure in enumerate(MEASURES[:rows]):
             grid[row, 0].set_ylabel(measure)
-        contestants = [Line2D([], [], color=colour, label=who) for who, colour in colours(record).items()]
+        candidates = [Line2D([], [], color=colour, label=who) for who, colour in colours(record).items()]
         methods = [_method_handle(label, MARKERS[place % len(MARKERS)]) for place, label in enumerate(labels.values())]
-        handles = _side_by_side([contestants, methods, floor_handles(record, shapes)])
+        handles = _side_by_side([candidates, methods, baseline_handles(record, workloads)])
         figure.legend(handles=handles, loc="outside lower center", ncols=3, handlelength=2.0, columnspacing=1.4)
     return figure
 
@@ -62,49 +62,49 @@ def _method_handle(label: str, marker: str) -> Line2D:
 
 
 def _side_by_side(columns: Sequence[Sequence[Line2D]]) -> list[Line2D]:
-    """All columns of a legend, which are filled one after another, as long as the longest."""
+    """The columns of a legend, which are filled one after another, padded to the length of the longest."""
     longest = max(len(column) for column in columns)
     blank = Line2D([], [], linewidth=0, label=" ")
     return [handle for column in columns for handle in (*column, *[blank] * (longest - len(column)))]
 
 
-def _draw_times(axes: Axes, record: SpeedRecord, shapes: Sequence[ShapeRecord], methods: Sequence[str]) -> None:
-    _draw_lines(axes, record, shapes, methods, Entry.milliseconds)
-    for passes, dashes in FLOOR_DASHES.items():
-        points = [(size(shape), times) for shape in shapes if (times := _floor(record, shape, passes))]
-        _draw_line(axes, points, color=FLOOR_COLOUR, linewidth=0.9, linestyle=dashes, zorder=3)
+def _draw_times(axes: Axes, record: SpeedRecord, workloads: Sequence[WorkloadRecord], methods: Sequence[str]) -> None:
+    _draw_lines(axes, record, workloads, methods, Entry.milliseconds)
+    for passes, dashes in BASELINE_DASHES.items():
+        points = [(size(workload), times) for workload in workloads if (times := _baseline(record, workload, passes))]
+        _draw_line(axes, points, color=BASELINE_COLOUR, linewidth=0.9, linestyle=dashes, zorder=3)
     _scale(axes)
 
 
-def _floor(record: SpeedRecord, shape: ShapeRecord, passes: Passes) -> Spread | None:
-    cell = floors(record, shape).get(passes)
+def _baseline(record: SpeedRecord, workload: WorkloadRecord, passes: Passes) -> Spread | None:
+    cell = baselines(record, workload).get(passes)
     return spread([1e3 * value for value in cell.seconds]) if cell else None
 
 
-def _draw_memory(axes: Axes, record: SpeedRecord, shapes: Sequence[ShapeRecord], methods: Sequence[str]) -> None:
-    def peak(entry: Entry, contestant: str) -> Spread | None:
-        amount = entry.peak_mib(contestant)
+def _draw_memory(axes: Axes, record: SpeedRecord, workloads: Sequence[WorkloadRecord], methods: Sequence[str]) -> None:
+    def peak(entry: Entry, candidate: str) -> Spread | None:
+        amount = entry.peak_mib(candidate)
         return None if amount is None else spread([amount])
 
-    _draw_lines(axes, record, shapes, methods, peak)
+    _draw_lines(axes, record, workloads, methods, peak)
     _scale(axes)
 
 
 def _draw_lines(
     axes: Axes,
     record: SpeedRecord,
-    shapes: Sequence[ShapeRecord],
+    workloads: Sequence[WorkloadRecord],
     methods: Sequence[str],
     measure: Callable[[Entry, str], Spread | None],
 ) -> None:
-    """measure(entry, contestant) -> what is drawn of it."""
-    found = [entry for shape in shapes for entry in entries(record, shape)]
+    """measure(entry, candidate) -> the value to draw."""
+    found = [entry for workload in workloads for entry in entries(record, workload)]
     for place, method in enumerate(methods):
-        for contestant, colour in colours(record).items():
+        for candidate, colour in colours(record).items():
             points = [
-                (size(entry.shape), numbers)
+                (size(entry.workload), numbers)
                 for entry in found
-                if entry.method == method and (numbers := measure(entry, contestant))
+                if entry.method == method and (numbers := measure(entry, candidate))
             ]
             _draw_line(axes, points, color=colour, marker=MARKERS[place % len(MARKERS)], markersize=3.2)
 
@@ -120,7 +120,7 @@ def _draw_line(axes: Axes, points: Points, **look: Any) -> None:
 
 
 def _scale(axes: Axes) -> None:
-    """Logarithmic where the numbers differ by much and none is 0, otherwise from 0."""
+    """Logarithmic if the numbers differ by much and none is 0, otherwise linear from 0."""
     values = [float(value) for line in axes.lines for value in np.asarray(line.get_ydata(), dtype=np.float64)]
     axes.grid(axis="y", **GRID)
     axes.set_axisbelow(True)
@@ -139,27 +139,27 @@ def _logarithmic(values: Sequence[float]) -> bool:
 
 
 def _steps(values: Sequence[float]) -> tuple[float, ...]:
-    """Ticks within a power of ten: fewer where there are many powers."""
+    """Ticks within a power of ten: fewer if there are many powers."""
     return (1, 2, 5) if max(values) < 100 * min(values) else (1, 3) if max(values) < 1000 * min(values) else (1,)
 
 
-def _name_sizes(axes: Axes, shapes: Sequence[ShapeRecord]) -> None:
-    sizes = sorted({size(shape) for shape in shapes})
+def _name_sizes(axes: Axes, workloads: Sequence[WorkloadRecord]) -> None:
+    sizes = sorted({size(workload) for workload in workloads})
     if _logarithmic(sizes):
         axes.set_xscale("log")
-    names = [parameters(at) if shapes[0].series == "parameters" else str(at) for at in sizes]
+    names = [parameters(at) if workloads[0].series == "parameters" else str(at) for at in sizes]
     axes.set_xticks(sizes, _spaced(names, _across(sizes)))
     axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _across(sizes: Sequence[int]) -> list[float]:
-    """Where they stand on their axis, from 0 to 1."""
+    """Their places on the axis, from 0 to 1."""
     at = np.log(sizes) if _logarithmic(sizes) else np.array(sizes, dtype=np.float64)
     return [float(place) for place in (at - at[0]) / ((at[-1] - at[0]) or 1.0)]
 
 
 def _spaced(names: Sequence[str], places: Sequence[float]) -> list[str]:
-    """Names of ticks at places from 0 to 1, without those that would run into the one before."""
+    """Names of ticks at places from 0 to 1, without those that would overlap the one before."""
     gap = LETTER * max(len(name) for name in names)
     shown: list[str] = []
     last = -gap

@@ -1,10 +1,10 @@
-"""How timings of steps are put into words: numbers, shapes, and the circumstances under which they were taken."""
+"""Numbers, workloads and circumstances of timed steps as text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bench.records.speed import ShapeRecord, SpeedRecord
+from bench.records.speed import SpeedRecord, WorkloadRecord
 from bench.reporting.labels import show_settings
 from bench.reporting.speed.numbers import Spread
 from bench.reporting.tables.table import MISSING
@@ -38,13 +38,13 @@ def percent(share: float | None) -> str:
 
 
 def mib(amount: float | None) -> str:
-    """To the MiB, or to a tenth where there are few."""
+    """To the MiB, or to a tenth below ten."""
     return MISSING if amount is None else f"{amount:,.{1 if abs(amount) < 9.95 else 0}f}"
 
 
-def title(shape: ShapeRecord) -> str:
+def title(workload: WorkloadRecord) -> str:
     """Key and label: "office, four tasks with an input each"."""
-    return f"{shape.key}, {shape.label}" if shape.label not in ("", shape.key) else shape.key
+    return f"{workload.key}, {workload.label}" if workload.label not in ("", workload.key) else workload.key
 
 
 def parameters(number: int) -> str:
@@ -55,23 +55,23 @@ def parameters(number: int) -> str:
     return str(number)
 
 
-def size(shape: ShapeRecord) -> int:
-    """What the shapes of a series differ in."""
-    return shape.parameters if shape.series == "parameters" else shape.tasks
+def size(workload: WorkloadRecord) -> int:
+    """The number that varies in a series."""
+    return workload.parameters if workload.series == "parameters" else workload.tasks
 
 
-def size_text(shape: ShapeRecord) -> str:
+def size_text(workload: WorkloadRecord) -> str:
     """ "8 tasks" or "11.2 M parameters"."""
-    if shape.series == "parameters":
-        return f"{parameters(shape.parameters)} parameters"
-    return f"{shape.tasks} task{'s' if shape.tasks != 1 else ''}"
+    if workload.series == "parameters":
+        return f"{parameters(workload.parameters)} parameters"
+    return f"{workload.tasks} task{'s' if workload.tasks != 1 else ''}"
 
 
-def images(shape: ShapeRecord) -> str:
+def images(workload: WorkloadRecord) -> str:
     """ "4 × 8 images of 96 × 96": inputs, batch, height and width."""
-    height, width = shape.image_size
-    inputs = f"{shape.inputs} × " if shape.inputs != 1 else ""
-    return f"{inputs}{shape.batch_size} images of {height} × {width}"
+    height, width = workload.image_size
+    inputs = f"{workload.inputs} × " if workload.inputs != 1 else ""
+    return f"{inputs}{workload.batch_size} images of {height} × {width}"
 
 
 def circumstances(record: SpeedRecord) -> str:
@@ -80,7 +80,7 @@ def circumstances(record: SpeedRecord) -> str:
     where = f"{known['cpu']} ({record.device})" if record.device == "cpu" and known.get("cpu") else record.device
     parts = [f"{where}, {_count(record.threads, 'thread')}, PyTorch {known.get('torch', 'of an unknown version')}"]
     parts.append(f"{_count(record.rounds, 'round')}, size {record.size!r}")
-    parts.append("a step has " + "; ".join(_steps(record.shapes)) if record.shapes else "no shapes")
+    parts.append("a step has " + "; ".join(_steps(record.workloads)) if record.workloads else "no images")
     parts.append(f"settings other than the defaults: {show_settings(record.settings) or 'none'}")
     parts.append(f"commit {known.get('commit') or 'unknown'}")
     return ". ".join(part[0].upper() + part[1:] for part in parts) + "."
@@ -90,10 +90,10 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' if number != 1 else ''}"
 
 
-def _steps(shapes: Iterable[ShapeRecord]) -> list[str]:
-    """What a step has for each shape; shapes of a series that have the same of it are told once."""
-    told: dict[str, list[str]] = {}
-    for shape in shapes:
-        name = f"by {'tasks' if shape.series == 'tasks' else 'parameters'}" if shape.series else shape.key
-        told.setdefault(images(shape), []).append(name)
-    return [f"{what} ({', '.join(dict.fromkeys(names))})" for what, names in told.items()]
+def _steps(workloads: Iterable[WorkloadRecord]) -> list[str]:
+    """The images of a step for each workload; workloads with the same images share an entry."""
+    named: dict[str, list[str]] = {}
+    for workload in workloads:
+        name = f"by {'tasks' if workload.series == 'tasks' else 'parameters'}" if workload.series else workload.key
+        named.setdefault(images(workload), []).append(name)
+    return [f"{what} ({', '.join(dict.fromkeys(names))})" for what, names in named.items()]
