@@ -7,13 +7,12 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.progress import Progress
-
 from bench import ROOT
 from bench.analyses.toy.descent import Trajectory
 from bench.analyses.toy.problem import SCALINGS, STARTS
 from bench.analyses.toy.report import Recipe, all_trajectories, write_figure, write_tables
 from bench.cli.options import cores, guarded, plain_console, positive
+from bench.cli.progress import LiveProgress
 from bench.reporting.render import aligned
 from bench.spec.lookup import UnknownName, lookup
 from methods import WEIGHTINGS
@@ -66,15 +65,15 @@ def _toy(arguments: Namespace) -> int:
     labels = ", ".join(WEIGHTINGS[name].label for name in names)
     console.print(f"{len(STARTS) * len(SCALINGS)} trajectories of {recipe.steps} steps, {jobs} at a time: {labels}")
     found: dict[str, tuple[Trajectory, ...]] = {}
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("weightings", total=len(names))
+    with LiveProgress(console) as progress:
+        bar = progress.bars.add_task("weightings", total=len(names))
         for name, trajectories in all_trajectories(names, recipe, jobs):
             found[name] = trajectories
             write_figure(arguments.out, name, trajectories)
             reached = sum(trajectory.reached for trajectory in trajectories)
             count = f"[{len(found)}/{len(names)}] {WEIGHTINGS[name].label}"
-            console.print(f"{count}: {reached} of {len(trajectories)} trajectories reach the Pareto front")
-            progress.advance(bar)
+            progress.print(f"{count}: {reached} of {len(trajectories)} trajectories reach the Pareto front")
+            progress.bars.advance(bar)
     table = write_tables(arguments.out, {name: found[name] for name in names}, recipe)
     console.print(f"\n{aligned(table)}\nTables and figures: {arguments.out}")
     return 0

@@ -15,7 +15,7 @@ from record_factory import make_record
 
 from bench import ROOT, plan
 from bench.forecasting.forecast import Forecast, Group, Machine, recorded_cost, step_key
-from bench.forecasting.probe import StepCost, measure, noise, scaled
+from bench.forecasting.probe import StepCost, Trial, fits, measure, noise, scaled
 from bench.forecasting.report import as_text, duration, size
 from bench.forecasting.sizes import (
     dataset_size,
@@ -108,6 +108,13 @@ def test_costs_are_extrapolated_to_the_batch_size() -> None:
     assert scaled([(2, 3.0), (4, 7.0)], 8) == 14  # no constant part below 0
     assert scaled([(2, 5.0), (4, 3.0)], 8) == 3  # noise: no part in proportion
     assert scaled([(2, 3.0), (64, 65.0)], 64) == 65
+
+
+def test_a_batch_is_tried_if_time_and_memory_suffice() -> None:
+    trials = [Trial(2, 1.0, 0.0, 100.0), Trial(8, 4.0, 0.0, 400.0)]
+    assert fits(trials, 64, 32, None) and not fits(trials, 64, 31, None)
+    assert fits(trials, 16, 32, 1000) and not fits(trials, 17, 32, 1000)  # 800 MiB of 1000
+    assert fits([Trial(2, 1.0, 0.0, None)], 64, 32, 1)  # memory unknown
 
 
 def test_equal_steps_are_measured_once() -> None:

@@ -82,7 +82,8 @@ def measure(spec: RunSpec, image_size: tuple[int, int], device: torch.device, se
     trials: list[Trial] = []
     try:
         for size in sizes:
-            if not trials or _fits(trials, size, deadline - time.monotonic(), available_memory(device)):
+            steps = _FEW_STEPS if size == wanted else 1  # of one batch size alone, little can be said of others
+            if not trials or fits(trials, size, (deadline - time.monotonic()) / steps, available_memory(device)):
                 split = noise(spec, image_size, size)
                 trials.append(_trial(train_state, spec, split, size, device, deadline))
         start = time.perf_counter()
@@ -106,11 +107,11 @@ def measure(spec: RunSpec, image_size: tuple[int, int], device: torch.device, se
     )
 
 
-def _fits(trials: Sequence[Trial], size: int, seconds: float, available_mib: float | None) -> bool:
-    """Whether time and memory suffice for a few steps at this batch size."""
+def fits(trials: Sequence[Trial], size: int, seconds: float, available_mib: float | None) -> bool:
+    """Whether a step at this batch size may be expected to take at most so many seconds, and to fit in memory."""
     memory = _transient_at(trials, size)
     in_memory = available_mib is None or memory is None or memory <= _SHARE_OF_MEMORY * available_mib
-    return in_memory and _FEW_STEPS * _step_at(trials, size) <= seconds
+    return in_memory and _step_at(trials, size) <= seconds
 
 
 def _step_at(trials: Sequence[Trial], size: int) -> float:

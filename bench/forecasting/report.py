@@ -80,9 +80,7 @@ def _notes(forecast: Forecast) -> list[str]:
             "Methods in one row share a measurement; their solvers take milliseconds."
         )
     if any(cost.source.startswith("scaled") for cost in measured):
-        notes.append(
-            "Scaled: extrapolated from smaller batches, since --budget or memory didn't suffice for a full one."
-        )
+        notes.append("Scaled: extrapolated from smaller batches; from one alone, times are too high. Raise --budget.")
     if measured and forecast.jobs > 1:
         notes.append(f"{forecast.jobs} runs at a time share the machine, so each may be slower than alone.")
     jobs = min(forecast.jobs, sum(group.pending for group in pending))
