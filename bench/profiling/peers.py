@@ -80,10 +80,9 @@ def _libmtl_model(peer: str, problem: Problem) -> Any:
         def zero_grad_share_params(self) -> None:
             self.encoder.zero_grad(set_to_none=False)
 
-    names = _names(problem)
+    names = [f"task {index}" for index in range(len(problem.tasks))]  # unique, even if a task occurs more than once
     heads = nn.ModuleDict(dict(zip(names, problem.network.heads, strict=True)))
-    # The only one of its weightings that works on gradients of the representation alone.
-    by_representation = peer == "GradDrop"
+    by_representation = peer == "GradDrop"  # the only one that works on gradients of the representation alone
     multi_input = len(problem.batch) > 1
     model = Model(names, lambda: problem.network.encoder, heads, by_representation, multi_input, problem.device)
     model.init_param()
@@ -94,7 +93,7 @@ def _libmtl_model(peer: str, problem: Problem) -> Any:
 
 def _libmtl_losses(model: Any, problem: Problem) -> Tensor:
     """(m,), put together as in `Trainer.train` and `Trainer._compute_loss`."""
-    names = _names(problem)
+    names = model.task_name
     losses = torch.zeros(len(names)).to(problem.device)
     for group in problem.batch:
         only = names[next(iter(group.targets))] if len(problem.batch) > 1 else None
@@ -104,40 +103,25 @@ def _libmtl_losses(model: Any, problem: Problem) -> Tensor:
     return losses
 
 
-def _names(problem: Problem) -> list[str]:
-    """Unique keys for LibMTL's tables; the same task may occur more than once."""
-    return [f"task {index}" for index in range(len(problem.tasks))]
-
-
 def _torchjd_step(method: str, problem: Problem) -> Step:
-    m = len(problem.tasks)
-    scalarizer = torchjd_object(method, "scalarizer", m)
-    if scalarizer is not None:
-        scalarizer.to(problem.device)
-        return lambda: _scalarised(scalarizer, problem)
-    aggregator = torchjd_object(method, "aggregator", m).to(problem.device)
+    scalarizer, aggregator = (torchjd_object(method, kind, len(problem.tasks)) for kind in ("scalarizer", "aggregator"))
     autojac: Any = import_peer("torchjd.autojac", TORCHJD)
-    return lambda: _aggregated(aggregator, autojac, problem)
-
-
-def _scalarised(scalarizer: Any, problem: Problem) -> None:
-    _, losses = forward(problem, problem.batch)
-    scalarizer.zero_grad()
-    _clear(problem.network)
-    scalarizer(torch.stack(losses)).backward()
-
-
-def _aggregated(aggregator: Any, autojac: Any, problem: Problem) -> None:
-    features, losses = forward(problem, problem.batch)
-    _clear(problem.network)
+    (scalarizer or aggregator).to(problem.device)
     at_once = 1 if problem.device.type == "cpu" else None
-    autojac.mtl_backward(losses, features=features, parallel_chunk_size=at_once)
-    autojac.jac_to_grad(problem.network.shared_parameters(), aggregator)
+    shared = problem.network.shared_parameters()
 
+    def step() -> None:
+        features, losses = forward(problem, problem.batch)
+        for parameter in (*shared, *problem.network.heads.parameters()):
+            parameter.grad = None
+        if scalarizer is not None:
+            scalarizer.zero_grad()
+            scalarizer(torch.stack(losses)).backward()
+        else:
+            autojac.mtl_backward(losses, features=features, parallel_chunk_size=at_once)
+            autojac.jac_to_grad(shared, aggregator)
 
-def _clear(network: Network) -> None:
-    for parameter in (*network.shared_parameters(), *network.heads.parameters()):
-        parameter.grad = None
+    return step
 
 
 def forward(problem: Problem, groups: Sequence[Group]) -> tuple[list[Tensor], list[Tensor]]:

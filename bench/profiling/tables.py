@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pandas import DataFrame
 
 from bench.profiling.flow import WHOLE_STEP
 from bench.profiling.harness import Result, Sample
@@ -41,11 +40,8 @@ class Page:
         """Writes <name>.md and <name>.csv."""
         parts = [*(markdown(table).strip() for table in self.tables), *self.remarks]
         atomic_write_text(folder / f"{name}.md", "\n\n".join(parts) + "\n")
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(self.values[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.values)
-        atomic_write_text(folder / f"{name}.csv", text.getvalue())
+        values = DataFrame(list(self.values)).to_csv(index=False, lineterminator="\n")
+        atomic_write_text(folder / f"{name}.csv", values)
 
 
 # The value of a round: of a candidate's sample, that of the first candidate of the workload, and that of WHOLE_STEP.
@@ -61,15 +57,11 @@ class _Layout:
     columns: Mapping[str, tuple[Measure, str]]
 
 
-def _ratio(own: Sample, first: Sample, step: Sample | None) -> float | None:
-    return None if own is step else own.seconds / first.seconds
-
-
-def _share_of_step(own: Sample, first: Sample, step: Sample | None) -> float | None:
-    return None if step is None else 100 * own.seconds / step.seconds
-
-
 _TIME: tuple[Measure, str] = (lambda own, first, step: own.milliseconds, QUARTILES.format(".2f"))
+_RATIO: tuple[Measure, str] = (
+    lambda own, first, step: None if own is step else own.seconds / first.seconds,
+    QUARTILES.format(".3f"),
+)
 _EVALUATIONS: tuple[Measure, str] = (lambda own, first, step: own.evaluations.forward, "{1:.0f}")
 _RATE: tuple[Measure, str] = (lambda own, first, step: own.rate, QUARTILES.format(",.0f"))
 _FASTER: tuple[Measure, str] = (lambda own, first, step: own.rate / first.rate, QUARTILES.format(".2f"))
@@ -79,14 +71,14 @@ LAYOUTS: Mapping[str, _Layout] = {
         "A training step: ResNet-18, four linear heads, images of noise, optimizers included. NORMAL is meant to stay "
         "within 1.25 × EW.",
         "method",
-        {"time, ms": _TIME, "× EW": (_ratio, QUARTILES.format(".3f")), "evaluations": _EVALUATIONS},
+        {"time, ms": _TIME, "× EW": _RATIO, "evaluations": _EVALUATIONS},
     ),
     "tasks": _Layout(
         "The flow by the number of tasks: forward and backward, without encoder and heads; the furthest of m evenly "
         "spread positions is always the same. One trajectory for 40 tasks is meant to stay within 1.3 × that for one, "
         "with as many evaluations.",
         "tasks",
-        {"time, ms": _TIME, "× m = 1": (_ratio, QUARTILES.format(".3f")), "evaluations": _EVALUATIONS},
+        {"time, ms": _TIME, "× m = 1": _RATIO, "evaluations": _EVALUATIONS},
     ),
     "inputs": _Layout(
         "Four inputs, one per task: forward and backward, without encoder and heads. Solved together, an evaluation "
@@ -95,8 +87,11 @@ LAYOUTS: Mapping[str, _Layout] = {
         "solved",
         {
             "time, ms": _TIME,
-            "× one after another": (_ratio, QUARTILES.format(".3f")),
-            "% of a step": (_share_of_step, QUARTILES.format(".2f")),
+            "× one after another": _RATIO,
+            "% of a step": (
+                lambda own, first, step: step and 100 * own.seconds / step.seconds,
+                QUARTILES.format(".2f"),
+            ),
             "evaluations": _EVALUATIONS,
         },
     ),
@@ -108,7 +103,7 @@ LAYOUTS: Mapping[str, _Layout] = {
             "forward, ms": (lambda own, first, step: own.forward and 1e3 * own.forward, "{1:.2f}"),
             "backward, ms": (lambda own, first, step: own.forward and 1e3 * (own.seconds - own.forward), "{1:.2f}"),
             "time, ms": _TIME,
-            "× euler, backprop": (_ratio, QUARTILES.format(".3f")),
+            "× euler, backprop": _RATIO,
             "evaluations, forward": _EVALUATIONS,
             "backward": (lambda own, first, step: own.evaluations.backward, "{1:.0f}"),
             "peak, MiB": (lambda own, first, step: own.peak_mib, "{1:.1f}"),

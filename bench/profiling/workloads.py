@@ -77,30 +77,16 @@ class Workload:
         return Group(inputs.to(device), {index: target.to(device) for index, target in targets.items()})
 
 
-def _classes(task: Task, shape: Sequence[int], generator: Generator) -> Tensor:
-    return torch.randint(task.outputs, tuple(shape), generator=generator)
-
-
-def _attributes(task: Task, shape: Sequence[int], generator: Generator) -> Tensor:
-    return torch.randint(2, tuple(shape), generator=generator).float()
-
-
-def _depths(task: Task, shape: Sequence[int], generator: Generator) -> Tensor:
-    """(B, 1, H, W), in metres, as in rooms."""
-    return 0.5 + 9 * torch.rand(tuple(shape), generator=generator).unsqueeze(1)
-
-
-def _normals(task: Task, shape: Sequence[int], generator: Generator) -> Tensor:
-    """(B, 3, H, W), unit vectors."""
-    return functional.normalize(torch.randn((*shape, 3), generator=generator), dim=-1).movedim(-1, 1)
-
-
-# Loss -> (task, (B, [H, W]), generator) -> a valid target.
-_TARGETS: Mapping[Callable[[Tensor, Tensor], Tensor], Callable[[Task, Sequence[int], Generator], Tensor]] = {
-    cross_entropy: _classes,
-    binary_cross_entropy: _attributes,
-    depth_loss: _depths,
-    normal_loss: _normals,
+# Valid targets for each loss, from the task, the shape (B,) or (B, H, W), and a generator.
+_TARGETS: Mapping[Callable[[Tensor, Tensor], Tensor], Callable[[Task, tuple[int, ...], Generator], Tensor]] = {
+    cross_entropy: lambda task, shape, draw: torch.randint(task.outputs, shape, generator=draw),
+    binary_cross_entropy: lambda task, shape, draw: torch.randint(2, shape, generator=draw).float(),
+    # (B, 1, H, W), in metres, as in rooms.
+    depth_loss: lambda task, shape, draw: 0.5 + 9 * torch.rand(shape, generator=draw).unsqueeze(1),
+    # (B, 3, H, W), unit vectors.
+    normal_loss: lambda task, shape, draw: functional.normalize(
+        torch.randn((*shape, 3), generator=draw), dim=-1
+    ).movedim(-1, 1),
 }
 
 # Small enough for a step of about a second on two cores.
@@ -139,9 +125,5 @@ def scaling_workloads(tasks: Sequence[int], backbones: Sequence[str]) -> list[Wo
     """
     names = dict.fromkeys(lookup(BACKBONES, "backbone", name) for name in backbones)
     by_tasks = [Workload(f"m = {m}", f"{m} tasks", n_tasks=m, series="tasks", **_SMALL) for m in dict.fromkeys(tasks)]
-    return by_tasks + [
-        Workload(
-            name, name, n_tasks=_TASKS_OF_BACKBONES, settings={"backbone.name": name}, series="parameters", **_SMALL
-        )
-        for name in names
-    ]
+    small: Mapping[str, Any] = {**_SMALL, "n_tasks": _TASKS_OF_BACKBONES, "series": "parameters"}
+    return by_tasks + [Workload(name, name, settings={"backbone.name": name}, **small) for name in names]
