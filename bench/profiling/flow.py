@@ -62,7 +62,7 @@ def by_tasks(batch_size: int, device: torch.device) -> Iterator[Candidate]:
     """One trajectory for m tasks, and a solve for each of them, over the same span of positions."""
     for features in (VECTORS, MAPS):
         block, z = _block(features, device), _encoded(features, batch_size, device)
-        workload = f"{'maps' if features.dense else 'vectors'} {_size(z)}"
+        workload = f"{'maps' if features.dense else 'vectors'} {'×'.join(map(str, z.shape))}"
         for m in TASK_COUNTS:
             positions = positions_up_to(_FURTHEST, m)
             for name, solve in {"one trajectory": one_trajectory, "a solve per task": a_solve_per_task}.items():
@@ -72,7 +72,7 @@ def by_tasks(batch_size: int, device: torch.device) -> Iterator[Candidate]:
 
 
 def by_inputs(batch_size: int, device: torch.device) -> Iterator[Candidate]:
-    """The flow for the features of four inputs, solved one after another and together, and NORMAL's training step.
+    """The flow of four inputs, one for each task, solved one after another and together, and NORMAL's training step.
 
     The step is weighted equally, and its positions don't move, so that all rounds do the same work.
     """
@@ -94,7 +94,11 @@ def by_solver(batch_size: int, device: torch.device) -> Iterator[Candidate]:
     for solver, gradient in product(get_args(SolverName), get_args(Gradient)):
         block = _block(VECTORS, device, solver=solver, gradient=gradient)
         solve = partial(one_trajectory, block, z, positions)
-        yield Candidate(f"vectors {_size(z)}", f"{solver}, {gradient}", partial(_time_flow, block.flow, solve, device))
+        yield Candidate(
+            f"vectors {'×'.join(map(str, z.shape))}",
+            f"{solver}, {gradient}",
+            partial(_time_flow, block.flow, solve, device),
+        )
 
 
 QUESTIONS: Mapping[str, Callable[[int, torch.device], Iterator[Candidate]]] = {
@@ -193,7 +197,3 @@ def _encoded(features: Features, batch_size: int, device: torch.device, task: in
         shape = (max(batch_size // _IMAGES_PER_MAP, 1), features.channels, side, side)
     noise = torch.randn(shape, generator=generator_for(0, "features", task)).relu()
     return noise.to(device).requires_grad_()
-
-
-def _size(z: Tensor) -> str:
-    return "×".join(map(str, z.shape))

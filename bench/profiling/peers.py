@@ -1,17 +1,16 @@
 """A training step as LibMTL and TorchJD take it, up to the optimizer, on our network, losses and batch.
 
 **LibMTL** runs as in its trainer (`LibMTL/trainer.py`): its model class is made of its HPS and the weighting, losses
-are written into one tensor by index, and every input passes on its own. Three things differ. Its models clear the
-shared gradients between tasks with `zero_grad`, which sets them to None since torch 2.0, and then write to their
-`.data`; here they are set to zero. Its meters of losses and predictions are left out. Its GradNorm and DWA, which weigh
-equally in the first epochs, start in a later one.
+are written into one tensor by index, and every input has a forward pass of its own. Three things differ. Its models
+clear the shared gradients between tasks with `zero_grad`, which sets them to None since torch 2.0, and then write to
+their `.data`; here they are set to zero. Its meters of losses and predictions are left out. Its GradNorm and DWA use
+equal weights in the first epochs, so the step is one of a later epoch.
 
-**TorchJD** takes the step of its documentation: `mtl_backward` from the losses through the features, then `jac_to_grad`
-with an aggregator; `scalarizer(losses).backward()` if it has a scalarizer for the method. With several inputs it gets
-all features, which `mtl_backward` accepts. On a CPU tasks are differentiated one after another
-(`parallel_chunk_size=1`), which is as fast as its default for three and four tasks; for forty, on ResNet-18 with 16
-images of 64×64, the default had not finished after five times as long. On an accelerator it has its default, all tasks
-at once.
+**TorchJD** takes the step of its documentation: `scalarizer(losses).backward()` if it has a scalarizer for the method,
+else `mtl_backward` from the losses through the features, then `jac_to_grad` with an aggregator. With several inputs it
+gets all features, which `mtl_backward` accepts. On an accelerator all tasks are differentiated at once, its default. On
+a CPU they are differentiated one after another (`parallel_chunk_size=1`). For three and four tasks this is as fast as
+the default; for forty, on ResNet-18 with 16 images of 64×64, the default had not finished after five times as long.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from methods.adapters.bridge import import_peer
 from methods.adapters.counterparts import COUNTERPARTS, LIBMTL, TORCHJD, torchjd_object
 from methods.contract import Network
 
-# The first epoch in which every method works as in the rest of training; before it, some weigh equally.
+# The first epoch in which every method works as in the rest of training; before it, some use equal weights.
 STEADY_EPOCH = 2
 
 Step = Callable[[], object]

@@ -30,12 +30,14 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Workload:
-    """Batches of `batch_size` images, per input, of image_size (height, width) pixels.
+    """What a step is timed on: a network, its tasks and the size of a batch.
 
+    batch_size: images per input.
+    image_size: (height, width) in pixels.
     data: the data set whose network, losses and recipe are used.
-    n_tasks: of its tasks, repeated from the first if there are more.
-    settings: of the run, dotted.
-    series: what varies in the series that the workload belongs to.
+    n_tasks: the number of tasks; if the data set has fewer, they are repeated.
+    settings: of the run, by dotted key.
+    series: what varies in the series of workloads that this one belongs to; "" if it belongs to none.
     """
 
     key: str
@@ -98,9 +100,8 @@ _ON_CPU = (
 
 
 def workloads(size: Size) -> dict[str, Workload]:
-    """The three workloads by key, small ones for CPUs or as in the training for the paper's tables."""
-    found = _ON_CPU if size == "cpu" else [_as_trained(workload) for workload in _ON_CPU]
-    return {workload.key: workload for workload in found}
+    """The three workloads by key: small ones for CPUs, or batches and images of the sizes that the paper trains on."""
+    return {workload.key: workload if size == "cpu" else _as_trained(workload) for workload in _ON_CPU}
 
 
 def _as_trained(workload: Workload) -> Workload:
