@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -194,7 +195,8 @@ def test_processes_that_measure_memory_inherit_that_ctrl_c_is_ignored(monkeypatc
     """They would print a traceback while they import torch; the parent process still handles Ctrl-C."""
     before, found = signal.getsignal(signal.SIGINT), []
     monkeypatch.setattr(memory.forkserver, "ensure_running", lambda: found.append(signal.getsignal(signal.SIGINT)))
-    memory._start_server()
+    monkeypatch.setattr(memory, "get_context", MagicMock())
+    memory._process_context()
     assert found == [signal.SIG_IGN] and signal.getsignal(signal.SIGINT) == before
 
 

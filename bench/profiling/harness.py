@@ -40,10 +40,6 @@ class Sample:
     peak_mib: float | None = None
 
     @property
-    def milliseconds(self) -> float:
-        return 1e3 * self.seconds
-
-    @property
     def rate(self) -> float:
         """Images per second."""
         return self.images / self.seconds
@@ -75,7 +71,7 @@ class Result:
 
     @property
     def milliseconds(self) -> list[float]:
-        return [sample.milliseconds for sample in self.samples]
+        return [1e3 * sample.seconds for sample in self.samples]
 
 
 def run_benchmark(

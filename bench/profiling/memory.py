@@ -30,18 +30,31 @@ def measure_memory(
     on_sample: Callable[[str], None] = lambda name: None,
 ) -> dict[MethodStep, float | None]:
     """MiB by step, without baselines; None if the system doesn't report memory or the process ended early."""
+    context = _process_context()
     peaks: dict[MethodStep, float | None] = {}
     for step in steps:
         if step.candidate != BASELINE:
             on_sample(f"{step}, memory")
-            peaks[step] = _in_a_process(benchmark, step, threads)
+            peaks[step] = _in_a_process(context, benchmark, step, threads)
     return peaks
 
 
-def _in_a_process(benchmark: StepBenchmark, step: MethodStep, threads: int) -> float | None:
-    context: Any = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
-    if context.get_start_method() == "forkserver":
-        _start_server()
+def _process_context() -> Any:
+    """Its processes inherit that Ctrl-C is ignored, and begin with torch imported, if the system has fork servers."""
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    forkserver.ensure_running()
+    signal.signal(signal.SIGINT, handler)
+    first = context.Process(target=int)  # waits for the server; interrupted meanwhile, it leaves no work behind
+    first.start()
+    first.join()
+    return context
+
+
+def _in_a_process(context: Any, benchmark: StepBenchmark, step: MethodStep, threads: int) -> float | None:
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_report, args=(theirs, benchmark, step, threads), daemon=True)
     process.start()
@@ -56,14 +69,6 @@ def _in_a_process(benchmark: StepBenchmark, step: MethodStep, threads: int) -> f
         process.kill()
         process.join()
     return peak
-
-
-def _start_server() -> None:
-    """Starts the server of processes, once. They begin with torch imported, and inherit that it ignores Ctrl-C."""
-    forkserver.set_forkserver_preload([__name__])
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    forkserver.ensure_running()
-    signal.signal(signal.SIGINT, handler)
 
 
 def _report(connection: Connection, benchmark: StepBenchmark, step: MethodStep, threads: int) -> None:

@@ -41,8 +41,7 @@ class Page:
         """Writes <name>.md and <name>.csv."""
         parts = [*(markdown(table).strip() for table in self.tables), *self.remarks]
         atomic_write_text(folder / f"{name}.md", "\n\n".join(parts) + "\n")
-        values = DataFrame(list(self.values)).to_csv(index=False, lineterminator="\n")
-        atomic_write_text(folder / f"{name}.csv", values)
+        atomic_write_text(folder / f"{name}.csv", DataFrame(self.values).to_csv(index=False, lineterminator="\n"))
 
 
 # A column: its value of one round, from the samples of the candidate, of the first candidate and, if there is one, of
@@ -63,7 +62,7 @@ class _Layout:
     columns: Mapping[str, Shown]
 
 
-_TIME: Shown = (lambda own, first, step: own.milliseconds, _TWO)
+_TIME: Shown = (lambda own, first, step: 1e3 * own.seconds, _TWO)
 _RATIO: Shown = (lambda own, first, step: None if own is step else own.seconds / first.seconds, _THREE)
 _SHARE: Shown = (lambda own, first, step: None if step is None else 100 * own.seconds / step.seconds, _TWO)
 _EVALUATIONS: Shown = (lambda own, first, step: own.evaluations.forward, "{1:.0f}")
