@@ -58,11 +58,12 @@ def best_epoch(state: TrainState, epoch: int, score: float, validation: Scores) 
     return Best(epoch, score, validation, copy.deepcopy(state.network.state_dict()))
 
 
-def save_checkpoint(path: Path, spec: RunSpec, state: TrainState, history: History) -> None:
+def save_checkpoint(path: Path, spec: RunSpec, device: torch.device, state: TrainState, history: History) -> None:
     """Writes the checkpoint atomically."""
     content = {
         "settings": spec.settings.as_dict(),
         "versions": versions_of(spec),
+        "device": device.type,
         "network": state.network.state_dict(),
         "optimizers": {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()},
         "learned": {name: tensor.detach() for name, tensor in state.weighting_state.learned.items()},
@@ -79,13 +80,16 @@ def load_checkpoint(path: Path, spec: RunSpec, device: torch.device, state: Trai
     """Restores a state from a checkpoint of the same run. Without one, returns an empty history.
 
     A checkpoint whose settings lack a key that was added later has what the code did when it was written. One made by
-    other versions of the code is not resumed: half of a run would have other numbers.
+    other versions of the code is not resumed: half of a run would have other numbers. Checkpoints without versions were
+    made by code that gives the numbers of version 1.
     """
     if not path.is_file():
         return History()
     content = torch.load(path, map_location="cpu", weights_only=True)
-    settings = upgraded_settings(content["settings"], spec.architecture, spec.weighting, device.type)
-    if settings != spec.settings.as_dict() or content.get("versions", versions_of(spec)) != versions_of(spec):
+    today = versions_of(spec)
+    made_on = content.get("device", device.type)
+    settings = upgraded_settings(content["settings"], spec.architecture, spec.weighting, made_on)
+    if settings != spec.settings.as_dict() or content.get("versions", dict.fromkeys(today, 1)) != today:
         return History()
     state.network.load_state_dict(content["network"])
     for name, optimizer in state.optimizers.items():

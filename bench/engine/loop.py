@@ -53,7 +53,7 @@ def train(spec: RunSpec, context: RunContext, on_epoch: Callable[[int], None]) -
         while history.epochs < spec.settings.train.epochs:
             with state.network.translate_errors():
                 _train_epoch(run, state, history)
-            save_checkpoint(checkpoint, spec, state, history)
+            save_checkpoint(checkpoint, spec, context.device, state, history)
             on_epoch(history.epochs)
     except Diverged as error:
         outcome = Outcome("diverged", str(error))

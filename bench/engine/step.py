@@ -75,6 +75,8 @@ def compute_gradients(
     else:
         update = _cached_update(state)
     _require_finite(state, update.weights, "weight", step)
+    if update.head_weights is not None:
+        _require_finite(state, update.head_weights, "weight of the head", step)
     recorded = observed.cosines() if cosines and observed.cosines is not None else None
 
     applied = observed.apply(update)
