@@ -10,7 +10,7 @@ from bench import ROOT
 from bench.analyses.relations.figure import dendrogram_figure, heatmap_figure
 from bench.analyses.relations.measures import related, runs_with_cosines
 from bench.analyses.relations.page import pairs_csv, relations_csv, relations_page
-from bench.cli.options import add_data_root, guarded, plain_console
+from bench.cli.options import add_data_root, guarded
 from bench.records.store import RecordError, atomic_write_text
 from bench.reporting.figures.style import save
 from bench.spec.lookup import UnknownName
@@ -34,7 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _relations(arguments: Namespace) -> int:
-    console = plain_console()
     for name, runs in runs_with_cosines(arguments.results, arguments.data).items():
         relations = related(arguments.results, runs, arguments.data_root)
         folder = arguments.out / name
@@ -43,7 +42,7 @@ def _relations(arguments: Namespace) -> int:
         save(dendrogram_figure(relations), folder / "dendrogram")
         save(heatmap_figure(relations), folder / "heatmap")
         page = atomic_write_text(folder / "relations.md", relations_page(relations))
-        console.print(f"{relations.label}: {page}")
+        print(f"{relations.label}: {page}")
     return 0
 
 

@@ -1,12 +1,11 @@
 """How fast images are read from prepared arrays and by torchvision's ImageFolder, and how fast they are prepared.
 
-All candidates read the same generated JPEGs.
+All candidates read the same JPEGs, which are generated.
 """
 
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,8 +20,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
 from bench.engine.batches import on_device, training_batches
-from bench.engine.device import synchronise
-from bench.profiling.harness import Candidate, Result, Sample, run_benchmark
+from bench.profiling.harness import Candidate, Result, Sample, now, run_benchmark
 from datasets import DATASETS
 from datasets.contract import Source, Splits
 from datasets.decoding.prepare import Preparation, preparing
@@ -34,10 +32,13 @@ LOADER_WORKERS = 2
 CLASSES = 4
 ARRAYS, IMAGE_FOLDER = "prepared arrays", f"ImageFolder, {LOADER_WORKERS} workers"
 ONE_WORKER, TWO_WORKERS = "one worker", "two workers"
-# Its normalisation is that of networks with ImageNet weights.
+# For its normalisation, that of networks with ImageNet weights.
 _INFO = DATASETS["officehome"]
-# An epoch of prepared images is too short to time; with few files, much of the time is spent on starting workers.
-_EPOCHS, _COPIES = 20, 8
+# An epoch of prepared arrays is too short to time, so a sample takes this many.
+_EPOCHS = 20
+# Each file is decoded this often; with fewer files, much of the time would be spent on starting workers.
+_COPIES = 8
+# Least and greatest side of an image, in pixels.
 _SIDES = (260, 341)
 
 # Reads images and returns how many.
@@ -45,27 +46,26 @@ Reader = Callable[[], int]
 
 
 def measure(images: int, rounds: int, device: torch.device) -> dict[str, list[Result]]:
-    """The results of both benchmarks on so many JPEGs, made in a temporary folder."""
+    """The results of both benchmarks, by key, on this many JPEGs in a temporary folder."""
     with TemporaryDirectory() as folder:
         root = Path(folder)
         paths = write_photos(root, images)
         # One benchmark after the other, so that the workers of the DataLoader have ended before the second.
-        batches = _measure(_batches(root, paths, device), rounds)
-        return {"batches": batches, "preparation": _measure(_preparation(root, paths), rounds)}
+        batches = _measure(_batches(root, paths, device), rounds, device)
+        return {"batches": batches, "preparation": _measure(_preparation(root, paths), rounds, device)}
 
 
-def _measure(readers: Mapping[str, Reader], rounds: int) -> list[Result]:
-    return run_benchmark([Candidate("JPEGs", name, partial(_time, read)) for name, read in readers.items()], rounds)
+def _measure(readers: Mapping[str, Reader], rounds: int, device: torch.device) -> list[Result]:
+    def call(read: Reader) -> Sample:
+        start = now(device)
+        images = read()
+        return Sample(now(device) - start, images=images)
 
-
-def _time(read: Reader) -> Sample:
-    start = time.perf_counter()
-    images = read()
-    return Sample(time.perf_counter() - start, images=images)
+    return run_benchmark([Candidate("JPEGs", name, partial(call, read)) for name, read in readers.items()], rounds)
 
 
 def write_photos(root: Path, count: int) -> list[Path]:
-    """photos/class_<label>/<image>.jpg: about 300×300 and 30 kB, like photographs: soft shapes and noise."""
+    """Paths of new files photos/class_<label>/<image>.jpg: soft shapes and noise, about 300×300 and 30 kB."""
     draw = np.random.default_rng(0)
     paths = [root / "photos" / f"class_{index * CLASSES // count}" / f"{index:04d}.jpg" for index in range(count)]
     for path in paths:
@@ -84,7 +84,7 @@ def labels(paths: Sequence[Path]) -> Tensor:
 
 
 def _batches(root: Path, paths: Sequence[Path], device: torch.device) -> Mapping[str, Reader]:
-    """Readers of every image as batches (B, 3, 224, 224) on the device, shuffled."""
+    """Readers that put every image on the device, in shuffled batches (B, 3, 224, 224)."""
     images = decoded(root, paths, image_loader(SIZE), "speed")
     source = Source(images, {0: labels(paths)})
     splits = on_device(Splits((source,), (), (), {}), device)
@@ -101,25 +101,21 @@ def _batches(root: Path, paths: Sequence[Path], device: torch.device) -> Mapping
     )
 
     def arrays() -> int:
-        seen = 0
-        for _ in range(_EPOCHS):
-            for (group,) in training_batches(splits.train, _INFO, BATCH, order, device):
-                seen += len(group.inputs)
-        synchronise(device)
-        return seen
+        epochs = (training_batches(splits.train, _INFO, BATCH, order, device) for _ in range(_EPOCHS))
+        return sum(len(group.inputs) for epoch in epochs for (group,) in epoch)
 
     def image_folder() -> int:
         seen = 0
         for inputs, targets in loader:
             seen += len(inputs.to(device, non_blocking=True))
             targets.to(device, non_blocking=True)
-        synchronise(device)
         return seen
 
     return {IMAGE_FOLDER: image_folder, ARRAYS: arrays}
 
 
 def _preparation(root: Path, paths: Sequence[Path]) -> Mapping[str, Reader]:
+    """Readers that decode every file into a new array, as before a first run."""
     files = [*paths] * _COPIES
 
     def prepare(workers: int) -> int:

@@ -1,12 +1,12 @@
 """The cost of NORMAL's flow: in a training step, by the number of tasks, by inputs and by solver.
 
-Each of these is a question with one or more workloads. Times are compared with those of the first candidate of the
-workload. B batch, m tasks.
+Each of these four questions has one or more workloads. On each workload, the first candidate is the reference for the
+times of the others. B batch, m tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
 from typing import get_args
@@ -39,77 +39,69 @@ POSITIONS = {"equal positions": (1.0, 1.0, 1.0, 1.0), "spread positions": (1.0, 
 WHOLE_STEP = "whole training step"
 _WARMUP = 2
 
-Solve = Callable[[], list[Tensor]]
-# By workload and name of the candidate.
-Calls = dict[tuple[str, str], Callable[[], Sample]]
-
 
 def measure(question: str, batch_size: int, rounds: int, device: torch.device) -> list[Result]:
     """The results of one of QUESTIONS."""
-    calls = QUESTIONS[question](batch_size, device)
-    candidates = [Candidate(workload, name, call) for (workload, name), call in calls.items()]
-    return run_benchmark(candidates, rounds, device, warmup=_WARMUP)
+    return run_benchmark(list(QUESTIONS[question](batch_size, device)), rounds, device, warmup=_WARMUP)
 
 
-def training_step(batch_size: int, device: torch.device) -> Calls:
+def training_step(batch_size: int, device: torch.device) -> Iterator[Candidate]:
     """A training step of EW and of NORMAL, on one input that four tasks read and on an input for each of them."""
-    batch = _workload(batch_size).noise(device)
+    groups = _workload(batch_size).noise(device)
+    targets = {task: target for group in groups for task, target in group.targets.items()}
     batches = {
-        f"single-input, {batch_size} images": _single_input(batch),
-        f"multi-input, {_TASKS} × {batch_size} images": batch,
+        f"single-input, {batch_size} images": [Group(groups[0].inputs, targets)],
+        f"multi-input, {_TASKS} × {batch_size} images": groups,
     }
     states = {METHODS[method].label: _train_state(method, device) for method in ("ew", "normal")}
-    return {
-        (workload, label): partial(_time_step, state, batch, device)
-        for workload, batch in batches.items()
-        for label, state in states.items()
-    }
+    for (workload, batch), (label, state) in product(batches.items(), states.items()):
+        yield Candidate(workload, label, partial(_time_step, state, batch, device))
 
 
-def by_tasks(batch_size: int, device: torch.device) -> Calls:
+def by_tasks(batch_size: int, device: torch.device) -> Iterator[Candidate]:
     """One trajectory for m tasks, and a solve for each of them, over the same span of positions."""
-    calls: Calls = {}
     for features in (VECTORS, MAPS):
         block, z = _block(features, device), _encoded(features, batch_size, device)
-        workload = f"{'maps' if features.dense else 'vectors'} {_shape(z)}"
+        workload = f"{'maps' if features.dense else 'vectors'} {'×'.join(map(str, z.shape))}"
         for m in TASK_COUNTS:
             positions = positions_up_to(_FURTHEST, m)
-            solves = {"one trajectory": one_trajectory} | ({"a solve per task": a_solve_per_task} if m > 1 else {})
-            for name, solve in solves.items():
-                calls[workload, f"m = {m}, {name}"] = partial(
-                    _time_flow, block.flow, partial(solve, block, z, positions), device
-                )
-    return calls
+            for name, solve in {"one trajectory": one_trajectory, "a solve per task": a_solve_per_task}.items():
+                if m > 1 or solve is one_trajectory:
+                    call = partial(_time_flow, block.flow, partial(solve, block, z, positions), device)
+                    yield Candidate(workload, f"m = {m}, {name}", call)
 
 
-def by_inputs(batch_size: int, device: torch.device) -> Calls:
-    """The features of four inputs solved one after another and together, and the training step that they are part of.
+def by_inputs(batch_size: int, device: torch.device) -> Iterator[Candidate]:
+    """The flow of four inputs, one for each task, solved one after another and together, and NORMAL's training step.
 
-    The step is that of EW; positions don't move, so that all rounds do the same work.
+    The step is weighted equally, and its positions don't move, so that all rounds do the same work.
     """
-    batch, calls = _workload(batch_size).noise(device), Calls()
+    batch = _workload(batch_size).noise(device)
     for workload, positions in POSITIONS.items():
         block = _block(VECTORS, device)
         inputs = [_encoded(VECTORS, batch_size, device, task) for task in range(_TASKS)]
         for name, solve in {"one after another": inputs_in_turn, "together": inputs_together}.items():
-            calls[workload, name] = partial(_time_flow, block.flow, partial(solve, block, inputs, positions), device)
+            call = partial(_time_flow, block.flow, partial(solve, block, inputs, positions), device)
+            yield Candidate(workload, name, call)
         state = _train_state("normal", device, initial_positions=positions, position_form="constant")
-        calls[workload, WHOLE_STEP] = partial(_time_step, state, batch, device)
-    return calls
+        yield Candidate(workload, WHOLE_STEP, partial(_time_step, state, batch, device))
 
 
-def by_solver(batch_size: int, device: torch.device) -> Calls:
+def by_solver(batch_size: int, device: torch.device) -> Iterator[Candidate]:
     """Every solver with both kinds of backward pass, for four tasks."""
     z = _encoded(VECTORS, batch_size, device)
-    positions, calls = positions_up_to(_FURTHEST, _TASKS), Calls()
+    positions = positions_up_to(_FURTHEST, _TASKS)
     for solver, gradient in product(get_args(SolverName), get_args(Gradient)):
         block = _block(VECTORS, device, solver=solver, gradient=gradient)
         solve = partial(one_trajectory, block, z, positions)
-        calls[f"vectors {_shape(z)}", f"{solver}, {gradient}"] = partial(_time_flow, block.flow, solve, device)
-    return calls
+        yield Candidate(
+            f"vectors {'×'.join(map(str, z.shape))}",
+            f"{solver}, {gradient}",
+            partial(_time_flow, block.flow, solve, device),
+        )
 
 
-QUESTIONS: Mapping[str, Callable[[int, torch.device], Calls]] = {
+QUESTIONS: Mapping[str, Callable[[int, torch.device], Iterator[Candidate]]] = {
     "step": training_step,
     "tasks": by_tasks,
     "inputs": by_inputs,
@@ -118,12 +110,12 @@ QUESTIONS: Mapping[str, Callable[[int, torch.device], Calls]] = {
 
 
 def positions_up_to(furthest: float, m: int) -> list[float]:
-    """m positions, evenly apart, the last being the furthest."""
+    """m evenly spaced positions; the last is the furthest."""
     return [furthest * (task + 1) / m for task in range(m)]
 
 
 def one_trajectory(block: NormalNetwork, z: Tensor, positions: Sequence[float]) -> list[Tensor]:
-    """z(p_i) (B, ...) for every task, as NORMAL has it."""
+    """z(p_i) (B, ...) for every task, solved as in NORMAL."""
     return _read(block.flow, states_at(block.flow, block.flow.start(z), positions, block.solver))
 
 
@@ -146,16 +138,16 @@ def inputs_together(block: NormalNetwork, inputs: Sequence[Tensor], positions: S
 
 
 def _read(flow: Flow, states: Sequence[Tensor]) -> list[Tensor]:
-    """z of every state; dz/dt, which moves the positions, is computed as well, as in a training step."""
+    """z of every state. Its dz/dt, the gradient of the positions, is computed and dropped: a training step needs it."""
     with torch.no_grad():
         flow.velocities(states, flow)
     return [state[0] for state in states]
 
 
-def _time_flow(flow: Flow, solve: Solve, device: torch.device) -> Sample:
-    """The forward pass, and the backward pass from the sum of every task's mean feature, about as steep as a loss.
+def _time_flow(flow: Flow, solve: Callable[[], list[Tensor]], device: torch.device) -> Sample:
+    """The forward pass, and the backward pass from the sum of every task's mean feature.
 
-    The steepness matters to the backward pass of dopri5, which has an absolute tolerance.
+    The gradients of that sum are about as large as those of a loss, which matters to the absolute tolerance of dopri5.
     """
     evaluations: list[object] = []
     hook = flow.register_forward_hook(lambda *_: evaluations.append(None))
@@ -179,7 +171,7 @@ def _time_step(state: TrainState, batch: Batch, device: torch.device) -> Sample:
 
 
 def _workload(batch_size: int) -> Workload:
-    """Four tasks, ResNet-18 and linear heads: Office-Home's tasks, heads and recipe, none of its images."""
+    """Four tasks, ResNet-18 and linear heads: those of Office-Home, and its recipe, but images of noise."""
     return Workload("flow", "", "officehome", batch_size, (PIXELS, PIXELS), _TASKS)
 
 
@@ -187,11 +179,6 @@ def _train_state(method: str, device: torch.device, **architecture: object) -> T
     """A method as in training, from random weights."""
     spec = _workload(1).spec(method, **{f"arch.{name}": value for name, value in architecture.items()})
     return make_train_state(spec, build_network(spec, device))
-
-
-def _single_input(groups: Batch) -> Batch:
-    """One input with the targets of all groups."""
-    return [Group(groups[0].inputs, {task: target for group in groups for task, target in group.targets.items()})]
 
 
 def _block(features: Features, device: torch.device, **settings: object) -> NormalNetwork:
@@ -210,7 +197,3 @@ def _encoded(features: Features, batch_size: int, device: torch.device, task: in
         shape = (max(batch_size // _IMAGES_PER_MAP, 1), features.channels, side, side)
     noise = torch.randn(shape, generator=generator_for(0, "features", task)).relu()
     return noise.to(device).requires_grad_()
-
-
-def _shape(z: Tensor) -> str:
-    return "×".join(str(size) for size in z.shape)

@@ -1,17 +1,15 @@
-"""One harness for all benchmarks: candidates are sampled in the same rounds, so that noise of the machine hits all.
+"""How all benchmarks of speed take their samples.
 
-Machines are noisy, so ratios are only taken between samples of one round.
+Machines are noisy. So every round has a sample of each candidate, and ratios are only taken within a round.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -20,7 +18,7 @@ from methods.contract import Evaluations
 
 CPU = torch.device("cpu")
 _NONE = Evaluations(0, 0)
-# A sample is the fastest of several calls: at most so many, until they have taken so many seconds together.
+# A sample is the fastest of several calls: as many as take this many seconds together, up to a limit.
 _MOST_CALLS, _SAMPLE_SECONDS = 5, 0.1
 
 
@@ -30,7 +28,7 @@ class Sample:
 
     seconds: wall-clock time.
     forward: seconds of the forward pass; None if it wasn't timed by itself.
-    evaluations: of the field of an ODE.
+    evaluations: how often the field of the flow was evaluated.
     images: how many were read.
     peak_mib: memory that the call took beyond what was in use; None on a CPU, where only that of the process is known.
     """
@@ -40,10 +38,6 @@ class Sample:
     evaluations: Evaluations = _NONE
     images: int = 0
     peak_mib: float | None = None
-
-    @property
-    def milliseconds(self) -> float:
-        return 1e3 * self.seconds
 
     @property
     def rate(self) -> float:
@@ -68,7 +62,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Result:
-    """The samples of a candidate, one per round, or the error that it raised, in one line."""
+    """The samples of a candidate, one per round, or the type and first line of the error that it raised."""
 
     workload: str
     candidate: str
@@ -77,7 +71,7 @@ class Result:
 
     @property
     def milliseconds(self) -> list[float]:
-        return [sample.milliseconds for sample in self.samples]
+        return [1e3 * sample.seconds for sample in self.samples]
 
 
 def run_benchmark(
@@ -91,12 +85,12 @@ def run_benchmark(
 ) -> list[Result]:
     """Samples every candidate once per round, in an order drawn for each round.
 
-    warmup: first rounds, which aren't counted: memory is allocated and optimizers are set up.
-    patience: a candidate whose samples add up to so many seconds isn't sampled again.
+    warmup: rounds before the others, to allocate memory and set up optimizers; their samples are dropped.
+    patience: a candidate isn't sampled again once its samples have taken more than this many seconds together.
     on_sample: called with the name of a candidate before its sample.
 
     Raises:
-        Exception: whatever a candidate raises that may not fail.
+        Exception: an error of a candidate that may not fail.
     """
     samples: list[list[Sample]] = [[] for _ in candidates]
     errors: dict[int, str] = {}
@@ -108,11 +102,11 @@ def run_benchmark(
         if which in errors or sum(sample.seconds for sample in samples[which]) > patience:
             continue
         try:
-            sample = _with_peak_memory(partial(fastest, candidate.call), device)
+            sample = fastest(candidate.call, device)
         except Exception as error:
             if not candidate.may_fail:
                 raise
-            errors[which] = one_line(error)
+            errors[which] = f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
             continue
         if index >= 0:
             samples[which].append(sample)
@@ -122,16 +116,20 @@ def run_benchmark(
     ]
 
 
-def fastest(call: Callable[[], Sample]) -> Sample:
-    """The fastest of a few calls in a row: disturbances, such as cold caches, only ever add time."""
+def fastest(call: Callable[[], Sample], device: torch.device) -> Sample:
+    """The fastest of a few calls in a row: disturbances, such as cold caches, only add time. Peak memory is of all."""
+    if device.type != "cpu":
+        reset_peak_memory(device)
+    before = peak_memory_mib(device) or 0.0
     samples = [call()]
     while len(samples) < _MOST_CALLS and sum(sample.seconds for sample in samples) < _SAMPLE_SECONDS:
         samples.append(call())
-    return min(samples, key=lambda sample: sample.seconds)
+    peak = None if device.type == "cpu" else (peak_memory_mib(device) or 0.0) - before
+    return replace(min(samples, key=lambda sample: sample.seconds), peak_mib=peak)
 
 
 def timed(call: Callable[[], object], device: torch.device = CPU, times: int = 1) -> Sample:
-    """The mean time of so many calls in a row."""
+    """The mean time of this many calls in a row."""
     start = now(device)
     for _ in range(times):
         call()
@@ -139,21 +137,6 @@ def timed(call: Callable[[], object], device: torch.device = CPU, times: int = 1
 
 
 def now(device: torch.device) -> float:
-    """Seconds, read once the device has finished its work."""
+    """The time in seconds, read when the device has finished its work."""
     synchronise(device)
     return time.perf_counter()
-
-
-def one_line(error: Exception) -> str:
-    """Type and first line of an error."""
-    return f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
-
-
-def _with_peak_memory(call: Callable[[], Sample], device: torch.device) -> Sample:
-    if device.type == "cpu":
-        return call()
-    reset_peak_memory(device)
-    before = peak_memory_mib(device)
-    sample = call()
-    after = peak_memory_mib(device)
-    return sample if before is None or after is None else dataclasses.replace(sample, peak_mib=after - before)

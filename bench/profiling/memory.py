@@ -1,7 +1,7 @@
 """The peak memory of a training step, beyond the network and the batch.
 
-Every candidate is measured in a process of its own, because freed memory may stay with a process: it builds network and
-batch, notes the memory in use, and takes two steps; the second has all that is stored between steps.
+Every candidate is measured in a process of its own, because a process may hold on to freed memory. The process builds
+network and batch, notes the memory in use, and takes two steps; in the second, all that is stored between steps exists.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import warnings
 from collections.abc import Callable, Sequence
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import forkserver, get_all_start_methods, get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -29,19 +29,32 @@ def measure_memory(
     threads: int,
     on_sample: Callable[[str], None] = lambda name: None,
 ) -> dict[MethodStep, float | None]:
-    """MiB by step, without baselines; None if the system has no such figure or the process ended early."""
+    """MiB by step, without baselines; None if the system doesn't report memory or the process ended early."""
+    context = _process_context()
     peaks: dict[MethodStep, float | None] = {}
     for step in steps:
         if step.candidate != BASELINE:
             on_sample(f"{step}, memory")
-            peaks[step] = _in_a_process(benchmark, step, threads)
+            peaks[step] = _in_a_process(context, benchmark, step, threads)
     return peaks
 
 
-def _in_a_process(benchmark: StepBenchmark, step: MethodStep, threads: int) -> float | None:
-    context: Any = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
-    if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload([__name__])  # processes begin with torch imported
+def _process_context() -> Any:
+    """Its processes inherit that Ctrl-C is ignored, and begin with torch imported, if the system has fork servers."""
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    forkserver.ensure_running()
+    signal.signal(signal.SIGINT, handler)
+    first = context.Process(target=int)  # waits for the server; interrupted meanwhile, it leaves no work behind
+    first.start()
+    first.join()
+    return context
+
+
+def _in_a_process(context: Any, benchmark: StepBenchmark, step: MethodStep, threads: int) -> float | None:
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_report, args=(theirs, benchmark, step, threads), daemon=True)
     process.start()
@@ -68,7 +81,7 @@ def _report(connection: Connection, benchmark: StepBenchmark, step: MethodStep, 
 
 
 def peak_of_steps(benchmark: StepBenchmark, step: MethodStep) -> float | None:
-    """MiB that STEPS steps take, in this process; None if the system has no such figure."""
+    """MiB that STEPS steps take, in this process; None if the system doesn't report memory."""
     if step.candidate not in (OURS, BASELINE):
         import_errors([step.candidate])  # imports the package, which isn't part of a step
     factory = StepFactory(benchmark)

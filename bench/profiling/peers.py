@@ -1,17 +1,16 @@
 """A training step as LibMTL and TorchJD take it, up to the optimizer, on our network, losses and batch.
 
 **LibMTL** runs as in its trainer (`LibMTL/trainer.py`): its model class is made of its HPS and the weighting, losses
-are written into one tensor by index, and every input passes on its own. Three things differ. Its models clear the
-shared gradients between tasks with `zero_grad`, which sets them to None since torch 2.0, and then write to their
-`.data`; here they are set to zero. Its meters of losses and predictions are left out. Its GradNorm and DWA, which weigh
-equally in the first epochs, start in a later one.
+are written into one tensor by index, and every input has a forward pass of its own. Three things differ. Its models
+clear the shared gradients between tasks with `zero_grad`, which sets them to None since torch 2.0, and then write to
+their `.data`; here they are set to zero. Its meters of losses and predictions are left out. Its GradNorm and DWA use
+equal weights in the first epochs, so the step is one of a later epoch.
 
-**TorchJD** takes the step of its documentation: `mtl_backward` from the losses through the features, then `jac_to_grad`
-with an aggregator; `scalarizer(losses).backward()` if it has a scalarizer for the method. With several inputs it gets
-all features, which `mtl_backward` accepts. On a CPU tasks are differentiated one after another
-(`parallel_chunk_size=1`), which is as fast as its default for three and four tasks; for forty, on ResNet-18 with 16
-images of 64×64, the default had not finished after five times as long. On an accelerator it has its default, all tasks
-at once.
+**TorchJD** takes the step of its documentation: `scalarizer(losses).backward()` if it has a scalarizer for the method,
+else `mtl_backward` from the losses through the features, then `jac_to_grad` with an aggregator. With several inputs it
+gets all features, which `mtl_backward` accepts. On an accelerator all tasks are differentiated at once, its default. On
+a CPU they are differentiated one after another (`parallel_chunk_size=1`). For three and four tasks this is as fast as
+the default; for forty, on ResNet-18 with 16 images of 64×64, the default had not finished after five times as long.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from methods.adapters.bridge import import_peer
 from methods.adapters.counterparts import COUNTERPARTS, LIBMTL, TORCHJD, torchjd_object
 from methods.contract import Network
 
-# The first epoch in which every method works as in the rest of training; before it, some weigh equally.
+# The first epoch in which every method works as in the rest of training; before it, some use equal weights.
 STEADY_EPOCH = 2
 
 Step = Callable[[], object]
@@ -80,10 +79,9 @@ def _libmtl_model(peer: str, problem: Problem) -> Any:
         def zero_grad_share_params(self) -> None:
             self.encoder.zero_grad(set_to_none=False)
 
-    names = _names(problem)
+    names = [f"task {index}" for index in range(len(problem.tasks))]  # unique, even if a task occurs more than once
     heads = nn.ModuleDict(dict(zip(names, problem.network.heads, strict=True)))
-    # The only one of its weightings that works on gradients of the representation alone.
-    by_representation = peer == "GradDrop"
+    by_representation = peer == "GradDrop"  # the only one that works on gradients of the representation alone
     multi_input = len(problem.batch) > 1
     model = Model(names, lambda: problem.network.encoder, heads, by_representation, multi_input, problem.device)
     model.init_param()
@@ -94,7 +92,7 @@ def _libmtl_model(peer: str, problem: Problem) -> Any:
 
 def _libmtl_losses(model: Any, problem: Problem) -> Tensor:
     """(m,), put together as in `Trainer.train` and `Trainer._compute_loss`."""
-    names = _names(problem)
+    names = model.task_name
     losses = torch.zeros(len(names)).to(problem.device)
     for group in problem.batch:
         only = names[next(iter(group.targets))] if len(problem.batch) > 1 else None
@@ -104,40 +102,25 @@ def _libmtl_losses(model: Any, problem: Problem) -> Tensor:
     return losses
 
 
-def _names(problem: Problem) -> list[str]:
-    """Unique keys for LibMTL's tables; the same task may occur more than once."""
-    return [f"task {index}" for index in range(len(problem.tasks))]
-
-
 def _torchjd_step(method: str, problem: Problem) -> Step:
-    m = len(problem.tasks)
-    scalarizer = torchjd_object(method, "scalarizer", m)
-    if scalarizer is not None:
-        scalarizer.to(problem.device)
-        return lambda: _scalarised(scalarizer, problem)
-    aggregator = torchjd_object(method, "aggregator", m).to(problem.device)
+    scalarizer, aggregator = (torchjd_object(method, kind, len(problem.tasks)) for kind in ("scalarizer", "aggregator"))
     autojac: Any = import_peer("torchjd.autojac", TORCHJD)
-    return lambda: _aggregated(aggregator, autojac, problem)
-
-
-def _scalarised(scalarizer: Any, problem: Problem) -> None:
-    _, losses = forward(problem, problem.batch)
-    scalarizer.zero_grad()
-    _clear(problem.network)
-    scalarizer(torch.stack(losses)).backward()
-
-
-def _aggregated(aggregator: Any, autojac: Any, problem: Problem) -> None:
-    features, losses = forward(problem, problem.batch)
-    _clear(problem.network)
+    (scalarizer or aggregator).to(problem.device)
     at_once = 1 if problem.device.type == "cpu" else None
-    autojac.mtl_backward(losses, features=features, parallel_chunk_size=at_once)
-    autojac.jac_to_grad(problem.network.shared_parameters(), aggregator)
+    shared = problem.network.shared_parameters()
 
+    def step() -> None:
+        features, losses = forward(problem, problem.batch)
+        for parameter in (*shared, *problem.network.heads.parameters()):
+            parameter.grad = None
+        if scalarizer is not None:
+            scalarizer.zero_grad()
+            scalarizer(torch.stack(losses)).backward()
+        else:
+            autojac.mtl_backward(losses, features=features, parallel_chunk_size=at_once)
+            autojac.jac_to_grad(shared, aggregator)
 
-def _clear(network: Network) -> None:
-    for parameter in (*network.shared_parameters(), *network.heads.parameters()):
-        parameter.grad = None
+    return step
 
 
 def forward(problem: Problem, groups: Sequence[Group]) -> tuple[list[Tensor], list[Tensor]]:

@@ -1,9 +1,9 @@
 """How long one step of a weighting takes and how exact it is, beside the solvers of LibMTL and TorchJD.
 
-All candidates of a row get the same Gramians, on one thread. Only the solver of another package is timed, as far as
-possible: TorchJD maps a Gramian to weights. LibMTL's solvers are part of the `backward` of a model; they get one with
-a single vector of shared parameters and losses that are linear in it. The time of that `backward` includes m backward
-passes through a product of vectors.
+All candidates get the same Gramians and run on one thread. Of the other packages, little else than the solver is timed.
+TorchJD maps a Gramian to weights. LibMTL's solvers are part of the `backward` of a model, so a model is made for them:
+its only parameters are one shared vector, in which its losses are linear. The time of its `backward` includes m
+backward passes through a product of a matrix and that vector.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from methods.optimality import CRITERIA
 from methods.weightings.cagrad import CAGrad
 
 TASKS = (2, 3, 4, 11, 40)
-# The norms of the gradients of a problem spread over 10^±x.
+# The norms of the gradients are spread over 10^±x: 10^0 or 10^±3.
 EVEN, UNEVEN = "even", "uneven"
 SPREADS = {EVEN: 0.0, UNEVEN: 3.0}
 _SEEDS = 2
 _CAGRAD_C = CAGrad().c
-# A candidate that has used so many seconds on a Gramian has been timed often enough.
+# A candidate whose samples on a Gramian have taken more than this many seconds is not sampled again.
 _PATIENCE = 0.3
-# LibMTL's need more than a vector of shared parameters and one step: a representation, an earlier epoch.
+# LibMTL's implementations need more than one step on a vector: a representation, or the losses of an earlier epoch.
 _NEED_A_NETWORK = ("graddrop", "gradnorm")
 
 Solver = Callable[[], Tensor]
@@ -48,7 +48,7 @@ Solver = Callable[[], Tensor]
 
 @dataclass(frozen=True)
 class Problem:
-    """A step as every candidate sees it; kind: "even" or "uneven" gradient norms."""
+    """The input of a step, the same for every candidate; kind: EVEN or UNEVEN gradient norms."""
 
     kind: str
     seed: int
@@ -57,10 +57,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Solution:
-    """A weighting of one candidate on one Gramian.
+    """How a candidate solved one problem.
 
-    milliseconds: median of a step; None if it failed.
-    residual: of the first answer; None without a criterion.
+    milliseconds: of a step, the median; None if it failed.
+    residual: of the first answer; None if the weighting has no criterion or the step failed.
     error: what was raised, in one line.
     """
 
@@ -144,7 +144,7 @@ def _own(name: str, signal: Signal) -> Solver:
 
 
 def _torchjd(name: str, signal: Signal) -> Solver:
-    """What maps a Gramian or a Jacobian to weights; the aggregator, if it has no weights."""
+    """The part of the aggregator that maps a Gramian or a Jacobian to weights; all of it if it has no such part."""
     aggregator = torchjd_object(name, "aggregator", len(signal.losses))
     if hasattr(aggregator, "gramian_weighting"):
         return partial(aggregator.gramian_weighting, signal.required_gramian())
@@ -183,7 +183,7 @@ _SOLVERS: Mapping[str, Callable[[str, Signal], Solver]] = {OURS: _own, LIBMTL: _
 
 
 def residual(name: str, signal: Signal, answer: Tensor, candidate: str) -> float | None:
-    """How far an answer, weights (m,) or a direction (P,), is from the definition of the method; 0 is exact."""
+    """How far an answer, weights (m,) or a direction (P,), is from the definition of the method: 0 if it is exact."""
     criterion = CRITERIA.get(name)
     if criterion is None:
         return None

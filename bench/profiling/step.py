@@ -1,13 +1,13 @@
 """How long a training step takes up to the optimizer: our methods, other packages, and an autograd baseline.
 
-A step is forward pass, losses, weighting, and every gradient in its place. All candidates of a workload run in one
+A step is the forward pass, the losses, the weighting and all gradients. All candidates of a workload run in one
 process, on networks with the same weights and on the same batch, in the same rounds.
 
-The *autograd baseline* is what torch needs for the passes of such a method, with all results dropped: one forward and
-one backward pass of the sum of the losses ("one"); or one forward pass, every head forward and backward once, and one
-backward pass through the shared part for each task ("per task"). NORMAL, which has a flow besides, is compared with the
-baseline of the plain network. A Gramian method needs only inner products of gradients, which may cost less than a
-gradient of every weight for each task: it can be faster than the baseline.
+The *autograd baseline* is what torch needs for the passes of such a method, with all results dropped. For methods that
+need only losses ("one") it is one forward pass and one backward pass of the sum of the losses. For the others ("per
+task") it is one forward pass, one forward and backward pass of each head, and one backward pass through the shared part
+per task. NORMAL has a flow besides, but is compared with the baseline of the network without one. A Gramian method can
+be faster than the baseline: it needs only inner products of gradients, which may cost less than the gradients.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from methods import METHODS
 from methods.adapters.counterparts import methods_in
 from methods.contract import Network
 
-# Uncounted rounds.
+# Rounds whose samples are dropped.
 WARMUP = 1
-# Settings of the network and of the precision of products hold for all candidates, the others for ours only.
+# Settings of the network and of the precision of products apply to all candidates, others to ours only.
 _FOR_ALL = ("backbone.", "heads.name", "compute.tf32")
 
 APPROXIMATED = ("mgda", "cagrad", "nash_mtl")
@@ -87,14 +87,14 @@ BASELINES = (MethodStep(BASELINE, "", "one"), MethodStep(BASELINE, "", "per task
 
 @dataclass(frozen=True)
 class StepBenchmark:
-    """The work that all candidates are given; settings: of our runs, dotted."""
+    """The work that all candidates do; settings: of our runs, by dotted key."""
 
     workload: Workload
     settings: Mapping[str, Any]
     device: torch.device
 
     def spec(self, step: MethodStep) -> RunSpec:
-        """Ours: a run of the method with all settings. Other candidates: a run with the same network.
+        """For ours, a run of the method with all settings; for other candidates, a run of EW with the same network.
 
         Raises:
             UnknownName, SpecError: a setting is not known, or has no valid value.
@@ -105,7 +105,7 @@ class StepBenchmark:
         return self.workload.spec("ew", **for_all)
 
     def steps(self, methods: Sequence[str], packages: Sequence[str]) -> list[MethodStep]:
-        """Both baselines, and each method by ours and by those packages that have it.
+        """Both baselines, and each method as ours and as that of every package that has it.
 
         Raises:
             UnknownName, SpecError: as in `spec`.
@@ -119,7 +119,7 @@ class StepBenchmark:
         return steps
 
     def approximations(self, methods: Sequence[str]) -> list[MethodStep]:
-        """Both baselines, EW, and each method exactly and by every approximation that the workload allows."""
+        """Both baselines, EW, and each method, exact and with every approximation that the workload allows."""
         steps = [*BASELINES, MethodStep(OURS, "ew", "one")]
         for method in methods:
             for name in APPROXIMATIONS:
@@ -134,7 +134,7 @@ class StepBenchmark:
 
 @dataclass
 class StepFactory:
-    """The batch of a benchmark, and the networks and buffers that its steps share; ours share none with others."""
+    """The batch of a benchmark, and the networks and buffers that steps of the same candidate share."""
 
     benchmark: StepBenchmark
     batch: Batch = field(init=False)
@@ -156,21 +156,18 @@ class StepFactory:
         return self._networks[key]
 
     def step(self, step: MethodStep) -> Step:
-        """A call that takes one step. Errors of a package are raised here or there."""
+        """A call that takes one step. Errors of a package are raised here or by the call."""
         problem = Problem(self.network(step), self.benchmark.workload.tasks, self.batch)
         if step.candidate == BASELINE:
             return partial(baseline_step, problem, step.passes)
         if step.candidate == OURS:
-            return partial(_own_step, self._train_state(step), self.batch, itertools.count())
+            spec = self.benchmark.spec(step)
+            # Methods with the same needs share a Jacobian, which takes GiB for forty tasks.
+            key = (spec.architecture, spec.settings.weighting.needs, spec.settings.gramian.grad_space)
+            buffer = self._buffers.setdefault(key, GradientBuffer(len(problem.tasks)))
+            state = make_train_state(spec, problem.network, problem.tasks, buffer)
+            return partial(_own_step, state, self.batch, itertools.count())
         return peer_step(step.candidate, step.method, problem)
-
-    def _train_state(self, step: MethodStep) -> TrainState:
-        """Our method before its first step. Methods with the same needs share a Jacobian: forty tasks take GiB."""
-        spec = self.benchmark.spec(step)
-        key = (spec.architecture, spec.settings.weighting.needs, spec.settings.gramian.grad_space)
-        tasks = self.benchmark.workload.tasks
-        buffer = self._buffers.setdefault(key, GradientBuffer(len(tasks)))
-        return make_train_state(spec, self.network(step), tasks, buffer)
 
     def describe(self) -> WorkloadRecord:
         """The workload as recorded; its shared parameters are those of the network without a flow."""
@@ -189,13 +186,13 @@ class StepFactory:
 
 
 def _own_step(state: TrainState, batch: Batch, count: Iterator[int]) -> None:
-    """`train_step` without the move; nor does a post-step hook run, as FAMO's."""
+    """`train_step` without optimizers and post-step hook."""
     _, update = compute_gradients(state, batch, next(count), STEADY_EPOCH)
     commit(state, update)
 
 
 def baseline_step(problem: Problem, passes: Passes) -> None:
-    """Input after input, so that one graph is alive at a time; only the heads' gradients are stored."""
+    """One input after another, so that one graph exists at a time; only the heads' gradients are stored."""
     network = problem.network
     network.heads.zero_grad(set_to_none=True)
     parameters = network.shared_parameters()
@@ -217,12 +214,12 @@ def time_steps(
     rounds: int,
     on_sample: Callable[[str], None] = lambda name: None,
 ) -> tuple[WorkloadRecord, list[Cell]]:
-    """The workload, and a cell for each step, without memory. A step that raises an error has that in its cell."""
+    """The workload, and a cell for each step, without memory. The cell of a step that fails has its error."""
     factory = StepFactory(benchmark)
-    prepared = functools.cache(factory.step)  # in the first round, so that its errors are caught
+    prepared = functools.cache(factory.step)  # called in the first round, so that its errors are caught
 
     def call(step: MethodStep) -> Sample:
-        """The mean over an update interval of the weights."""
+        """The mean over one update interval, of which only the first step computes weights."""
         every = benchmark.spec(step).settings.gramian.every
         return timed(prepared(step), benchmark.device, every)
 

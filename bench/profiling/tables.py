@@ -1,15 +1,15 @@
-"""The tables of python -m bench.speed solvers, flow and data, and their files: a Markdown page and a CSV file."""
+"""Tables of python -m bench.speed solvers, flow and data, for the terminal, a Markdown file and a CSV file."""
 
 from __future__ import annotations
 
-import csv
-import io
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pandas import DataFrame
 
 from bench.profiling.flow import WHOLE_STEP
 from bench.profiling.harness import Result, Sample
@@ -21,8 +21,8 @@ from bench.reporting.tables.table import MISSING, Cell, Column, Group, Head, Row
 from methods import WEIGHTINGS
 from methods.adapters.bridge import INSTALL
 
-# Median, and in brackets the first and third quartile.
-QUARTILES = "{{1:{0}}} ({{0:{0}}} – {{2:{0}}})"
+# Formats that show the median, and in brackets the first and third quartile.
+_WHOLE, _TWO, _THREE = (f"{{1:{form}}} ({{0:{form}}} – {{2:{form}}})" for form in (",.0f", ".2f", ".3f"))
 
 
 @dataclass(frozen=True)
@@ -41,52 +41,47 @@ class Page:
         """Writes <name>.md and <name>.csv."""
         parts = [*(markdown(table).strip() for table in self.tables), *self.remarks]
         atomic_write_text(folder / f"{name}.md", "\n\n".join(parts) + "\n")
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(self.values[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.values)
-        atomic_write_text(folder / f"{name}.csv", text.getvalue())
+        atomic_write_text(folder / f"{name}.csv", DataFrame(self.values).to_csv(index=False, lineterminator="\n"))
 
 
-# The value of a round: of a candidate's sample, that of the first candidate of the workload, and that of WHOLE_STEP.
-Measure = Callable[[Sample, Sample, Sample | None], float | None]
+# A column: its value of one round, from the samples of the candidate, of the first candidate and, if there is one, of
+# WHOLE_STEP; and the format of the three quartiles of these values.
+Shown = tuple[Callable[[Sample, Sample, Sample | None], float | None], str]
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """The table of a benchmark: its caption, the head of the candidates, and what the columns show."""
+    """The table of a benchmark.
+
+    candidates: the head of their column.
+    columns: what they show, by head.
+    """
 
     caption: str
     candidates: str
-    columns: Mapping[str, tuple[Measure, str]]
+    columns: Mapping[str, Shown]
 
 
-def _ratio(own: Sample, first: Sample, step: Sample | None) -> float | None:
-    return None if own is step else own.seconds / first.seconds
-
-
-def _share_of_step(own: Sample, first: Sample, step: Sample | None) -> float | None:
-    return None if step is None else 100 * own.seconds / step.seconds
-
-
-_TIME: tuple[Measure, str] = (lambda own, first, step: own.milliseconds, QUARTILES.format(".2f"))
-_EVALUATIONS: tuple[Measure, str] = (lambda own, first, step: own.evaluations.forward, "{1:.0f}")
-_RATE: tuple[Measure, str] = (lambda own, first, step: own.rate, QUARTILES.format(",.0f"))
-_FASTER: tuple[Measure, str] = (lambda own, first, step: own.rate / first.rate, QUARTILES.format(".2f"))
+_TIME: Shown = (lambda own, first, step: 1e3 * own.seconds, _TWO)
+_RATIO: Shown = (lambda own, first, step: None if own is step else own.seconds / first.seconds, _THREE)
+_SHARE: Shown = (lambda own, first, step: None if step is None else 100 * own.seconds / step.seconds, _TWO)
+_EVALUATIONS: Shown = (lambda own, first, step: own.evaluations.forward, "{1:.0f}")
+_RATE: Shown = (lambda own, first, step: own.rate, _WHOLE)
+_FASTER: Shown = (lambda own, first, step: own.rate / first.rate, _TWO)
 
 LAYOUTS: Mapping[str, _Layout] = {
     "step": _Layout(
         "A training step: ResNet-18, four linear heads, images of noise, optimizers included. NORMAL is meant to stay "
         "within 1.25 × EW.",
         "method",
-        {"time, ms": _TIME, "× EW": (_ratio, QUARTILES.format(".3f")), "evaluations": _EVALUATIONS},
+        {"time, ms": _TIME, "× EW": _RATIO, "evaluations": _EVALUATIONS},
     ),
     "tasks": _Layout(
         "The flow by the number of tasks: forward and backward, without encoder and heads; the furthest of m evenly "
         "spread positions is always the same. One trajectory for 40 tasks is meant to stay within 1.3 × that for one, "
         "with as many evaluations.",
         "tasks",
-        {"time, ms": _TIME, "× m = 1": (_ratio, QUARTILES.format(".3f")), "evaluations": _EVALUATIONS},
+        {"time, ms": _TIME, "× m = 1": _RATIO, "evaluations": _EVALUATIONS},
     ),
     "inputs": _Layout(
         "Four inputs, one per task: forward and backward, without encoder and heads. Solved together, an evaluation "
@@ -95,8 +90,8 @@ LAYOUTS: Mapping[str, _Layout] = {
         "solved",
         {
             "time, ms": _TIME,
-            "× one after another": (_ratio, QUARTILES.format(".3f")),
-            "% of a step": (_share_of_step, QUARTILES.format(".2f")),
+            "× one after another": _RATIO,
+            "% of a step": _SHARE,
             "evaluations": _EVALUATIONS,
         },
     ),
@@ -108,7 +103,7 @@ LAYOUTS: Mapping[str, _Layout] = {
             "forward, ms": (lambda own, first, step: own.forward and 1e3 * own.forward, "{1:.2f}"),
             "backward, ms": (lambda own, first, step: own.forward and 1e3 * (own.seconds - own.forward), "{1:.2f}"),
             "time, ms": _TIME,
-            "× euler, backprop": (_ratio, QUARTILES.format(".3f")),
+            "× euler, backprop": _RATIO,
             "evaluations, forward": _EVALUATIONS,
             "backward": (lambda own, first, step: own.evaluations.backward, "{1:.0f}"),
             "peak, MiB": (lambda own, first, step: own.peak_mib, "{1:.1f}"),
@@ -147,13 +142,17 @@ def samples_table(benchmark: str, results: Sequence[Result]) -> Table:
 
 
 def _text(values: Iterable[float | None], form: str) -> str:
-    """Some of the first quartile (0), median (1) and third quartile (2)."""
+    """The format, given the first quartile (0), the median (1) and the third quartile (2) of the values."""
     known = [value for value in values if value is not None]
     return form.format(*np.percentile(known, [25, 50, 75])) if known else MISSING
 
 
 def samples_page(results: Mapping[str, Sequence[Result]], circumstances: str) -> Page:
-    """results: by benchmark."""
+    """The tables of several benchmarks.
+
+    results: by benchmark, a key of LAYOUTS.
+    circumstances: where and how they were measured, in one line.
+    """
     values = [
         {
             "benchmark": benchmark,
@@ -186,7 +185,7 @@ SOLVERS = (
 def solver_table(solutions: Sequence[Solution], missing: Mapping[str, str]) -> Table:
     """A row for every weighting and number of tasks.
 
-    missing: by package why it can't be imported, or "".
+    missing: by package, why it can't be imported; "" if it can.
     """
     packages = [package for package, reason in missing.items() if not reason]
     heads = ["m", "ours, ms", *["ms", "× ours"] * len(packages), "ours", *packages]
@@ -197,7 +196,7 @@ def solver_table(solutions: Sequence[Solution], missing: Mapping[str, str]) -> T
     rows = []
     for (name, m), here in found.items():
         ours = _median(here, OURS)
-        cells = [Cell(str(m)), Cell(_milliseconds(ours))]
+        cells = [Cell(str(m)), Cell(f"{ours:.3f}")]
         for package in packages:
             cells += _package_cells(here, package, ours)
         cells += [Cell(_residual(here, candidate)) for candidate in (OURS, *packages)]
@@ -211,22 +210,19 @@ def solver_page(solutions: Sequence[Solution], missing: Mapping[str, str]) -> Pa
     return Page([solver_table(solutions, missing)], [SOLVERS, *absent], [vars(solution) for solution in solutions])
 
 
-def _median(here: Sequence[Solution], candidate: str) -> float | None:
+def _median(here: Sequence[Solution], candidate: str) -> float:
+    """Milliseconds; NaN if the candidate has no solver or always failed. Ours never fail."""
     times = [s.milliseconds for s in here if s.candidate == candidate and s.milliseconds is not None]
-    return statistics.median(times) if times else None
+    return statistics.median(times) if times else math.nan
 
 
-def _package_cells(here: Sequence[Solution], package: str, ours: float | None) -> list[Cell]:
+def _package_cells(here: Sequence[Solution], package: str, ours: float) -> list[Cell]:
     """Its time, and its time over ours; the errors it raised are notes."""
     errors = tuple(dict.fromkeys(f"{package}: {s.error}" for s in here if s.candidate == package and s.error))
     theirs = _median(here, package)
-    if theirs is None or ours is None:
+    if math.isnan(theirs):
         return [Cell("failed" if errors else MISSING, notes=errors), Cell()]
-    return [Cell(_milliseconds(theirs), notes=errors), Cell(f"{theirs / ours:.1f}")]
-
-
-def _milliseconds(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.3f}"
+    return [Cell(f"{theirs:.3f}", notes=errors), Cell(f"{theirs / ours:.1f}")]
 
 
 def _residual(here: Sequence[Solution], candidate: str) -> str:

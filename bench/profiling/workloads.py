@@ -30,12 +30,14 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Workload:
-    """Batches of `batch_size` images, per input, of image_size (height, width) pixels.
+    """What a step is timed on: a network, its tasks and the size of a batch.
 
+    batch_size: images per input.
+    image_size: (height, width) in pixels.
     data: the data set whose network, losses and recipe are used.
-    n_tasks: of its tasks, repeated from the first if there are more.
-    settings: of the run, dotted.
-    series: what varies in the series that the workload belongs to.
+    n_tasks: the number of tasks; if the data set has fewer, they are repeated.
+    settings: of the run, by dotted key.
+    series: what varies in the series of workloads that this one belongs to; "" if it belongs to none.
     """
 
     key: str
@@ -77,30 +79,16 @@ class Workload:
         return Group(inputs.to(device), {index: target.to(device) for index, target in targets.items()})
 
 
-def _classes(task: Task, shape: Sequence[int], generator: Generator) -> Tensor:
-    return torch.randint(task.outputs, tuple(shape), generator=generator)
-
-
-def _attributes(task: Task, shape: Sequence[int], generator: Generator) -> Tensor:
-    return torch.randint(2, tuple(shape), generator=generator).float()
-
-
-def _depths(task: Task, shape: Sequence[int], generator: Generator) -> Tensor:
-    """(B, 1, H, W), in metres, as in rooms."""
-    return 0.5 + 9 * torch.rand(tuple(shape), generator=generator).unsqueeze(1)
-
-
-def _normals(task: Task, shape: Sequence[int], generator: Generator) -> Tensor:
-    """(B, 3, H, W), unit vectors."""
-    return functional.normalize(torch.randn((*shape, 3), generator=generator), dim=-1).movedim(-1, 1)
-
-
-# Loss -> (task, (B, [H, W]), generator) -> a valid target.
-_TARGETS: Mapping[Callable[[Tensor, Tensor], Tensor], Callable[[Task, Sequence[int], Generator], Tensor]] = {
-    cross_entropy: _classes,
-    binary_cross_entropy: _attributes,
-    depth_loss: _depths,
-    normal_loss: _normals,
+# Valid targets for each loss, from the task, the shape (B,) or (B, H, W), and a generator.
+_TARGETS: Mapping[Callable[[Tensor, Tensor], Tensor], Callable[[Task, tuple[int, ...], Generator], Tensor]] = {
+    cross_entropy: lambda task, shape, draw: torch.randint(task.outputs, shape, generator=draw),
+    binary_cross_entropy: lambda task, shape, draw: torch.randint(2, shape, generator=draw).float(),
+    # (B, 1, H, W), in metres, as in rooms.
+    depth_loss: lambda task, shape, draw: 0.5 + 9 * torch.rand(shape, generator=draw).unsqueeze(1),
+    # (B, 3, H, W), unit vectors.
+    normal_loss: lambda task, shape, draw: functional.normalize(
+        torch.randn((*shape, 3), generator=draw), dim=-1
+    ).movedim(-1, 1),
 }
 
 # Small enough for a step of about a second on two cores.
@@ -112,9 +100,8 @@ _ON_CPU = (
 
 
 def workloads(size: Size) -> dict[str, Workload]:
-    """The three workloads by key, small ones for CPUs or as in the training for the paper's tables."""
-    found = _ON_CPU if size == "cpu" else [_as_trained(workload) for workload in _ON_CPU]
-    return {workload.key: workload for workload in found}
+    """The three workloads by key: small ones for CPUs, or batches and images of the sizes that the paper trains on."""
+    return {workload.key: workload if size == "cpu" else _as_trained(workload) for workload in _ON_CPU}
 
 
 def _as_trained(workload: Workload) -> Workload:
@@ -139,9 +126,5 @@ def scaling_workloads(tasks: Sequence[int], backbones: Sequence[str]) -> list[Wo
     """
     names = dict.fromkeys(lookup(BACKBONES, "backbone", name) for name in backbones)
     by_tasks = [Workload(f"m = {m}", f"{m} tasks", n_tasks=m, series="tasks", **_SMALL) for m in dict.fromkeys(tasks)]
-    return by_tasks + [
-        Workload(
-            name, name, n_tasks=_TASKS_OF_BACKBONES, settings={"backbone.name": name}, series="parameters", **_SMALL
-        )
-        for name in names
-    ]
+    small: Mapping[str, Any] = {**_SMALL, "n_tasks": _TASKS_OF_BACKBONES, "series": "parameters"}
+    return by_tasks + [Workload(name, name, settings={"backbone.name": name}, **small) for name in names]
