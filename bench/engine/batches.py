@@ -75,7 +75,7 @@ def on_device(splits: Splits, device: torch.device) -> Splits:
 
 
 def fitting(sizes: list[int], room: int) -> list[bool]:
-    """Which of several sizes fit into `room` together, taking each in turn that still fits."""
+    """Which of several sizes fit into `room` together, chosen in order, skipping those that no longer fit."""
     chosen = []
     for size in sizes:
         chosen.append(size <= room)
