@@ -79,9 +79,9 @@ def save_checkpoint(path: Path, spec: RunSpec, device: torch.device, state: Trai
 def load_checkpoint(path: Path, spec: RunSpec, device: torch.device, state: TrainState) -> History:
     """Restores a state from a checkpoint of the same run. Without one, returns an empty history.
 
-        A checkpoint whose settings lack a key that was added later has what the code did when it was written. One made by
-    other versions of the code is not resumed: half of a run would have other numbers. Checkpoints without versions were
-    made by code that gives the numbers of version 1.
+    If its settings lack a key that was added later, the value is what the code did when it was written. A checkpoint of
+    other versions of the code is not resumed: the run would mix both. Without versions, it is from code that gives the
+    numbers of version 1.
     """
     if not path.is_file():
         return History()

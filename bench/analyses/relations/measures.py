@@ -55,8 +55,8 @@ def related(results: Path, runs: Sequence[Record], data_root: Path) -> Relations
     differing = [", ".join(variants)] if len(variants) > 1 else seed_differences(list(normal.values()))
     if differing:
         raise RecordError(
-            f"{results / first.data}: expected runs of NORMAL that can be averaged, found {differing[0]}; keep those of "
-            "one kind below --results and move the others away."
+            f"{results / first.data}: expected runs of NORMAL that can be averaged, found {differing[0]}; keep those "
+            "of one kind below --results and move the others away."
         )
     ew = {run.seed: run for run in runs if run.method == "ew" and _shared(run) == _shared(first)}
     tasks = {task.key: task.label for task in first.tasks}
