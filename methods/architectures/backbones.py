@@ -215,8 +215,8 @@ def load_weights(encoder: nn.Module, backbone: Backbone, weights: str) -> None:
     try:
         encoder.load_state_dict(state)
     except RuntimeError as error:
-        fault = str(error).splitlines()[-1].strip()
-        raise WeightsUnavailable(f"The weights {weights!r} don't fit the encoder: {fault}") from error
+        reason = str(error).splitlines()[-1].strip()
+        raise WeightsUnavailable(f"The weights {weights!r} don't fit the encoder: {reason}") from error
 
 
 def _imagenet_state(backbone: Backbone) -> Mapping[str, Tensor]:
