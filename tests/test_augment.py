@@ -12,6 +12,7 @@ from bench.engine.augment import (
     SCALES,
     Views,
     draw_views,
+    transform,
     transform_depth,
     transform_images,
     transform_labels,
