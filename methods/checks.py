@@ -62,16 +62,29 @@ def _problem(update: object, weighting: Weighting, signal: Signal) -> str:
     per_task = (len(signal.losses),)
     if not _is_float(update.weights, per_task) or not update.weights.is_cpu:
         return f"`weights` as a float tensor of shape {per_task} on the CPU, found {_described(update.weights)}."
+    if update.weights.requires_grad:
+        return "`weights` without a gradient, found some with `requires_grad`; detach them."
     own = update.head_weights
     if weighting.heads == "own" and (own is None or not _is_float(own, per_task) or not own.is_cpu):
         expected = f"`head_weights` as a float tensor of shape {per_task} on the CPU"
         return f'{expected}, since it declares `heads = "own"`, found {_described(own)}.'
-    if update.direction is not None and signal.jacobian is not None:
+    if update.direction is not None:
+        if signal.jacobian is None:
+            return '`direction` as None: only a weighting with `needs = "jacobian"` may return one.'
         size = tuple(signal.jacobian.shape[1:])
         if not _is_float(update.direction, size):
             return f"`direction` as None or a float tensor of shape {size}, found {_described(update.direction)}."
-    if not isinstance(update.state, State):
-        return f"`state` as a State, found {_described(update.state)}."
+    if update.auxiliary is not None and weighting.learned_lr is None:
+        return "`auxiliary` as None, since it declares `learned_lr = None`."
+    return _problem_of_state(update.state)
+
+
+def _problem_of_state(state: object) -> str:
+    if not isinstance(state, State):
+        return f"`state` as a State, found {_described(state)}."
+    for name, value in (*state.learned.items(), *state.memory.items()):
+        if not isinstance(value, Tensor):
+            return f"`state` with tensors only, found {_described(value)} under {name!r}."
     return ""
 
 

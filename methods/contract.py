@@ -80,7 +80,7 @@ class State:
 class Update:
     """What a weighting returns.
 
-    weights: (m,) float64; the shared gradient becomes weights @ jacobian.
+    weights: (m,) floats, best float64; the shared gradient becomes weights @ jacobian.
     state: for the next step.
     head_weights: (m,) factors of the gradients of the heads; read only if the weighting declares `heads = "own"`.
     auxiliary: a scalar that depends on `state.learned` only; its gradient trains them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,11 +78,21 @@ def test_a_wrong_update_is_named_with_what_was_expected_and_found() -> None:
         (Update(ones(3), State(), head_weights=ones(4)), "own", "`head_weights`", "found a tensor of shape (4,)"),
         (Update(ones(3), State(), direction=ones(3)), "plain", "`direction`", "shape (7,), found a tensor of shape (3"),
         (Update(ones(3), {}), "plain", "`state`", "found an object of type dict"),  # type: ignore[arg-type]
+        (Update(ones(3), State(memory={"n": 1})), "plain", "`state`", "type int under 'n'"),  # type: ignore[dict-item]
+        (Update(ones(3).requires_grad_(), State()), "plain", "`weights`", "`requires_grad`; detach them"),
+        (Update(ones(3), State(), auxiliary=ones(1).sum()), "plain", "`auxiliary` as None", "`learned_lr = None`"),
     ]
     for update, heads, what, found in cases:
         text = message(Mine(returning(update), heads=heads))
         assert text.startswith(f"{__file__}:{STEP_LINE}: Mine.step must return {what}"), text
         assert found in text and text.count("\n") == 0, text
+
+
+def test_only_weightings_that_see_the_jacobian_may_give_a_direction() -> None:
+    """A direction of one entry would be broadcast to all parameters without an error."""
+    without = dataclasses.replace(SIGNAL, jacobian=None)
+    with pytest.raises(WeightingError, match="`direction` as None"):
+        checked_step(Mine(returning(Update(ones(3), State(), direction=ones(1)))), without, State())
 
 
 def test_an_error_is_named_with_its_line_in_the_weightings_file() -> None:

@@ -11,12 +11,15 @@ import torch
 from bench.engine import loop
 from bench.engine.batches import epoch_order, steps_per_epoch, training_batches
 from bench.engine.build import build_network
+from bench.engine.checkpoint import load_checkpoint
 from bench.engine.context import RunContext
 from bench.engine.evaluate import dummy_scores, evaluate, selection_score
 from bench.engine.loop import train
 from bench.engine.seeds import generator_for
+from bench.engine.train_state import make_train_state
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, CURVE, POSITIONS, RECORD, read_record
+from bench.spec import versions
 from bench.spec.resolve import RunSpec, resolve
 from datasets import DATASETS, find
 from datasets.contract import DataSettings
@@ -87,6 +90,31 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(data_root: Path, tmp_path
     fresh = run(data_root, tmp_path / "b", **{"train.lr": 1e-3})
     other = run(data_root, tmp_path / "a", **{"train.lr": 1e-3})
     assert scores(other) == scores(fresh)
+
+
+def test_a_checkpoint_of_other_versions_is_not_resumed(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One without versions has the numbers of version 1, and is resumed as long as that is today's."""
+    with pytest.raises(Stop):
+        run(data_root, tmp_path / "a", stop_after=2)
+    path = tmp_path / "a" / CHECKPOINT
+    content = torch.load(path, weights_only=True)
+    del content["versions"], content["device"]
+    torch.save(content, path)
+    spec = resolve("digits", "ew", assignments={"train.epochs": 3})
+    state = make_train_state(spec, build_network(spec, CPU))
+    assert load_checkpoint(path, spec, CPU, state).epochs == 2
+    monkeypatch.setattr(versions, "ENGINE_VERSION", 2)
+    assert load_checkpoint(path, spec, CPU, state).epochs == 0
+
+
+def test_field_evaluations_are_recorded_for_every_flow(data_root: Path, tmp_path: Path) -> None:
+    settings = {"train.epochs": 1, "train.batch_size": 128}
+    at_start = {"arch.initial_positions": [0.0], "arch.position_form": "constant"}  # z(0) needs no evaluation
+    found = run(data_root, tmp_path / "a", "normal", **settings, **at_start).field_evaluations
+    assert found is not None and (found.forward, found.backward) == (0, 0)
+    assert run(data_root, tmp_path / "b", "ew", **settings).field_evaluations is None
 
 
 def test_every_method_starts_from_the_same_network_and_batches(data_root: Path) -> None:

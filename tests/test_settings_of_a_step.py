@@ -80,7 +80,7 @@ def test_cached_weights_survive_an_interruption(data_root: Path, tmp_path: Path)
     whole, batch = prepared("digits", data_root, "nash_mtl", **{"weighting.every": 3})
     for step in range(2):
         train_step(whole, batch, step, 0)
-    save_checkpoint(path, spec, whole, History(epochs=1))
+    save_checkpoint(path, spec, torch.device("cpu"), whole, History(epochs=1))
     resumed, _ = prepared("digits", data_root, "nash_mtl", **{"weighting.every": 3})
     load_checkpoint(path, spec, torch.device("cpu"), resumed)
     for step in range(2, 5):

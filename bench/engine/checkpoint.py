@@ -33,7 +33,7 @@ class History:
     """The progress of a run.
 
     epochs, steps: done so far.
-    seconds: of training.
+    seconds: of training and validation.
     step_seconds: of each timed step.
     curve, positions, cosines: rows of the files of these names.
     evaluations: of a flow's field in training steps, forward and backward.
@@ -54,15 +54,16 @@ class History:
 
 
 def best_epoch(state: TrainState, epoch: int, score: float, validation: Scores) -> Best:
-    """The present epoch as the best one, with a copy of the network."""
+    """The current epoch as the best one, with a copy of the network."""
     return Best(epoch, score, validation, copy.deepcopy(state.network.state_dict()))
 
 
-def save_checkpoint(path: Path, spec: RunSpec, state: TrainState, history: History) -> None:
+def save_checkpoint(path: Path, spec: RunSpec, device: torch.device, state: TrainState, history: History) -> None:
     """Writes the checkpoint atomically."""
     content = {
         "settings": spec.settings.as_dict(),
         "versions": versions_of(spec),
+        "device": device.type,
         "network": state.network.state_dict(),
         "optimizers": {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()},
         "learned": {name: tensor.detach() for name, tensor in state.weighting_state.learned.items()},
@@ -78,14 +79,17 @@ def save_checkpoint(path: Path, spec: RunSpec, state: TrainState, history: Histo
 def load_checkpoint(path: Path, spec: RunSpec, device: torch.device, state: TrainState) -> History:
     """Restores a state from a checkpoint of the same run. Without one, returns an empty history.
 
-    A checkpoint whose settings lack a key that was added later has what the code did when it was written. One made by
-    other versions of the code is not resumed: half of a run would have other numbers.
+    If its settings lack a key that was added later, the value is what the code did when it was written. A checkpoint of
+    other versions of the code is not resumed: the run would mix both. Without versions, it is from code that gives the
+    numbers of version 1.
     """
     if not path.is_file():
         return History()
     content = torch.load(path, map_location="cpu", weights_only=True)
-    settings = upgraded_settings(content["settings"], spec.architecture, spec.weighting, device.type)
-    if settings != spec.settings.as_dict() or content.get("versions", versions_of(spec)) != versions_of(spec):
+    today = versions_of(spec)
+    made_on = content.get("device", device.type)
+    settings = upgraded_settings(content["settings"], spec.architecture, spec.weighting, made_on)
+    if settings != spec.settings.as_dict() or content.get("versions", dict.fromkeys(today, 1)) != today:
         return History()
     state.network.load_state_dict(content["network"])
     for name, optimizer in state.optimizers.items():

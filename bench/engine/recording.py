@@ -58,6 +58,7 @@ def finished_record(run: Run, state: TrainState, history: History, outcome: Outc
     identity = _identity(run.spec)
     identity["environment"] |= {"device": device_name(device), "threads": run.context.threads}
     forward, backward = history.evaluations
+    has_flow = state.network.positions() is not None
     return Record(
         **identity,
         **vars(outcome),
@@ -69,7 +70,7 @@ def finished_record(run: Run, state: TrainState, history: History, outcome: Outc
         peak_memory_mib=peak_memory_mib(device),
         parameters=_count_parameters(state.network),
         solver_fallbacks=state.solver_fallbacks,
-        field_evaluations=FieldEvaluations(forward=forward, backward=backward) if forward else None,
+        field_evaluations=FieldEvaluations(forward=forward, backward=backward) if has_flow else None,
         head_rule=state.head_rule,
         splits=dict(run.splits.provenance),
     )

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from bench.analyses.relations.agreement import Measure, Numbers, Relations, relate
 from bench.records.record import Record
 from bench.records.store import COSINES, RecordError, read_records, run_folder
-from bench.reporting.differences import METHOD_SECTIONS
+from bench.reporting.differences import METHOD_SECTIONS, SHARED_VERSIONS, seed_differences
 from bench.spec.lookup import lookup
 from datasets import DATASETS, obtain
 from datasets.contract import DataMissing, DataSettings
@@ -52,10 +52,11 @@ def related(results: Path, runs: Sequence[Record], data_root: Path) -> Relations
     normal = {run.seed: run for run in runs if run.method == "normal"}
     first = next(iter(normal.values()))
     variants = dict.fromkeys(run.variant for run in runs if run.method == "normal")
-    if len(variants) > 1 or any(run.settings != first.settings for run in normal.values()):
+    differing = [", ".join(variants)] if len(variants) > 1 else seed_differences(list(normal.values()))
+    if differing:
         raise RecordError(
-            f"{results / first.data}: expected runs of NORMAL with the same settings, found {', '.join(variants)}; "
-            "keep one of them below --results and move the others away."
+            f"{results / first.data}: expected runs of NORMAL that can be averaged, found {differing[0]}; keep those "
+            "of one kind below --results and move the others away."
         )
     ew = {run.seed: run for run in runs if run.method == "ew" and _shared(run) == _shared(first)}
     tasks = {task.key: task.label for task in first.tasks}
@@ -76,7 +77,7 @@ def related(results: Path, runs: Sequence[Record], data_root: Path) -> Relations
 
 def _shared(run: Record) -> Mapping[str, object]:
     sections = {name: section for name, section in run.settings.items() if name not in METHOD_SECTIONS}
-    return {**sections, "engine": run.versions.get("engine")}
+    return {**sections, **{name: run.versions.get(name) for name in SHARED_VERSIONS}}
 
 
 def _cosines(results: Path, runs: Mapping[int, Record]) -> dict[int, Numbers]:

@@ -11,7 +11,7 @@ from bench.reporting.labels import show_settings
 
 RUN_COLUMNS = (
     "data", "variant", "method", "overrides", "seed", "status", "epoch", "split", "task", "metric", "unit",
-    "direction", "value",
+    "direction", "value", "versions",
 )  # fmt: skip
 
 
@@ -29,6 +29,7 @@ def runs_csv(records: Sequence[Record]) -> str:
             "seed": record.seed,
             "status": record.status,
             "epoch": record.selected.epoch if record.selected else "",
+            "versions": show_settings(record.versions),
         }
         scores = _scores(record)
         writer.writerows([{**run, **score} for score in scores] or [run])
