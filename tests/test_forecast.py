@@ -15,7 +15,7 @@ from record_factory import make_record
 
 from bench import ROOT, plan
 from bench.forecasting.forecast import Forecast, Group, Machine, recorded_cost, step_key
-from bench.forecasting.probe import StepCost, measure, noise
+from bench.forecasting.probe import StepCost, Trial, fits, measure, noise, scaled
 from bench.forecasting.report import as_text, duration, size
 from bench.forecasting.sizes import (
     dataset_size,
@@ -57,7 +57,7 @@ def test_published_sizes_stand_in_for_missing_data(tmp_path: Path) -> None:
     for name, parts in PARTS.items():
         info = DATASETS[name]
         found = dataset_size(name, DataSettings(info.image_size), tmp_path)
-        assert found.parts == parts and (found.note == "") == (info.make is not None), name
+        assert found.parts == parts and found.available == (info.make is not None), name
         assert found.image_size == (info.image_size or (16, 16)), name
     assert not list(tmp_path.iterdir())  # nothing is made
 
@@ -78,7 +78,7 @@ def test_sizes_and_bytes_agree_with_the_reader(tmp_path: Path) -> None:
         settings = DataSettings(image_size)
         found, splits = dataset_size(name, settings, tmp_path), DATASETS[name].read(tmp_path / name, settings)
         parts = [tuple(map(len, part)) for part in (splits.train, splits.validation, splits.test)]
-        assert tuple(parts) == found.parts and not found.note, name
+        assert tuple(parts) == found.parts and found.available and not found.note, name
         assert found.image_size == tuple(splits.train[0].images.shape[1:3]), name
     assert prepared_bytes(replace(found, name="rooms", parts=((192,), (0,), (80,)), image_size=(48, 64))) == (
         (192 + 80) * 48 * 64 * (3 + 1 + 4 + 12)
@@ -101,6 +101,22 @@ def test_steps_and_evaluations_by_hand() -> None:
     assert evaluated_images(((10,), (0,), (5,)), 3) == 3 * 5
 
 
+def test_costs_are_extrapolated_to_the_batch_size() -> None:
+    assert scaled([(8, 3.0)], 8) == 3
+    assert scaled([(2, 3.0)], 64) == 96
+    assert scaled([(2, 3.0), (4, 5.0)], 64) == 65  # 1 + images
+    assert scaled([(2, 3.0), (4, 7.0)], 8) == 14  # no constant part below 0
+    assert scaled([(2, 5.0), (4, 3.0)], 8) == 3  # noise: no part in proportion
+    assert scaled([(2, 3.0), (64, 65.0)], 64) == 65
+
+
+def test_a_batch_is_tried_if_time_and_memory_suffice() -> None:
+    trials = [Trial(2, 1.0, 0.0, 100.0), Trial(8, 4.0, 0.0, 400.0)]
+    assert fits(trials, 64, 32, None) and not fits(trials, 64, 31, None)
+    assert fits(trials, 16, 32, 1000) and not fits(trials, 17, 32, 1000)  # 800 MiB of 1000
+    assert fits([Trial(2, 1.0, 0.0, None)], 64, 32, 1)  # memory unknown
+
+
 def test_equal_steps_are_measured_once() -> None:
     def key(method: str, **settings: object) -> str:
         return step_key(resolve("digits", method, assignments={k.replace("__", "."): v for k, v in settings.items()}))
@@ -119,22 +135,13 @@ def test_steps_are_measured_on_noise() -> None:
         spec = resolve(data, method, assignments={"train.batch_size": 4, "train.lr": 1e30})  # noise can't diverge
         found = measure(spec, (16, 16), CPU, seconds=20)
         assert isinstance(found, StepCost) and found.source == "measured", data
-        assert 0 < found.step < 5, data
-        assert found.peak_mib is not None and found.peak_batch == 4, data
+        assert 0 < found.step < 5 and 0 < found.image < 1 and 0 < found.batch < 1, data
+        assert found.peak_mib is not None and found.parameters > 1000, data
 
 
 def test_without_time_one_step_of_the_smallest_batch_is_measured() -> None:
     found = measure(resolve("digits", "ew"), (16, 16), CPU, seconds=0)
-    assert isinstance(found, StepCost) and found.source == "scaled from B=2" and found.peak_batch == 2
-
-
-def test_a_larger_batch_is_timed_if_time_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = resolve("digits", "ew", assignments={"train.batch_size": 128})
-    monkeypatch.setattr("bench.forecasting.probe._step_seconds", lambda *arguments: 1.0 * len(arguments[2][0].inputs))
-    for seconds, largest in ((31, 2), (60, 8), (160, 32), (600, 128)):  # four steps are expected at the next batch size
-        found = measure(spec, (16, 16), CPU, seconds)
-        assert isinstance(found, StepCost) and found.peak_batch == largest, seconds
-        assert found.step == pytest.approx(128, rel=0.1) and found.image == pytest.approx(1 / 3 / 4), seconds
+    assert isinstance(found, StepCost) and found.source == "scaled from B=2"
 
 
 def test_steps_between_updates_cost_less(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,9 +182,9 @@ def test_records_give_the_step_cost(tmp_path: Path) -> None:
     spec = replace(write_one_record(tmp_path), seed=1)
     (record,) = read_records(tmp_path)
     cost = recorded_cost(spec, [record], MACHINE)
-    assert cost is not None
-    assert cost.source == "from 1 record"
-    assert 8 * cost.step == pytest.approx(record.seconds)
+    assert cost is not None and record.step_seconds is not None and record.parameters is not None
+    assert cost.step == record.step_seconds.median and cost.source == "from 1 record"
+    assert 8 * (cost.step + cost.batch) == pytest.approx(record.seconds)
     assert recorded_cost(spec, [record], Machine(CPU, threads=2, jobs=1)) is None
     assert recorded_cost(resolve("digits", "ew", seed=1), [record], MACHINE) is None
 
@@ -217,9 +224,9 @@ def test_a_plan_for_scripts(ask: Ask, capsys: pytest.CaptureFixture[str]) -> Non
     assert ask(*request, "--data", "officehome", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     (group,) = found["groups"]
-    assert group["pending"] == 1 and group["steps"] == 2635 // 2
+    assert group["available"] is False and group["pending"] == 1 and group["steps"] == 2635 // 2
     assert group["cost"]["step"] > 0 and found["seconds"] == group["seconds"] > 0
-    assert "python -m bench.data how officehome" in found["notes"][0]
+    assert "python -m bench.data how NAME" in found["notes"][0]
 
 
 def test_bad_input_ends_with_a_line_and_2(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,13 +248,16 @@ def test_units() -> None:
 
 
 def test_the_text_of_a_forecast() -> None:
-    cost = StepCost(1.0, 0.0, "scaled from B=8", 4000.0, 8)
-    known = Group("digits", ("EW",), 2, 1, 3, 12, 12.0, cost)
-    unknown = Group("celeba", ("EW", "UW (2 settings)"), 1, 0, 3, 12, None, "out of memory with a batch of 2")
-    text = as_text(Forecast("cpu", 1, 2, (known, unknown), 24.0, {"digits": 2**20}, ("Not found: celeba.",)))
+    cost = StepCost(1.0, 0.0, 0.0, "scaled from B=2, 8", 4000.0, 2**20)
+    known = Group("digits", True, ("EW",), 2, 1, 3, 12, 12.0, cost)
+    unknown = Group("celeba", False, ("EW", "UW (2 settings)"), 1, 0, 3, 12, None, "out of memory with a batch of 2")
+    text = as_text(Forecast("cpu", 1, 2, (known, unknown), 24.0, {"digits": 2**20}, 1000.0, ("Not found: celeba.",)))
     assert "3 runs to do (1 done), 36 steps, at least 24 s in all." in text
-    assert "decoded files digits 1.0 MiB." in text
-    lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert "digits 2 1 3 4 1 12 s 24 s 3.9 GiB at B=8 scaled from B=8 EW" in lines
+    assert "decoded files digits 1.0 MiB; checkpoints 64.0 MiB." in text
+    rows = [line.split() for line in text.splitlines()]
+    assert ["digits", "2", "1", "3", "4", "1", "12", "s", "24", "s", "3.9", "GiB", "scaled"] in [
+        row[:13] for row in rows
+    ]
     assert "out of memory with a batch of 2" in text and "UW (2 settings)" in text and "Not found: celeba." in text
-    assert "Scaled: times in proportion" in text and "2 runs at a time share the machine" in text
+    assert "Scaled: extrapolated" in text
+    assert "Not enough memory: 2 at a time need 7.8 GiB, 1000.0 MiB are free; lower --jobs" in text

@@ -13,6 +13,7 @@ import torch
 
 from bench import ROOT
 from bench.engine.device import device_name
+from bench.forecasting.memory import available_memory
 from bench.forecasting.probe import StepCost, measure
 from bench.forecasting.sizes import DatasetSize, dataset_size, evaluated_images, prepared_bytes, steps_in_epoch
 from bench.records.environment import describe_environment
@@ -68,6 +69,7 @@ class Run:
 class Group:
     """Runs on one data set that cost the same.
 
+    available: whether the data set is.
     pending, done: number of runs to do, and with records.
     steps: of one run.
     seconds: of one run; None if no step could be timed.
@@ -75,6 +77,7 @@ class Group:
     """
 
     data: str
+    available: bool
     methods: tuple[str, ...]
     pending: int
     done: int
@@ -90,6 +93,7 @@ class Forecast:
 
     seconds: until all runs are done, with all jobs busy until the end.
     prepared_bytes: of decoded files, by data set.
+    available_mib: memory free now; None if the system doesn't say.
     notes: sentences for the user.
     """
 
@@ -99,6 +103,7 @@ class Forecast:
     groups: tuple[Group, ...]
     seconds: float
     prepared_bytes: Mapping[str, int]
+    available_mib: float | None
     notes: tuple[str, ...]
 
 
@@ -111,6 +116,7 @@ def forecast(
         PlanError: lists every error found.
     """
     torch.set_num_threads(machine.threads)
+    available = available_memory(machine.device)
     runs = runs_of(request, data_root, results, machine)
     costs = _measured([run for run in runs if not run.done and run.cost is None], machine, budget, show)
     members: dict[tuple[str, int, str], list[Run]] = {}
@@ -120,6 +126,8 @@ def forecast(
     groups = [_group(some, costs) for some in members.values()]
     seconds = [group.seconds or 0.0 for group in groups for _ in range(group.pending)]
     sizes = list(dict.fromkeys(run.size for run in runs))
+    missing = ", ".join(dict.fromkeys(size.name for size in sizes if not size.available))
+    how = f"Not found, planned with published sizes: {missing}. python -m bench.data how NAME says where to get them."
     return Forecast(
         device=machine.name,
         threads=machine.threads,
@@ -127,7 +135,8 @@ def forecast(
         groups=tuple(sorted(groups, key=lambda group: [size.name for size in sizes].index(group.data))),
         seconds=max(sum(seconds) / machine.jobs, *seconds, 0.0),
         prepared_bytes={run.size.name: prepared_bytes(run.size) for run in runs if not run.done},
-        notes=tuple(dict.fromkeys(size.note for size in sizes if size.note)),
+        available_mib=available,
+        notes=(*(size.note for size in sizes if size.note), *([how] if missing else [])),
     )
 
 
@@ -163,8 +172,11 @@ def step_key(spec: RunSpec) -> str:
     # The order of numbers per task is irrelevant, since one flow or network serves all tasks.
     settings["arch"] = {k: sorted(v) if isinstance(v, list) else v for k, v in settings["arch"].items()}
     weighting = spec.settings.weighting
-    adapter = spec.weighting if is_adapter(spec.weighting) else ""
-    passes = [weighting.needs, isinstance(weighting, PostStepHook), adapter]
+    passes = [
+        weighting.needs,
+        isinstance(weighting, PostStepHook),
+        spec.weighting if is_adapter(spec.weighting) else "",
+    ]
     return json.dumps([spec.data, spec.architecture, passes, settings], sort_keys=True)
 
 
@@ -172,19 +184,21 @@ def recorded_cost(spec: RunSpec, records: Sequence[Record], machine: Machine) ->
     """Medians over finished runs with these settings, of any seed, on a machine like this one."""
     here = {"device": machine.name, "threads": machine.threads, "cpu": describe_environment(ROOT)["cpu"]}
     same = [
-        record
+        (record, record.step_seconds.median)
         for record in records
-        if record.status == "done" and record.settings == spec.settings.as_dict()
+        if record.status == "done" and record.step_seconds and record.settings == spec.settings.as_dict()
         if all(record.environment.get(key) == value for key, value in here.items())
     ]
     if not same:
         return None
+    counts = same[-1][0].parameters
     return StepCost(
-        step=statistics.median(record.seconds / record.steps for record in same),
-        image=0.0,
+        step=statistics.median(step for _, step in same),
+        batch=max(0.0, statistics.median(record.seconds / record.steps - step for record, step in same)),
+        image=0.0,  # part of the time per batch
         source=f"from {len(same)} record{'s' if len(same) > 1 else ''}",
-        peak_mib=max((record.peak_memory_mib for record in same if record.peak_memory_mib), default=None),
-        peak_batch=spec.settings.train.batch_size,
+        peak_mib=max((record.peak_memory_mib for record, _ in same if record.peak_memory_mib), default=None),
+        parameters=counts.shared + counts.heads + counts.positions if counts else 0,
     )
 
 
@@ -209,9 +223,10 @@ def _group(members: Sequence[Run], costs: Mapping[str, StepCost | str]) -> Group
     seconds = None
     if isinstance(cost, StepCost):
         images = evaluated_images(first.size.parts, epochs)
-        seconds = first.steps * cost.step + images * cost.image
+        seconds = first.steps * (cost.step + cost.batch) + images * cost.image
+    data, available = first.spec.data, first.size.available
     pending = len(members) - done
-    return Group(first.spec.data, _titles(members), pending, done, epochs, first.steps, seconds, cost)
+    return Group(data, available, _titles(members), pending, done, epochs, first.steps, seconds, cost)
 
 
 def _titles(members: Sequence[Run]) -> tuple[str, ...]:

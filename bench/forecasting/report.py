@@ -24,6 +24,8 @@ HEADS = (
 )
 _LEFT = {"time from", "methods"}
 _MINUTE, _HOUR = 60, 3600
+# The network, Adam's two moments, and the best network, in float32. While a checkpoint is written, the last one stays.
+_CHECKPOINT_BYTES = 2 * 4 * 4
 
 
 def as_json(forecast: Forecast) -> str:
@@ -48,10 +50,11 @@ def summary(forecast: Forecast) -> str:
         return f"Nothing to do: all {done} runs are done."
     runs, steps = sum(group.pending for group in pending), sum(group.pending * group.steps for group in pending)
     about = "at least" if any(group.seconds is None for group in pending) else "about"
+    parameters = max((g.cost.parameters for g in pending if isinstance(g.cost, StepCost)), default=0)
     files = ", ".join(f"{name} {size(count)}" for name, count in forecast.prepared_bytes.items())
     return (
         f"{runs} runs to do ({done} done), {steps:,} steps, {about} {duration(forecast.seconds)} in all.\n"
-        f"Disk: decoded files {files}."
+        f"Disk: decoded files {files}; checkpoints {size(_CHECKPOINT_BYTES * parameters * forecast.jobs)}."
     )
 
 
@@ -61,30 +64,30 @@ def _cells(group: Group) -> list[str]:
     if isinstance(group.cost, StepCost) and group.seconds is not None:
         cost, each = f"{group.cost.step:.3g}", duration(group.seconds)
         total = duration(group.seconds * group.pending)
-        mib = group.cost.peak_mib
-        peak = MISSING if mib is None else f"{size(mib * 2**20)} at B={group.cost.peak_batch}"
+        peak = MISSING if group.cost.peak_mib is None else size(group.cost.peak_mib * 2**20)
     counts = [f"{n:,}" for n in (group.pending, group.done, group.epochs, group.steps // group.epochs)]
     return [*counts, cost, each, total, peak, source, ", ".join(group.methods)]
 
 
 def _notes(forecast: Forecast) -> list[str]:
-    """How times and memory were found, and what they leave out."""
-    measured = [group.cost for group in forecast.groups if group.pending and isinstance(group.cost, StepCost)]
+    """How times and memory were found, what they leave out, and what doesn't fit."""
+    pending = [group for group in forecast.groups if group.pending]
+    measured = [g.cost for g in pending if isinstance(g.cost, StepCost)]
     notes = list(forecast.notes)
     if any(not cost.source.startswith("from") for cost in measured):
         notes.append(
-            "Steps were timed on random images, one run alone; evaluation counts as the forward share of a step, about "
-            "a third; preparing data and start-up come on top. Methods in one row share a measurement; their solvers "
-            "take milliseconds."
+            "Steps and evaluation were timed on noise, one run alone; preparing data and start-up come on top. "
+            "Methods in one row share a measurement; their solvers take milliseconds."
         )
     if any(cost.source.startswith("scaled") for cost in measured):
-        notes.append(
-            "Scaled: times in proportion to a smaller batch B, mostly too high; memory is that of this B, too low. "
-            "Raise --budget."
-        )
+        notes.append("Scaled: extrapolated from smaller batches; from one alone, times are too high. Raise --budget.")
     if measured and forecast.jobs > 1:
-        jobs = f"{forecast.jobs} runs at a time share the machine"
-        notes.append(f"{jobs}, so each may be slower than alone, and each needs memory of its own.")
+        notes.append(f"{forecast.jobs} runs at a time share the machine, so each may be slower than alone.")
+    jobs = min(forecast.jobs, sum(group.pending for group in pending))
+    needed = jobs * max((cost.peak_mib or 0.0 for cost in measured), default=0.0)
+    if forecast.available_mib is not None and needed > forecast.available_mib:
+        needs = f"{jobs} at a time need {size(needed * 2**20)}, {size(forecast.available_mib * 2**20)} are free"
+        notes.append(f"Not enough memory: {needs}; lower --jobs or --set train.batch_size=N.")
     return notes
 
 

@@ -27,14 +27,16 @@ Parts = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 class DatasetSize:
     """Size of a data set.
 
+    available: whether it was found, or is made when needed.
     image_size: (height, width) in pixels.
-    note: for the user, if this is not the size of the files found; else "".
+    note: for the user, if these are not the sizes of the files found.
     """
 
     name: str
+    available: bool
     parts: Parts
     image_size: tuple[int, int]
-    note: str
+    note: str = ""
 
 
 def dataset_size(name: str, settings: DataSettings, data_root: Path) -> DatasetSize:
@@ -45,25 +47,24 @@ def dataset_size(name: str, settings: DataSettings, data_root: Path) -> DatasetS
         DataError: the folder can't be listed.
     """
     info, folder = DATASETS[name], find(name, data_root)
-    found = info.inventory(folder) if folder and info.inventory else None
-    counts = found.counts if found and not found.errors else info.published
+    counts: Counts = info.published
     note = ""
+    # Data that is made here always has the counts of its row.
+    if folder is not None and info.make is None and info.inventory is not None:
+        found = info.inventory(folder)
+        if found.errors:
+            note = f"{name}: incomplete, planned with its published size; see python -m bench.data check {name}."
+        else:
+            counts = found.counts
     if settings.splits:
         note = f"{name}: planned with the sizes of the default split, not of {settings.splits}."
-    elif found and found.errors:
-        note = f"{name}: incomplete, planned with its published size; see python -m bench.data check {name}."
-    elif not folder and not info.make:
-        note = f"{name}: not found, planned with its published size; see python -m bench.data how {name}."
     parts = parts_of(counts, info, settings)
     if parts is None:
         raise PlanError(
             f"{name}: unknown size; give its row in datasets/__init__.py `published` counts or an `inventory`."
         )
-    height_width = settings.image_size or counts.get("height / width") or (name == "digits" and (digits.SIDE,) * 2)
-    if not height_width:
-        raise PlanError(f"{name}: unknown image size; set data.image_size=[height, width].")
-    height, width = height_width
-    return DatasetSize(name, parts, (height, width), note)
+    available = folder is not None or info.make is not None
+    return DatasetSize(name, available, parts, _image_size(name, settings, counts), note)
 
 
 def parts_of(counts: Counts, info: DatasetInfo, settings: DataSettings) -> Parts | None:
@@ -81,6 +82,17 @@ def parts_of(counts: Counts, info: DatasetInfo, settings: DataSettings) -> Parts
         held_out = round(VALIDATION_SHARE * trained) if settings.protocol == "heldout" else 0
         return (trained - held_out,), (held_out,), (tested,)
     return None
+
+
+def _image_size(name: str, settings: DataSettings, counts: Counts) -> tuple[int, int]:
+    if settings.image_size is not None:
+        return settings.image_size
+    if "height / width" in counts:
+        height, width = counts["height / width"]
+        return height, width
+    if name == "digits":
+        return digits.SIDE, digits.SIDE
+    raise PlanError(f"{name}: unknown image size; set data.image_size=[height, width].")
 
 
 def steps_in_epoch(parts: Parts, batch_size: int) -> int:
