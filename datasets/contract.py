@@ -233,7 +233,7 @@ class Inventory:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """A row of the table of data sets.
+    """A row of the registry of data sets.
 
     folder: names that its folder may have under the data root.
     markers: paths, or patterns of paths; the folder is recognised by any of them.

@@ -34,7 +34,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "UW",
         UW,
         "Kendall, Gal, Cipolla: Multi-task learning using uncertainty to weigh losses (CVPR 2018)",
-        "the regression form serves every task",
+        "the regression form is used for every task",
     ),
     "gradnorm": WeightingInfo(
         "GradNorm",
@@ -126,7 +126,8 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         MoCo,
         "Fernando, Shen, Liu, Chaudhury, Murugesan, Chen: Mitigating gradient bias in multi-objective learning "
         "(ICLR 2023)",
-        "the update takes gradients and weights after they have moved; tracked gradients are not confined to a ball",
+        "the update uses tracked gradients and weights after their step; tracked gradients are not projected onto a "
+        "ball",
     ),
 }
 
@@ -136,8 +137,8 @@ ARCHITECTURES: dict[str, ArchitectureInfo] = {
         "NORMAL",
         Normal,
         "Ye, Wang, Zhang, Tsang: Multi-task learning via time-aware neural ODE (IJCAI 2023)",
-        "backpropagation through the solver's steps instead of the adjoint equation; step size, ξ, η and first "
-        "positions are not in the paper",
+        "backpropagation through the solver's steps instead of the adjoint equation; step size, ξ, η and "
+        "initial positions are not in the paper",
     ),
     "hps_extra": ArchitectureInfo(
         "HPS with extra layers",

@@ -70,7 +70,7 @@ def _problem(update: object, weighting: Weighting, signal: Signal) -> str:
         return f'{expected}, since it declares `heads = "own"`, found {_described(own)}.'
     if update.direction is not None:
         if signal.jacobian is None:
-            return f'`direction` as None, since it declares `needs = "{weighting.needs}"`; only "jacobian" may give one.'
+            return '`direction` as None: only a weighting with `needs = "jacobian"` may return one.'
         size = tuple(signal.jacobian.shape[1:])
         if not _is_float(update.direction, size):
             return f"`direction` as None or a float tensor of shape {size}, found {_described(update.direction)}."

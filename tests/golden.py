@@ -34,7 +34,12 @@ def summary(values: Tensor | Sequence[float]) -> list[float]:
     if len(flat) > LONGEST:
         projection = flat @ torch.cos(torch.arange(len(flat), dtype=torch.float64)) / len(flat) ** 0.5
         flat = torch.stack([torch.tensor(len(flat)), flat.mean(), flat.square().mean().sqrt(), projection])
-    return [float(f"{value:.9g}") for value in flat.tolist()]
+    return rounded(flat.tolist())
+
+
+def rounded(values: Sequence[float]) -> list[float]:
+    """To the digits that are stored."""
+    return [float(f"{value:.9g}") for value in values]
 
 
 def disagreements(name: str, versions: Versions, numbers: Numbers, tolerance: float = TOLERANCE) -> list[str]:

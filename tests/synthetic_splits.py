@@ -29,8 +29,29 @@ def random_targets(task: Task, count: int, side: int, rng: np.random.Generator) 
     return torch.from_numpy(rng.integers(0, task.outputs, count))
 
 
-def random_splits(info: DatasetInfo, side: int = 16) -> Splits:
-    """Images (N, side, side, 3) and targets of every task."""
+def extreme_case(task: Task) -> tuple[Tensor, Tensor]:
+    """Outputs and targets of two images, of four pixels each: the first is right, the second as wrong as can be."""
+    signs = torch.tensor([1.0, -1.0])
+    if task.key == "depth":
+        target = torch.full((2, 1, 2, 2), 0.5)
+        return target * torch.tensor([1.0, 1e3])[:, None, None, None], target
+    if task.key == "normal":  # along the axes, so that the cosines are exactly 1 and -1
+        target = torch.eye(3)[[0, 1, 2, 0]].T.reshape(1, 3, 2, 2).repeat(2, 1, 1, 1)
+        return 2 * target * signs[:, None, None, None], target
+    if task.outputs == 1:
+        return 40 * signs[:, None], torch.ones(2, dtype=torch.uint8)
+    pixels = (2, 2) if task.key == "segmentation" else ()
+    target = torch.full((2, *pixels), 1)
+    right = torch.zeros(2, task.outputs, *pixels)
+    right[:, 1] = 40
+    return right * signs.reshape(2, *(1 for _ in right.shape[1:])), target
+
+
+def random_splits(info: DatasetInfo, side: int = 16, validation: bool = True) -> Splits:
+    """Images (N, side, side, 3) and targets of every task.
+
+    validation: False for a protocol without a validation set.
+    """
     rng = np.random.default_rng(zlib.crc32(info.label.encode()))
     everyone = range(len(info.tasks))
     readers = [[task] for task in everyone] if info.kind == "multi-input" else [list(everyone)]
@@ -44,4 +65,5 @@ def random_splits(info: DatasetInfo, side: int = 16) -> Splits:
             for tasks in readers
         )
 
-    return Splits(**{part: split(count) for part, count in SIZES.items()}, provenance={"rule": "random"})
+    sizes = SIZES if validation else {**SIZES, "validation": 0}
+    return Splits(**{part: split(count) for part, count in sizes.items()}, provenance={"rule": "random"})

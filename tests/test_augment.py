@@ -12,11 +12,11 @@ from bench.engine.augment import (
     SCALES,
     Views,
     draw_views,
-    seen,
-    seen_depth,
-    seen_image,
-    seen_labels,
-    seen_normals,
+    transform,
+    transform_depth,
+    transform_images,
+    transform_labels,
+    transform_normals,
 )
 from datasets import DATASETS
 from datasets.contract import Group
@@ -44,40 +44,47 @@ def scene() -> dict[str, Tensor]:
     }
 
 
-def all_seen(scene: dict[str, Tensor], how: Views) -> dict[str, Tensor]:
-    see = {"image": seen_image, "labels": seen_labels, "depth": seen_depth, "normals": seen_normals}
+def all_transformed(scene: dict[str, Tensor], how: Views) -> dict[str, Tensor]:
+    see = {
+        "image": transform_images,
+        "labels": transform_labels,
+        "depth": transform_depth,
+        "normals": transform_normals,
+    }
     return {kind: see[kind](scene[kind], how) for kind in scene}
 
 
 def test_scale_one_is_the_identity(scene: dict[str, Tensor]) -> None:
-    for kind, tensor in all_seen(scene, views()).items():
+    for kind, tensor in all_transformed(scene, views()).items():
         assert torch.equal(tensor, scene[kind]) and tensor.dtype == scene[kind].dtype, kind
 
 
 def test_a_flip_mirrors_and_a_second_one_restores(scene: dict[str, Tensor]) -> None:
-    once = all_seen(scene, views(mirrored=True))
+    once = all_transformed(scene, views(mirrored=True))
     for kind in ("image", "labels", "depth"):
         assert torch.equal(once[kind], scene[kind].flip(-1)), kind
     assert torch.equal(once["normals"], scene["normals"].flip(-1) * torch.tensor([-1.0, 1.0, 1.0])[:, None, None])
-    for kind, tensor in all_seen(once, views(mirrored=True)).items():
+    for kind, tensor in all_transformed(once, views(mirrored=True)).items():
         assert torch.equal(tensor, scene[kind]), kind
 
 
 def test_twice_as_large_shows_each_pixel_twice(scene: dict[str, Tensor]) -> None:
     corner = scene["labels"][:, : HEIGHT // 2, : WIDTH // 2]
     assert torch.equal(
-        seen_labels(scene["labels"], views(2.0, top=0, left=0)), corner.repeat_interleave(2, 1).repeat_interleave(2, 2)
+        transform_labels(scene["labels"], views(2.0, top=0, left=0)),
+        corner.repeat_interleave(2, 1).repeat_interleave(2, 2),
     )
     rest = scene["depth"][..., HEIGHT // 2 :, WIDTH // 2 :]
     assert torch.equal(
-        seen_depth(scene["depth"], views(2.0, top=1, left=1)), rest.repeat_interleave(2, 2).repeat_interleave(2, 3) / 2
+        transform_depth(scene["depth"], views(2.0, top=1, left=1)),
+        rest.repeat_interleave(2, 2).repeat_interleave(2, 3) / 2,
     )
 
 
 def test_an_image_that_is_linear_stays_so() -> None:
     rows, columns = torch.meshgrid(torch.arange(10.0), torch.arange(30.0), indexing="ij")
     image = (2 * rows + 3 * columns)[None, None]
-    shown = seen_image(image, views(1.5, top=0.3, left=0.6, count=1))
+    shown = transform_images(image, views(1.5, top=0.3, left=0.6, count=1))
     # The crop starts 0.3 of the spare third down and 0.6 of it to the right; centres of pixels are at halves.
     expected_rows = ((rows + 0.5) / 1.5 + 0.3 * 10 / 3 - 0.5).clamp(0, 9)
     expected_columns = ((columns + 0.5) / 1.5 + 0.6 * 30 / 3 - 0.5).clamp(0, 29)
@@ -87,7 +94,7 @@ def test_an_image_that_is_linear_stays_so() -> None:
 @for_every("scale", [1.0, 1.2, 1.5])
 @for_every("mirrored", [False, True])
 def test_what_has_no_truth_still_has_none(scene: dict[str, Tensor], scale: float, mirrored: bool) -> None:
-    shown = all_seen(scene, views(scale, mirrored, top=0.2, left=0.9))
+    shown = all_transformed(scene, views(scale, mirrored, top=0.2, left=0.9))
     valid = shown["depth"] != 0
     assert 0.5 < valid.double().mean() < 0.9
     assert torch.equal((shown["normals"] != 0).any(dim=1, keepdim=True), valid)
@@ -120,8 +127,8 @@ def test_a_plane_stays_a_plane_with_its_normal(
     depth = -3.0 / (true[:, None, None] * rays).sum(dim=0)
     assert (depth > 0).all()
     how = views(scale, mirrored, count=1)
-    shown = seen_depth(depth[None, None], how)[0, 0]
-    directions = seen_normals(true[None, :, None, None].expand(1, 3, height, width).contiguous(), how)[0]
+    shown = transform_depth(depth[None, None], how)[0, 0]
+    directions = transform_normals(true[None, :, None, None].expand(1, 3, height, width).contiguous(), how)[0]
     assert directions.flatten(1).std(dim=1).max() < 1e-6
     direction = directions[:, 0, 0]
     heights = (direction[:, None, None] * rays * shown).sum(dim=0)
@@ -140,20 +147,24 @@ def test_views_are_drawn_evenly() -> None:
 
 
 @for_every("name", RESIZED)
-def test_targets_are_seen_by_their_kind(name: str, scene: dict[str, Tensor]) -> None:
+def test_targets_are_transformed_by_their_kind(name: str, scene: dict[str, Tensor]) -> None:
     info, how = RESIZED[name], views(1.2, True)
     if info.tasks[0].key == "segmentation":
         targets = {0: scene["labels"], 1: scene["depth"], 2: scene["normals"]}
-        expected = [seen_labels(targets[0], how), seen_depth(targets[1], how), seen_normals(targets[2], how)]
+        expected = [
+            transform_labels(targets[0], how),
+            transform_depth(targets[1], how),
+            transform_normals(targets[2], how),
+        ]
     else:
         targets = {task: torch.arange(BATCH) % 2 for task in range(len(info.tasks))}
         expected = list(targets.values())
-    group = seen(Group(scene["image"], targets), dict(enumerate(info.tasks)), how)
-    assert torch.equal(group.inputs, seen_image(scene["image"], how))
+    group = transform(Group(scene["image"], targets), dict(enumerate(info.tasks)), how)
+    assert torch.equal(group.inputs, transform_images(scene["image"], how))
     assert all(torch.equal(group.targets[task], value) for task, value in enumerate(expected))
 
 
 def test_classes_of_whole_images_stay(scene: dict[str, Tensor]) -> None:
     labels = torch.arange(BATCH)
-    group = seen(Group(scene["image"], {1: labels}), dict(enumerate(DATASETS["digits"].tasks)), views(1.5))
+    group = transform(Group(scene["image"], {1: labels}), dict(enumerate(DATASETS["digits"].tasks)), views(1.5))
     assert torch.equal(group.targets[1], labels)

@@ -174,7 +174,7 @@ def test_weight_files_run_no_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [[1, 2], {}, {"conv1.weight": 3}, {"state_dict": {"conv1.weight": "no"}}])
 def test_a_file_of_something_else_is_named(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "weights.pt")
-    assert "expected a state dict, names with tensors, found" in refused(tmp_path / "weights.pt")
+    assert "expected a state dict (tensors by name), found" in refused(tmp_path / "weights.pt")
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_without_a_network_one_sentence_says_what_to_do(tmp_path: Path, monkeypa
     with pytest.raises(WeightsUnavailable) as caught:
         load_weights(backbone.make(), backbone, "imagenet")
     message = str(caught.value)
-    assert message.startswith("Expected to fetch ImageNet weights from https://download.pytorch.org/models/resnet18-")
+    assert message.startswith("Could not download ImageNet weights from https://download.pytorch.org/models/resnet18-")
     assert "--set backbone.weights=PATH" in message and "backbone.weights=none" in message
     assert len(message.splitlines()) == 1
 
@@ -218,7 +218,7 @@ def test_a_network_that_does_not_answer_ends_in_that_sentence(
     through(silent_server, monkeypatch, tmp_path)
     monkeypatch.setattr(backbones, "_PATIENCE", 0.3)
     start, before = time.monotonic(), socket.getdefaulttimeout()
-    with pytest.raises(WeightsUnavailable, match=r"found no way \(.*timed out"):
+    with pytest.raises(WeightsUnavailable, match=r"Could not download .* \(.*timed out"):
         load_weights(BACKBONES["resnet50"].make(), BACKBONES["resnet50"], "imagenet")
     assert time.monotonic() - start < 15
     assert socket.getdefaulttimeout() == before
@@ -229,7 +229,7 @@ def test_a_damaged_fetched_file_ends_in_that_sentence(tmp_path: Path, monkeypatc
     checkpoints = tmp_path / "hub/checkpoints"
     checkpoints.mkdir(parents=True)
     (checkpoints / "resnet18-f37072fd.pth").write_bytes(b"half")
-    with pytest.raises(WeightsUnavailable, match="Expected to fetch ImageNet weights"):
+    with pytest.raises(WeightsUnavailable, match="Could not download ImageNet weights"):
         load_weights(BACKBONES["resnet18"].make(), BACKBONES["resnet18"], "imagenet")
 
 
@@ -241,7 +241,7 @@ def test_a_command_without_a_network_ends_with_a_sentence(
     assert main([*words.split(), "--set", "backbone.name=resnet18", "backbone.weights=imagenet"]) == 2
     error = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("Downloading:")]
     assert len(error) == 1
-    assert error[0].startswith("Expected to fetch ImageNet weights from")
+    assert error[0].startswith("Could not download ImageNet weights from")
     assert not list((tmp_path / "results").rglob("record.json"))
 
 

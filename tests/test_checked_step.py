@@ -80,7 +80,7 @@ def test_a_wrong_update_is_named_with_what_was_expected_and_found() -> None:
         (Update(ones(3), {}), "plain", "`state`", "found an object of type dict"),  # type: ignore[arg-type]
         (Update(ones(3), State(memory={"n": 1})), "plain", "`state`", "type int under 'n'"),  # type: ignore[dict-item]
         (Update(ones(3).requires_grad_(), State()), "plain", "`weights`", "`requires_grad`; detach them"),
-        (Update(ones(3), State(), auxiliary=ones()), "plain", "`auxiliary` as None", "`learned_lr = None`"),
+        (Update(ones(3), State(), auxiliary=ones(1).sum()), "plain", "`auxiliary` as None", "`learned_lr = None`"),
     ]
     for update, heads, what, found in cases:
         text = message(Mine(returning(update), heads=heads))

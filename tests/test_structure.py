@@ -185,6 +185,25 @@ def test_every_package_is_shipped() -> None:
     assert shipped == present
 
 
+def test_extras_are_those_in_use() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert set(config["options.extras_require"]) == {"dev", "peers", "parquet"}
+
+
+def test_tables_may_be_assigned_to() -> None:
+    """The README adds rows to them; a type checker refuses that for a read-only Mapping."""
+    expected = {"methods": {"WEIGHTINGS", "ARCHITECTURES", "METHODS"}, "datasets": {"DATASETS"}}
+    for package, names in expected.items():
+        annotations = {
+            node.target.id: ast.unparse(node.annotation)
+            for node in tree_of(ROOT / package / "__init__.py").body
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        }
+        for name in names:
+            assert annotations.get(name, "").startswith("dict["), f"annotate {package}.{name} as dict[...]"
+
+
 def test_top_level_is_as_agreed() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if tracked.returncode:

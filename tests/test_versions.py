@@ -17,17 +17,25 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from golden import Numbers, disagreements, summary
-from synthetic_splits import random_splits, random_targets
+from golden import Numbers, disagreements, rounded, summary
+from synthetic_splits import extreme_case, random_splits, random_targets
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from bench.engine import backward
+from bench.engine.batches import training_batches
+from bench.engine.build import build_network
 from bench.engine.context import RunContext
+from bench.engine.evaluate import selection_score
+from bench.engine.factored_layers import Layer, LayerUse, LayerUses, worth_factoring
 from bench.engine.loop import train
+from bench.engine.step import train_step
+from bench.engine.train_state import make_train_state
 from bench.records.store import CURVE, atomic_write_text
 from bench.records.upgrade import ADDED, ADDED_TO_ARCHITECTURES, ADDED_TO_WEIGHTINGS
 from bench.spec import resolve as resolving
-from bench.spec.resolve import resolve
-from bench.spec.versions import versions_of
+from bench.spec.resolve import RunSpec, resolve
+from bench.spec.versions import ENGINE_VERSION, versions_of
 from datasets import DATASETS
 from methods import ARCHITECTURES, WEIGHTINGS
 from methods.architectures.heads import HEADS
@@ -50,6 +58,18 @@ ENGINE_RUNS: Mapping[str, tuple[str, str, dict[str, Any]]] = {
     "faces famo": ("faces", "famo", {}),
     "faces normal alternating": ("faces", "normal", {"arch.updates": "alternating", "heads.rule": "plain"}),
 }
+# Runs whose gradients of the first step are stored, too: Adam hides their scale.
+GRADIENT_RUNS: Mapping[str, tuple[str, str, dict[str, Any]]] = {
+    **ENGINE_RUNS,
+    "digits graddrop clipped": ("digits", "graddrop", {"train.clip_norm": 0.1}),
+    "faces cagrad": ("faces", "cagrad", {}),
+    "rooms cagrad": ("rooms", "cagrad", {"train.batch_size": 2}),
+    "rooms mgda last block": ("rooms", "mgda", {"train.batch_size": 2, "weighting.grad_space": "last_block"}),
+}
+FACTORED = {"faces cagrad", "rooms cagrad", "rooms mgda last block"}  # their first steps factor some layers
+# Gradients u, -u and v, with v at a right angle to u: the least combination vanishes, the mean doesn't.
+OPPOSED = [[4.0, -4.0, 0.0], [-4.0, 4.0, 0.0], [0.0, 0.0, 1.0]]
+BETWEEN_GRID_POINTS = (0.3, 0.95, -0.4)  # with steps of 0.25
 
 
 def variants(factory: type[Any]) -> Iterator[tuple[str, Any]]:
@@ -110,6 +130,23 @@ def test_weightings_give_the_numbers_of_their_version() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_weightings_give_the_numbers_of_their_version_for_opposed_gradients() -> None:
+    wrong = []
+    losses, gramian = torch.tensor([1.0, 0.5, 2.0]).double(), torch.tensor(OPPOSED).double()
+    for name, info in WEIGHTINGS.items():
+        if info.factory().needs != "gramian":
+            continue
+        numbers: dict[str, list[float]] = {}
+        for variant, weighting in variants(info.factory):
+            seen = Signal(losses, gramian, 0, 0, torch.Generator().manual_seed(7))
+            update = weighting.step(seen, weighting.init(3))
+            numbers[f"{variant}: weights"] = summary(update.weights)
+            numbers[f"{variant}: fallbacks"] = [update.fallbacks]
+        assert name != "cagrad" or numbers["default: fallbacks"] == [1]
+        wrong += disagreements(f"weighting {name}, opposed gradients", {"weighting": info.version}, numbers)
+    assert not wrong, "\n".join(wrong)
+
+
 def architecture_numbers(architecture: Architecture, dense: bool) -> Numbers:
     """Features, velocities and gradients of a small network on fixed inputs, in double precision."""
     features = Features(channels=8, dense=dense, stride=1)
@@ -153,6 +190,21 @@ def test_architectures_give_the_numbers_of_their_version() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_the_flow_between_its_grid_points_gives_the_numbers_of_its_version() -> None:
+    info = ARCHITECTURES["normal"]
+    numbers = {
+        f"order {order}, {solver}: {label}": values
+        for order in (1, 2)
+        for solver in get_args(get_type_hints(info.factory)["solver"])
+        for label, values in architecture_numbers(
+            info.factory(order=order, solver=solver, initial_positions=BETWEEN_GRID_POINTS),
+            dense=False,
+        ).items()
+    }
+    wrong = disagreements("architecture normal, between grid points", {"architecture": info.version}, numbers)
+    assert not wrong, "\n".join(wrong)
+
+
 def test_problems_give_the_numbers_of_their_version() -> None:
     wrong = []
     for name, info in DATASETS.items():
@@ -175,11 +227,33 @@ def test_problems_give_the_numbers_of_their_version() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_engine_gives_the_numbers_of_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in {data for data, _, _ in ENGINE_RUNS.values()}:
+def test_problems_give_the_numbers_of_their_version_at_extremes() -> None:
+    wrong = []
+    for name, info in DATASETS.items():
+        numbers: dict[str, list[float]] = {}
+        for task in info.tasks[:4]:
+            output, target = extreme_case(task)
+            output.requires_grad_()
+            loss = task.loss(output, target)
+            numbers[f"{task.key} loss"] = summary(loss)
+            numbers[f"{task.key} gradient"] = summary(torch.autograd.grad(loss, output)[0])
+            for part, images in (("right", slice(1)), ("right and wrong", slice(2))):
+                observations = [task.measure.update(output[images].detach(), target[images])]
+                numbers[f"{task.key} metrics, {part}"] = summary(list(task.measure.compute(observations).values()))
+        wrong += disagreements(f"problem {name}, extremes", {"problem": info.version}, numbers)
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.fixture
+def random_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Problems read random splits."""
+    for name in {data for data, _, _ in GRADIENT_RUNS.values()}:
         splits = random_splits(DATASETS[name])
         read = lambda folder, settings, splits=splits: splits  # noqa: E731
-        monkeypatch.setitem(DATASETS, name, dataclasses.replace(DATASETS[name], read=read))  # type: ignore[arg-type]
+        monkeypatch.setitem(DATASETS, name, dataclasses.replace(DATASETS[name], read=read))
+
+
+def test_the_engine_gives_the_numbers_of_its_version(tmp_path: Path, random_data: None) -> None:
     wrong = []
     for name, (data, method, assignments) in ENGINE_RUNS.items():
         spec = resolve(data, method, assignments={"train.epochs": 2, "train.batch_size": 8, **assignments})
@@ -196,8 +270,87 @@ def test_the_engine_gives_the_numbers_of_its_version(tmp_path: Path, monkeypatch
         if spec.settings.train.cosines_every:
             numbers["cosines"] = summary(pandas.read_csv(folder / "cosines.csv").to_numpy().ravel().tolist())
         assert record.versions == versions_of(spec)
-        versions = {part: version for part, version in record.versions.items() if part != "maker"}  # random images
-        wrong += disagreements(f"engine {name}", versions, numbers, TRAINED_TOLERANCE)
+        wrong += disagreements(f"engine {name}", versions_without_maker(spec), numbers, TRAINED_TOLERANCE)
+    assert not wrong, "\n".join(wrong)
+
+
+def versions_without_maker(spec: RunSpec) -> dict[str, int]:
+    """The versions of a run on random images."""
+    return {part: version for part, version in versions_of(spec).items() if part != "maker"}
+
+
+def test_the_engine_gives_the_gradients_of_its_version(random_data: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong, factored = list[str](), set[str]()
+    for name, (data, method, assignments) in GRADIENT_RUNS.items():
+
+        def watched(uses: LayerUses, m: int, name: str = name) -> dict[Layer, list[LayerUse]]:
+            chosen = worth_factoring(uses, m)
+            factored.update({name} if chosen else ())
+            return chosen
+
+        monkeypatch.setattr(backward, "worth_factoring", watched)
+        spec = resolve(data, method, assignments={"train.batch_size": 8, **assignments})
+        numbers = gradient_numbers(spec)
+        wrong += disagreements(f"engine gradients of {name}", versions_without_maker(spec), numbers, TRAINED_TOLERANCE)
+    assert factored == FACTORED
+    assert not wrong, "\n".join(wrong)
+
+
+def gradient_numbers(spec: RunSpec) -> Numbers:
+    """What every optimizer gets at the first step: norms of the gradients, and their products with fixed vectors."""
+    cpu, rng = torch.device("cpu"), np.random.default_rng(11)
+    state = make_train_state(spec, build_network(spec, cpu))
+    splits, batch_size = spec.info.read(Path(), spec.settings.data), spec.settings.train.batch_size
+    batch = next(iter(training_batches(splits.train, spec.info, batch_size, torch.Generator().manual_seed(1), cpu)))
+    numbers: dict[str, list[float]] = {}
+
+    def record(optimizer: Optimizer, _arguments: object, _keywords: object) -> None:
+        (name,) = (name for name, one in state.optimizers.items() if one is optimizer)
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        doubles = [gradient.detach().double().flatten() for gradient in gradients]
+        vectors = [torch.from_numpy(rng.normal(size=len(gradient)) / len(gradient) ** 0.5) for gradient in doubles]
+        norms = [float(gradient.norm()) for gradient in doubles]
+        products = [float(gradient @ vector) for gradient, vector in zip(doubles, vectors, strict=True)]
+        # Apart, for the smaller ones are compared with the largest of a label.
+        shared = len(state.shared_parameters) if name == "network" else 0
+        for part, found in (("norms", norms), ("products", products)):
+            numbers[f"{name}: {part}, shared"] = rounded(found[:shared])
+            numbers[f"{name}: {part}"] = summary(found[shared:])
+
+    for optimizer in state.optimizers.values():
+        optimizer.register_step_pre_hook(record)
+    train_step(state, batch, 0, 0)
+    return numbers
+
+
+def test_the_protocol_without_validation_gives_the_numbers_of_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = random_splits(DATASETS["digits"], validation=False)
+    info = dataclasses.replace(DATASETS["digits"], read=lambda folder, settings: splits)
+    monkeypatch.setitem(DATASETS, "digits", info)
+    spec = resolve("digits", "ew", assignments={"train.epochs": 12, "train.batch_size": 8})
+    record = train(spec, RunContext(tmp_path, tmp_path / "run", torch.device("cpu"), 1), lambda epochs: None)
+    assert record.status == "done" and record.selected is not None and not record.validation, record.reason
+    numbers = {"selected": rounded([record.selected.epoch, record.selected.score])}
+    for part, scores in (("reference", record.reference), ("test", record.test), ("last test", record.last_test)):
+        numbers[part] = summary([value for metrics in scores.values() for value in metrics.values()])
+    wrong = disagreements("engine digits without validation", versions_without_maker(spec), numbers, TRAINED_TOLERANCE)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_selection_gives_the_numbers_of_its_version_near_zero() -> None:
+    info = DATASETS["rooms"]
+    assert info.selection == "gain"
+    dummy = {task.key: {metric.key: 0.5 for metric in task.measure.metrics} for task in info.tasks}
+    numbers: dict[str, list[float]] = {}
+    for value in (0.0, 5e-5, 3e-4, 5e-3):
+        scores = {task.key: {metric.key: 0.4 for metric in task.measure.metrics} for task in info.tasks}
+        scores["normal"]["within_11.25"] = value
+        numbers[f"score at {value:g}"] = [selection_score(info, scores, dummy)]
+    versions = {"engine": ENGINE_VERSION, "problem": info.version}
+    wrong = disagreements("engine selection near zero", versions, numbers)
     assert not wrong, "\n".join(wrong)
 
 

@@ -49,35 +49,35 @@ def draw_views(count: int, generator: torch.Generator) -> Views:
     return Views(scale, top, left, side < 0.5)
 
 
-def seen(group: Group, tasks: Mapping[int, Task], views: Views) -> Group:
+def transform(group: Group, tasks: Mapping[int, Task], views: Views) -> Group:
     """Inputs (B, 3, H, W) and targets under these views. Targets without pixels, such as classes, stay the same."""
     views = views.to(group.inputs.device)
     targets = {index: _TARGETS[tasks[index].loss](target, views) for index, target in group.targets.items()}
-    return Group(seen_image(group.inputs, views), targets)
+    return Group(transform_images(group.inputs, views), targets)
 
 
-def seen_image(images: Tensor, views: Views) -> Tensor:
+def transform_images(images: Tensor, views: Views) -> Tensor:
     """Images (B, C, H, W), interpolated bilinearly."""
     rows, columns = _coordinates(images.shape[-2], images.shape[-1], views)
     above, below, down = _neighbours(rows, images.shape[-2])
     before, after, right = _neighbours(columns, images.shape[-1])
     down, right = down[:, None, :, None], right[:, None, None, :]
-    upper = torch.lerp(_taken(images, above, before), _taken(images, above, after), right)
-    lower = torch.lerp(_taken(images, below, before), _taken(images, below, after), right)
+    upper = torch.lerp(_gather(images, above, before), _gather(images, above, after), right)
+    lower = torch.lerp(_gather(images, below, before), _gather(images, below, after), right)
     return torch.lerp(upper, lower, down)
 
 
-def seen_labels(labels: Tensor, views: Views) -> Tensor:
+def transform_labels(labels: Tensor, views: Views) -> Tensor:
     """Labels (B, H, W) of the nearest pixels; labels (B,) of whole images stay the same."""
     return _nearest(labels.unsqueeze(1), views).squeeze(1) if labels.dim() > 1 else labels
 
 
-def seen_depth(depth: Tensor, views: Views) -> Tensor:
+def transform_depth(depth: Tensor, views: Views) -> Tensor:
     """Depth (B, 1, H, W) in metres, divided by the scale; 0 (missing) stays 0."""
     return _nearest(depth, views) / views.scale[:, None, None, None]
 
 
-def seen_normals(normals: Tensor, views: Views) -> Tensor:
+def transform_normals(normals: Tensor, views: Views) -> Tensor:
     """Unit normals (B, 3, H, W); zeros (unknown) stay zero."""
     side = torch.where(views.mirrored, -1.0, 1.0)
     factors = torch.stack([side, torch.ones_like(side), views.scale], dim=1)[:, :, None, None]
@@ -92,10 +92,10 @@ def _same(target: Tensor, views: Views) -> Tensor:
 
 
 _TARGETS: Mapping[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Views], Tensor]] = {
-    cross_entropy: seen_labels,
+    cross_entropy: transform_labels,
     binary_cross_entropy: _same,
-    depth_loss: seen_depth,
-    normal_loss: seen_normals,
+    depth_loss: transform_depth,
+    normal_loss: transform_normals,
 }
 
 
@@ -122,10 +122,10 @@ def _neighbours(coordinates: Tensor, extent: int) -> tuple[Tensor, Tensor, Tenso
 def _nearest(values: Tensor, views: Views) -> Tensor:
     height, width = values.shape[-2:]
     rows, columns = _coordinates(height, width, views)
-    return _taken(values, rows.round().clamp(0, height - 1).long(), columns.round().clamp(0, width - 1).long())
+    return _gather(values, rows.round().clamp(0, height - 1).long(), columns.round().clamp(0, width - 1).long())
 
 
-def _taken(values: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def _gather(values: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """values (B, C, H, W) at rows (B, h) and columns (B, w), as (B, C, h, w)."""
     items = torch.arange(len(values), device=values.device)[:, None, None]
     return values[items, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)

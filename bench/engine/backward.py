@@ -33,7 +33,7 @@ from methods.rows import gramian_of
 class Applied:
     """What is known once all gradients are in place.
 
-    position_gradients: ∂L_i/∂p_i () by task, where tasks have positions and heads ran by themselves.
+    position_gradients: ∂L_i/∂p_i () by task, if tasks have positions and heads ran separately.
     evaluations: of a flow's field, in all forward and backward passes of the step; None without a flow.
     """
 
@@ -43,13 +43,13 @@ class Applied:
 
 @dataclass(frozen=True)
 class BatchGradients:
-    """What a step knows before the weighting, and how to go on after it.
+    """What a step knows before the weighting runs, and how it continues after it.
 
     losses: (m,), float64 on the CPU.
     apply: sets the .grad of shared part and heads for an update.
     gramian: (m, m), float64 on the CPU, if the weighting needs one.
     jacobian: (m, P) on the device, if the weighting needs it. The next step overwrites it.
-    cosines: the cosines (m, m) of the tasks' gradients in all shared parameters. To be called before `apply`.
+    cosines: the cosines (m, m) of the tasks' gradients in all shared parameters. Call it before `apply`.
     """
 
     losses: Tensor
@@ -142,8 +142,8 @@ def micro_batched(state: TrainState, batches: Sequence[Batch]) -> BatchGradients
 def per_task_backward(state: TrainState, batches: Sequence[Batch]) -> BatchGradients:
     """Heads forward and backward, and one backward pass per task through the shared part.
 
-    It goes group by group, so that only one graph is alive at a time. Layers are factored where one input serves all
-    tasks and the batch is not split into micro-batches.
+    Groups run one after another, so that only one graph is in memory at a time. Layers are factored if all tasks share
+    one input and the batch is not split into micro-batches.
     """
     passes, heads = [], list[HeadGradient]()
     gradients: TaskGradients | None = None
@@ -189,7 +189,7 @@ def _slice(group: Group, index: int, count: int) -> Group:
 
 @torch.no_grad()
 def losses_now(state: TrainState, batches: Sequence[Batch]) -> tuple[Tensor, Evaluations | None]:
-    """The losses (m,) of a batch at the present parameters, in training mode, on the CPU; evaluations of a flow."""
+    """The losses (m,) of a batch at the current parameters, in training mode, on the CPU; evaluations of a flow."""
     passes, found = [], []
     for batch in batches:
         shared = forward_shared(state.network, batch, state.precision)
@@ -238,7 +238,7 @@ def _forward_backward_heads(
 def _split(
     state: TrainState, shared: SharedForward, heads: Sequence[HeadGradient], gramian: Tensor | None
 ) -> BatchGradients:
-    """Goes on from heads that have run forward and backward."""
+    """Continues a step whose heads have run forward and backward."""
 
     def apply(update: Update) -> Applied:
         weighted_backward(heads, update.weights, state.shared_parameters)
@@ -246,7 +246,7 @@ def _split(
         return Applied(_position_gradients(heads), evaluations_of([shared]))
 
     def cosines() -> Tensor:
-        # Memory of its own: the buffer may hold rows of the last block.
+        # A separate buffer: the state's own may hold rows of the last block.
         gradients = unfilled(state.shared_parameters, {}, GradientBuffer(len(state.tasks)))
         write_rows(gradients, heads, retain_graph=True)
         return cosines_of(gradients.gramian().cpu())
@@ -273,7 +273,7 @@ def _position_gradients(heads: Sequence[HeadGradient]) -> dict[int, Tensor]:
 
 
 def _to_cpu(losses: Tensor, gramian: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Both on the CPU, by the only transfer that a step waits for."""
+    """Copies both to the CPU, in the only transfer that a step waits for."""
     if gramian is None:
         return losses.cpu(), None
     m = len(losses)

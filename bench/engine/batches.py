@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.engine.augment import draw_views, seen
+from bench.engine.augment import draw_views, transform
 from bench.engine.device import free_memory
 from datasets.contract import Batch, DatasetInfo, Group, Source, Split, Splits
 
@@ -49,7 +49,7 @@ def training_batches(
         window = slice(step * batch_size, (step + 1) * batch_size)
         groups = [gather(source, order[window], info, device) for source, order in zip(split, orders, strict=True)]
         if augment:
-            groups = [seen(group, tasks, draw_views(batch_size, generator)) for group in groups]
+            groups = [transform(group, tasks, draw_views(batch_size, generator)) for group in groups]
         yield groups
 
 
@@ -75,7 +75,7 @@ def on_device(splits: Splits, device: torch.device) -> Splits:
 
 
 def fitting(sizes: list[int], room: int) -> list[bool]:
-    """Which of several sizes fit into `room` together, taking each in turn that still fits."""
+    """Which of several sizes fit into `room` together, chosen in order, skipping those that no longer fit."""
     chosen = []
     for size in sizes:
         chosen.append(size <= room)

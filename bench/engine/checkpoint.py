@@ -33,7 +33,7 @@ class History:
     """The progress of a run.
 
     epochs, steps: done so far.
-    seconds: of training.
+    seconds: of training and validation.
     step_seconds: of each timed step.
     curve, positions, cosines: rows of the files of these names.
     evaluations: of a flow's field in training steps, forward and backward.
@@ -54,7 +54,7 @@ class History:
 
 
 def best_epoch(state: TrainState, epoch: int, score: float, validation: Scores) -> Best:
-    """The present epoch as the best one, with a copy of the network."""
+    """The current epoch as the best one, with a copy of the network."""
     return Best(epoch, score, validation, copy.deepcopy(state.network.state_dict()))
 
 
@@ -79,9 +79,9 @@ def save_checkpoint(path: Path, spec: RunSpec, device: torch.device, state: Trai
 def load_checkpoint(path: Path, spec: RunSpec, device: torch.device, state: TrainState) -> History:
     """Restores a state from a checkpoint of the same run. Without one, returns an empty history.
 
-    A checkpoint whose settings lack a key that was added later has what the code did when it was written. One made by
-    other versions of the code is not resumed: half of a run would have other numbers. Checkpoints without versions were
-    made by code that gives the numbers of version 1.
+    If its settings lack a key that was added later, the value is what the code did when it was written. A checkpoint of
+    other versions of the code is not resumed: the run would mix both. Without versions, it is from code that gives the
+    numbers of version 1.
     """
     if not path.is_file():
         return History()

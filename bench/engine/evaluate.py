@@ -58,7 +58,7 @@ def _compute(tasks: Sequence[Task], statistics: dict[int, list[BatchStatistics]]
 
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:
-    """Each score averaged, over epochs."""
+    """Each score, averaged over epochs."""
     return {
         task: {key: _mean([one[task][key] for one in scores]) for key in values} for task, values in scores[0].items()
     }

@@ -8,8 +8,8 @@ outputs. Tasks that read one input share A, so
 
 both exact. This is the ghost norm of per-example clipping (Goodfellow: Efficient per-example gradient computations,
 arXiv:1510.01799; Li et al.: Large language models can be strong differentially private learners, ICLR 2022), with tasks
-in place of examples. It pays for layers with fewer positions than inputs and outputs, as the last and largest ones:
-each task saves the half of its backward pass that computes the weight gradient, and the memory that would hold it.
+in place of examples. It pays off for layers with fewer positions than inputs and outputs, such as the last and largest
+ones: each task saves the half of the layer's backward pass that computes the weight gradient, and the memory for it.
 
 m tasks, R positions over all uses of a layer in a step, F inputs and C outputs of a position.
 """

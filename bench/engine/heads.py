@@ -106,7 +106,7 @@ def forward_heads(
 def position_gradients(
     network: Network, tasks: Sequence[Task], heads: Sequence[HeadInput], precision: Precision = "fp32"
 ) -> dict[int, Tensor]:
-    """∂L_i/∂p_i by task; gradients of the heads' parameters are left alone."""
+    """∂L_i/∂p_i by task; gradients of the heads' parameters don't change."""
     gradients = {}
     for head in heads:
         assert head.velocity is not None, "every task needs a velocity at its position"

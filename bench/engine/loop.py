@@ -27,7 +27,7 @@ from bench.spec.resolve import RunSpec
 from datasets.contract import Splits
 from methods.contract import Diverged, Evaluations
 
-# Epochs that are averaged where a protocol leaves no validation set, as published for NYUv2.
+# Epochs whose test scores are averaged if a protocol has no validation set, as published for NYUv2.
 AVERAGED_EPOCHS = 10
 RULES = {
     "accuracy": "highest mean accuracy over tasks on validation",
@@ -79,7 +79,7 @@ def _start(spec: RunSpec, context: RunContext, splits: Splits) -> Run:
 
 
 def _train_epoch(run: Run, state: TrainState, history: History) -> None:
-    """Moves state and history on by one epoch."""
+    """Trains for one epoch; updates state and history."""
     start, epoch = time.perf_counter(), history.epochs
     spec, train = run.spec, run.spec.settings.train
     # Batches and dropout depend on seed and epoch alone, so a resumed run draws the same random numbers.

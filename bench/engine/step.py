@@ -1,4 +1,4 @@
-"""One training step: observe the batch, weigh the tasks, apply the weights, move the parameters."""
+"""One training step: observe the batch, weight the tasks, apply the weights, update the parameters."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class StepResult:
 
 
 def train_step(state: TrainState, batch: Batch, step: int, epoch: int, *, cosines: bool = False) -> StepResult:
-    """Moves every parameter once.
+    """Updates every parameter once.
 
     cosines: whether to record the cosines of the tasks' gradients.
 
     Raises:
-        Diverged: a loss, a gradient, a weight or a position is not finite. Nothing has moved then, unless the message
-            speaks of the loss after the step.
+        Diverged: a loss, a gradient, a weight or a position is not finite. No parameter has changed
+            then, unless the message is about the loss after the step.
     """
     result, update = compute_gradients(state, batch, step, epoch, cosines=cosines)
     _move(state, update)
@@ -54,7 +54,7 @@ def train_step(state: TrainState, batch: Batch, step: int, epoch: int, *, cosine
 def compute_gradients(
     state: TrainState, batch: Batch, step: int, epoch: int, *, cosines: bool = False
 ) -> tuple[StepResult, Update]:
-    """Everything before parameters move: every gradient is in the .grad of its parameter.
+    """Everything before parameters change: every gradient is in the .grad of its parameter.
 
     `commit` stores what the update leaves for the next step.
 
@@ -108,7 +108,7 @@ def _move(state: TrainState, update: Update) -> None:
 
 
 def _move_positions(state: TrainState, batch: Batch) -> Evaluations | None:
-    """A step of the positions alone, by gradients of the moved network. Returns the evaluations of the flow."""
+    """A step of the positions alone, by gradients of the updated network. Returns the evaluations of the flow."""
     with torch.no_grad():
         shared = forward_shared(state.network, batch, state.precision)
     _set_position_gradients(state, position_gradients(state.network, state.tasks, shared.heads, state.precision))

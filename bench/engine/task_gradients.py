@@ -126,9 +126,9 @@ def weighted_backward(
 def backward_to(
     parameters: Sequence[nn.Parameter], outputs: Sequence[Tensor], gradients: Sequence[Tensor], *, add: bool = False
 ) -> None:
-    """One backward pass from `outputs`; parameters without a part in them get zeros, so that weight decay applies."""
+    """One backward pass from `outputs`; parameters they don't depend on get zeros, so that weight decay applies."""
     if not add:
-        # A gradient is moved into an empty .grad, but added to a full one, which costs a pass over memory.
+        # A gradient is moved into an empty .grad, but added to one that is set, which costs a pass over memory.
         for parameter in parameters:
             parameter.grad = None
     torch.autograd.backward(outputs, gradients)

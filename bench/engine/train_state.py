@@ -65,7 +65,7 @@ def make_train_state(
     """A network with new optimizers: Adam for it and for learned weights, the architecture's choice for positions.
 
     tasks: those of the network's heads; by default those of the data set.
-    buffer: memory shared with other states that take turns; by default a new one.
+    buffer: memory shared with other states, of which one steps at a time; by default a new one.
     """
     tasks = spec.info.tasks if tasks is None else tasks
     settings = spec.settings

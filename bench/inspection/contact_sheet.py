@@ -20,7 +20,7 @@ from torch import Tensor
 from bench.records.store import atomic_write
 from datasets.contract import DatasetInfo, Source, Split
 
-# Images of each domain; scenes; faces in a row and in a column.
+# Images per domain; scenes; faces per row and per column.
 PER_DOMAIN = 8
 SCENES = 5
 FACES = (6, 3)

@@ -17,10 +17,10 @@ from datasets.contract import Counts, DataError, FileGroup, Inventory
 # wrong: runs stop there, or would learn from invalid data.
 Verdict = Literal["ok", "differs", "wrong"]
 
-# Files of each group that are read unless all are.
+# How many files of each group are read, unless all are.
 SAMPLE = 64
 SAMPLE_SEED = 0
-# Errors, and remarks, that are printed.
+# At most this many errors, and as many remarks, are printed.
 MOST_PRINTED = 50
 
 
@@ -39,7 +39,7 @@ class Report:
     """What a check found.
 
     errors: what is wrong, sentences that begin with the file.
-    remarks: what is odd but usable, likewise.
+    remarks: what is unusual but usable, likewise.
     """
 
     rows: Sequence[Row]
@@ -61,7 +61,7 @@ class _Reading:
     """What one file holds: the shape, and the lowest and highest value.
 
     error: why it is unusable, or empty.
-    remark: what is odd about it, or empty.
+    remark: what is unusual about it, or empty.
     """
 
     path: Path
@@ -134,7 +134,7 @@ def _group_row(group: FileGroup, readings: Sequence[_Reading]) -> Row:
     if valid and group.ranged:
         found.append(f"{min(r.low for r in valid):.4g} to {max(r.high for r in valid):.4g}")
     found += [f"{wrong} unreadable or out of range"] if wrong else []
-    found += [f"{odd} odd"] if odd else []
+    found += [f"{odd} unusual"] if odd else []
     total = len(group.paths)
     share = f"all {total:,}" if len(readings) == total else f"{len(readings)} of {total:,}"
     verdict: Verdict = "wrong" if wrong else "differs" if odd else "ok"

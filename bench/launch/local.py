@@ -127,7 +127,7 @@ def _receive(worker: _Worker, queue: list[RunSpec], config: LaunchConfig, on_eve
 
 
 def _work(connection: Connection, config: LaunchConfig) -> None:
-    """The main function of a worker: one run after another, until the parent ends it."""
+    """The main function of a worker: one run after another, until the parent stops it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     device = choose_device(config.device)
     while True:
@@ -145,7 +145,7 @@ def _attempt(spec: RunSpec, context: RunContext, connection: Connection) -> Even
     try:
         record = train(spec, context, lambda epochs: _send(connection, Event("epoch", spec, epochs)))
         log.unlink(missing_ok=True)
-    except Exception as error:  # no error of one run may stop the others
+    except Exception as error:  # an error of one run must not stop the others
         record = failed_record(spec, f"{type(error).__name__}: {error}")
         write_record(context.folder, record)
         log.write_text(traceback.format_exc(), encoding="utf-8")

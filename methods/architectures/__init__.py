@@ -1,1 +1,1 @@
-"""Networks with one shared part and one head per task: how they are wired, and the parts that they are made of."""
+"""Networks with one shared part and one head per task: their structure, and the modules they are built from."""

@@ -20,12 +20,12 @@ from methods.contract import Features
 
 
 class WeightsUnavailable(Exception):
-    """Pretrained weights that are not available; the message says where they were searched and what to do."""
+    """Pretrained weights that are not available; the message says where they were expected and what to do."""
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A row of the table of encoders: how one is made, its output, torchvision's name of its ImageNet weights."""
+    """A row of the registry of encoders: how to make one, its output, torchvision's name of its ImageNet weights."""
 
     make: Callable[[], nn.Module]
     features: Features
@@ -33,8 +33,8 @@ class Backbone:
 
 
 def _block(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
-    # GroupNorm, not BatchNorm: in a multi-input problem each task's images pass alone in training, while BatchNorm's
-    # running statistics, used in evaluation, would mix all tasks.
+    # GroupNorm, not BatchNorm: in a multi-input problem each task's images form separate batches in training, while
+    # BatchNorm's running statistics, used in evaluation, would mix all tasks.
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, kernel_size=3, stride=stride, padding=1, bias=False),
         nn.GroupNorm(4, channels_out),
@@ -43,14 +43,14 @@ def _block(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
 
 
 def small_encoder() -> nn.Module:
-    """(B, 3, H, W) -> (B, 64): three strided convolutions and a mean over places."""
+    """(B, 3, H, W) -> (B, 64): three convolutions, two of them strided, and a mean over positions."""
     return nn.Sequential(_block(3, 16, 1), _block(16, 32, 2), _block(32, 64, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 def small_face_encoder() -> nn.Module:
     """(B, 3, H, W) -> (B, 256): four strided convolutions, then a mean over the quarters of the image.
 
-    Quarters, as in the published CelebA networks: where in the face something is tells the attributes apart.
+    Quarters, as in the published CelebA networks: the position in the face distinguishes attributes.
     """
     return nn.Sequential(
         _block(3, 16, 2), _block(16, 32, 2), _block(32, 64, 2), _block(64, 64, 2), nn.AdaptiveAvgPool2d(2), nn.Flatten()
@@ -81,7 +81,7 @@ def resnet18_quarters_encoder() -> nn.Module:
 def dilate(stage: nn.Module, dilation: int) -> None:
     """Turns a ResNet stage's stride into dilation, so that its maps keep their size.
 
-    torchvision's BasicBlock refuses dilation when built, but its convolutions carry it well.
+    torchvision's BasicBlock refuses dilation when built, but its convolutions support it.
     Source: Yu, Koltun, Funkhouser, "Dilated residual networks" (CVPR 2017).
     """
     for module in stage.modules():
@@ -90,7 +90,7 @@ def dilate(stage: nn.Module, dilation: int) -> None:
         strided = module.stride == (2, 2)
         module.stride = (1, 1)
         if module.kernel_size == (3, 3):
-            # The convolution that used to stride still sees undilated neighbours.
+            # The convolution that was strided keeps the dilation of the stage before it.
             spread = dilation // 2 if strided else dilation
             module.dilation, module.padding = (spread, spread), (spread, spread)
 
@@ -159,11 +159,11 @@ BOTTLENECK_CHANNELS = 512
 # torchvision's names for the parts that `_dilated` puts in a row.
 _STEM_ORDER = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
 
-# What others put around a ResNet's weights: the key under which they are filed, and what begins each name.
+# How other code wraps the weights of a ResNet: keys that hold the state dict, and prefixes of all names.
 _WRAPPINGS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "model.", "backbone.", "encoder.", "_orig_mod.")
 
-_PATIENCE = 20.0  # s without an answer
+_PATIENCE = 20.0  # seconds without an answer from the server
 
 
 def make_encoder(name: str, weights: str, bottleneck: bool) -> tuple[nn.Module, Features]:
@@ -181,15 +181,15 @@ def make_encoder(name: str, weights: str, bottleneck: bool) -> tuple[nn.Module, 
 def with_bottleneck(encoder: nn.Module, features: Features) -> tuple[nn.Module, Features]:
     """The encoder followed by the layer that LibMTL shares on Office: (B, channels) -> (B, 512).
 
-    It normalises by batches: in a multi-input problem each task's images pass alone in training, and the running
-    statistics mix all tasks. It is offered because published numbers are made with it.
+    It has BatchNorm: in a multi-input problem each task's images form separate batches in training, and the running
+    statistics mix all tasks. It is available because published results use it.
 
     Raises:
         ValueError: the features are maps.
     Source: LibMTL, examples/office, Lin & Zhang (JMLR 2023).
     """
     if features.dense:
-        raise ValueError("`backbone.bottleneck` must be false for an encoder that puts out maps")
+        raise ValueError("`backbone.bottleneck` must be false for an encoder whose features are maps")
     narrow = nn.Linear(features.channels, BOTTLENECK_CHANNELS)
     nn.init.normal_(narrow.weight, std=0.005)
     nn.init.constant_(narrow.bias, 0.1)
@@ -200,8 +200,8 @@ def with_bottleneck(encoder: nn.Module, features: Features) -> tuple[nn.Module, 
 def load_weights(encoder: nn.Module, backbone: Backbone, weights: str) -> None:
     """Loads "imagenet" weights (torchvision's, downloaded once into its cache), those of a file, or "none".
 
-    A file holds a state dict, as torch saves it or as safetensors. A classifier `fc` in it is passed over, and so are
-    prefixes of all names like `module.`.
+    A file holds a state dict, as torch saves it or as safetensors. A classifier `fc` in it is ignored, and so are
+    prefixes of all names such as `module.`.
 
     Raises:
         WeightsUnavailable: they can't be fetched, read, or don't fit.
@@ -215,8 +215,8 @@ def load_weights(encoder: nn.Module, backbone: Backbone, weights: str) -> None:
     try:
         encoder.load_state_dict(state)
     except RuntimeError as error:
-        fault = str(error).splitlines()[-1].strip()
-        raise WeightsUnavailable(f"The weights {weights!r} don't fit the encoder: {fault}") from error
+        reason = str(error).splitlines()[-1].strip()
+        raise WeightsUnavailable(f"The weights {weights!r} don't fit the encoder: {reason}") from error
 
 
 def _imagenet_state(backbone: Backbone) -> Mapping[str, Tensor]:
@@ -228,18 +228,18 @@ def _imagenet_state(backbone: Backbone) -> Mapping[str, Tensor]:
     try:
         with _patience():
             state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
-    # RuntimeError, EOFError, UnpicklingError: what was fetched, now or before, is damaged.
+    # RuntimeError, EOFError, UnpicklingError: the downloaded file, new or cached, is damaged.
     except (OSError, HTTPException, RuntimeError, EOFError, UnpicklingError) as error:
         raise WeightsUnavailable(
-            f"Expected to fetch ImageNet weights from {weights.url}, found no way ({error}); give a local "
-            "file with --set backbone.weights=PATH, or train from scratch with --set backbone.weights=none."
+            f"Could not download ImageNet weights from {weights.url} ({error}). Give a local file with "
+            "--set backbone.weights=PATH, or train from scratch with --set backbone.weights=none."
         ) from error
     return state
 
 
 @contextmanager
 def _patience() -> Iterator[None]:
-    """Within it, a download without an answer is an error instead of waiting forever."""
+    """A context in which a download that gets no answer fails instead of waiting forever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_PATIENCE)
     try:
@@ -276,7 +276,7 @@ def _unwrapped(content: object, weights: str) -> dict[str, Tensor]:
             content = content[wrapping]
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise WeightsUnavailable(
-            f"{weights}: expected a state dict, names with tensors, found {type(content).__name__}; save "
+            f"{weights}: expected a state dict (tensors by name), found {type(content).__name__}; save "
             "`model.state_dict()`."
         )
     state: dict[str, Tensor] = dict(content)

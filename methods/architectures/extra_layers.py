@@ -1,4 +1,4 @@
-"""HPS with as many further parameters as NORMAL's block has: what the flow is compared with."""
+"""HPS with as many extra parameters as NORMAL's block has: the control for the flow."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class ResidualLayers(nn.Module):
 
 
 def hidden_widths(features: Features, n_tasks: int) -> list[int]:
-    """How wide the hidden layer of each task is, so that all tasks together have the parameters of NORMAL's block.
+    """The width of each task's hidden layer, so that all tasks together have as many parameters as NORMAL's block.
 
-    The block has four layers of n² + n; a task's two layers of hidden width w have 2nw + w + n. What doesn't divide
-    evenly goes to the first tasks, a unit each.
+    The block has four layers of n² + n; a task's two layers of hidden width w have 2nw + w + n. If units don't
+    divide evenly, the first tasks get one more each.
     """
     n = features.channels
     units = round((4 * (n**2 + n) - n_tasks * n) / (2 * n + 1))
@@ -48,11 +48,11 @@ def _task_layers(features: Features, hidden: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class ExtraLayers:
-    """Hard parameter sharing with further layers between encoder and heads (Ye et al., IJCAI 2023, §5.5).
+    """Hard parameter sharing with extra layers between encoder and heads (Ye et al., IJCAI 2023, §5.5).
 
-    place: "shared" puts two pairs of layers like those of u and g behind the encoder; "residual" the same as two
-    residual blocks; "specific" a pair of layers, narrower inside, before each head. All have the number of parameters
-    of NORMAL's block, but for ω and the positions. The paper doesn't say how its layers are made.
+    place: "shared" puts two pairs of layers like those of u and g after the encoder; "residual" the same as two
+    residual blocks; "specific" a pair of layers, narrower inside, before each head. All have as many parameters
+    as NORMAL's block, except for ω and the positions. The paper doesn't describe its layers.
     """
 
     place: Place = "shared"

@@ -21,12 +21,12 @@ from methods.contract import Diverged, Features
 SolverName = Literal["euler", "midpoint", "rk4", "dopri5"]
 Gradient = Literal["backprop", "adjoint"]
 
-# Steps of dopri5 between two positions before it gives up.
+# The largest number of steps that dopri5 takes between two positions.
 _MOST_ADAPTIVE_STEPS = 1000
-# Several inputs are solved together up to this many features per input, and up to this much more work in total.
+# Several inputs are solved together up to this many features per input, and up to this factor of total work.
 _FEW_NUMBERS = 16_384
 _MOST_WASTE = 2.0
-# A position this close to a grid point, in steps, is there.
+# A position closer to a grid point than this, in steps, counts as on it.
 _ON_GRID = 1e-9
 
 
@@ -183,9 +183,9 @@ def states_of_inputs(
 def solved_together(inputs: Sequence[Tensor], positions: Sequence[Sequence[float]], solver: Solver) -> bool:
     """Whether it is faster to solve several inputs as one batch, all of them up to the furthest position.
 
-    It is where overhead dominates: for few numbers on a CPU (measured by `bench.speed flow`: 2.5 × faster for 64×64
-    features and 16×512, no faster for 64×512), and on an accelerator (not measured). Solving some inputs further than
-    they need must not cost more than that saves.
+    It is faster where overhead dominates: for small inputs on a CPU (measured by `bench.speed flow`: 2.5 × faster for
+    64×64 features and 16×512, no faster for 64×512), and on an accelerator (not measured). Solving some inputs further
+    than needed must not cost more than solving together saves.
     """
     if len(inputs) == 1 or solver.name == "dopri5":  # its steps adapt to the error of the whole batch
         return False

@@ -51,11 +51,12 @@ def related(results: Path, runs: Sequence[Record], data_root: Path) -> Relations
     """
     normal = {run.seed: run for run in runs if run.method == "normal"}
     first = next(iter(normal.values()))
-    differing = seed_differences([run for run in runs if run.method == "normal"])
+    variants = dict.fromkeys(run.variant for run in runs if run.method == "normal")
+    differing = [", ".join(variants)] if len(variants) > 1 else seed_differences(list(normal.values()))
     if differing:
         raise RecordError(
-            f"{results / first.data}: expected runs of NORMAL that can be averaged, but {differing[0]}; keep those of "
-            "one kind below --results and move the others away."
+            f"{results / first.data}: expected runs of NORMAL that can be averaged, found {differing[0]}; keep those "
+            "of one kind below --results and move the others away."
         )
     ew = {run.seed: run for run in runs if run.method == "ew" and _shared(run) == _shared(first)}
     tasks = {task.key: task.label for task in first.tasks}

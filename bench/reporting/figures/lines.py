@@ -1,4 +1,4 @@
-"""Figures of lines over the training: learning curves and task positions."""
+"""Line figures over training: learning curves and task positions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.reporting.figures.series import Band
 from bench.reporting.figures.style import DASHES, WIDTH, colour_of, folded, metric_name, paper_style
 from bench.reporting.tables.score_rows import PERCENT
 
-# Most tasks drawn unless some are chosen.
+# At most this many tasks are drawn, unless tasks are selected.
 MOST_LINES = 10
 
 

@@ -38,7 +38,7 @@ def scores_figure(comparison: Comparison) -> Figure | None:
         axes.grid(axis="x", color="#e4e4e4", linewidth=0.6)
         axes.set_axisbelow(True)
         remark = _draw_dummy(axes, comparison, column, scale)
-        # Below the whole figure: beside long names, the axis is too short for it.
+        # Below the whole figure: with long names, the axis is too short for it.
         figure.supxlabel("\n".join(filter(None, (_axis_label(comparison), remark))), fontsize=STYLE["axes.labelsize"])
     return figure
 

@@ -11,7 +11,7 @@ from bench.reporting.tables.table import MISSING
 
 
 def three_digits(value: float) -> str:
-    """About three digits that count: 1.23, 12.3, 123, 1,234."""
+    """About three significant digits: 1.23, 12.3, 123, 1,234."""
     return f"{value:,.{_decimals(value)}f}"
 
 
@@ -28,7 +28,7 @@ def with_quartiles(times: Spread | None) -> str:
 
 
 def just_median(numbers: Spread | None) -> str:
-    """Three digits of it."""
+    """The median, to three significant digits."""
     return MISSING if numbers is None else three_digits(numbers.median)
 
 
