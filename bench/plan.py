@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
@@ -11,11 +13,11 @@ from bench.cli.options import INTERRUPTED, guarded, positive
 from bench.cli.request import add_how, add_what, jobs_at_a_time, requested
 from bench.engine.device import DeviceUnavailable, choose_device
 from bench.forecasting.forecast import Machine, forecast
-from bench.forecasting.report import as_json, as_text
+from bench.forecasting.report import as_text
+from bench.records.store import RecordError
 from bench.spec.lookup import UnknownName
 from bench.spec.planning import PlanError
 from bench.spec.study import StudyError
-from datasets.contract import DataError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     how.add_argument("--budget", type=positive, default=120, metavar="SECONDS", help="for timing steps (default: 120)")
     how.add_argument("--json", action="store_true", help="print it as JSON, in seconds, bytes and MiB")
     arguments = parser.parse_args(argv)
-    return guarded(lambda: _plan(arguments), PlanError, StudyError, UnknownName, DataError, DeviceUnavailable)
+    return guarded(lambda: _plan(arguments), PlanError, StudyError, UnknownName, RecordError, DeviceUnavailable)
 
 
 def _plan(arguments: Namespace) -> int:
@@ -34,11 +36,11 @@ def _plan(arguments: Namespace) -> int:
     request, results = requested(arguments)
     machine = Machine(device, arguments.threads, jobs_at_a_time(arguments, device))
     try:
-        with Console(stderr=True).status("counting files") as status:
+        with Console(stderr=True).status("reading records") as status:
             found = forecast(request, arguments.data_root, results, machine, arguments.budget, status.update)
     except KeyboardInterrupt:
         return INTERRUPTED
-    print(as_json(found) if arguments.json else as_text(found))
+    print(json.dumps(dataclasses.asdict(found), indent=1, default=str) if arguments.json else as_text(found))
     return 0
 
 

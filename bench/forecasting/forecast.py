@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,22 +12,21 @@ import torch
 
 from bench import ROOT
 from bench.engine.device import device_name
-from bench.forecasting.memory import available_memory
-from bench.forecasting.probe import StepCost, measure
-from bench.forecasting.sizes import DatasetSize, dataset_size, evaluated_images, prepared_bytes, steps_in_epoch
+from bench.forecasting.probe import StepCost, available_memory, measure
+from bench.forecasting.sizes import DatasetSize, dataset_size, prepared_bytes
 from bench.records.environment import describe_environment
 from bench.records.record import Record
 from bench.records.store import RECORD, RecordError, read_record, run_folder
-from bench.spec.planning import PlanError, Request, all_specs, data_names, is_kept
+from bench.spec.planning import PlanError, Request, all_specs, data_names, kept_record
 from bench.spec.resolve import RunSpec
-from datasets.contract import DataError
+from datasets import DATASETS, find
 from methods.adapters import is_adapter
 from methods.contract import PostStepHook
 
-# Settings that change what is learned, but not what a step costs.
+# Settings that change what is learned, but neither the number of steps nor what a step costs.
 _FREE = {
-    "train": {"epochs", "lr", "weight_decay", "lr_decay_every", "lr_decay"},
-    "data": {"split_seed", "splits", "protocol"},
+    "train": {"lr", "weight_decay", "lr_decay_every", "lr_decay"},
+    "data": {"split_seed"},
     "backbone": {"weights"},
     "heads": {"rule"},
 }
@@ -50,26 +48,18 @@ class Machine:
 
 @dataclass(frozen=True)
 class Run:
-    """A run of the request. cost: from records; None if there are none. key: equal for runs with the same step cost."""
+    """A run of the request. done: whether it has a record."""
 
     spec: RunSpec
     size: DatasetSize
     done: bool
-    cost: StepCost | None
-    key: str
-
-    @property
-    def steps(self) -> int:
-        """Training steps."""
-        recipe = self.spec.settings.train
-        return recipe.epochs * steps_in_epoch(self.size.parts, recipe.batch_size)
 
 
 @dataclass(frozen=True)
 class Group:
     """Runs on one data set that cost the same.
 
-    available: whether the data set is.
+    methods: by label.
     pending, done: number of runs to do, and with records.
     steps: of one run.
     seconds: of one run; None if no step could be timed.
@@ -77,11 +67,9 @@ class Group:
     """
 
     data: str
-    available: bool
     methods: tuple[str, ...]
     pending: int
     done: int
-    epochs: int
     steps: int
     seconds: float | None
     cost: StepCost | str
@@ -94,17 +82,15 @@ class Forecast:
     seconds: until all runs are done, with all jobs busy until the end.
     prepared_bytes: of decoded files, by data set.
     available_mib: memory free now; None if the system doesn't say.
-    notes: sentences for the user.
+    missing: data sets that were not found.
     """
 
-    device: str
-    threads: int
-    jobs: int
+    machine: Machine
     groups: tuple[Group, ...]
     seconds: float
     prepared_bytes: Mapping[str, int]
     available_mib: float | None
-    notes: tuple[str, ...]
+    missing: tuple[str, ...]
 
 
 def forecast(
@@ -114,33 +100,34 @@ def forecast(
 
     Raises:
         PlanError: lists every error found.
+        RecordError: a record of another seed can't be read.
     """
     torch.set_num_threads(machine.threads)
     available = available_memory(machine.device)
-    runs = runs_of(request, data_root, results, machine)
-    costs = _measured([run for run in runs if not run.done and run.cost is None], machine, budget, show)
-    members: dict[tuple[str, int, str], list[Run]] = {}
+    runs = runs_of(request, results)
+    members: dict[str, list[Run]] = {}
     for run in runs:
-        own = run.spec.variant if run.cost else ""  # runs with records have costs of their own
-        members.setdefault((run.key, run.spec.settings.train.epochs, own), []).append(run)
-    groups = [_group(some, costs) for some in members.values()]
+        members.setdefault(step_key(run.spec), []).append(run)
+    costs = {key: recorded_cost([run.spec for run in some], results, machine) for key, some in members.items()}
+    unknown = {key: some[0] for key, some in members.items() if not (costs[key] or all(run.done for run in some))}
+    measured: dict[str, StepCost | str] = {}
+    for key, run in unknown.items():
+        show(f"timing steps of {run.spec.info.label}, {run.spec.label}: {len(measured) + 1} of {len(unknown)}")
+        measured[key] = measure(run.spec, run.size.image_size, machine.device, budget / len(unknown))
+    groups = tuple(_group(some, costs[key] or measured.get(key, "not timed")) for key, some in members.items())
     seconds = [group.seconds or 0.0 for group in groups for _ in range(group.pending)]
-    sizes = list(dict.fromkeys(run.size for run in runs))
-    missing = ", ".join(dict.fromkeys(size.name for size in sizes if not size.available))
-    how = f"Not found, planned with published sizes: {missing}. python -m bench.data how NAME says where to get them."
+    names = dict.fromkeys(run.spec.data for run in runs)
     return Forecast(
-        device=machine.name,
-        threads=machine.threads,
-        jobs=machine.jobs,
-        groups=tuple(sorted(groups, key=lambda group: [size.name for size in sizes].index(group.data))),
+        machine=machine,
+        groups=groups,
         seconds=max(sum(seconds) / machine.jobs, *seconds, 0.0),
-        prepared_bytes={run.size.name: prepared_bytes(run.size) for run in runs if not run.done},
+        prepared_bytes={run.spec.data: prepared_bytes(run.spec.data, run.size) for run in runs if not run.done},
         available_mib=available,
-        notes=(*(size.note for size in sizes if size.note), *([how] if missing else [])),
+        missing=tuple(name for name in names if DATASETS[name].make is None and find(name, data_root) is None),
     )
 
 
-def runs_of(request: Request, data_root: Path, results: Path, machine: Machine) -> list[Run]:
+def runs_of(request: Request, results: Path) -> list[Run]:
     """All runs, each once and in the order of training, also those on data sets that are not available.
 
     Raises:
@@ -150,12 +137,9 @@ def runs_of(request: Request, data_root: Path, results: Path, machine: Machine) 
     runs = []
     for spec in all_specs(request, data_names(request, errors), errors):
         try:
-            folder = run_folder(results, spec.data, spec.variant, spec.seed)
-            records = [read_record(path) for path in sorted(folder.parent.glob(f"seed-*/{RECORD}"))]
-            done = any(is_kept(spec, record, folder / RECORD) for record in records if record.seed == spec.seed)
-            size = dataset_size(spec.data, spec.settings.data, data_root)
-            runs.append(Run(spec, size, done, recorded_cost(spec, records, machine), step_key(spec)))
-        except (DataError, PlanError, RecordError) as error:
+            size = dataset_size(spec.data, spec.settings.data)
+            runs.append(Run(spec, size, done=kept_record(spec, results) is not None))
+        except (PlanError, RecordError) as error:
             errors.append(str(error))
     if errors:
         raise PlanError("\n".join(dict.fromkeys(errors)))
@@ -172,66 +156,37 @@ def step_key(spec: RunSpec) -> str:
     # The order of numbers per task is irrelevant, since one flow or network serves all tasks.
     settings["arch"] = {k: sorted(v) if isinstance(v, list) else v for k, v in settings["arch"].items()}
     weighting = spec.settings.weighting
-    passes = [
-        weighting.needs,
-        isinstance(weighting, PostStepHook),
-        spec.weighting if is_adapter(spec.weighting) else "",
-    ]
+    adapter = spec.weighting if is_adapter(spec.weighting) else ""
+    passes = [weighting.needs, isinstance(weighting, PostStepHook), adapter]
     return json.dumps([spec.data, spec.architecture, passes, settings], sort_keys=True)
 
 
-def recorded_cost(spec: RunSpec, records: Sequence[Record], machine: Machine) -> StepCost | None:
-    """Medians over finished runs with these settings, of any seed, on a machine like this one."""
+def recorded_cost(specs: Sequence[RunSpec], results: Path, machine: Machine) -> StepCost | None:
+    """Medians over finished runs of these variants, of any seed, on a machine like this one; None if there are none."""
     here = {"device": machine.name, "threads": machine.threads, "cpu": describe_environment(ROOT)["cpu"]}
-    same = [
-        (record, record.step_seconds.median)
-        for record in records
-        if record.status == "done" and record.step_seconds and record.settings == spec.settings.as_dict()
-        if all(record.environment.get(key) == value for key, value in here.items())
-    ]
+    same: list[Record] = []
+    for spec in {spec.variant: spec for spec in specs}.values():
+        variant = run_folder(results, spec.data, spec.variant, spec.seed).parent
+        records = [read_record(path) for path in sorted(variant.glob(f"seed-*/{RECORD}"))]
+        same += [
+            record
+            for record in records
+            if record.status == "done" and record.steps and record.settings == spec.settings.as_dict()
+            if all(record.environment.get(key) == value for key, value in here.items())
+        ]
     if not same:
         return None
-    counts = same[-1][0].parameters
     return StepCost(
-        step=statistics.median(step for _, step in same),
-        batch=max(0.0, statistics.median(record.seconds / record.steps - step for record, step in same)),
-        image=0.0,  # part of the time per batch
+        step=statistics.median(record.seconds / record.steps for record in same),
         source=f"from {len(same)} record{'s' if len(same) > 1 else ''}",
-        peak_mib=max((record.peak_memory_mib for record, _ in same if record.peak_memory_mib), default=None),
-        parameters=counts.shared + counts.heads + counts.positions if counts else 0,
+        peak_mib=max((record.peak_memory_mib for record in same if record.peak_memory_mib), default=None),
     )
 
 
-def _measured(
-    runs: Sequence[Run], machine: Machine, budget: float, show: Callable[[str], None]
-) -> dict[str, StepCost | str]:
-    """By key. Small images come first, since the time that they leave goes to the others."""
-    wanted = {run.key: run for run in reversed(runs)}
-    deadline = time.monotonic() + budget
-    found: dict[str, StepCost | str] = {}
-    for key, run in sorted(wanted.items(), key=lambda item: item[1].size.image_size):
-        share = max(0.0, deadline - time.monotonic()) / (len(wanted) - len(found))
-        show(f"timing steps of {run.spec.info.label}, {run.spec.label}: {len(found) + 1} of {len(wanted)}")
-        found[key] = measure(run.spec, run.size.image_size, machine.device, share)
-    return found
-
-
-def _group(members: Sequence[Run], costs: Mapping[str, StepCost | str]) -> Group:
-    first, done = members[0], sum(run.done for run in members)
-    epochs = first.spec.settings.train.epochs
-    cost = first.cost or costs.get(first.key, "not timed")
-    seconds = None
-    if isinstance(cost, StepCost):
-        images = evaluated_images(first.size.parts, epochs)
-        seconds = first.steps * (cost.step + cost.batch) + images * cost.image
-    data, available = first.spec.data, first.size.available
-    pending = len(members) - done
-    return Group(data, available, _titles(members), pending, done, epochs, first.steps, seconds, cost)
-
-
-def _titles(members: Sequence[Run]) -> tuple[str, ...]:
-    """Methods by label, with the number of their settings if there are several."""
-    variants: dict[str, set[str]] = {}
-    for run in members:
-        variants.setdefault(run.spec.label, set()).add(run.spec.variant)
-    return tuple(f"{label} ({len(keys)} settings)" if len(keys) > 1 else label for label, keys in variants.items())
+def _group(members: Sequence[Run], cost: StepCost | str) -> Group:
+    spec, done = members[0].spec, sum(run.done for run in members)
+    recipe = spec.settings.train
+    steps = recipe.epochs * max(1, members[0].size.training // recipe.batch_size)  # as the engine
+    seconds = steps * cost.step if isinstance(cost, StepCost) else None
+    methods = tuple(dict.fromkeys(run.spec.label for run in members))
+    return Group(spec.data, methods, len(members) - done, done, steps, seconds, cost)

@@ -1,43 +1,23 @@
-"""A forecast as text for the terminal, and as JSON for scripts."""
+"""A forecast as text for the terminal."""
 
 from __future__ import annotations
-
-import dataclasses
-import json
 
 from bench.forecasting.forecast import Forecast, Group
 from bench.forecasting.probe import StepCost
 from bench.reporting.render import aligned
 from bench.reporting.tables.table import MISSING, Cell, Column, Head, Row, Table
 
-HEADS = (
-    "runs",
-    "done",
-    "epochs",
-    "steps/epoch",
-    "s/step",
-    "time per run",
-    "total",
-    "peak memory",
-    "time from",
-    "methods",
-)
+HEADS = ("runs", "done", "steps", "s/step", "time per run", "total", "peak memory", "time from", "methods")
 _LEFT = {"time from", "methods"}
 _MINUTE, _HOUR = 60, 3600
-# The network, Adam's two moments, and the best network, in float32. While a checkpoint is written, the last one stays.
-_CHECKPOINT_BYTES = 2 * 4 * 4
-
-
-def as_json(forecast: Forecast) -> str:
-    """All of it, in seconds, bytes and MiB."""
-    return json.dumps(dataclasses.asdict(forecast), indent=1)
 
 
 def as_text(forecast: Forecast) -> str:
     """A table with a row per group of runs, then totals and notes."""
     rows = tuple(Row(Head(group.data), tuple(Cell(text) for text in _cells(group))) for group in forecast.groups)
     columns = tuple(Column(Head(head), "left" if head in _LEFT else "right") for head in HEADS)
-    caption = f"On {forecast.device}, threads={forecast.threads}, jobs={forecast.jobs}"
+    machine = forecast.machine
+    caption = f"On {machine.name}, threads={machine.threads}, jobs={machine.jobs}"
     table = aligned(Table("plan", "", caption, "data", (), columns, rows))
     return "\n".join([table, summary(forecast), *_notes(forecast)])
 
@@ -50,41 +30,41 @@ def summary(forecast: Forecast) -> str:
         return f"Nothing to do: all {done} runs are done."
     runs, steps = sum(group.pending for group in pending), sum(group.pending * group.steps for group in pending)
     about = "at least" if any(group.seconds is None for group in pending) else "about"
-    parameters = max((g.cost.parameters for g in pending if isinstance(g.cost, StepCost)), default=0)
     files = ", ".join(f"{name} {size(count)}" for name, count in forecast.prepared_bytes.items())
     return (
         f"{runs} runs to do ({done} done), {steps:,} steps, {about} {duration(forecast.seconds)} in all.\n"
-        f"Disk: decoded files {files}; checkpoints {size(_CHECKPOINT_BYTES * parameters * forecast.jobs)}."
+        f"Disk: decoded files {files}; a checkpoint per running job comes on top."
     )
 
 
 def _cells(group: Group) -> list[str]:
-    cost, total, each, peak = MISSING, MISSING, MISSING, MISSING
-    source = group.cost if isinstance(group.cost, str) else group.cost.source
-    if isinstance(group.cost, StepCost) and group.seconds is not None:
-        cost, each = f"{group.cost.step:.3g}", duration(group.seconds)
-        total = duration(group.seconds * group.pending)
-        peak = MISSING if group.cost.peak_mib is None else size(group.cost.peak_mib * 2**20)
-    counts = [f"{n:,}" for n in (group.pending, group.done, group.epochs, group.steps // group.epochs)]
-    return [*counts, cost, each, total, peak, source, ", ".join(group.methods)]
+    counts = [f"{count:,}" for count in (group.pending, group.done, group.steps)]
+    cost, methods = group.cost, ", ".join(group.methods)
+    if isinstance(cost, str) or group.seconds is None:
+        return [*counts, *[MISSING] * 4, str(cost), methods]
+    times = [f"{cost.step:.3g}", duration(group.seconds), duration(group.seconds * group.pending)]
+    peak = MISSING if cost.peak_mib is None else size(cost.peak_mib * 2**20)
+    return [*counts, *times, peak, cost.source, methods]
 
 
 def _notes(forecast: Forecast) -> list[str]:
     """How times and memory were found, what they leave out, and what doesn't fit."""
-    pending = [group for group in forecast.groups if group.pending]
-    measured = [g.cost for g in pending if isinstance(g.cost, StepCost)]
-    notes = list(forecast.notes)
-    if any(not cost.source.startswith("from") for cost in measured):
+    notes = ["Data sets have their published sizes. Methods in a row share one cost; their solvers take milliseconds."]
+    if forecast.missing:
+        names = ", ".join(forecast.missing)
+        notes.append(f"Not found: {names}. python -m bench.data how NAME says where to get them.")
+    costs = [group.cost for group in forecast.groups if group.pending and isinstance(group.cost, StepCost)]
+    if any(not cost.source.startswith("from") for cost in costs):
         notes.append(
-            "Steps and evaluation were timed on noise, one run alone; preparing data and start-up come on top. "
-            "Methods in one row share a measurement; their solvers take milliseconds."
+            "Steps were timed on noise, one run alone; validation (often about a tenth), start-up and preparing data "
+            "come on top."
         )
-    if any(cost.source.startswith("scaled") for cost in measured):
-        notes.append("Scaled: extrapolated from smaller batches; from one alone, times are too high. Raise --budget.")
-    if measured and forecast.jobs > 1:
-        notes.append(f"{forecast.jobs} runs at a time share the machine, so each may be slower than alone.")
-    jobs = min(forecast.jobs, sum(group.pending for group in pending))
-    needed = jobs * max((cost.peak_mib or 0.0 for cost in measured), default=0.0)
+    if any(cost.source.startswith("scaled") for cost in costs):
+        notes.append("Scaled: time and memory in proportion to those at batch size B, often too high. Raise --budget.")
+    if costs and forecast.machine.jobs > 1:
+        notes.append(f"{forecast.machine.jobs} runs at a time share the machine, so each may be slower than alone.")
+    jobs = min(forecast.machine.jobs, sum(group.pending for group in forecast.groups))
+    needed = jobs * max((cost.peak_mib or 0.0 for cost in costs), default=0.0)
     if forecast.available_mib is not None and needed > forecast.available_mib:
         needs = f"{jobs} at a time need {size(needed * 2**20)}, {size(forecast.available_mib * 2**20)} are free"
         notes.append(f"Not enough memory: {needs}; lower --jobs or --set train.batch_size=N.")
