@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields
 from types import ModuleType
@@ -64,7 +65,7 @@ def _stand_in_class(peer_name: str) -> type[Any]:
     return StandIn
 
 
-class _Adapter:
+class _Adapter(ABC):
     """What both kinds share.
 
     peer: the name of LibMTL's class.
@@ -105,9 +106,9 @@ class _Adapter:
         try_once(self.step, state, n_tasks)
         return state
 
+    @abstractmethod
     def rows(self, signal: Signal) -> Tensor:
         """(m, P) float32 the gradients of the tasks in the stand-in's shared parameters."""
-        raise NotImplementedError
 
     def add_shared(self, model: Any, losses: Tensor, rows: Tensor) -> Tensor:
         """Gives the model shared parameters, and the losses (m,) these rows for gradients in them."""
@@ -132,9 +133,9 @@ class _Adapter:
         losses = signal.losses.float().to(rows.device) + model.own
         return model, self.add_shared(model, losses, rows)
 
+    @abstractmethod
     def read(self, model: Any, signal: Signal, state: State, auxiliary: Tensor | None) -> Update:
         """The update, from the gradients that LibMTL left on the model."""
-        raise NotImplementedError
 
     def step(self, signal: Signal, state: State) -> Update:
         """Runs LibMTL's `backward` on the stand-in, and reads the gradients from it.

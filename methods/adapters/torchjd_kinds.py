@@ -13,6 +13,7 @@ to one class of TorchJD overrides a method there.
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, ClassVar
@@ -26,7 +27,7 @@ from methods.contract import HeadRule, Needs, Signal, State, Update
 Memory = Mapping[str, Tensor]
 
 
-class _Adapter:
+class _Adapter(ABC):
     """What all kinds share.
 
     peer: the name of TorchJD's class.
@@ -78,13 +79,13 @@ class _Adapter:
         del n_tasks
         return {}
 
+    @abstractmethod
     def step(self, signal: Signal, state: State) -> Update:
         """One step of TorchJD's object.
 
         Raises:
             PeerFailed: TorchJD raised an error.
         """
-        raise NotImplementedError
 
 
 @functools.lru_cache(maxsize=64)
@@ -106,9 +107,9 @@ class _Aggregator(_Adapter):
         """What a step calls with the matrix: the aggregator, or the weighting inside it."""
         return aggregator
 
+    @abstractmethod
     def matrix(self, signal: Signal) -> Tensor:
         """The matrix that a step is computed from; it has one row per task."""
-        raise NotImplementedError
 
     def allocate(self, peer: Any, matrix: Tensor) -> None:
         """Creates the state of `peer` for this matrix, where setting the attributes alone is not enough."""
