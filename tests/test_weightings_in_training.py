@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from training import prepared
 from bench.engine.backward import losses_now
 from bench.engine.step import train_step
 from methods import WEIGHTINGS
-from methods.contract import Diverged, PostStepHook
+from methods.contract import Diverged, PostStepHook, Signal, State, Update, Weighting
 
 
 @pytest.mark.parametrize(("data", "arch"), [("digits", "hps"), ("digits", "normal"), ("faces", "hps")])
@@ -55,6 +56,24 @@ def test_a_number_that_is_not_finite_ends_the_run_before_it_is_weighted(
         next(state.network.heads[1].parameters()).fill_(bad)
     with pytest.raises(Diverged, match=r"loss of task .* is (nan|inf) at step 7"):
         train_step(state, batch, 7, 0)
+
+
+def test_head_weights_that_are_not_finite_end_the_run_before_anything_moves(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, batch = prepared("imtl", data_root)
+    step = type(state.weighting).step
+
+    def with_bad_head(weighting: Weighting, signal: Signal, memory: State) -> Update:
+        update = step(weighting, signal, memory)
+        assert update.head_weights is not None
+        return replace(update, head_weights=update.head_weights * float("nan"))
+
+    monkeypatch.setattr(type(state.weighting), "step", with_bad_head)
+    before = [parameter.detach().clone() for parameter in state.network.heads.parameters()]
+    with pytest.raises(Diverged, match=r"weight of the head of task .* is nan at step 2"):
+        train_step(state, batch, 2, 0)
+    assert all(torch.equal(a, b) for a, b in zip(before, state.network.heads.parameters(), strict=True))
 
 
 def test_losses_that_are_not_finite_after_a_step_end_the_run(data_root: Path) -> None:

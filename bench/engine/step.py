@@ -48,6 +48,7 @@ def train_step(state: TrainState, batch: Batch, step: int, epoch: int, *, cosine
     commit(state, update)
     hook = state.weighting
     after = _after_step(state, hook, batch, step) if isinstance(hook, PostStepHook) else None
+    state.solver_fallbacks += update.fallbacks
     return replace(result, evaluations=added(result.evaluations, moved, after))
 
 
@@ -75,7 +76,7 @@ def compute_gradients(
     else:
         update = _cached_update(state)
     _require_finite(state, update.weights, "weight", step)
-    if update.head_weights is not None:
+    if state.head_rule == "own" and update.head_weights is not None:
         _require_finite(state, update.head_weights, "weight of the head", step)
     recorded = observed.cosines() if cosines and observed.cosines is not None else None
 

@@ -119,7 +119,6 @@ def _may_factor(spec: RunSpec) -> bool:
 def commit(state: TrainState, update: Update) -> None:
     """Stores what an update leaves for the next step: the weighting's state, and weights that are reused."""
     state.weighting_state = update.state
-    state.solver_fallbacks += update.fallbacks
     if state.gramian_settings.every > 1:
         weights = {"weights": update.weights, "head_weights": update.head_weights}
         state.cached_weights = {name: found for name, found in weights.items() if found is not None}

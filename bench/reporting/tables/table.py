@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count, product
 from typing import Literal
@@ -99,15 +99,6 @@ def _marks() -> Iterator[str]:
     """a, b, ..., z, aa, ab, ..."""
     for length in count(1):
         yield from ("".join(letters) for letters in product(string.ascii_lowercase, repeat=length))
-
-
-def plain_table(
-    name: str, caption: str, stub: str, heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]
-) -> Table:
-    """A table of texts. heads: of the columns. rows: the head of each row and its cells."""
-    columns = tuple(Column(Head(head)) for head in heads)
-    filled = tuple(Row(Head(head), tuple(Cell(text) for text in texts)) for head, texts in rows)
-    return Table(name, f"tab:{name}", caption, stub, (), columns, filled)
 
 
 def transposed(table: Table, stub: str) -> Table:
