@@ -21,9 +21,11 @@ from methods.weightings.imtl import IMTL
 from methods.weightings.log_loss import LogLoss
 from methods.weightings.mgda import MGDA
 from methods.weightings.moco import MoCo
+from methods.weightings.modo import MoDo
 from methods.weightings.nash_mtl import NashMTL
 from methods.weightings.pcgrad import PCGrad
 from methods.weightings.rlw import RLW
+from methods.weightings.sdmgrad import SDMGrad
 from methods.weightings.stch import STCH
 from methods.weightings.upgrad import UPGrad
 from methods.weightings.uw import UW
@@ -129,6 +131,18 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "the update uses tracked gradients and weights after their step; tracked gradients are not projected onto a "
         "ball",
     ),
+    "modo": WeightingInfo(
+        "MoDo",
+        MoDo,
+        "Chen, Fernando, Ying, Chen: Three-way trade-off in multi-objective learning (NeurIPS 2023)",
+        "the mean of the gradients of both batches instead of their sum",
+    ),
+    "sdmgrad": WeightingInfo(
+        "SDMGrad",
+        SDMGrad,
+        "Xiao, Ban, Ji: Direction-oriented multi-objective learning (NeurIPS 2023)",
+        "m times the published direction, as in the released code, without its clipping to norm 1",
+    ),
 }
 
 ARCHITECTURES: dict[str, ArchitectureInfo] = {
@@ -174,4 +188,6 @@ METHODS: dict[str, MethodInfo] = {
     "db_mtl": MethodInfo("DB-MTL", "hps", "db_mtl"),
     "excess_mtl": MethodInfo("ExcessMTL", "hps", "excess_mtl"),
     "moco": MethodInfo("MoCo", "hps", "moco"),
+    "modo": MethodInfo("MoDo", "hps", "modo"),
+    "sdmgrad": MethodInfo("SDMGrad", "hps", "sdmgrad"),
 }

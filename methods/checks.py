@@ -74,17 +74,17 @@ def _problem(update: object, weighting: Weighting, signal: Signal) -> str:
         size = tuple(signal.jacobian.shape[1:])
         if not _is_float(update.direction, size):
             return f"`direction` as None or a float tensor of shape {size}, found {_described(update.direction)}."
-    if update.auxiliary is not None and weighting.learned_lr is None:
-        return "`auxiliary` as None, since it declares `learned_lr = None`."
     return _problem_of_state(update.state)
 
 
 def _problem_of_state(state: object) -> str:
     if not isinstance(state, State):
         return f"`state` as a State, found {_described(state)}."
-    for name, value in (*state.learned.items(), *state.memory.items()):
+    for name, value in state.memory.items():
         if not isinstance(value, Tensor):
             return f"`state` with tensors only, found {_described(value)} under {name!r}."
+        if value.requires_grad:
+            return f"`state` without gradients, found one with `requires_grad` under {name!r}; detach it."
     return ""
 
 

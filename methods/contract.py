@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 HeadRule = Literal["weighted", "plain", "own"]
-Needs = Literal["losses", "gramian", "jacobian"]
+Needs = Literal["losses", "gramian", "jacobian", "cross_gramian"]
 PositionOptimizer = Literal["plain", "adam"]
 
 
@@ -34,6 +34,9 @@ class Signal:
     generator: the run's own random stream for its method.
     jacobian: (m, P) on the device of the network, row i the gradient of task i; only for a weighting that needs it.
         The engine reuses its memory: copy what has to outlive the step.
+    cross_gramian: (m, m) float64 on the CPU, J₁ J₂ᵀ for the Jacobians of two independent batches at the same
+        parameters; only for a weighting that needs it. It is not symmetric; its expectation is the Gramian of the true
+        gradients, which the Gramian of one batch overestimates.
     """
 
     losses: Tensor
@@ -42,6 +45,7 @@ class Signal:
     epoch: int
     generator: torch.Generator
     jacobian: Tensor | None = None
+    cross_gramian: Tensor | None = None
 
     def required_gramian(self) -> Tensor:
         """The Gramian, for weightings that need it.
@@ -63,16 +67,25 @@ class Signal:
             raise ValueError('expected the Jacobian of the tasks, found none: set `needs = "jacobian"`')
         return self.jacobian
 
+    def required_cross_gramian(self) -> Tensor:
+        """The cross-batch Gramian, for weightings that need it.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.cross_gramian is None:
+            raise ValueError('expected the Gramian of two batches, found none: set `needs = "cross_gramian"`')
+        return self.cross_gramian
+
 
 @dataclass(frozen=True)
 class State:
-    """What a weighting carries from step to step: tensors only, so that it can be checkpointed as it is.
+    """What a weighting carries from step to step.
 
-    learned: parameters with an optimizer of their own, trained by the gradient of `Update.auxiliary`.
-    memory: everything else (running means, the last solution, ...).
+    memory: running means, learned numbers with the moments of their optimizer, the last solution. Tensors without
+        gradients only, so that it can be checkpointed as it is.
     """
 
-    learned: Mapping[str, Tensor] = field(default_factory=dict)
     memory: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -83,7 +96,6 @@ class Update:
     weights: (m,) floats, best float64; the shared gradient becomes weights @ jacobian.
     state: for the next step.
     head_weights: (m,) factors of the gradients of the heads; read only if the weighting declares `heads = "own"`.
-    auxiliary: a scalar that depends on `state.learned` only; its gradient trains them.
     fallbacks: how often, in this step, a solver had no regular solution and used the documented substitute. The sum
         is recorded as `solver_fallbacks`.
     direction: (P,) the shared gradient itself, from a weighting that does more than combine the rows of the Jacobian.
@@ -92,7 +104,6 @@ class Update:
     weights: Tensor
     state: State
     head_weights: Tensor | None = None
-    auxiliary: Tensor | None = None
     fallbacks: int = 0
     direction: Tensor | None = None
 
@@ -102,18 +113,15 @@ class Weighting(Protocol):
     """A frozen dataclass of hyper-parameters with a pure step.
 
     needs: what a step must compute for it. "losses" costs one backward pass through the shared part; "gramian" and
-        "jacobian" cost one per task.
+        "jacobian" cost one per task, "cross_gramian" one per task and batch of `ManyBatches`.
     heads: how the gradients of head i are scaled, as published: "weighted" by weights[i], "plain" (not at all), or
         "own" (by `Update.head_weights[i]`).
-    learned_lr: the learning rate of Adam, without weight decay, for `State.learned`; None if nothing is learned.
     """
 
     @property
     def needs(self) -> Needs: ...
     @property
     def heads(self) -> HeadRule: ...
-    @property
-    def learned_lr(self) -> float | None: ...
     def init(self, n_tasks: int) -> State: ...
     def step(self, signal: Signal, state: State) -> Update: ...
 
@@ -127,6 +135,24 @@ class PostStepHook(Protocol):
     """
 
     def post_step(self, losses: Tensor, state: State) -> State: ...
+
+
+@runtime_checkable
+class ManyBatches(Protocol):
+    """Implemented in addition by weightings with `needs = "cross_gramian"`.
+
+    batches: independent batches of a step, 2 or 3. The first is the batch that every other method gets. With 2, the
+        cross-batch Gramian is that of both, and the weights apply to the mean of their gradients. With 3, it is that
+        of the second and the third, and the weights apply to the gradients of the first.
+    """
+
+    @property
+    def batches(self) -> int: ...
+
+
+def batches_of(weighting: Weighting) -> int:
+    """How many batches a step of this weighting reads."""
+    return weighting.batches if isinstance(weighting, ManyBatches) else 1
 
 
 class TaskFeatures(NamedTuple):

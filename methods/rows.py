@@ -14,11 +14,16 @@ _ENTRIES = 2**18
 
 def gramian_of(rows: Tensor) -> Tensor:
     """J Jᵀ (m, m) of rows (m, P), where sums over blocks of _COLUMNS columns are added in float64."""
-    m, size = rows.shape
+    return cross_gramian_of(rows, rows)
+
+
+def cross_gramian_of(first: Tensor, second: Tensor) -> Tensor:
+    """J₁ J₂ᵀ (m, m) of rows (m, P) each, summed as in `gramian_of`."""
+    m, size = first.shape
     whole = size - size % _COLUMNS
-    blocks = rows[:, :whole].view(m, -1, _COLUMNS).transpose(0, 1)
-    rest = rows[:, whole:]
-    return torch.bmm(blocks, blocks.transpose(1, 2)).sum(dim=0, dtype=torch.float64) + (rest @ rest.T).double()
+    blocks, others = (rows[:, :whole].view(m, -1, _COLUMNS).transpose(0, 1) for rows in (first, second))
+    rest = first[:, whole:] @ second[:, whole:].T
+    return torch.bmm(blocks, others.transpose(1, 2)).sum(dim=0, dtype=torch.float64) + rest.double()
 
 
 def column_blocks(rows: Tensor) -> Iterator[slice]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from methods import WEIGHTINGS
 from methods.adapters import adapted_weightings, libmtl
-from methods.contract import Signal, State, Update, Weighting
+from methods.contract import Signal, Update, Weighting
 
 ADAPTERS = adapted_weightings()
 TASKS = ("a", "b", "c")
@@ -55,7 +55,7 @@ class Scene:
         rows = self.rows()
         generator = torch.Generator().manual_seed(seed)
         gramian = rows.double() @ rows.double().T
-        return Signal(self.losses().detach().double(), gramian, step, epoch, generator, rows)
+        return Signal(self.losses().detach().double(), gramian, step, epoch, generator, rows, cross_gramian=gramian)
 
 
 def scene(seed: int = 0) -> Scene:
@@ -114,16 +114,6 @@ def assert_near(ours: Tensor, theirs: Tensor, tolerance: float) -> None:
     """Relative to the length of the whole vector."""
     gap = (ours.double() - theirs.double()).norm() / theirs.double().norm()
     assert gap <= tolerance, f"{gap:.2e} apart"
-
-
-def moved(weighting: Weighting, update: Update) -> State:
-    """The state after a plain step of 0.1 on what is learned."""
-    if update.auxiliary is None:
-        return update.state
-    learned = update.state.learned
-    slopes = torch.autograd.grad(update.auxiliary, list(learned.values()))
-    stepped = {n: (x - 0.1 * d).detach().requires_grad_() for (n, x), d in zip(learned.items(), slopes, strict=True)}
-    return State(stepped, update.state.memory)
 
 
 @contextmanager

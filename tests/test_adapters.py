@@ -35,17 +35,13 @@ def observed(step: int, m: int = 3) -> Signal:
     jacobian = torch.randn(m, 7, generator=numbers) * torch.logspace(-0.5, 0.5, m).unsqueeze(1)
     losses = torch.rand(m, generator=numbers).double() + 0.5
     gramian = jacobian.double() @ jacobian.double().T
-    return Signal(losses, gramian, step, step // 3, torch.Generator().manual_seed(step), jacobian)
+    generator = torch.Generator().manual_seed(step)
+    return Signal(losses, gramian, step, step // 3, generator, jacobian, cross_gramian=gramian)
 
 
 def advance(weighting: Weighting, signal: Signal, state: State) -> Update:
-    """A step, Adam's simplest stand-in on what is learned, and the post-step hook if the weighting has one."""
+    """A step, and the post-step hook if the weighting has one."""
     update = weighting.step(signal, state)
-    if update.auxiliary is not None:
-        learned = update.state.learned
-        slopes = torch.autograd.grad(update.auxiliary, list(learned.values()))
-        moved = {n: (x - 0.1 * d).detach().requires_grad_() for (n, x), d in zip(learned.items(), slopes, strict=True)}
-        update = Update(update.weights, State(moved, update.state.memory), direction=update.direction)
     if isinstance(weighting, PostStepHook):
         update = Update(update.weights, weighting.post_step(0.9 * signal.losses, update.state))
     return update
@@ -56,7 +52,6 @@ def test_every_adapter_steps(name: str) -> None:
     weighting = ADAPTERS[name].factory()
     assert isinstance(weighting, Weighting)
     state = weighting.init(3)
-    assert (weighting.learned_lr is not None) == bool(state.learned)
     for step in range(7):
         update = advance(weighting, observed(step), state)
         state = update.state
@@ -73,12 +68,11 @@ def test_state_is_all_there_is(name: str, tmp_path: Path) -> None:
     state = weighting.init(3)
     for step in range(4):
         state = advance(weighting, observed(step), state).state
-    torch.save({"learned": dict(state.learned), "memory": dict(state.memory)}, tmp_path / "state.pt")
+    torch.save(dict(state.memory), tmp_path / "state.pt")
     straight = [advance(weighting, observed(4), state)]
     straight.append(advance(weighting, observed(5), straight[0].state))
     advance(weighting, observed(17), weighting.init(3))
-    stored = torch.load(tmp_path / "state.pt", weights_only=True)
-    state = State({n: x.requires_grad_() for n, x in stored["learned"].items()}, stored["memory"])
+    state = State(torch.load(tmp_path / "state.pt", weights_only=True))
     for step, expected in zip((4, 5), straight, strict=True):
         update = advance(weighting, observed(step), state)
         torch.testing.assert_close(update.weights, expected.weights, rtol=0, atol=0)

@@ -27,7 +27,6 @@ class Mine:
     heads: HeadRule = "weighted"
 
     needs: ClassVar[Needs] = "losses"
-    learned_lr: ClassVar[None] = None
 
     def init(self, n_tasks: int) -> State:
         del n_tasks
@@ -80,7 +79,7 @@ def test_a_wrong_update_is_named_with_what_was_expected_and_found() -> None:
         (Update(ones(3), {}), "plain", "`state`", "found an object of type dict"),  # type: ignore[arg-type]
         (Update(ones(3), State(memory={"n": 1})), "plain", "`state`", "type int under 'n'"),  # type: ignore[dict-item]
         (Update(ones(3).requires_grad_(), State()), "plain", "`weights`", "`requires_grad`; detach them"),
-        (Update(ones(3), State(), auxiliary=ones(1).sum()), "plain", "`auxiliary` as None", "`learned_lr = None`"),
+        (Update(ones(3), State({"n": ones(1).requires_grad_()})), "plain", "`state`", "under 'n'; detach it"),
     ]
     for update, heads, what, found in cases:
         text = message(Mine(returning(update), heads=heads))

@@ -90,32 +90,27 @@ def weighting_numbers(weighting: Weighting) -> Numbers:
     for step, epoch in enumerate(EPOCHS):
         losses = torch.from_numpy(rng.uniform(0.2, 2, 3))
         jacobian = torch.from_numpy(rng.normal(size=(3, 12)) * [[1.0], [3.0], [0.3]])
+        needs, gramian = weighting.needs, jacobian @ jacobian.T
         seen = Signal(
             losses,
-            None if weighting.needs == "losses" else jacobian @ jacobian.T,
+            gramian if needs in ("gramian", "jacobian") else None,
             step,
             epoch,
             generator,
-            jacobian.float() if weighting.needs == "jacobian" else None,
+            jacobian.float() if needs == "jacobian" else None,
+            gramian + torch.from_numpy(rng.normal(size=(3, 3))) if needs == "cross_gramian" else None,
         )
         update = weighting.step(seen, state)
         found = {"weights": update.weights, "heads": update.head_weights, "direction": update.direction}
         numbers |= {f"{key} {step}": summary(value) for key, value in found.items() if value is not None}
         numbers[f"fallbacks {step}"] = [update.fallbacks]
         state = after_step(weighting, update, 0.8 * losses)
-    kept = {**state.learned, **state.memory}
-    return {**numbers, **{f"state {key}": summary(value) for key, value in kept.items()}}
+    return {**numbers, **{f"state {key}": summary(value) for key, value in state.memory.items()}}
 
 
 def after_step(weighting: Weighting, update: Update, losses: Tensor) -> State:
-    """The state after a gradient step of 0.1 on the learned scales, and the post-step hook."""
-    state = update.state
-    if update.auxiliary is not None:
-        names, learned = list(state.learned), list(state.learned.values())
-        slopes = torch.autograd.grad(update.auxiliary, learned)
-        moved = [(x - 0.1 * d).detach().requires_grad_() for x, d in zip(learned, slopes, strict=True)]
-        state = State(dict(zip(names, moved, strict=True)), state.memory)
-    return weighting.post_step(losses, state) if isinstance(weighting, PostStepHook) else state
+    """The state after the post-step hook, if there is one."""
+    return weighting.post_step(losses, update.state) if isinstance(weighting, PostStepHook) else update.state
 
 
 def test_weightings_give_the_numbers_of_their_version() -> None:

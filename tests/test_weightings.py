@@ -14,13 +14,14 @@ from torch import Tensor
 
 from methods import WEIGHTINGS
 from methods.contract import Signal, State, Update, Weighting
+from methods.weightings.adam import adam_memory, adam_step
 from methods.weightings.cagrad import CAGrad, conflict_averse_weights, conflict_weights
-from methods.weightings.gradnorm import balanced_weights, gradnorm_objective
-from methods.weightings.imtl import IMTL, equal_projection_weights
+from methods.weightings.gradnorm import GradNorm, balanced_weights, gradnorm_slope, training_rates
+from methods.weightings.imtl import IMTL, equal_projection_weights, log_scale_slope
 from methods.weightings.mgda import MGDA, min_norm_weights
 from methods.weightings.nash_mtl import NashMTL, bargaining_weights
 from methods.weightings.pcgrad import PCGrad, projected_weights
-from methods.weightings.uw import UW
+from methods.weightings.uw import UW, uncertainty_slope
 
 ZOO = [(kind, m) for kind in REGULAR + DEGENERATE for m in SIZES]
 REGULAR_ZOO = [(kind, m) for kind in REGULAR for m in SIZES]
@@ -37,7 +38,7 @@ def signal(gram: Tensor, losses: Tensor | None = None, step: int = 0, seed: int 
     inverse_norms = torch.where(norms > 0, 1 / norms, 0.0)
     eigenvalues, vectors = torch.linalg.eigh(gram * torch.outer(inverse_norms, inverse_norms))
     rows = norms.unsqueeze(1) * (vectors * eigenvalues.clamp_min(0).sqrt()) @ vectors.T
-    return Signal(losses, gram, step, 0, torch.Generator().manual_seed(seed), rows)
+    return Signal(losses, gram, step, 0, torch.Generator().manual_seed(seed), rows, cross_gramian=gram)
 
 
 def first_update(weighting: Weighting, gram: Tensor) -> Update:
@@ -55,7 +56,6 @@ def test_weights_are_finite_whatever_the_gramian(name: str, kind: str, m: int) -
         assert weighting.needs == "jacobian" and torch.isfinite(update.direction).all()
     if weighting.heads == "own":
         assert update.head_weights is not None and torch.isfinite(update.head_weights).all()
-    assert (weighting.learned_lr is not None) == bool(update.state.learned) == (update.auxiliary is not None)
 
 
 @for_every("name", [name for name in WEIGHTINGS if name not in DRAWN])
@@ -174,16 +174,15 @@ def test_imtl_projections_are_equal(kind: str, m: int) -> None:
 
 def test_imtl_parts() -> None:
     gram, losses = gramian("random", 4), torch.tensor([0.5, 1.0, 2.0, 4.0], dtype=torch.float64)
-    scaled = State(learned={"log_scales": losses.log().neg().requires_grad_()})
+    scaled = State({**IMTL().init(4).memory, "log_scales": losses.log().neg()})
     loss_only = IMTL("loss").step(signal(gram, losses), scaled)
     torch.testing.assert_close(loss_only.weights, 1 / losses)
-    assert loss_only.auxiliary is not None
-    (slope,) = torch.autograd.grad(loss_only.auxiliary, scaled.learned["log_scales"])
-    torch.testing.assert_close(slope, torch.zeros(4, dtype=torch.float64))  # e^s L = 1 is IMTL-L's rest
+    resting = loss_only.state.memory["log_scales"]
+    torch.testing.assert_close(resting, scaled.memory["log_scales"], rtol=0, atol=1e-7)  # e^s L = 1 is IMTL-L's rest
     full = IMTL("full").step(signal(gram, losses), scaled)
     balance, _ = equal_projection_weights(gram / torch.outer(losses, losses))
     torch.testing.assert_close(full.weights, balance / losses)
-    assert IMTL("loss").needs == "losses" and IMTL("gradient").learned_lr is None
+    assert IMTL("loss").needs == "losses" and not IMTL("gradient").init(4).memory
 
 
 def test_imtl_counts_what_has_no_equal_projection() -> None:
@@ -260,12 +259,33 @@ def test_pcgrad_without_conflict_is_the_sum_and_draws_from_its_generator() -> No
 
 def test_uw_rests_where_the_variance_is_the_loss() -> None:
     losses = torch.tensor([0.1, 1.0, 10.0], dtype=torch.float64)
-    state = State(learned={"log_variances": losses.log().requires_grad_()})
+    state = State({**UW().init(3).memory, "log_variances": losses.log()})
     update = UW().step(Signal(losses, None, 0, 0, torch.Generator()), state)
-    assert update.auxiliary is not None
-    (slope,) = torch.autograd.grad(update.auxiliary, state.learned["log_variances"])
-    torch.testing.assert_close(slope, torch.zeros(3, dtype=torch.float64))
+    torch.testing.assert_close(update.state.memory["log_variances"], losses.log(), rtol=0, atol=1e-7)
     torch.testing.assert_close(update.weights, 0.5 / losses)
+
+
+def test_slopes_of_learned_scales_are_the_derivatives_of_their_objectives() -> None:
+    scales = torch.tensor([0.3, -0.2, 1.1], dtype=torch.float64, requires_grad=True)
+    losses = torch.tensor([0.1, 1.0, 10.0], dtype=torch.float64)
+    uncertainty = (torch.exp(-scales) * losses / 2 + scales / 2).sum()  # Kendall et al., Eq. (7)
+    impartial = (scales.exp() * losses - scales).sum()  # Liu et al., Eq. (8)
+    for objective, slope in ((uncertainty, uncertainty_slope), (impartial, log_scale_slope)):
+        (expected,) = torch.autograd.grad(objective, scales)
+        torch.testing.assert_close(slope(scales.detach(), losses), expected)
+
+
+def test_adam_is_that_of_torch() -> None:
+    ours, memory = torch.tensor([0.5, -2.0], dtype=torch.float64), adam_memory(2)
+    theirs = ours.clone().requires_grad_()
+    optimizer = torch.optim.Adam([theirs], lr=0.1)
+    for step in range(20):
+        slope = torch.tensor([0.1 * step - 1, 1e-4 * (step + 1)], dtype=torch.float64)
+        theirs.grad = slope
+        optimizer.step()
+        direction, moments = adam_step(memory, slope)
+        ours, memory = ours - 0.1 * direction, moments
+        torch.testing.assert_close(ours, theirs.detach(), rtol=1e-12, atol=0)
 
 
 def test_gradnorm_gradient_equals_autograd_on_a_network() -> None:
@@ -280,7 +300,9 @@ def test_gradnorm_gradient_equals_autograd_on_a_network() -> None:
     gram = torch.stack(rows) @ torch.stack(rows).T
     initial = torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64)
     logits = torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64, requires_grad=True)
-    ours = gradnorm_objective(balanced_weights(logits), gram.diagonal().sqrt(), losses.detach(), initial, 1.5)
+    rates, without = training_rates(losses.detach(), initial)
+    ours = gradnorm_slope(balanced_weights(logits).detach(), gram.diagonal().sqrt(), rates, 1.5)
+    assert not without
     weighted = [
         torch.cat([g.flatten() for g in torch.autograd.grad(w * x, layer.parameters(), create_graph=True)]).norm()
         for w, x in zip(balanced_weights(logits), losses, strict=True)
@@ -289,7 +311,21 @@ def test_gradnorm_gradient_equals_autograd_on_a_network() -> None:
     ratios = losses.detach() / initial
     targets = (norms.mean() * (ratios / ratios.mean()) ** 1.5).detach()
     plain = (norms - targets).abs().sum()
-    torch.testing.assert_close(torch.autograd.grad(ours, logits)[0], torch.autograd.grad(plain, logits)[0])
+    torch.testing.assert_close(ours, torch.autograd.grad(plain, logits)[0])
+
+
+def test_gradnorm_counts_losses_without_a_training_rate() -> None:
+    """A first loss of 0 or a negative one made the objective infinite or NaN, and the weights after it."""
+    method, gram = GradNorm(), gramian("random", 3)
+    for first, now in (([1.0, 0.0, 2.0], [0.5, 0.3, 1.0]), ([1.0, -1.0, 2.0], [0.5, -2.0, 1.0])):
+        update = method.step(signal(gram, torch.tensor(first).double()), method.init(3))
+        assert update.fallbacks == 1
+        for _ in range(3):
+            update = method.step(signal(gram, torch.tensor(now).double()), update.state)
+            assert update.fallbacks == 1 and torch.isfinite(update.weights).all()
+    rates, without = training_rates(torch.tensor([0.5, 0.3, 1.0]).double(), torch.tensor([1.0, 0.0, 1.0]).double())
+    assert without and rates.tolist() == pytest.approx([2 / 3, 1.0, 4 / 3])  # a missing rate is the mean of the others
+    assert training_rates(torch.zeros(2).double(), torch.ones(2).double())[0].tolist() == [1.0, 1.0]
 
 
 ORTHOGONAL = {

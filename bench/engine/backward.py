@@ -26,7 +26,7 @@ from bench.engine.task_gradients import (
 from bench.engine.train_state import TrainState
 from datasets.contract import Batch, Group
 from methods.contract import Evaluations, Update
-from methods.rows import gramian_of
+from methods.rows import cross_gramian_of, gramian_of
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class BatchGradients:
     apply: sets the .grad of shared part and heads for an update.
     gramian: (m, m), float64 on the CPU, if the weighting needs one.
     jacobian: (m, P) on the device, if the weighting needs it. The next step overwrites it.
+    cross_gramian: (m, m) of two batches, float64 on the CPU, if the weighting needs it.
     cosines: the cosines (m, m) of the tasks' gradients in all shared parameters. Call it before `apply`.
     """
 
@@ -56,6 +57,7 @@ class BatchGradients:
     apply: Callable[[Update], Applied]
     gramian: Tensor | None = None
     jacobian: Tensor | None = None
+    cross_gramian: Tensor | None = None
     cosines: Callable[[], Tensor] | None = None
 
 
@@ -69,6 +71,8 @@ def choose_strategy(state: TrainState, *, updates_weights: bool, cosines: bool) 
     cosines: whether the cosines of the tasks' gradients are recorded at this step.
     """
     needs, grad_space = state.weighting.needs, state.gramian_settings.grad_space
+    if needs == "cross_gramian":
+        return cross_batch_backward
     if updates_weights and needs != "losses" and grad_space == "shared":
         return per_task_backward
     if state.micro_batches > 1:
@@ -171,7 +175,61 @@ def per_task_backward(state: TrainState, batches: Sequence[Batch]) -> BatchGradi
         return Applied(_position_gradients(heads), evaluations_of(passes))
 
     jacobian = rows.jacobian if state.weighting.needs == "jacobian" else None
-    return BatchGradients(losses, apply, gramian, jacobian, lambda: cosines_of(gramian))
+    return BatchGradients(losses, apply, gramian, jacobian, cosines=lambda: cosines_of(gramian))
+
+
+def cross_batch_backward(state: TrainState, batches: Sequence[Batch]) -> BatchGradients:
+    """One backward pass per task through the shared part, for each of the last two of two or three batches.
+
+    Of two, the mean of their gradients is weighted. Of three, the gradients of the first, by one more backward pass.
+    The gradients of heads and positions are the mean over all batches.
+    """
+    apart = [_forward_backward_heads(state, batch) for batch in batches[:-2]]
+    first, second = (
+        _task_gradients(state, batch, buffer)
+        for batch, buffer in zip(batches[-2:], (state.buffer, state.second_buffer), strict=True)
+    )
+    passes = [*(shared for shared, _ in apart), *first.passes, *second.passes]
+    heads = [head for _, found in apart for head in found] + first.heads + second.heads
+    leading = apart[0][1] if apart else first.heads
+    gramian = cross_gramian_of(first.rows.jacobian, second.rows.jacobian)
+    losses, cross_gramian = _to_cpu(_total_losses(state, leading), gramian)
+
+    def apply(update: Update) -> Applied:
+        if apart:
+            weighted_backward(leading, update.weights, state.shared_parameters)
+        else:
+            first.rows.jacobian.add_(second.rows.jacobian).mul_(0.5)
+            first.rows.apply_weights(update.weights)
+        torch._foreach_div_([p.grad for p in state.network.heads.parameters() if p.grad is not None], len(batches))
+        scale_heads(state, update)
+        positions = {task: gradient / len(batches) for task, gradient in _position_gradients(heads).items()}
+        return Applied(positions, evaluations_of(passes))
+
+    return BatchGradients(
+        losses, apply, cross_gramian=cross_gramian, cosines=lambda: cosines_of(first.rows.gramian().cpu())
+    )
+
+
+@dataclass(frozen=True)
+class _TaskPasses:
+    """The task gradients of one batch, with the passes that they are from."""
+
+    rows: TaskGradients
+    passes: list[SharedForward]
+    heads: list[HeadGradient]
+
+
+def _task_gradients(state: TrainState, batch: Batch, buffer: GradientBuffer) -> _TaskPasses:
+    """Heads forward and backward, and one backward pass per task through the shared part, group by group."""
+    rows = unfilled(state.shared_parameters, {}, buffer)
+    passes, heads = [], list[HeadGradient]()
+    for group in batch:
+        shared, found = _forward_backward_heads(state, [group])
+        write_rows(rows, found, batched=state.batched)
+        passes.append(shared)
+        heads += found
+    return _TaskPasses(rows, passes, heads)
 
 
 def split_into_micro_batches(batch: Batch, count: int) -> list[Batch]:

@@ -66,7 +66,6 @@ def save_checkpoint(path: Path, spec: RunSpec, device: torch.device, state: Trai
         "device": device.type,
         "network": state.network.state_dict(),
         "optimizers": {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()},
-        "learned": {name: tensor.detach() for name, tensor in state.weighting_state.learned.items()},
         "memory": dict(state.weighting_state.memory),
         "kept": dict(state.cached_weights),
         "generator": state.generator.get_state(),
@@ -81,7 +80,7 @@ def load_checkpoint(path: Path, spec: RunSpec, device: torch.device, state: Trai
 
     If its settings lack a key that was added later, the value is what the code did when it was written. A checkpoint of
     other versions of the code is not resumed: the run would mix both. Without versions, it is from code that gives the
-    numbers of version 1.
+    numbers of version 1. A checkpoint in which learned weights have an optimizer of their own isn't resumed, either.
     """
     if not path.is_file():
         return History()
@@ -91,13 +90,12 @@ def load_checkpoint(path: Path, spec: RunSpec, device: torch.device, state: Trai
     settings = upgraded_settings(content["settings"], spec.architecture, spec.weighting, made_on)
     if settings != spec.settings.as_dict() or content.get("versions", dict.fromkeys(today, 1)) != today:
         return History()
+    if content.get("learned"):
+        return History()
     state.network.load_state_dict(content["network"])
     for name, optimizer in state.optimizers.items():
         optimizer.load_state_dict(content["optimizers"][name])
-    with torch.no_grad():
-        for name, tensor in state.weighting_state.learned.items():
-            tensor.copy_(content["learned"][name])
-    state.weighting_state = State(state.weighting_state.learned, content["memory"])
+    state.weighting_state = State(content["memory"])
     state.cached_weights = content.get("kept", {})
     state.generator.set_state(content["generator"])
     state.solver_fallbacks = content["solver_fallbacks"]

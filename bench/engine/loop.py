@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -24,8 +24,8 @@ from bench.engine.train_state import TrainState, make_train_state
 from bench.records.record import Record, Selected
 from bench.records.store import CHECKPOINT, write_record
 from bench.spec.resolve import RunSpec
-from datasets.contract import Splits
-from methods.contract import Diverged, Evaluations
+from datasets.contract import Batch, Splits
+from methods.contract import Diverged, Evaluations, batches_of
 
 # Epochs whose test scores are averaged if a protocol has no validation set, as published for NYUv2.
 AVERAGED_EPOCHS = 10
@@ -84,17 +84,13 @@ def _train_epoch(run: Run, state: TrainState, history: History) -> None:
     spec, train = run.spec, run.spec.settings.train
     # Batches and dropout depend on seed and epoch alone, so a resumed run draws the same random numbers.
     torch.manual_seed(seed_for(spec.seed, "noise", epoch))
-    order = generator_for(spec.seed, "batches", epoch)
     _set_learning_rate(spec, state, epoch)
     clock = StepClock(run.context.device, history.step_seconds)
     results: list[StepResult] = []
-    batches = training_batches(
-        run.splits.train, spec.info, train.batch_size, order, run.context.device, spec.settings.data.augment
-    )
-    for batch in batches:
+    for batch, *others in zip(*_batch_streams(run, epoch), strict=True):
         cosines = train.cosines_every > 0 and history.steps % train.cosines_every == 0
         with clock.step(counted=not cosines):
-            results.append(train_step(state, batch, history.steps, epoch, cosines=cosines))
+            results.append(train_step(state, batch, history.steps, epoch, others=others, cosines=cosines))
         history.steps += 1
         _log_step(state, results[-1], history)
     clock.collect()
@@ -104,6 +100,22 @@ def _train_epoch(run: Run, state: TrainState, history: History) -> None:
     losses = torch.stack([result.losses for result in results]).mean(dim=0).tolist()
     weights = torch.stack([result.weights for result in results]).mean(dim=0).tolist()
     history.curve.append([history.epochs, history.steps, history.seconds, *losses, *scores, *weights, score])
+
+
+def _batch_streams(run: Run, epoch: int) -> list[Iterator[Batch]]:
+    """The batches of an epoch, the same for every method; then further ones, for a weighting that reads several."""
+    spec, settings = run.spec, run.spec.settings
+    further = range(1, batches_of(settings.weighting))
+    orders = [
+        generator_for(spec.seed, "batches", epoch),
+        *(generator_for(spec.seed, "further batches", index, epoch) for index in further),
+    ]
+    return [
+        training_batches(
+            run.splits.train, spec.info, settings.train.batch_size, order, run.context.device, settings.data.augment
+        )
+        for order in orders
+    ]
 
 
 def _validate(run: Run, state: TrainState, history: History) -> tuple[list[float], float]:

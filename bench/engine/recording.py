@@ -31,7 +31,7 @@ from bench.spec.resolve import RunSpec
 from bench.spec.versions import versions_of
 from datasets import DATASETS
 from methods import METHODS
-from methods.contract import Network
+from methods.contract import Network, batches_of
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def finished_record(run: Run, state: TrainState, history: History, outcome: Outc
         reference=run.dummy_test,
         epochs=history.epochs,
         steps=history.steps,
+        batches=batches_of(state.weighting),
         step_seconds=StepClock(device, history.step_seconds).timing(),
         seconds=history.seconds,
         peak_memory_mib=peak_memory_mib(device),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +15,7 @@ from bench.engine.train_state import TrainState, commit
 from datasets.contract import Batch
 from methods.checks import checked_step
 from methods.contract import Diverged, Evaluations, PostStepHook, Signal, Update
+from methods.weightings.cr_mogm import running_mean
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,20 @@ class StepResult:
     evaluations: Evaluations | None = None
 
 
-def train_step(state: TrainState, batch: Batch, step: int, epoch: int, *, cosines: bool = False) -> StepResult:
+def train_step(
+    state: TrainState, batch: Batch, step: int, epoch: int, *, others: Sequence[Batch] = (), cosines: bool = False
+) -> StepResult:
     """Updates every parameter once.
 
+    others: further batches, for a weighting that reads several.
     cosines: whether to record the cosines of the tasks' gradients.
 
     Raises:
         Diverged: a loss, a gradient, a weight or a position is not finite. No parameter has changed
             then, unless the message is about the loss after the step.
     """
-    result, update = compute_gradients(state, batch, step, epoch, cosines=cosines)
-    _move(state, update)
+    result, update = compute_gradients(state, batch, step, epoch, others=others, cosines=cosines)
+    _move(state)
     moved = _move_positions(state, batch) if state.alternating else None
     commit(state, update)
     hook = state.weighting
@@ -53,7 +57,7 @@ def train_step(state: TrainState, batch: Batch, step: int, epoch: int, *, cosine
 
 
 def compute_gradients(
-    state: TrainState, batch: Batch, step: int, epoch: int, *, cosines: bool = False
+    state: TrainState, batch: Batch, step: int, epoch: int, *, others: Sequence[Batch] = (), cosines: bool = False
 ) -> tuple[StepResult, Update]:
     """Everything before parameters change: every gradient is in the .grad of its parameter.
 
@@ -65,14 +69,26 @@ def compute_gradients(
     state.network.heads.zero_grad(set_to_none=True)
     updates_weights = not state.cached_weights or step % state.gramian_settings.every == 0
     strategy = choose_strategy(state, updates_weights=updates_weights, cosines=cosines)
-    observed = strategy(state, split_into_micro_batches(batch, state.micro_batches))
+    observed = strategy(state, [batch, *others] if others else split_into_micro_batches(batch, state.micro_batches))
     _require_finite(state, observed.losses, "loss", step)
     if observed.gramian is not None:
         _require_finite(state, observed.gramian.diagonal(), "squared gradient norm", step)
+    if observed.cross_gramian is not None:
+        _require_finite(state, observed.cross_gramian.sum(dim=1), "product of gradients", step)
 
     if updates_weights:
-        signal = Signal(observed.losses, observed.gramian, step, epoch, state.generator, observed.jacobian)
+        signal = Signal(
+            losses=observed.losses,
+            gramian=observed.gramian,
+            step=step,
+            epoch=epoch,
+            generator=state.generator,
+            jacobian=observed.jacobian,
+            cross_gramian=observed.cross_gramian,
+        )
         update = checked_step(state.weighting, signal, state.weighting_state)
+        if state.gramian_settings.momentum:
+            update = running_mean(update, state.cached_weights, state.gramian_settings.momentum)
     else:
         update = _cached_update(state)
     _require_finite(state, update.weights, "weight", step)
@@ -83,9 +99,6 @@ def compute_gradients(
     applied = observed.apply(update)
     if "positions" in state.optimizers and not state.alternating:
         _set_position_gradients(state, applied.position_gradients)
-    if update.auxiliary is not None:
-        state.optimizers["weights"].zero_grad()
-        update.auxiliary.backward()
     return StepResult(observed.losses, update.weights, recorded, applied.evaluations), update
 
 
@@ -95,16 +108,13 @@ def _cached_update(state: TrainState) -> Update:
     return Update(cached["weights"], state.weighting_state, head_weights=cached.get("head_weights"))
 
 
-def _move(state: TrainState, update: Update) -> None:
+def _move(state: TrainState) -> None:
     """A step of every optimizer whose gradients are set, after clipping."""
     if state.clip_norm:
         groups = state.optimizers["network"].param_groups
         clip_grad_norm_([parameter for group in groups for parameter in group["params"]], state.clip_norm)
-    idle = {"positions"} if state.alternating else set()
-    if update.auxiliary is None:
-        idle.add("weights")
     for name, optimizer in state.optimizers.items():
-        if name not in idle:
+        if not (name == "positions" and state.alternating):
             optimizer.step()
 
 

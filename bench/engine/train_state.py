@@ -28,13 +28,13 @@ class TrainState:
     factorable: layers whose gradients may stay factored.
     weighting_state: what the weighting carries from step to step.
     head_rule: how gradients of the heads are weighted.
-    optimizers: "network"; "positions" if the architecture learns task positions; "weights" if the weighting has
-        learned parameters of its own.
+    optimizers: "network"; "positions" if the architecture learns task positions.
     generator: the random stream of the weighting.
     buffer: memory for per-task gradients.
+    second_buffer: the same for those of a second batch.
     gramian_settings, precision, batched, micro_batches, clip_norm: settings of a step.
     alternating: positions move after the network instead of jointly with it.
-    cached_weights: the last "weights" and "head_weights", if they are not updated at every step.
+    cached_weights: the last "weights" and "head_weights", if a later step reads them.
     solver_fallbacks: the sum of `Update.fallbacks` over all steps.
     """
 
@@ -49,6 +49,7 @@ class TrainState:
     optimizers: dict[str, Optimizer]
     generator: torch.Generator
     buffer: GradientBuffer
+    second_buffer: GradientBuffer
     gramian_settings: GramianSettings
     precision: Precision
     batched: bool
@@ -62,7 +63,7 @@ class TrainState:
 def make_train_state(
     spec: RunSpec, network: Network, tasks: Sequence[Task] | None = None, buffer: GradientBuffer | None = None
 ) -> TrainState:
-    """A network with new optimizers: Adam for it and for learned weights, the architecture's choice for positions.
+    """A network with new optimizers: Adam for it, the architecture's choice for positions.
 
     tasks: those of the network's heads; by default those of the data set.
     buffer: memory shared with other states, of which one steps at a time; by default a new one.
@@ -71,8 +72,7 @@ def make_train_state(
     settings = spec.settings
     shared = network.shared_parameters()
     observed = network.last_block_parameters() if settings.gramian.grad_space == "last_block" else shared
-    weighting_state = settings.weighting.init(len(tasks))
-    optimizers = _optimizers(spec, network, weighting_state)
+    optimizers = _optimizers(spec, network)
     rule = settings.arch.position_rule
     return TrainState(
         network=network,
@@ -81,11 +81,12 @@ def make_train_state(
         gramian_parameters=observed,
         factorable=factorable_layers(network, observed) if _may_factor(spec) else (),
         weighting=settings.weighting,
-        weighting_state=weighting_state,
+        weighting_state=settings.weighting.init(len(tasks)),
         head_rule=settings.weighting.heads if settings.heads.rule == "published" else settings.heads.rule,
         optimizers=optimizers,
         generator=generator_for(spec.seed, "method"),
         buffer=GradientBuffer(len(tasks)) if buffer is None else buffer,
+        second_buffer=GradientBuffer(len(tasks)),
         gramian_settings=settings.gramian,
         precision=settings.compute.precision,
         batched=settings.compute.backward == "batched",
@@ -95,7 +96,7 @@ def make_train_state(
     )
 
 
-def _optimizers(spec: RunSpec, network: Network, weighting_state: State) -> dict[str, Optimizer]:
+def _optimizers(spec: RunSpec, network: Network) -> dict[str, Optimizer]:
     train, rule = spec.settings.train, spec.settings.arch.position_rule
     parameters = [*network.shared_parameters(), *network.heads.parameters()]
     optimizers: dict[str, Optimizer] = {
@@ -105,20 +106,18 @@ def _optimizers(spec: RunSpec, network: Network, weighting_state: State) -> dict
     if positions and rule is not None and rule.lr_ratio:
         make = {"plain": SGD, "adam": Adam}[rule.optimizer]
         optimizers["positions"] = make(positions, lr=train.lr * rule.lr_ratio)
-    if spec.settings.weighting.learned_lr is not None:
-        optimizers["weights"] = Adam(list(weighting_state.learned.values()), lr=spec.settings.weighting.learned_lr)
     return optimizers
 
 
 def _may_factor(spec: RunSpec) -> bool:
-    """Factoring is off if the weighting reads the Jacobian, if the encoder is compiled, and with micro-batches."""
+    """Factoring is off without a Gramian of one batch, if the encoder is compiled, and with micro-batches."""
     settings = spec.settings
-    return not (settings.weighting.needs == "jacobian" or settings.compute.compile or settings.train.accumulate > 1)
+    return settings.weighting.needs == "gramian" and not settings.compute.compile and settings.train.accumulate == 1
 
 
 def commit(state: TrainState, update: Update) -> None:
-    """Stores what an update leaves for the next step: the weighting's state, and weights that are reused."""
+    """Stores what an update leaves for the next step: the weighting's state, and weights that are read again."""
     state.weighting_state = update.state
-    if state.gramian_settings.every > 1:
+    if state.gramian_settings.every > 1 or state.gramian_settings.momentum:
         weights = {"weights": update.weights, "head_weights": update.head_weights}
         state.cached_weights = {name: found for name, found in weights.items() if found is not None}

@@ -24,7 +24,7 @@ from bench.engine.train_state import TrainState, make_train_state
 from bench.profiling.workloads import Workload
 from bench.spec.resolve import RunSpec
 from datasets.contract import Batch
-from methods.contract import Diverged
+from methods.contract import Diverged, batches_of
 
 # The first micro-batch has about so many pixels, since costs that don't grow with the batch would dominate a smaller
 # one; but at least two images (one has no variance for BatchNorm). Then the factor to the next batch size.
@@ -113,13 +113,14 @@ def _trial(state: TrainState, spec: RunSpec, size: int, batch: Batch, device: to
     persistent_memory(device)  # resets the peak
     every = max(spec.settings.gramian.every, train.cosines_every, 1)
     kinds = 1 if every == 1 else 2
+    others = [batch] * (batches_of(state.weighting) - 1)
     most = kinds * (_MOST_STEPS if size == train.batch_size else _FEW_STEPS)
     seconds: list[float] = []
     clock = StepClock(device, seconds)
     while len(seconds) < kinds or (len(seconds) < most and time.monotonic() < deadline):
         kind = len(seconds) % kinds  # step 0 computes weights, step 1 reuses them
         with clock.step(), state.network.translate_errors():
-            train_step(state, batch, kind, 0, cosines=train.cosines_every > 0 and kind == 0)
+            train_step(state, batch, kind, 0, others=others, cosines=train.cosines_every > 0 and kind == 0)
         clock.collect()
     peak = peak_memory_mib(device)
     persistent = persistent_memory(device)  # now with the optimizers' moments

@@ -83,7 +83,8 @@ def problems(m: int) -> Iterator[Problem]:
             losses = torch.from_numpy(rng.uniform(0.5, 2.0, size=m))
             jacobian = torch.from_numpy(rows)
             generator = torch.Generator().manual_seed(seed)
-            yield Problem(kind, seed, Signal(losses, jacobian @ jacobian.T, 0, 0, generator, jacobian))
+            gramian = jacobian @ jacobian.T
+            yield Problem(kind, seed, Signal(losses, gramian, 0, 0, generator, jacobian, cross_gramian=gramian))
 
 
 def measure(

@@ -37,7 +37,7 @@ from bench.spec.settings import SpecError
 from datasets.contract import Batch
 from methods import METHODS
 from methods.adapters.counterparts import methods_in
-from methods.contract import Network
+from methods.contract import Network, batches_of
 
 # Rounds whose samples are dropped.
 WARMUP = 1
@@ -187,7 +187,8 @@ class StepFactory:
 
 def _own_step(state: TrainState, batch: Batch, count: Iterator[int]) -> None:
     """`train_step` without optimizers and post-step hook."""
-    _, update = compute_gradients(state, batch, next(count), STEADY_EPOCH)
+    others = [batch] * (batches_of(state.weighting) - 1)
+    _, update = compute_gradients(state, batch, next(count), STEADY_EPOCH, others=others)
     commit(state, update)
 
 

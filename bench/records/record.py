@@ -97,6 +97,7 @@ class Record(_Part):
     last_test: test scores of the last epoch.
     positions: learned task positions at the end of the selected epoch, by task key; empty without positions.
     steps: training steps taken.
+    batches: that a step reads; more than one for a weighting that compares gradients of several.
     seconds: wall-clock time of training and evaluation, without interruptions.
     solver_fallbacks: steps at which the weighting used its documented substitute.
     field_evaluations: None without a flow. Evaluations on validation and test are not counted.
@@ -128,6 +129,7 @@ class Record(_Part):
     positions: dict[str, float] = Field(default_factory=dict)
     epochs: int = 0
     steps: int = 0
+    batches: int = 1
     step_seconds: Timing | None = None
     seconds: float = 0.0
     peak_memory_mib: float | None = None

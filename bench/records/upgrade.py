@@ -17,7 +17,7 @@ ADDED: Sections = {
     "train": {"cosines_every": 0, "accumulate": 1, "clip_norm": 0.0},
     "data": {"splits": "", "protocol": "heldout", "augment": False, "metrics_batch": 0},
     "backbone": {"bottleneck": False},
-    "weighting": {"every": 1, "grad_space": "shared"},
+    "weighting": {"every": 1, "momentum": 0.0, "grad_space": "shared"},
     "compute": {"precision": "fp32", "channels_last": False, "compile": False, "tf32": False, "backward": "looped"},
 }
 # Settings of one architecture (section "arch") or of one weighting (section "weighting"), by its key.

@@ -17,7 +17,7 @@ from methods import ARCHITECTURES, METHODS, WEIGHTINGS
 from methods.adapters import adapted_weightings, is_adapter
 from methods.architectures.backbones import BACKBONES
 from methods.architectures.heads import DENSE_HEADS, HEADS
-from methods.contract import WeightingInfo
+from methods.contract import Needs, PostStepHook, WeightingInfo
 
 
 @dataclass(frozen=True)
@@ -134,13 +134,31 @@ def _check_network(settings: Settings, info: DatasetInfo) -> None:
         )
 
 
+# Why a weighting with these needs allows neither an update interval nor another space of gradients; "" if it does.
+_GRAMIAN_REASONS: Mapping[Needs, str] = {
+    "losses": "sees no Gramian",
+    "gramian": "",
+    "jacobian": "needs the whole Jacobian at every step",
+    "cross_gramian": "needs the Gramian of several batches at every step",
+}
+# Why it allows no running mean of its weights.
+_MOMENTUM_REASONS: Mapping[Needs, str] = {
+    "losses": "",
+    "gramian": "",
+    "jacobian": "does more than weight the gradients",
+    "cross_gramian": "",
+}
+
+
 def _check_gramian(settings: Settings, name: str, info: DatasetInfo) -> None:
     """Raises SpecError if the weighting or the problem doesn't allow these Gramian settings."""
     gramian, weighting = settings.gramian, settings.weighting
     for key, default in plain(GramianSettings()).items():
         found = getattr(gramian, key)
-        if weighting.needs != "gramian" and found != default:
-            reason = "sees no Gramian" if weighting.needs == "losses" else "needs the whole Jacobian at every step"
+        reason = _MOMENTUM_REASONS[weighting.needs] if key == "momentum" else _GRAMIAN_REASONS[weighting.needs]
+        if found != default and not reason and key == "every" and isinstance(weighting, PostStepHook):
+            reason = "learns from the losses after every step"
+        if found != default and reason:
             raise SpecError(f"weighting.{key}: expected {default!r} with {name}, which {reason}, found {found!r}.")
     if gramian.grad_space == "representation":
         expected = "weighting.grad_space: expected shared or last_block"
@@ -160,6 +178,10 @@ def _check_micro_batches(settings: Settings) -> None:
     if train.batch_size % train.accumulate:
         raise SpecError(
             f"train.accumulate: expected a divisor of train.batch_size = {train.batch_size}, found {train.accumulate}."
+        )
+    if settings.weighting.needs == "cross_gramian":
+        raise SpecError(
+            f"train.accumulate: expected 1 with a weighting that reads several batches, found {train.accumulate}."
         )
     if train.cosines_every:
         raise SpecError(f"train.accumulate: expected 1 with train.cosines_every, found {train.accumulate}.")

@@ -57,17 +57,21 @@ class GramianSettings:
     """When the task weights are updated, and from which gradients. Part of the section "weighting".
 
     every: the update interval in steps. Between updates, a step is one backward pass of the weighted losses.
+    momentum: the share of the previous weights in a running mean of the weights (CR-MOGM); 0 for none.
     grad_space: the gradients that form the Gramian. "shared": of all shared parameters. "last_block": of the last
         shared block. "representation": of the features that all tasks share, ∂L_i/∂z, the upper bound of Sener &
         Koltun (NeurIPS 2018). The gradient that is applied is always that of all shared parameters.
     """
 
     every: int = 1
+    momentum: float = 0.0
     grad_space: GradSpace = "shared"
 
     def __post_init__(self) -> None:
         if not self.every >= 1:
             raise ValueError(f"`every` must be ≥ 1, found {self.every}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"`momentum` must be ≥ 0 and < 1, found {self.momentum}")
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def try_once(step: Callable[[Signal, State], Update], state: State, n_tasks: int
     eye = torch.eye(n_tasks, dtype=torch.float64)
     losses = torch.ones(n_tasks, dtype=torch.float64)
     try:
-        step(Signal(losses, eye, 0, 0, torch.Generator().manual_seed(0), eye.float()), state)
+        step(Signal(losses, eye, 0, 0, torch.Generator().manual_seed(0), eye.float(), cross_gramian=eye), state)
     except PeerFailed as error:
         raise PeerUnavailable(str(error)) from error
 

@@ -39,12 +39,9 @@ class UW(LossAdapter):
     """lr: of the scales; LibMTL uses the network's, 1e-4 by default."""
 
     peer = "UW"
+    learns_scales = True
 
     lr: float = 1e-4
-
-    @property
-    def learned_lr(self) -> float:
-        return self.lr
 
 
 @dataclass(frozen=True)
@@ -82,14 +79,11 @@ class GradNorm(GradientAdapter):
     """
 
     peer = "GradNorm"
+    learns_scales = True
     reads_epoch_means = True
 
     alpha: float = 1.5
     lr: float = 1e-4
-
-    @property
-    def learned_lr(self) -> float:
-        return self.lr
 
 
 @dataclass(frozen=True)
@@ -139,12 +133,9 @@ class IMTL(GradientAdapter):
     """lr: of the scales; LibMTL uses the network's, 1e-4 by default."""
 
     peer = "IMTL"
+    learns_scales = True
 
     lr: float = 1e-4
-
-    @property
-    def learned_lr(self) -> float:
-        return self.lr
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from methods.adapters.bridge import drawing_from, import_peer, nearest_weights, translate_peer_errors, try_once
 from methods.contract import HeadRule, Needs, Signal, State, Update
+from methods.weightings.adam import adam_memory, adam_step
 
 
 @functools.lru_cache
@@ -70,6 +71,7 @@ class _Adapter(ABC):
 
     peer: the name of LibMTL's class.
     state_names: attributes that LibMTL sets on the model at one step and reads at the next.
+    learns_scales: whether it trains LibMTL's `loss_scale`, at the rate `lr` that the subclass declares.
     reads_epoch_means: whether it reads the mean losses of earlier epochs.
     reads_representation: whether it works on the gradients of one representation that all tasks share.
     """
@@ -77,13 +79,11 @@ class _Adapter(ABC):
     peer: ClassVar[str]
     needs: ClassVar[Needs]
     heads: ClassVar[HeadRule]
+    lr: float
     state_names: ClassVar[tuple[str, ...]] = ()
+    learns_scales: ClassVar[bool] = False
     reads_epoch_means: ClassVar[bool] = False
     reads_representation: ClassVar[bool] = False
-
-    @property
-    def learned_lr(self) -> float | None:
-        return None
 
     def options(self) -> dict[str, Any]:
         """What LibMTL's command line would pass to the weighting. Our own `lr` is not among it."""
@@ -96,13 +96,13 @@ class _Adapter(ABC):
             PeerUnavailable: LibMTL isn't installed, or its weighting can't work with this number of tasks.
         """
         weightings()
-        learned = {}
-        if self.learned_lr is not None:
+        memory = {}
+        if self.learns_scales:
             model = _stand_in_class(self.peer)()
             model.task_num, model.device = n_tasks, torch.device("cpu")
             model.init_param()
-            learned = {"loss_scale": model.loss_scale.detach().clone().requires_grad_()}
-        state = State(learned=learned)
+            memory = {"loss_scale": model.loss_scale.detach().double(), **adam_memory(n_tasks)}
+        state = State(memory)
         try_once(self.step, state, n_tasks)
         return state
 
@@ -124,8 +124,8 @@ class _Adapter(ABC):
         model.task_num, model.task_name = m, [str(task) for task in range(m)]
         model.train_loss_buffer = epoch_means.numpy()
         model.init_param()
-        for name, tensor in state.learned.items():
-            setattr(model, name, nn.Parameter(tensor.detach().to(rows.device)))
+        if self.learns_scales:
+            model.loss_scale = nn.Parameter(state.memory["loss_scale"].float().to(rows.device))
         for name in self.state_names:
             if name in state.memory:
                 setattr(model, name, state.memory[name].clone().to(rows.device))
@@ -134,7 +134,7 @@ class _Adapter(ABC):
         return model, self.add_shared(model, losses, rows)
 
     @abstractmethod
-    def read(self, model: Any, signal: Signal, state: State, auxiliary: Tensor | None) -> Update:
+    def read(self, model: Any, signal: Signal, state: State) -> Update:
         """The update, from the gradients that LibMTL left on the model."""
 
     def step(self, signal: Signal, state: State) -> Update:
@@ -151,10 +151,10 @@ class _Adapter(ABC):
             with drawing_from(signal.generator, losses.device), np.errstate(all="ignore"):
                 model.backward(losses, **self.options())
         memory.update({name: getattr(model, name).detach().cpu() for name in self.state_names if hasattr(model, name)})
-        auxiliary = None
-        if state.learned and model.loss_scale.grad is not None:
-            auxiliary = (model.loss_scale.grad.cpu() * state.learned["loss_scale"]).sum()
-        return self.read(model, signal, State(state.learned, memory), auxiliary)
+        if self.learns_scales and model.loss_scale.grad is not None:
+            direction, moments = adam_step(memory, model.loss_scale.grad.double().cpu())
+            memory |= {"loss_scale": memory["loss_scale"] - self.lr * direction, **moments}
+        return self.read(model, signal, State(memory))
 
 
 class LossAdapter(_Adapter):
@@ -166,9 +166,9 @@ class LossAdapter(_Adapter):
     def rows(self, signal: Signal) -> Tensor:
         return signal.losses.new_zeros(len(signal.losses), 0)
 
-    def read(self, model: Any, signal: Signal, state: State, auxiliary: Tensor | None) -> Update:
+    def read(self, model: Any, signal: Signal, state: State) -> Update:
         del signal
-        return Update(model.own.grad.double().cpu(), state, auxiliary=auxiliary)
+        return Update(model.own.grad.double().cpu(), state)
 
 
 class GradientAdapter(_Adapter):
@@ -180,11 +180,11 @@ class GradientAdapter(_Adapter):
     def rows(self, signal: Signal) -> Tensor:
         return signal.required_jacobian().float()
 
-    def read(self, model: Any, signal: Signal, state: State, auxiliary: Tensor | None) -> Update:
+    def read(self, model: Any, signal: Signal, state: State) -> Update:
         direction = model.shared.grad.flatten()
         weights = nearest_weights(signal.required_gramian(), signal.required_jacobian(), direction)
         head_weights = model.own.grad.double().cpu()
-        return Update(weights, state, head_weights=head_weights, auxiliary=auxiliary, direction=direction)
+        return Update(weights, state, head_weights=head_weights, direction=direction)
 
 
 def _with_epoch_means(signal: Signal, memory: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,12 +1,12 @@
 """The weightings of TorchJD 0.18.0 under our contract, as found, errors included.
 
-Every aggregator gets the smallest input that it accepts: the Gramian (most), the number of tasks (Mean, Sum, Constant,
-Random), or the Jacobian. Task-specific heads keep their plain gradients, as in `torchjd.autojac.mtl_backward`.
-Scalarizers get the losses. Their gradient in the losses is the weights, also for the task-specific heads, as in
-`backward` on the scalar. The kinds are described in `methods.adapters.torchjd_kinds`.
+Every aggregator gets the smallest input that it accepts: the Gramian (most), the Gramian of two batches (SDMGrad,
+MoDo), the number of tasks (Mean, Sum, Constant, Random), or the Jacobian. Task-specific heads keep their plain
+gradients, as in `torchjd.autojac.mtl_backward`. Scalarizers get the losses. Their gradient in the losses is the
+weights, also for the task-specific heads, as in `backward` on the scalar. The kinds are described in
+`methods.adapters.torchjd_kinds`.
 
 What was added:
-- SDMGrad and MoDo expect the product of the Jacobians of two independent batches; they get the Gramian of one batch.
 - DWA's `step` is called at the end of every epoch.
 - An option without a default got one. Its docstring says so.
 - The learned scales of UW and IMTLL are driven by Adam with `lr`, without weight decay.
@@ -27,6 +27,7 @@ from torch import Tensor
 
 from methods.adapters.bridge import import_peer, translate_peer_errors
 from methods.adapters.torchjd_kinds import (
+    CrossGramianAdapter,
     DirectionAdapter,
     GramianAdapter,
     JacobianAdapter,
@@ -189,7 +190,7 @@ class MGDA(GramianAdapter):
 
 
 @dataclass(frozen=True)
-class MoDo(GramianAdapter):
+class MoDo(CrossGramianAdapter):
     """Weights that follow the gradient of the norm of the combined gradient.
 
     gamma: step size of the weights.
@@ -198,6 +199,7 @@ class MoDo(GramianAdapter):
 
     peer = "MoDoWeighting"
     state_names = ("_lambda",)
+    batches = 2
 
     gamma: float = 0.1
     rho: float = 0.1
@@ -259,10 +261,10 @@ class Random(UniformAdapter):
 
 
 @dataclass(frozen=True)
-class SDMGrad(GramianAdapter):
+class SDMGrad(CrossGramianAdapter):
     """Stochastic direction-oriented multi-objective gradient descent.
 
-    lr, momentum, n_iter: of the inner problem.
+    lr, inner_momentum, n_iter: of the inner problem.
     lambda_: strength of the pull towards pref_vector.
     pref_vector: (m,); empty for 1/m.
     """
@@ -271,10 +273,14 @@ class SDMGrad(GramianAdapter):
     state_names = ("_w",)
 
     lr: float = 10.0
-    momentum: float = 0.5
+    inner_momentum: float = 0.5
     n_iter: int = 20
     lambda_: float = 0.3
     pref_vector: tuple[float, ...] = ()
+
+    def arguments(self, n_tasks: int, like: Tensor) -> dict[str, Any]:
+        arguments = super().arguments(n_tasks, like)
+        return {**arguments, "momentum": arguments.pop("inner_momentum")}
 
     def allocate(self, peer: Any, matrix: Tensor) -> None:
         peer._ensure_state(matrix)

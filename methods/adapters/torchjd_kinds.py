@@ -2,6 +2,7 @@
 
 GramianAdapter: an aggregator whose weights follow from the Gramian.
 JacobianAdapter: an aggregator whose weights need the Jacobian.
+CrossGramianAdapter: an aggregator whose weights follow from the Gramian of two batches.
 UniformAdapter: an aggregator that needs only the number of tasks.
 DirectionAdapter: an aggregator that changes the rows instead of weighting them.
 ScalarizerAdapter, LearnedScalarizerAdapter: a function of the losses, without and with parameters of its own.
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from methods.adapters.bridge import drawing_from, import_peer, nearest_weights, translate_peer_errors, try_once
 from methods.contract import HeadRule, Needs, Signal, State, Update
+from methods.weightings.adam import adam_memory, adam_step
 
 Memory = Mapping[str, Tensor]
 
@@ -38,10 +40,6 @@ class _Adapter(ABC):
     module: ClassVar[str]
     needs: ClassVar[Needs]
     heads: ClassVar[HeadRule]
-
-    @property
-    def learned_lr(self) -> float | None:
-        return None
 
     def arguments(self, n_tasks: int, like: Tensor) -> dict[str, Any]:
         """The keyword arguments of TorchJD's class.
@@ -71,11 +69,11 @@ class _Adapter(ABC):
                 options or this number of tasks.
         """
         import_peer("torchjd", "TorchJD")
-        state = State(learned=self.learned_parameters(n_tasks))
+        state = State(self.initial_memory(n_tasks))
         try_once(self.step, state, n_tasks)
         return state
 
-    def learned_parameters(self, n_tasks: int) -> dict[str, Tensor]:
+    def initial_memory(self, n_tasks: int) -> dict[str, Tensor]:
         del n_tasks
         return {}
 
@@ -168,6 +166,16 @@ class JacobianAdapter(_Aggregator):
         return signal.required_jacobian()
 
 
+class CrossGramianAdapter(_Aggregator):
+    """An aggregator whose weights follow from the Gramian of two batches; they apply to a third."""
+
+    needs = "cross_gramian"
+    batches: ClassVar[int] = 3
+
+    def matrix(self, signal: Signal) -> Tensor:
+        return signal.required_cross_gramian()
+
+
 class UniformAdapter(_Aggregator):
     """An aggregator that reads nothing but the number of rows; it gets the losses as one column."""
 
@@ -206,6 +214,16 @@ class ScalarizerAdapter(_Adapter):
         del peer, signal, memory
         return {}
 
+    def parameters(self, peer: Any) -> dict[str, Tensor]:
+        """What TorchJD's object learns, by name: one vector (m,) at most."""
+        del peer
+        return {}
+
+    def learn(self, memory: Memory, slopes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The memory after a step of what is learned, against its slopes."""
+        del slopes
+        return dict(memory)
+
     def step(self, signal: Signal, state: State) -> Update:
         """The gradients of the scalarizer in the losses and in its own parameters.
 
@@ -216,17 +234,13 @@ class ScalarizerAdapter(_Adapter):
         with translate_peer_errors(f"TorchJD's {self.peer}", f"step {signal.step}"), torch.enable_grad():
             peer = self.build(len(losses), losses).double()
             memory = self.replay(peer, signal, state.memory)
-            parameters = [getattr(peer, name) for name in state.learned]
-            for parameter, learned in zip(parameters, state.learned.values(), strict=True):
-                parameter.data.copy_(learned.detach())
+            parameters = self.parameters(peer)
+            for name, parameter in parameters.items():
+                parameter.data.copy_(state.memory[name])
             with drawing_from(signal.generator, losses.device):
                 scalar = peer(losses)
-            weights, *slopes = torch.autograd.grad(scalar, [losses, *parameters])
-        auxiliary = None
-        if slopes:
-            products = [(slope * x).sum() for slope, x in zip(slopes, state.learned.values(), strict=True)]
-            auxiliary = torch.stack(products).sum()
-        return Update(weights, State(state.learned, memory), auxiliary=auxiliary)
+            weights, *slopes = torch.autograd.grad(scalar, [losses, *parameters.values()])
+        return Update(weights, State(self.learn(memory, dict(zip(parameters, slopes, strict=True)))))
 
 
 class LearnedScalarizerAdapter(ScalarizerAdapter):
@@ -234,14 +248,22 @@ class LearnedScalarizerAdapter(ScalarizerAdapter):
 
     lr: float
 
-    @property
-    def learned_lr(self) -> float:
-        return self.lr
-
     def arguments(self, n_tasks: int, like: Tensor) -> dict[str, Any]:
         arguments = {name: value for name, value in super().arguments(n_tasks, like).items() if name != "lr"}
         return {"shape": n_tasks, **arguments}
 
-    def learned_parameters(self, n_tasks: int) -> dict[str, Tensor]:
+    def initial_memory(self, n_tasks: int) -> dict[str, Tensor]:
         peer = self.build(n_tasks, torch.empty((), dtype=torch.float64)).double()
-        return {name: p.detach().clone().requires_grad_() for name, p in peer.named_parameters()}
+        return {**{name: p.detach().clone() for name, p in peer.named_parameters()}, **adam_memory(n_tasks)}
+
+    def replay(self, peer: Any, signal: Signal, memory: Memory) -> dict[str, Tensor]:
+        del peer, signal
+        return dict(memory)
+
+    def parameters(self, peer: Any) -> dict[str, Tensor]:
+        return dict(peer.named_parameters())
+
+    def learn(self, memory: Memory, slopes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        ((name, slope),) = slopes.items()
+        direction, moments = adam_step(memory, slope)
+        return {**memory, name: memory[name] - self.lr * direction, **moments}

@@ -51,7 +51,6 @@ class AlignedMTL:
 
     needs: ClassVar[Needs] = "gramian"
     heads: ClassVar[HeadRule] = "plain"
-    learned_lr: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         require_one_of("scale", self.scale, get_args(Scale))

@@ -112,7 +112,6 @@ class CAGrad:
 
     needs: ClassVar[Needs] = "gramian"
     heads: ClassVar[HeadRule] = "plain"
-    learned_lr: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         require_at_least("c", self.c, 0)

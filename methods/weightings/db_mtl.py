@@ -49,7 +49,6 @@ class DBMTL:
 
     needs: ClassVar[Needs] = "jacobian"
     heads: ClassVar[HeadRule] = "own"
-    learned_lr: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         require_at_least("beta", self.beta, 0)

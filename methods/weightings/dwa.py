@@ -40,7 +40,6 @@ class DWA:
 
     needs: ClassVar[Needs] = "losses"
     heads: ClassVar[HeadRule] = "weighted"
-    learned_lr: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         require_positive("temperature", self.temperature)

@@ -49,7 +49,6 @@ class ExcessMTL:
 
     needs: ClassVar[Needs] = "jacobian"
     heads: ClassVar[HeadRule] = "weighted"
-    learned_lr: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         require_at_least("step_size", self.step_size, 0)

@@ -137,7 +137,6 @@ class FairGrad:
 
     needs: ClassVar[Needs] = "gramian"
     heads: ClassVar[HeadRule] = "weighted"
-    learned_lr: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         require_positive("alpha", self.alpha)

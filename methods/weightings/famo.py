@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -11,11 +10,11 @@ from torch import Tensor
 
 from methods.checks import require_at_least, require_one_of, require_positive
 from methods.contract import HeadRule, Needs, Signal, State, Update
+from methods.weightings.adam import adam_memory, adam_step
 
 Rule = Literal["adam", "plain"]
 
 _OFFSET = 1e-8
-_ADAM_BETAS, _ADAM_EPSILON = (0.9, 0.999), 1e-8
 
 
 def offset_losses(losses: Tensor) -> Tensor:
@@ -42,16 +41,6 @@ def logit_gradient(logits: Tensor, before: Tensor, after: Tensor, gamma: float) 
     return z * (fall - z @ fall) + gamma * logits
 
 
-def adam_step(memory: Mapping[str, Tensor], slope: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Adam's direction (m,), of unit rate, and its moments after this slope."""
-    first, second = _ADAM_BETAS
-    steps = memory["steps"] + 1
-    mean = first * memory["mean"] + (1 - first) * slope
-    square = second * memory["square"] + (1 - second) * slope.square()
-    size = (square / (1 - second ** int(steps))).sqrt() + _ADAM_EPSILON
-    return mean / (1 - first ** int(steps)) / size, {"steps": steps, "mean": mean, "square": square}
-
-
 @dataclass(frozen=True)
 class FAMO:
     """Fast adaptive multi-task optimisation.
@@ -70,7 +59,6 @@ class FAMO:
 
     needs: ClassVar[Needs] = "losses"
     heads: ClassVar[HeadRule] = "weighted"
-    learned_lr: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         require_positive("lr", self.lr)
@@ -80,8 +68,8 @@ class FAMO:
     def init(self, n_tasks: int) -> State:
         """logits ξ, losses before the step, whether one was negative after it, and the moments of Adam."""
         zeros = torch.zeros(n_tasks, dtype=torch.float64)
-        memory = {name: zeros for name in ("logits", "losses", "mean", "square")}
-        return State(memory={**memory, "negative": torch.tensor(0), "steps": torch.tensor(0)})
+        memory = {"logits": zeros, "losses": zeros, "negative": torch.tensor(0), **adam_memory(n_tasks)}
+        return State(memory=memory)
 
     def step(self, signal: Signal, state: State) -> Update:
         weights = balanced_rate_weights(state.memory["logits"], signal.losses)

@@ -43,7 +43,6 @@ class Fixed:
 
     needs: ClassVar[Needs] = "losses"
     heads: ClassVar[HeadRule] = "weighted"
-    learned_lr: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         require_weights("weights", self.weights)

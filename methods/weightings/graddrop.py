@@ -64,7 +64,6 @@ class GradDrop:
 
     needs: ClassVar[Needs] = "jacobian"
     heads: ClassVar[HeadRule] = "plain"
-    learned_lr: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         require_at_least("leak", self.leak, 0)

@@ -71,7 +71,6 @@ class GradVac:
 
     needs: ClassVar[Needs] = "gramian"
     heads: ClassVar[HeadRule] = "plain"
-    learned_lr: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.beta <= 1:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from methods.checks import require_one_of, require_positive
 from methods.contract import HeadRule, Needs, Signal, State, Update
+from methods.weightings.adam import adam_memory, adam_step
 
 Variant = Literal["full", "loss", "gradient"]
 
@@ -41,6 +42,14 @@ def equal_projection_weights(gramian: Tensor) -> tuple[Tensor, bool]:
     return torch.from_numpy(solution / total), False
 
 
+def log_scale_slope(log_scales: Tensor, losses: Tensor) -> Tensor:
+    """The derivative in s (m,) of Σ e^(s_i) L_i − s_i, which is least at e^(s_i) L_i = 1.
+
+    Source: Liu et al. (ICLR 2021), Eq. (8): IMTL-L.
+    """
+    return log_scales.exp() * losses - 1
+
+
 @dataclass(frozen=True)
 class IMTL:
     """Impartial multi-task learning.
@@ -48,9 +57,8 @@ class IMTL:
     variant: "full" (IMTL-G on the losses scaled by IMTL-L), "loss" (IMTL-L alone), "gradient" (IMTL-G alone).
     lr: Adam's rate on the log scales s of IMTL-L, without weight decay.
 
-    Task-specific heads get the gradients of their scaled
-    losses e^s L. Deviations: none. If no equal
-    projections exist, the weights are 1/m and the step is counted.
+    Task-specific heads get the gradients of their scaled losses e^s L. Deviations: none. If no equal projections
+    exist, the weights are 1/m and the step is counted.
     """
 
     variant: Variant = "full"
@@ -66,21 +74,19 @@ class IMTL:
     def needs(self) -> Needs:
         return "losses" if self.variant == "loss" else "gramian"
 
-    @property
-    def learned_lr(self) -> float | None:
-        return None if self.variant == "gradient" else self.lr
-
     def init(self, n_tasks: int) -> State:
-        log_scales = torch.zeros(n_tasks, dtype=torch.float64)
-        return State() if self.variant == "gradient" else State(learned={"log_scales": log_scales.requires_grad_()})
+        if self.variant == "gradient":
+            return State()
+        return State({"log_scales": torch.zeros(n_tasks, dtype=torch.float64), **adam_memory(n_tasks)})
 
     def step(self, signal: Signal, state: State) -> Update:
-        scales, auxiliary = torch.ones_like(signal.losses), None
+        scales = torch.ones_like(signal.losses)
         if self.variant != "gradient":
-            log_scales = state.learned["log_scales"]
-            scales = log_scales.detach().exp()
-            auxiliary = (log_scales.exp() * signal.losses - log_scales).sum()  # IMTL-L: Liu et al., Eq. (8)
+            log_scales = state.memory["log_scales"]
+            scales = log_scales.exp()
+            direction, moments = adam_step(state.memory, log_scale_slope(log_scales, signal.losses))
+            state = State({"log_scales": log_scales - self.lr * direction, **moments})
         if self.variant == "loss":
-            return Update(scales, state, head_weights=scales, auxiliary=auxiliary)
+            return Update(scales, state, head_weights=scales)
         balance, degenerate = equal_projection_weights(signal.required_gramian() * torch.outer(scales, scales))
-        return Update(balance * scales, state, head_weights=scales, auxiliary=auxiliary, fallbacks=int(degenerate))
+        return Update(balance * scales, state, head_weights=scales, fallbacks=int(degenerate))

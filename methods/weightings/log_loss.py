@@ -40,7 +40,6 @@ class LogLoss:
 
     needs: ClassVar[Needs] = "losses"
     heads: ClassVar[HeadRule] = "weighted"
-    learned_lr: ClassVar[None] = None
 
     def init(self, n_tasks: int) -> State:
         del n_tasks

@@ -61,7 +61,6 @@ class MGDA:
 
     needs: ClassVar[Needs] = "gramian"
     heads: ClassVar[HeadRule] = "plain"
-    learned_lr: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         require_one_of("normalisation", self.normalisation, get_args(Normalisation))

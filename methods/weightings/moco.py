@@ -63,7 +63,6 @@ class MoCo:
 
     needs: ClassVar[Needs] = "jacobian"
     heads: ClassVar[HeadRule] = "plain"
-    learned_lr: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         require_positive("beta", self.beta)

@@ -98,7 +98,6 @@ class NashMTL:
 
     needs: ClassVar[Needs] = "gramian"
     heads: ClassVar[HeadRule] = "own"
-    learned_lr: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         require_at_least("max_norm", self.max_norm, 0)

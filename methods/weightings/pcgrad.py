@@ -44,7 +44,6 @@ class PCGrad:
 
     needs: ClassVar[Needs] = "gramian"
     heads: ClassVar[HeadRule] = "plain"
-    learned_lr: ClassVar[None] = None
 
     def init(self, n_tasks: int) -> State:
         del n_tasks

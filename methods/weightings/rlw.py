@@ -52,7 +52,6 @@ class RLW:
 
     needs: ClassVar[Needs] = "losses"
     heads: ClassVar[HeadRule] = "weighted"
-    learned_lr: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         require_one_of("distribution", self.distribution, get_args(Distribution))

@@ -62,7 +62,6 @@ class STCH:
 
     needs: ClassVar[Needs] = "losses"
     heads: ClassVar[HeadRule] = "weighted"
-    learned_lr: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         require_positive("mu", self.mu)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from methods.checks import require_positive
 from methods.contract import HeadRule, Needs, Signal, State, Update
+from methods.weightings.adam import adam_memory, adam_step
 
 
 def uncertainty_weights(log_variances: Tensor) -> Tensor:
@@ -17,12 +18,12 @@ def uncertainty_weights(log_variances: Tensor) -> Tensor:
     return torch.exp(-log_variances) / 2
 
 
-def uncertainty_objective(log_variances: Tensor, losses: Tensor) -> Tensor:
-    """Σ exp(-s_i) L_i / 2 + s_i / 2, least at s_i = log L_i.
+def uncertainty_slope(log_variances: Tensor, losses: Tensor) -> Tensor:
+    """The derivative in s (m,) of Σ exp(-s_i) L_i / 2 + s_i / 2, which is least at s_i = log L_i.
 
     Source: Kendall, Gal, Cipolla (CVPR 2018), Eq. (7), with s = log σ².
     """
-    return (uncertainty_weights(log_variances) * losses + log_variances / 2).sum()
+    return 0.5 - uncertainty_weights(log_variances) * losses
 
 
 @dataclass(frozen=True)
@@ -44,18 +45,12 @@ class UW:
     def __post_init__(self) -> None:
         require_positive("lr", self.lr)
 
-    @property
-    def learned_lr(self) -> float:
-        return self.lr
-
     def init(self, n_tasks: int) -> State:
         log_variances = torch.full((n_tasks,), self.initial_log_variance, dtype=torch.float64)
-        return State(learned={"log_variances": log_variances.requires_grad_()})
+        return State({"log_variances": log_variances, **adam_memory(n_tasks)})
 
     def step(self, signal: Signal, state: State) -> Update:
-        log_variances = state.learned["log_variances"]
-        return Update(
-            weights=uncertainty_weights(log_variances.detach()),
-            state=state,
-            auxiliary=uncertainty_objective(log_variances, signal.losses),
-        )
+        log_variances = state.memory["log_variances"]
+        direction, moments = adam_step(state.memory, uncertainty_slope(log_variances, signal.losses))
+        moved = {"log_variances": log_variances - self.lr * direction, **moments}
+        return Update(uncertainty_weights(log_variances), State(moved))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.optim import Adam
 
 from bench.analyses.toy.problem import (
     SCALINGS,
@@ -19,7 +18,7 @@ from bench.analyses.toy.problem import (
     losses_and_gradients,
 )
 from bench.engine.seeds import generator_for
-from methods.contract import Diverged, PostStepHook, Signal, State, Update, Weighting
+from methods.contract import Diverged, PostStepHook, Signal, State, Weighting
 
 # Adam as published with the problem (Liu et al. 2021; Navon et al. 2022), and its defaults.
 LR = 1e-3
@@ -73,28 +72,28 @@ class Trajectory:
 
 
 class _WeightedGradient:
-    """The gradient along one trajectory, with the weighting's state, optimizer and random stream."""
+    """The gradient along one trajectory, with the weighting's state and random stream."""
 
     def __init__(self, weighting: Weighting, start: int, scaling: int, seed: int) -> None:
         self.weighting = weighting
         self.state: State = weighting.init(2)
         self.generator = generator_for(seed, "toy", start, scaling)
         self.fallbacks = 0
-        learned = list(self.state.learned.values())
-        self.optimizer = None if weighting.learned_lr is None else Adam(learned, lr=weighting.learned_lr, fused=True)
 
     def compute(self, losses: Points, gradients: Points, step: int) -> Points:
         """The gradient (2,) for Adam, NaN if there is none; advances the state."""
         jacobian = torch.from_numpy(gradients)
         observed = torch.from_numpy(losses)
         needs = self.weighting.needs
+        gramian = jacobian @ jacobian.T
         signal = Signal(
-            observed,
-            jacobian @ jacobian.T if needs != "losses" else None,
-            step,
-            step // EPOCH,
-            self.generator,
-            jacobian if needs == "jacobian" else None,
+            losses=observed,
+            gramian=gramian if needs in ("gramian", "jacobian") else None,
+            step=step,
+            epoch=step // EPOCH,
+            generator=self.generator,
+            jacobian=jacobian if needs == "jacobian" else None,
+            cross_gramian=gramian if needs == "cross_gramian" else None,  # without noise, batches don't differ
         )
         try:
             # The problem has one batch, so its losses after a step are those before the next.
@@ -103,19 +102,12 @@ class _WeightedGradient:
             update = self.weighting.step(signal, self.state)
         except (Diverged, np.linalg.LinAlgError):
             return np.full(2, np.nan)
-        self._learn(update)
         self.state = update.state
         self.fallbacks += update.fallbacks
         if not (update.weights.abs() < LARGEST).all():
             return np.full(2, np.nan)
         direction = update.weights @ jacobian if update.direction is None else update.direction
         return np.asarray(direction.numpy(), dtype=np.float64)
-
-    def _learn(self, update: Update) -> None:
-        if update.auxiliary is not None and self.optimizer is not None:
-            self.optimizer.zero_grad()
-            update.auxiliary.backward()
-            self.optimizer.step()
 
 
 def descend(

@@ -44,6 +44,11 @@ def _evaluations(run: Record) -> float | None:
     return None if counts is None or not run.steps else (counts.forward + counts.backward) / run.steps
 
 
+def _further_batches(run: Record) -> float | None:
+    """Batches of a step; None for one, so that the column shows only if a method reads more."""
+    return run.batches if run.batches > 1 else None
+
+
 def _range(values: Sequence[float]) -> str:
     low, high = min(values), max(values)
     return f"{low:.0f}" if low == high else f"{low:.0f}–{high:.0f}"
@@ -53,6 +58,7 @@ SECONDS = Cost("s/step", "step_seconds_median", "s", _step_seconds, lambda value
 COSTS = (
     SECONDS,
     Cost("Memory (MiB)", "peak_memory", "MiB", lambda run: run.peak_memory_mib, lambda values: f"{mean(values):.0f}"),
+    Cost("Batches", "batches", "", _further_batches, _range),
     Cost("Parameters", "parameters", "", _parameters, lambda values: f"{mean(values):,.0f}"),
     Cost("Fallbacks", "solver_fallbacks", "", lambda run: run.solver_fallbacks, lambda values: f"{sum(values):.0f}"),
     Cost("Field", "field_evaluations", "", _evaluations, lambda values: f"{mean(values):.1f}"),
@@ -61,9 +67,9 @@ COSTS = (
 )
 CAPTION = (
     "Cost of a run, mean over seeds. s/step: median of a training step, without evaluation. × EW: the same over that "
-    "of EW. Memory: peak on the accelerator, of the whole process on a CPU. Parameters: all trained. Fallbacks: steps "
-    "of all seeds at which a weighting used its documented fallback. Field: evaluations of a flow's field per step, "
-    "over all inputs, forward and adjoint. Epoch: selected, of those trained"
+    "of EW. Memory: peak on the accelerator, of the whole process on a CPU. Batches: read in a step, if more than one. "
+    "Parameters: all trained. Fallbacks: steps of all seeds at which a weighting used its documented fallback. Field: "
+    "evaluations of a flow's field per step, over all inputs, forward and adjoint. Epoch: selected, of those trained"
 )
 
 

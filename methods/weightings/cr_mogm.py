@@ -1,0 +1,27 @@
+"""CR-MOGM: a running mean of the weights of any weighting, against the noise of single batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor
+
+from methods.contract import Update
+
+
+def running_mean(update: Update, before: Mapping[str, Tensor], momentum: float) -> Update:
+    """The update with w ← momentum · w_before + (1 − momentum) · w, for its weights and, if any, its head weights.
+
+    before: what the last step applied; empty before the first, which leaves its weights as they are.
+    Source: Zhou, Zhang, Jiang, Zhong, Gu, Zhu: On the convergence of stochastic multi-objective gradient manipulation
+        and beyond (NeurIPS 2022), Eq. (6).
+    Deviations: the momentum is constant, while the paper lets it grow towards 1 as the learning rate decreases; the
+        mean starts at the first weights.
+    """
+    if not before:
+        return update
+    weights = before["weights"].lerp(update.weights, 1 - momentum)
+    if update.head_weights is None:
+        return replace(update, weights=weights)
+    return replace(update, weights=weights, head_weights=before["head_weights"].lerp(update.head_weights, 1 - momentum))
