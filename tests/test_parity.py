@@ -127,8 +127,9 @@ def test_parity_with_libmtl(pair: Pair) -> None:
             theirs, their_heads = libmtl_step(model, where, **pair.options)
         model.train_loss_buffer[:, epoch] = signal.losses
         update = weighting.step(signal, state)
-        if pair.ours == "gradnorm" and epoch == 0:  # LibMTL's first epoch is EW
-            update = Update(torch.ones(3).double(), update.state, head_weights=torch.ones(3))
+        if pair.ours == "gradnorm" and epoch == 0:  # LibMTL's first epoch is EW, without a step of its scales
+            unmoved = State({**state.memory, "initial_losses": signal.losses})
+            update = Update(torch.ones(3).double(), unmoved, head_weights=torch.ones(3))
         if pair.ours == "gradnorm":
             # LibMTL leaves the heads' gradients plain; the paper weighs the whole losses, and so do we.
             plain = Update(torch.ones(3).double(), update.state)

@@ -143,7 +143,9 @@ class _Adapter(ABC):
         Raises:
             PeerFailed: LibMTL raised an error.
         """
-        memory = _with_epoch_means(signal, state.memory) if self.reads_epoch_means else dict(state.memory)
+        memory = dict(state.memory)
+        if self.reads_epoch_means:
+            memory |= _with_epoch_means(signal, state.memory)
         means = memory.get("epoch_means", torch.zeros(len(signal.losses), 0))
         means = torch.cat([means, torch.zeros_like(means[:, :1])], dim=1)
         with translate_peer_errors(f"LibMTL's {self.peer}", f"step {signal.step}"), torch.enable_grad():

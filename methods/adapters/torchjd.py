@@ -280,7 +280,7 @@ class SDMGrad(CrossGramianAdapter):
 
     def arguments(self, n_tasks: int, like: Tensor) -> dict[str, Any]:
         arguments = super().arguments(n_tasks, like)
-        return {**arguments, "momentum": arguments.pop("inner_momentum")}
+        return {"momentum": arguments.pop("inner_momentum"), **arguments}
 
     def allocate(self, peer: Any, matrix: Tensor) -> None:
         peer._ensure_state(matrix)
