@@ -17,10 +17,13 @@ from bench.engine.train_state import TrainState, make_train_state
 from bench.spec.resolve import resolve
 from datasets import find
 from datasets.contract import Batch, Group
-from methods.contract import Signal, Update
+from methods import WEIGHTINGS
+from methods.contract import Signal, Update, batches_of
 
 CPU = torch.device("cpu")
 PROBLEMS = ("digits", "rooms", "faces")
+# Weightings whose step reads one batch.
+ONE_BATCH = [name for name, info in WEIGHTINGS.items() if batches_of(info.factory()) == 1]
 
 
 def prepared(

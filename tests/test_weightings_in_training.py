@@ -14,7 +14,7 @@ from training import prepared
 from bench.engine.backward import losses_now
 from bench.engine.step import train_step
 from methods import WEIGHTINGS
-from methods.contract import Diverged, PostStepHook, Signal, State, Update, Weighting
+from methods.contract import Diverged, PostStepHook, Signal, State, Update, Weighting, batches_of
 
 
 @pytest.mark.parametrize(("data", "arch"), [("digits", "hps"), ("digits", "normal"), ("faces", "hps")])
@@ -41,7 +41,7 @@ def test_only_weightings_with_a_post_step_hook_pay_for_it(data_root: Path, monke
     for name in WEIGHTINGS:
         state, batch = prepared(name, data_root)
         calls.clear()
-        train_step(state, batch, 0, 0)
+        train_step(state, batch, 0, 0, others=[batch] * (batches_of(state.weighting) - 1))
         assert bool(calls) == isinstance(state.weighting, PostStepHook) == (name == "famo"), name
 
 
