@@ -15,11 +15,8 @@ from methods import ARCHITECTURES, WEIGHTINGS
 from methods.contract import batches_of
 
 # One weighting for each combination of what it needs and how it weights heads.
-KINDS = list(
-    {
-        (WEIGHTINGS[name].factory().needs, WEIGHTINGS[name].factory().heads): name for name in reversed(ONE_BATCH)
-    }.values()
-)
+_MADE = {name: WEIGHTINGS[name].factory() for name in reversed(ONE_BATCH)}
+KINDS = list({(made.needs, made.heads): name for name, made in _MADE.items()}.values())
 
 
 @pytest.mark.parametrize("data", PROBLEMS)

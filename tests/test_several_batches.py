@@ -88,17 +88,16 @@ def test_positions_follow_all_batches(data_root: Path) -> None:
 
 
 def test_a_run_reads_further_batches_and_says_so(data_root: Path, tmp_path: Path) -> None:
-    """The first batch of a step is that of every other method; the others are drawn from streams of their own."""
-    seen: dict[str, list[Tensor]] = {}
-    for name in ("ew", "modo", "sdmgrad"):
+    """An epoch has as many steps for every method; the record says how many batches each reads."""
+    folder = find("digits", data_root)
+    assert folder is not None
+    steps = set()
+    for name, count in (("ew", 1), ("modo", 2), ("sdmgrad", 3)):
         spec = resolve("digits", name, assignments={"train.epochs": 1})
-        folder = find("digits", data_root)
-        assert folder is not None
         record = train(spec, RunContext(folder, tmp_path / name, CPU, 1), lambda epochs: None)
-        assert record.status == "done" and record.batches == {"ew": 1, "modo": 2, "sdmgrad": 3}[name]
-        curve = np.genfromtxt(tmp_path / name / "curve.csv", delimiter=",", names=True)
-        seen[name] = [torch.tensor(float(curve["step"]))]
-    assert seen["ew"] == seen["modo"] == seen["sdmgrad"]  # an epoch has the same number of steps
+        assert record.status == "done" and record.batches == count
+        steps.add(record.steps)
+    assert len(steps) == 1
 
 
 def test_the_first_step_of_every_method_has_the_same_losses(data_root: Path) -> None:
@@ -218,9 +217,7 @@ def test_momentum_is_a_running_mean_of_the_weights(name: str, data_root: Path) -
 
 
 def test_momentum_is_refused_where_weights_are_not_the_update() -> None:
-    with pytest.raises(
-        SpecError, match=r"weighting\.momentum: expected 0\.0 with graddrop, which does more than weight"
-    ):
+    with pytest.raises(SpecError, match=r"weighting\.momentum: expected 0\.0 with graddrop, which does more"):
         resolve("digits", "graddrop", assignments={"weighting.momentum": 0.9})
     with pytest.raises(SpecError, match=r"`momentum` must be ≥ 0 and < 1, found 1\.0"):
         resolve("digits", "mgda", assignments={"weighting.momentum": 1.0})
