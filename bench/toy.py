@@ -37,6 +37,9 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--lr", type=_rate, default=LR, metavar="X", help=f"of Adam; default: {LR:g}; as published 0.001"
     )
+    parser.add_argument(
+        "--momentum", type=_share, default=0.0, metavar="X", help="of a running mean of the weights (default: 0, none)"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of methods that draw (default: 0)")
     parser.add_argument("--jobs", type=positive, metavar="N", help="weightings at a time (default: one per core)")
     parser.add_argument(
@@ -55,10 +58,20 @@ def _rate(text: str) -> float:
     return rate
 
 
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share < 1:
+        raise ArgumentTypeError(f"expected a number ≥ 0 and < 1, found {text!r}")
+    return share
+
+
 def _toy(arguments: Namespace) -> int:
     asked = arguments.method or list(WEIGHTINGS)
     names = list(dict.fromkeys(lookup(WEIGHTINGS, "method", name) for name in asked))
-    recipe = Recipe(arguments.steps, arguments.lr, arguments.seed)
+    recipe = Recipe(arguments.steps, arguments.lr, arguments.seed, arguments.momentum)
     jobs = arguments.jobs or cores()
     arguments.out.mkdir(parents=True, exist_ok=True)
     console = plain_console()

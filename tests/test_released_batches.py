@@ -1,6 +1,7 @@
 """MoDo and SDMGrad beside tables that released code computed, over several steps of state.
 
-Each table in tests/released says which code was run and how. Jacobians are float32. The released code solves in float32.
+Each table in tests/released says which code was run and how. Jacobians are float32, and
+released code solves in float32.
 """
 
 from __future__ import annotations

@@ -124,6 +124,16 @@ def test_trajectories_do_not_depend_on_each_other() -> None:
         assert {(t.start, t.scaling) for t in together} == {(s, scaling) for s in STARTS for scaling in SCALINGS}
 
 
+def test_momentum_is_a_running_mean_of_the_weights() -> None:
+    """Constant weights are their own mean; changing ones lead elsewhere, but not at the first step."""
+    for weighting, constant in ((EW(), True), (NashMTL(), False)):
+        (plain,), (smooth,) = (
+            descend(weighting, 40, 1e-2, starts=(RIGHT,), scalings=SCALINGS[:1], momentum=share) for share in (0.0, 0.9)
+        )
+        np.testing.assert_allclose(smooth.path[1], plain.path[1])
+        assert np.allclose(smooth.path[-1], plain.path[-1], rtol=0, atol=1e-6) == constant
+
+
 def test_adam_is_torch_s() -> None:
     (found,) = descend(EW(), steps=50, lr=1e-2, starts=(LEFT,), scalings=SCALINGS[1:])
     theta = torch.tensor(LEFT, dtype=torch.float64, requires_grad=True)

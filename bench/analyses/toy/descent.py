@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bench.analyses.toy.problem import (
     SCALINGS,
@@ -19,6 +20,7 @@ from bench.analyses.toy.problem import (
 )
 from bench.engine.seeds import generator_for
 from methods.contract import Diverged, PostStepHook, Signal, State, Weighting
+from methods.weightings.cr_mogm import running_mean
 
 # Adam as published with the problem (Liu et al. 2021; Navon et al. 2022), and its defaults.
 LR = 1e-3
@@ -74,8 +76,10 @@ class Trajectory:
 class _WeightedGradient:
     """The gradient along one trajectory, with the weighting's state and random stream."""
 
-    def __init__(self, weighting: Weighting, start: int, scaling: int, seed: int) -> None:
+    def __init__(self, weighting: Weighting, start: int, scaling: int, seed: int, momentum: float) -> None:
         self.weighting = weighting
+        self.momentum = momentum
+        self.applied: dict[str, Tensor] = {}
         self.state: State = weighting.init(2)
         self.generator = generator_for(seed, "toy", start, scaling)
         self.fallbacks = 0
@@ -102,6 +106,9 @@ class _WeightedGradient:
             update = self.weighting.step(signal, self.state)
         except (Diverged, np.linalg.LinAlgError):
             return np.full(2, np.nan)
+        if update.direction is None and self.momentum:
+            update = running_mean(replace(update, head_weights=None), self.applied, self.momentum)  # there are no heads
+            self.applied = {"weights": update.weights}
         self.state = update.state
         self.fallbacks += update.fallbacks
         if not (update.weights.abs() < LARGEST).all():
@@ -117,12 +124,16 @@ def descend(
     seed: int = 0,
     starts: Sequence[tuple[float, float]] = STARTS,
     scalings: Sequence[tuple[float, float]] = SCALINGS,
+    momentum: float = 0.0,
 ) -> tuple[Trajectory, ...]:
-    """A trajectory per scaling and start, scaling by scaling; none depends on the others."""
+    """A trajectory per scaling and start, scaling by scaling; none depends on the others.
+
+    momentum: of a running mean of the weights, for weightings that don't set the gradient itself.
+    """
     cases = [(i, j) for j in range(len(scalings)) for i in range(len(starts))]
     scales = np.array([scalings[j] for _, j in cases])
     points = np.array([starts[i] for i, _ in cases])
-    weighted = [_WeightedGradient(weighting, i, j, seed) for i, j in cases]
+    weighted = [_WeightedGradient(weighting, i, j, seed, momentum) for i, j in cases]
     path = np.empty((steps + 1, *points.shape))
     path[0] = points
     last = np.full(len(cases), steps)

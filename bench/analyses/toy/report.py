@@ -24,16 +24,18 @@ from methods import WEIGHTINGS
 
 @dataclass(frozen=True)
 class Recipe:
-    """Steps and learning rate of every trajectory, and the seed of methods that draw."""
+    """Steps and learning rate of every trajectory, the seed of methods that draw, the momentum of the weights."""
 
     steps: int
     lr: float
     seed: int
+    momentum: float = 0.0
 
     def __str__(self) -> str:
+        mean = f", running mean of the weights with momentum {self.momentum:g}" if self.momentum else ""
         return (
-            f"Adam, learning rate {self.lr:g}, {self.steps} steps; a start reaches the front if its last (L1, L2) lies "
-            f"within {TOLERANCE:g} of it."
+            f"Adam, learning rate {self.lr:g}, {self.steps} steps{mean}; a start reaches the front if its last (L1, L2) "
+            f"lies within {TOLERANCE:g} of it."
         )
 
 
@@ -50,7 +52,7 @@ def all_trajectories(names: Sequence[str], recipe: Recipe, jobs: int) -> Iterato
 
 
 def _trajectories(name: str, recipe: Recipe) -> tuple[Trajectory, ...]:
-    return descend(WEIGHTINGS[name].factory(), recipe.steps, recipe.lr, recipe.seed)
+    return descend(WEIGHTINGS[name].factory(), recipe.steps, recipe.lr, recipe.seed, momentum=recipe.momentum)
 
 
 def write_figure(out: Path, name: str, trajectories: Sequence[Trajectory]) -> tuple[Path, ...]:
