@@ -32,10 +32,10 @@ class Recipe:
     momentum: float = 0.0
 
     def __str__(self) -> str:
-        mean = f", running mean of the weights with momentum {self.momentum:g}" if self.momentum else ""
+        mean = f", momentum {self.momentum:g} of the weights" if self.momentum else ""
         return (
-            f"Adam, learning rate {self.lr:g}, {self.steps} steps{mean}; a start reaches the front if its last (L1, L2) "
-            f"lies within {TOLERANCE:g} of it."
+            f"Adam, learning rate {self.lr:g}, {self.steps} steps{mean}; a start reaches the front if its last "
+            f"(L1, L2) lies within {TOLERANCE:g} of it."
         )
 
 
