@@ -3,123 +3,152 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from scipy.linalg.lapack import dgesv, dposv
+from numpy.typing import NDArray
+from scipy.linalg.lapack import dgesv
 
 from methods.checks import require_positive
 from methods.contract import HeadRule, Needs, Signal, State, Update
+from methods.weightings.bargaining import RESIDUAL, Bargain, bargain
 from methods.weightings.simplex import Matrix, Vector
 
-RESIDUAL = 1e-8
-_MAX_NEWTON_STEPS = 200
-# At a Pareto-stationary point there is no solution; this much is added to the squared unit norms instead.
-_RIDGE = 1e-6
-# Above this, a weight's own gradient is lost in rounding: the gradients cancel to the last digit.
-_LARGEST = 1e14
-_HALVINGS = 30
-_LONGEST_LOGARITHM = 200.0
+_MAX_STEPS = 300
+# A gain (Cu)_i is known up to this times Σ_j |C_ij| u_j: its terms may cancel.
+_ROUNDING = 4 * float(np.finfo(np.float64).eps)
+# In one step, a weight or a gain falls at most by this part of itself, and rises at most by this multiple.
+_FALL = 0.9
+_LIMIT = 0.95
+_RISE = 3.0
+_ROUNDS = 4
+# Weights whose part of every gain is at most this over the number of tasks may fall freely.
+_NEGLIGIBLE = 0.02
 
 
 def fair_weights(gramian: Matrix, alpha: float) -> tuple[Vector, bool]:
     """Weights w (m,) > 0 with G w = w^(−1/α); for α = 1 they are Nash-MTL's.
 
-    They are taken in units of those of orthogonal gradients, w_i = z_i ‖g_i‖^(−2α/(1+α)). A task without a gradient
-    is left out and gets 0. Returns also whether a task was left out or no solution was found, as at Pareto-stationary
-    points, where some combination of the gradients vanishes; then the cosines get a ridge of 1e-6.
+    They exist where the bargain of `bargain` does, which is the start of the search. A task without a gradient is left
+    out and gets 0; weights below the least double are 0, too. Returns also whether a task was left out or no solution
+    was found. That is so at Pareto-stationary points, where the cosines get a ridge of 1e-6. A solution has
+    |log (w_i^(1/α) (Gw)_i)| ≤ 1e-8, or as much as rounding of the Gramian in float64 explains.
 
     Source: Ban, Ji (ICML 2024), Eq. (6), solved there by nonlinear least squares.
     """
-    norms = np.sqrt(np.maximum(gramian.diagonal(), 0.0))
-    players = np.flatnonzero(norms > 0)
+    start = bargain(gramian)
     weights = np.zeros(len(gramian))
-    if not len(players):
+    if not len(start.players):
         return weights, True
-    local = norms[players]
-    cosines = gramian[np.ix_(players, players)] / local[:, None] / local
-    pulls = local / local.max()
-    pulls = pulls ** ((1 - alpha) / (1 + alpha))
-    solution, residual = _newton(cosines, pulls, alpha)
-    regular = residual <= RESIDUAL
-    if not regular:
-        solution, _ = _newton(cosines + _RIDGE * np.eye(len(players)), pulls, alpha)
-    weights[players] = solution * local ** (-2 * alpha / (1 + alpha))
-    return weights, not regular or len(players) < len(gramian)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        solution = _solve(start, alpha)
+        weights[start.players] = np.exp(solution.logarithms) / start.norms
+    return weights, start.fallback or not solution.largest <= RESIDUAL
 
 
-def _newton(cosines: Matrix, s: Vector, alpha: float) -> tuple[Vector, float]:
-    """z (n,) > 0 with S⁻¹ C S z = z^(−1/α), and the remaining residual max |z_i^(1/α) (S⁻¹ C S z)_i − 1|.
+class _Problem(NamedTuple):
+    """C u = t u^(−1/α) for u_i = w_i ‖g_i‖ and t_i = ‖g_i‖^(1/α − 1)."""
 
-    z is the minimum of a strictly convex function, ½ (Sz)ᵀC(Sz) − Σ s_i² z_i^(1−1/α)/(1−1/α), log z_i for α = 1.
-    Newton's method on the logarithm of the equation is fast if it applies (every task gains, so the logarithm
-    exists) and halves the residual; otherwise, a damped Newton step lowers the function.
+    cosines: Matrix
+    magnitudes: Matrix
+    log_targets: Vector
+    exponent: float  # 1/α
+
+
+class _Point(NamedTuple):
+    """log u, u, Cu and the errors log (Cu)_i + log u_i / α − log t_i, all (n,).
+
+    distance, largest: sum and maximum of their magnitudes beyond rounding.
     """
-    z = np.ones(len(cosines))
-    system = cosines / s[:, None] * s
-    best, least, least_logarithm = z, np.inf, np.inf
-    for _ in range(_MAX_NEWTON_STEPS):
-        gains = system @ z
-        product = z ** (1 / alpha) * gains
-        residual = float(np.abs(product - 1).max())
-        settled = least <= RESIDUAL and not residual < 0.5 * least  # to the last digit that rounding leaves
-        if residual < least:
-            best, least = z, residual
-        if settled or residual <= RESIDUAL * 1e-4:
+
+    logarithms: Vector
+    u: Vector
+    gains: Vector
+    errors: Vector
+    distance: float
+    largest: float
+
+
+def _solve(start: Bargain, alpha: float) -> _Point:
+    """The solution, or the closest point found.
+
+    Newton's method on the errors in log u, from the bargain, where all gains are positive. Errors of any size are
+    those of another t, whose problem has one solution, too: so there is a path along which all errors shrink at one
+    rate, and Newton's direction is its tangent. A step that follows it needs many steps if errors differ by
+    magnitudes. So a faster one is tried first, and kept if it lowers the distance.
+    """
+    exponent = 1 / alpha
+    log_norms = np.log(start.norms)
+    logarithms = np.log(start.weights)
+    errors = (exponent - 1) * (logarithms - log_norms)
+    # u in the unit that centres the errors, so that the unit of the gradients has no effect.
+    logarithms = logarithms - 0.5 * (errors.max() + errors.min()) / (1 + exponent)
+    problem = _Problem(start.cosines, np.abs(start.cosines), (exponent - 1) * log_norms, exponent)
+    point = best = _evaluate(problem, logarithms)
+    for _ in range(_MAX_STEPS):
+        if best.largest <= RESIDUAL * 1e-4 or not np.isfinite(point.distance):
             break
-        moved = None
-        if gains.min() > 0:
-            logarithms = np.log(product)
-            size = float(np.abs(logarithms).max())
-            if size < 0.5 * least_logarithm:
-                least_logarithm = size
-                moved = _logarithmic_step(system, z, gains, logarithms, alpha)
-        if moved is None:
-            moved = _convex_step(cosines, s, z, alpha)
-        largest = float((z ** (1 + 1 / alpha)).max())
-        if moved is None or not largest < _LARGEST or (moved == z).all():
+        before, point = point, _step(problem, point)
+        if best.largest <= RESIDUAL and not point.distance < 0.5 * before.distance:  # to the last digit
             break
-        z = moved
-    return best, least
+        if point.largest < best.largest:
+            best = point
+    return best
 
 
-def _logarithmic_step(system: Matrix, z: Vector, gains: Vector, logarithms: Vector, alpha: float) -> Vector | None:
-    """Newton on log (S⁻¹ C S z)_i + log z_i / α in log z; None if it overflows or a task would lose."""
-    slope = system * z / gains[:, None]
-    slope.ravel()[:: len(z) + 1] += 1 / alpha
-    step, singular = dgesv(slope, logarithms)[2:]
-    if singular or not np.abs(step).max() < _LONGEST_LOGARITHM:
-        return None
-    moved = z * np.exp(-step)
-    return moved if (system @ moved).min() > 0 else None
+def _evaluate(problem: _Problem, logarithms: Vector) -> _Point:
+    u = np.exp(logarithms)
+    floor = np.maximum(_ROUNDING * (problem.magnitudes @ u), np.finfo(np.float64).tiny)
+    gains = np.maximum(problem.cosines @ u, floor)
+    errors = np.log(gains) - np.maximum(problem.log_targets - problem.exponent * logarithms, np.log(floor))
+    excess = np.abs(errors) - 4 * floor / gains
+    return _Point(logarithms, u, gains, errors, float(np.maximum(excess, 0.0).sum()), float(excess.max()))
 
 
-def _convex_step(cosines: Matrix, s: Vector, z: Vector, alpha: float) -> Vector | None:
-    """z (1 − t·step) for Newton's step on the function and the first t = 1, ½, ¼, ... that lowers it, or None."""
-    power = 1 - 1 / alpha
+def _step(problem: _Problem, point: _Point) -> _Point:
+    """The next point: after the held step if that lowers the distance, else after Newton's, shortened.
 
-    def objective(at: Vector) -> float:
-        utility = np.log(at) if power == 0 else at**power / power
-        return float(0.5 * (s * at) @ cosines @ (s * at) - (s**2 * utility).sum())
-
-    right = s * z * (cosines @ (s * z)) - s**2 * z**power
-    # Divided by s √(z^power) from both sides, the Hessian in units of z is a Gramian plus 1/α.
-    root = s * z ** (power / 2)
-    hessian = cosines * ((s * z / root)[:, None] * (s * z / root))
-    hessian.ravel()[:: len(z) + 1] += 1 / alpha
-    step, failed = dposv(hessian, right / root)[1:]
-    if failed:
-        return None
-    step = step / root
-    before, decrease = objective(z), float(step @ right)
-    length = 1.0
-    for _ in range(_HALVINGS):
-        moved = z * (1 - length * step)
-        if moved.min() > 0 and objective(moved) <= before - 1e-4 * length * decrease + 1e-13 * abs(before):
+    Rows of the linear system say how log gain i and log u_i change together. In the held step, where a weight or gain
+    would fall by more than _FALL, it falls by _FALL instead, whatever becomes of the error.
+    u changes linearly, so that gains do as predicted even if they are small differences of u. Only weights that are
+    negligible and too large fall exponentially, without an effect on gains.
+    """
+    n = len(point.u)
+    changes = problem.cosines * (point.u / point.gains[:, None])  # of log gain i with log u_j
+    free = point.errors > problem.exponent
+    if free.any():
+        free &= np.abs(changes).max(axis=0) <= _NEGLIGIBLE / n
+        changes[:, free] = 0.0
+    system, right = changes.copy(), -point.errors
+    system.ravel()[:: n + 1] += problem.exponent
+    newton = direction = dgesv(system, right)[2]
+    for _ in range(_ROUNDS):
+        u_falls = ~free & (direction < -_LIMIT)
+        gain_falls = ~u_falls & (changes @ direction < -_LIMIT)
+        falls = u_falls | gain_falls
+        if not falls.any():
+            break
+        right = np.where(falls, -_FALL, right)
+        system[u_falls] = np.eye(n)[u_falls]
+        # A little of the term of u stays, as gains alone need not determine u.
+        system[gain_falls] = changes[gain_falls] + 1e-3 * problem.exponent * np.eye(n)[gain_falls]
+        direction = dgesv(system, right)[2]
+    if direction is not newton:
+        moved = _move(problem, point, changes, free, direction)
+        if moved.distance < point.distance:
             return moved
-        length /= 2
-    return None
+    return _move(problem, point, changes, free, newton)
+
+
+def _move(problem: _Problem, point: _Point, changes: Matrix, free: NDArray[np.bool_], direction: Vector) -> _Point:
+    """Along the direction, as far as no weight or gain changes by more than _FALL and _RISE allow."""
+    linear = np.where(free, 0.0, direction)
+    both = np.concatenate((linear, changes @ direction))
+    length = 1 / max(1.0, float(-both.min()) / _LIMIT, float(both.max()) / _RISE)
+    return _evaluate(
+        problem, point.logarithms + np.where(free, length * np.minimum(direction, 0.0), np.log1p(length * linear))
+    )
 
 
 @dataclass(frozen=True)

@@ -15,31 +15,39 @@ from methods.weightings.adam import adam_memory, adam_step
 
 Variant = Literal["full", "loss", "gradient"]
 
-# Below this, relative to the sum of magnitudes, the sum of the solution is rounding.
-_VANISHING = 1e-10
+# The Jacobian and its products are float32: a cosine is known up to about this.
+_ROUNDING = float(np.finfo(np.float32).eps)
 
 
 def equal_projection_weights(gramian: Tensor) -> tuple[Tensor, bool]:
     """Weights (m,) with sum 1 whose combined gradient has the same projection on every task's unit gradient.
 
-    They solve G α ∝ √diag G; by least squares if G is singular. Gradients are scaled to unit norm first.
-    Returns also whether no such weights exist (their sum vanishes, all gradients are zero, or some are not finite) and
-    1/m is used.
+    They solve G α ∝ √diag G. Gradients are scaled to unit norm first. Eigenvalues of their Gramian up to m·1.2e-7 of
+    the largest are rounding of float32 and are taken as 0; the solution is then that of least squares: dependent
+    gradients have equal projections only by chance.
+    Returns also whether that is so, or nothing better than 1/m is known: the least squares have mean projection 0, the
+    sum of the solution vanishes, all gradients are zero, or some are not finite.
 
     Source: Liu et al. (ICLR 2021), Eq. (6) in closed form.
     """
     gram = gramian.numpy()
     m = len(gram)
+    equal = torch.full((m,), 1 / m, dtype=torch.float64)
     norms = np.sqrt(np.maximum(gram.diagonal(), 0.0))
     inverse_norms = np.divide(1.0, norms, out=np.zeros(m), where=norms > 0)
     cosines = gram * (inverse_norms[:, None] * inverse_norms)
     if not np.isfinite(cosines).all():  # learned scales may overflow
-        return torch.full((m,), 1 / m, dtype=torch.float64), True
-    solution = np.linalg.lstsq(cosines, (norms > 0).astype(np.float64), rcond=None)[0] * inverse_norms
+        return equal, True
+    players = norms > 0
+    eigenvalues, vectors = np.linalg.eigh(cosines)
+    kept = eigenvalues > m * _ROUNDING * eigenvalues[-1]
+    shares = vectors[:, kept].T @ players  # of the vector of ones, in the kept directions
+    solution = vectors[:, kept] @ (shares / eigenvalues[kept]) * inverse_norms
     total = solution.sum()
-    if not np.isfinite(total) or abs(total) <= _VANISHING * np.abs(solution).sum():
-        return torch.full((m,), 1 / m, dtype=torch.float64), True
-    return torch.from_numpy(solution / total), False
+    lost = shares @ shares <= m * _ROUNDING * m or abs(total) <= m * _ROUNDING * np.abs(solution).sum()
+    if lost:
+        return equal, True
+    return torch.from_numpy(solution / total), bool(kept.sum() < players.sum())
 
 
 def log_scale_slope(log_scales: Tensor, losses: Tensor) -> Tensor:
