@@ -15,13 +15,16 @@ from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.bargaining import RESIDUAL, Bargain, bargain
 from methods.weightings.simplex import Matrix, Vector
 
+Mask = NDArray[np.bool_]
+
 _MAX_STEPS = 300
 # A gain (Cu)_i is known up to this times Σ_j |C_ij| u_j: its terms may cancel.
 _ROUNDING = 4 * float(np.finfo(np.float64).eps)
-# In one step, a weight or a gain falls at most by this part of itself, and rises at most by this multiple.
-_FALL = 0.9
+# In one step, a weight or a gain falls at most by _LIMIT and rises at most by _RISE times itself.
 _LIMIT = 0.95
 _RISE = 3.0
+# Where Newton's step would make it fall by more, it is held at this fall, and the others' steps are computed anew.
+_FALL = 0.9
 _ROUNDS = 4
 # Weights whose part of every gain is at most this over the number of tasks may fall freely.
 _NEGLIGIBLE = 0.02
@@ -107,12 +110,11 @@ def _evaluate(problem: _Problem, logarithms: Vector) -> _Point:
 
 
 def _step(problem: _Problem, point: _Point) -> _Point:
-    """The next point: after the held step if that lowers the distance, else after Newton's, shortened.
+    """The next point: after the held step if that lowers the distance, else after Newton's.
 
-    Rows of the linear system say how log gain i and log u_i change together. In the held step, where a weight or gain
-    would fall by more than _FALL, it falls by _FALL instead, whatever becomes of the error.
-    u changes linearly, so that gains do as predicted even if they are small differences of u. Only weights that are
-    negligible and too large fall exponentially, without an effect on gains.
+    Row i of the linear system says how log (Cu)_i and log u_i change together. In the held step, where a weight or a
+    gain would fall below 1 − _LIMIT of itself, it falls by _FALL instead, whatever becomes of the error.
+    Weights that are negligible and too large fall exponentially, without an effect on gains.
     """
     n = len(point.u)
     changes = problem.cosines * (point.u / point.gains[:, None])  # of log gain i with log u_j
@@ -122,10 +124,13 @@ def _step(problem: _Problem, point: _Point) -> _Point:
         changes[:, free] = 0.0
     system, right = changes.copy(), -point.errors
     system.ravel()[:: n + 1] += problem.exponent
-    newton = direction = dgesv(system, right)[2]
+    newton = dgesv(system, right)[2]
+    direction, gain_direction = newton, changes @ newton
     for _ in range(_ROUNDS):
+        if min(direction.min(), gain_direction.min()) >= -_LIMIT:
+            break
         u_falls = ~free & (direction < -_LIMIT)
-        gain_falls = ~u_falls & (changes @ direction < -_LIMIT)
+        gain_falls = ~u_falls & (gain_direction < -_LIMIT)
         falls = u_falls | gain_falls
         if not falls.any():
             break
@@ -134,21 +139,24 @@ def _step(problem: _Problem, point: _Point) -> _Point:
         # A little of the term of u stays, as gains alone need not determine u.
         system[gain_falls] = changes[gain_falls] + 1e-3 * problem.exponent * np.eye(n)[gain_falls]
         direction = dgesv(system, right)[2]
-    if direction is not newton:
-        moved = _move(problem, point, changes, free, direction)
-        if moved.distance < point.distance:
-            return moved
-    return _move(problem, point, changes, free, newton)
+        gain_direction = changes @ direction
+    moved = _move(problem, point, free, direction, gain_direction)
+    if direction is newton or moved.distance < point.distance:
+        return moved
+    return _move(problem, point, free, newton, changes @ newton)
 
 
-def _move(problem: _Problem, point: _Point, changes: Matrix, free: NDArray[np.bool_], direction: Vector) -> _Point:
-    """Along the direction, as far as no weight or gain changes by more than _FALL and _RISE allow."""
+def _move(problem: _Problem, point: _Point, free: Mask, direction: Vector, gain_direction: Vector) -> _Point:
+    """Along the direction, as far as no weight or gain changes by more than _LIMIT and _RISE allow.
+
+    u changes linearly, so that gains change as predicted even where they are small differences of large u.
+    """
     linear = np.where(free, 0.0, direction)
-    both = np.concatenate((linear, changes @ direction))
-    length = 1 / max(1.0, float(-both.min()) / _LIMIT, float(both.max()) / _RISE)
-    return _evaluate(
-        problem, point.logarithms + np.where(free, length * np.minimum(direction, 0.0), np.log1p(length * linear))
-    )
+    fall = -min(float(linear.min()), float(gain_direction.min())) / _LIMIT
+    rise = max(float(linear.max()), float(gain_direction.max())) / _RISE
+    length = 1 / max(1.0, fall, rise)
+    change = np.log1p(length * linear) + np.where(free, length * np.minimum(direction, 0.0), 0.0)
+    return _evaluate(problem, point.logarithms + change)
 
 
 @dataclass(frozen=True)

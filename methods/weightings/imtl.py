@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
+from scipy.linalg.lapack import dsyevd
 from torch import Tensor
 
 from methods.checks import require_one_of, require_positive
@@ -32,22 +33,21 @@ def equal_projection_weights(gramian: Tensor) -> tuple[Tensor, bool]:
     """
     gram = gramian.numpy()
     m = len(gram)
-    equal = torch.full((m,), 1 / m, dtype=torch.float64)
     norms = np.sqrt(np.maximum(gram.diagonal(), 0.0))
-    inverse_norms = np.divide(1.0, norms, out=np.zeros(m), where=norms > 0)
-    cosines = gram * (inverse_norms[:, None] * inverse_norms)
-    if not np.isfinite(cosines).all():  # learned scales may overflow
-        return equal, True
     players = norms > 0
-    eigenvalues, vectors = np.linalg.eigh(cosines)
-    kept = eigenvalues > m * _ROUNDING * eigenvalues[-1]
-    shares = vectors[:, kept].T @ players  # of the vector of ones, in the kept directions
-    solution = vectors[:, kept] @ (shares / eigenvalues[kept]) * inverse_norms
-    total = solution.sum()
-    lost = shares @ shares <= m * _ROUNDING * m or abs(total) <= m * _ROUNDING * np.abs(solution).sum()
-    if lost:
-        return equal, True
-    return torch.from_numpy(solution / total), bool(kept.sum() < players.sum())
+    inverse_norms = np.divide(1.0, norms, out=np.zeros(m), where=players)
+    cosines = gram * (inverse_norms[:, None] * inverse_norms)
+    if np.isfinite(cosines).all():  # learned scales may overflow
+        eigenvalues, vectors, _ = dsyevd(cosines)
+        first = int((eigenvalues <= m * _ROUNDING * eigenvalues[-1]).sum())
+        kept = vectors[:, first:]
+        shares = players @ kept  # of the vector of ones
+        solution = kept @ (shares / eigenvalues[first:]) * inverse_norms
+        total = float(solution.sum())
+        vanishing = m * _ROUNDING
+        if shares @ shares > vanishing * m and abs(total) > vanishing * float(np.abs(solution).sum()):
+            return torch.from_numpy(solution / total), m - first < int(players.sum())
+    return torch.full((m,), 1 / m, dtype=torch.float64), True
 
 
 def log_scale_slope(log_scales: Tensor, losses: Tensor) -> Tensor:
