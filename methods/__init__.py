@@ -57,6 +57,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "IMTL",
         IMTL,
         "Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang: Towards impartial multi-task learning (ICLR 2021)",
+        version=2,
     ),
     "cagrad": WeightingInfo(
         "CAGrad",
@@ -70,6 +71,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik, Fetaya: Multi-task learning as a bargaining game "
         "(ICML 2022)",
         "solved exactly instead of by the convex-concave procedure",
+        version=2,
     ),
     "fixed": WeightingInfo("Fixed", Fixed, "Fixed weights, given by the user"),
     "dwa": WeightingInfo("DWA", DWA, "Liu, Johns, Davison: End-to-end multi-task learning with attention (CVPR 2019)"),
@@ -100,6 +102,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         FairGrad,
         "Ban, Ji: Fair resource allocation in multi-task learning (ICML 2024)",
         "solved exactly instead of by nonlinear least squares",
+        version=2,
     ),
     "upgrad": WeightingInfo("UPGrad", UPGrad, "Quinton, Rey: Jacobian descent for multi-objective optimization (2024)"),
     "stch": WeightingInfo(

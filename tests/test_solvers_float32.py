@@ -205,19 +205,19 @@ def test_fairgrad_of_a_hundred_tasks_and_of_dependent_ones(alpha: float) -> None
 @for_every("ratio", [1.0, 30.0])
 def test_fairgrad_of_two_tasks_is_the_root_of_one_equation(alpha: float, cosine: float, ratio: float) -> None:
     """With r = log u_1/u_2, log (e^r + c) − log (c e^r + 1) + r/α = log t_1/t_2 rises in r where both gains are > 0."""
-    alpha, c = np.longdouble(alpha), np.longdouble(cosine)
-    right = (1 - 1 / alpha) * np.log(np.longdouble(ratio))  # norms 1 and ratio, t = norm^(1/α − 1)
+    exponent, c = 1 / np.longdouble(alpha), np.longdouble(cosine)
+    right = (1 - exponent) * np.log(np.longdouble(ratio))  # norms 1 and ratio, t = norm^(1/α − 1)
     low, high = (np.log(-c), -np.log(-c)) if c < 0 else (np.longdouble(-300), np.longdouble(300))
     for _ in range(200):
         r = (low + high) / 2
-        if np.log(np.exp(r) + c) - np.log(c * np.exp(r) + 1) + r / alpha < right:
+        if np.log(np.exp(r) + c) - np.log(c * np.exp(r) + 1) + r * exponent < right:
             low = r
         else:
             high = r
     gain = np.exp(r) + c  # in units of u_2: u_2 (e^r + c) = u_1^(−1/α)
-    log_u2 = -(np.log(gain) + r / alpha) / (1 + 1 / alpha)
+    log_u2 = -(np.log(gain) + r * exponent) / (1 + exponent)
     expected = np.exp(np.array([log_u2 + r, log_u2 - np.log(np.longdouble(ratio))])).astype(np.float64)
-    weights, counted = fair_weights(np.array([[1.0, cosine * ratio], [cosine * ratio, ratio**2]]), float(alpha))
+    weights, counted = fair_weights(np.array([[1.0, cosine * ratio], [cosine * ratio, ratio**2]]), alpha)
     assert not counted
     np.testing.assert_allclose(weights, expected, rtol=1e-7)
 

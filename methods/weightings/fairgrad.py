@@ -23,7 +23,7 @@ _ROUNDING = 4 * float(np.finfo(np.float64).eps)
 # In one step, a weight or a gain falls at most by _LIMIT and rises at most by _RISE times itself.
 _LIMIT = 0.95
 _RISE = 3.0
-# Where Newton's step would make it fall by more, it is held at this fall, and the others' steps are computed anew.
+# If Newton's step would make it fall by more, its fall is set to this, and the other steps follow from that.
 _FALL = 0.9
 _ROUNDS = 4
 # Weights whose part of every gain is at most this over the number of tasks may fall freely.
@@ -110,11 +110,10 @@ def _evaluate(problem: _Problem, logarithms: Vector) -> _Point:
 
 
 def _step(problem: _Problem, point: _Point) -> _Point:
-    """The next point: after the held step if that lowers the distance, else after Newton's.
+    """The next point: after the bounded step if that lowers the distance, else after Newton's, shortened.
 
-    Row i of the linear system says how log (Cu)_i and log u_i change together. In the held step, where a weight or a
-    gain would fall below 1 − _LIMIT of itself, it falls by _FALL instead, whatever becomes of the error.
-    Weights that are negligible and too large fall exponentially, without an effect on gains.
+    Row i of the linear system says how log (Cu)_i and log u_i change together. Weights that are too large, but
+    negligible in all gains, fall exponentially, without an effect on gains.
     """
     n = len(point.u)
     changes = problem.cosines * (point.u / point.gains[:, None])  # of log gain i with log u_j
@@ -122,28 +121,31 @@ def _step(problem: _Problem, point: _Point) -> _Point:
     if free.any():
         free &= np.abs(changes).max(axis=0) <= _NEGLIGIBLE / n
         changes[:, free] = 0.0
-    system, right = changes.copy(), -point.errors
+    system = changes.copy()
     system.ravel()[:: n + 1] += problem.exponent
-    newton = dgesv(system, right)[2]
-    direction, gain_direction = newton, changes @ newton
+    newton = dgesv(system, -point.errors)[2]
+    bounded = _bounded(system, -point.errors, changes, newton, free, problem.exponent)
+    moved = _move(problem, point, free, bounded, changes @ bounded)
+    if bounded is newton or moved.distance < point.distance:
+        return moved
+    return _move(problem, point, free, newton, changes @ newton)
+
+
+def _bounded(system: Matrix, right: Vector, changes: Matrix, newton: Vector, free: Mask, exponent: float) -> Vector:
+    """Newton's direction, where a weight or a gain that would fall too far falls by _FALL, whatever its error."""
+    direction, identity = newton, np.eye(len(newton))
     for _ in range(_ROUNDS):
-        if min(direction.min(), gain_direction.min()) >= -_LIMIT:
-            break
         u_falls = ~free & (direction < -_LIMIT)
-        gain_falls = ~u_falls & (gain_direction < -_LIMIT)
+        gain_falls = ~u_falls & (changes @ direction < -_LIMIT)
         falls = u_falls | gain_falls
         if not falls.any():
             break
         right = np.where(falls, -_FALL, right)
-        system[u_falls] = np.eye(n)[u_falls]
+        system[u_falls] = identity[u_falls]
         # A little of the term of u stays, as gains alone need not determine u.
-        system[gain_falls] = changes[gain_falls] + 1e-3 * problem.exponent * np.eye(n)[gain_falls]
+        system[gain_falls] = changes[gain_falls] + 1e-3 * exponent * identity[gain_falls]
         direction = dgesv(system, right)[2]
-        gain_direction = changes @ direction
-    moved = _move(problem, point, free, direction, gain_direction)
-    if direction is newton or moved.distance < point.distance:
-        return moved
-    return _move(problem, point, free, newton, changes @ newton)
+    return direction
 
 
 def _move(problem: _Problem, point: _Point, free: Mask, direction: Vector, gain_direction: Vector) -> _Point:

@@ -65,8 +65,8 @@ class IMTL:
     variant: "full" (IMTL-G on the losses scaled by IMTL-L), "loss" (IMTL-L alone), "gradient" (IMTL-G alone).
     lr: Adam's rate on the log scales s of IMTL-L, without weight decay.
 
-    Task-specific heads get the gradients of their scaled losses e^s L. Deviations: none. If no equal projections
-    exist, the weights are 1/m and the step is counted.
+    Task-specific heads get the gradients of their scaled losses e^s L. Deviations: none. Steps with
+    dependent gradients, which have equal projections only by chance, are counted.
     """
 
     variant: Variant = "full"
