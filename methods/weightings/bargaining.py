@@ -11,8 +11,8 @@ from scipy.linalg.lapack import dposv
 from methods.weightings.simplex import Matrix, Vector
 
 RESIDUAL = 1e-8
-# A unit gradient of weight β is cancelled by the others up to β⁻² of its length. Two units of rounding of float32, in
-# which Jacobians and their products are computed, don't tell whether anything remains: β > 2048 for weights.
+# The others cancel a unit gradient of weight β up to β⁻² of its length. Jacobians and their products are float32: if
+# less than two units of its rounding are left, which is β > 2048, it is not known whether anything is.
 STATIONARY = 2 * float(np.finfo(np.float32).eps)
 _RIDGE = 1e-6
 _MAX_NEWTON_STEPS = 200
