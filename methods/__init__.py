@@ -14,10 +14,13 @@ from methods.weightings.fairgrad import FairGrad
 from methods.weightings.famo import FAMO
 from methods.weightings.fixed import Fixed
 from methods.weightings.gls import GLS
+from methods.weightings.go4align import GO4Align
 from methods.weightings.graddrop import GradDrop
 from methods.weightings.gradnorm import GradNorm
 from methods.weightings.gradvac import GradVac
+from methods.weightings.igb import IGB
 from methods.weightings.imtl import IMTL
+from methods.weightings.ldc_mtl import LDCMTL
 from methods.weightings.log_loss import LogLoss
 from methods.weightings.mgda import MGDA
 from methods.weightings.moco import MoCo
@@ -29,6 +32,7 @@ from methods.weightings.sdmgrad import SDMGrad
 from methods.weightings.stch import STCH
 from methods.weightings.upgrad import UPGrad
 from methods.weightings.uw import UW
+from methods.weightings.uw_so import UWSO
 
 WEIGHTINGS: dict[str, WeightingInfo] = {
     "ew": WeightingInfo("EW", EW, "Equal weighting", "the sum of the losses instead of their mean"),
@@ -146,6 +150,25 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "Xiao, Ban, Ji: Direction-oriented multi-objective learning (NeurIPS 2023)",
         "m times the published direction, as in the released code, without its clipping to norm 1",
     ),
+    "go4align": WeightingInfo(
+        "GO4Align",
+        GO4Align,
+        "Shen, Wang, Xiao, Van Noord, Worring: GO4Align, group optimization for multi-task alignment (NeurIPS 2024)",
+        "k-means solved exactly instead of from random starts; two groups instead of the released script's one",
+    ),
+    "igb": WeightingInfo("IGBv1", IGB, "Dai, Fei, Lu: Improvable gap balancing for multi-task learning (UAI 2023)"),
+    "uw_so": WeightingInfo(
+        "UW-SO",
+        UWSO,
+        "Kirchdorfer, Elich, Kutsche, Stuckenschmidt, Schott, Köhler: Analytical uncertainty-based loss weighting in "
+        "multi-task learning (GCPR 2024)",
+    ),
+    "ldc_mtl": WeightingInfo(
+        "LDC-MTL",
+        LDCMTL,
+        "Xiao, Dong, Zou, Ji: LDC-MTL, balancing multi-task learning through scalable loss discrepancy control (2025)",
+        "weights are free numbers, as released for CelebA, instead of a layer on features, as released for NYUv2",
+    ),
 }
 
 ARCHITECTURES: dict[str, ArchitectureInfo] = {
@@ -193,4 +216,8 @@ METHODS: dict[str, MethodInfo] = {
     "moco": MethodInfo("MoCo", "hps", "moco"),
     "modo": MethodInfo("MoDo", "hps", "modo"),
     "sdmgrad": MethodInfo("SDMGrad", "hps", "sdmgrad"),
+    "go4align": MethodInfo("GO4Align", "hps", "go4align"),
+    "igb": MethodInfo("IGBv1", "hps", "igb"),
+    "uw_so": MethodInfo("UW-SO", "hps", "uw_so"),
+    "ldc_mtl": MethodInfo("LDC-MTL", "hps", "ldc_mtl"),
 }
