@@ -21,7 +21,7 @@ from methods.adapters.bridge import PeerUnavailable
 from methods.adapters.counterparts import COUNTERPARTS, LIBMTL, TORCHJD, methods_in
 from methods.optimality import bargain_gap, conflict
 
-BOUNDS = {"mgda": 1e-8, "nash_mtl": 1e-8, "imtl": 1e-6, "cagrad": 1e-9, "upgrad": 1e-8}
+BOUNDS = {"mgda": 1e-8, "nash_mtl": 1e-8, "imtl": 1e-6, "cagrad": 1e-9, "upgrad": 1e-8, "config": 1e-6}
 
 
 @pytest.fixture(scope="module")
