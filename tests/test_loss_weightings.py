@@ -264,7 +264,7 @@ def test_stch_warms_up_and_then_follows_the_released_objective() -> None:
 def test_stch_refuses_a_preference_that_its_objective_ignores() -> None:
     for ignored in ({"preference": (0.5, 0.5)}, {"preference": (0.5,)}, {"reference": (0.1,)}):
         with pytest.raises(ValueError, match='set `objective="plain"`'):
-            STCH(**ignored)  # type: ignore[arg-type]
+            STCH(**ignored)
     STCH(preference=(1.0, 1.0), reference=(0.0,))
 
 

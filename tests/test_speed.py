@@ -81,6 +81,15 @@ def test_table_and_files(own: list[Solution], tmp_path: Path) -> None:
     assert "| MGDA | 3 |" in (tmp_path / "deep" / "solvers.md").read_text(encoding="utf-8")
 
 
+def test_config_of_torchjd_is_timed_with_its_direction() -> None:
+    """Its attribute `weighting` is not what maps a Jacobian to weights."""
+    pytest.importorskip("torchjd", reason="the extra `peers` isn't installed")
+    for problem in problems(3):
+        answer = solvers._SOLVERS[TORCHJD]("config", problem.signal)()
+        found = residual("config", problem.signal, answer, TORCHJD)
+        assert found is not None and found < 1e-5
+
+
 def test_beside_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     """LibMTL's CAGrad is made for three tasks; the table shows its error once."""
     packages = [package for package, module in ((TORCHJD, "torchjd"), (LIBMTL, "LibMTL")) if find_spec(module)]
