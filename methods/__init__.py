@@ -6,8 +6,11 @@ from methods.architectures.normal import Normal
 from methods.contract import ArchitectureInfo, MethodInfo, WeightingInfo
 from methods.weightings.aligned_mtl import AlignedMTL
 from methods.weightings.cagrad import CAGrad
+from methods.weightings.config import ConFIG
+from methods.weightings.conicgrad import ConicGrad
 from methods.weightings.db_mtl import DBMTL
 from methods.weightings.dwa import DWA
+from methods.weightings.epo import EPO
 from methods.weightings.ew import EW
 from methods.weightings.excess_mtl import ExcessMTL
 from methods.weightings.fairgrad import FairGrad
@@ -169,6 +172,24 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "Xiao, Dong, Zou, Ji: LDC-MTL, balancing multi-task learning through scalable loss discrepancy control (2025)",
         "weights are free numbers, as released for CelebA, instead of a layer on features, as released for NYUv2",
     ),
+    "config": WeightingInfo(
+        "ConFIG",
+        ConFIG,
+        "Liu, Chu, Thuerey: ConFIG, towards conflict-free training of physics informed neural networks (ICLR 2025)",
+    ),
+    "conicgrad": WeightingInfo(
+        "ConicGrad",
+        ConicGrad,
+        "Hassanpour, Janjua, Zhang, Lavasani, Zhang, Zhou, Gao: Fantastic multi-task gradient updates and how to find "
+        "them in a cone (2025)",
+        "solved exactly instead of by a step per iteration; length and default of c are ours",
+    ),
+    "epo": WeightingInfo(
+        "EPO",
+        EPO,
+        "Mahapatra, Rajan: Multi-task learning with user preferences (ICML 2020)",
+        "gradients of the shared parameters instead of all parameters",
+    ),
 }
 
 ARCHITECTURES: dict[str, ArchitectureInfo] = {
@@ -220,4 +241,7 @@ METHODS: dict[str, MethodInfo] = {
     "igb": MethodInfo("IGBv1", "hps", "igb"),
     "uw_so": MethodInfo("UW-SO", "hps", "uw_so"),
     "ldc_mtl": MethodInfo("LDC-MTL", "hps", "ldc_mtl"),
+    "config": MethodInfo("ConFIG", "hps", "config"),
+    "conicgrad": MethodInfo("ConicGrad", "hps", "conicgrad"),
+    "epo": MethodInfo("EPO", "hps", "epo"),
 }

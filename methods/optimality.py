@@ -57,4 +57,5 @@ CRITERIA: Mapping[str, Callable[[Vector, Vector], float]] = {
     "imtl": projection_spread,
     "cagrad": dual_gap,
     "upgrad": conflict,
+    "config": projection_spread,
 }

@@ -1,41 +1,35 @@
-"""A zoo of Gramians: the shapes that a weighting meets in training, the easy and the degenerate ones."""
+"""A zoo of Gramians: the shapes that a weighting meets in training, easy and hard ones, exact and as training has them.
+
+Import families and Jacobians from here, too: tests and the benchmark of solvers share them.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+import functools
+from typing import Literal
+
 import torch
 from torch import Tensor
 
+from bench.profiling.gradients import DEPENDENT, FAMILIES, NEARLY_DEPENDENT, REGULAR, jacobian
+from methods.rows import gramian_of
 
-def jacobian(kind: str, m: int) -> np.ndarray:
-    """A float64 Jacobian (m, P) of this kind."""
-    rng = np.random.default_rng([m, len(kind)])
-    rows = rng.normal(size=(m, 3 * m + 5))
-    if kind == "aligned":
-        return rows + 2.0
-    if kind == "spread":
-        return rows * 10 ** rng.uniform(-6, 6, size=(m, 1))
-    if kind == "opposed":
-        rows[1::2] = -rows[::2][: len(rows[1::2])] + 0.05 * rows[1::2]
-        return rows
-    if kind == "duplicated":
-        rows[m // 2 :] = rows[: m - m // 2]
-        return rows
-    if kind == "low rank":
-        return rng.normal(size=(m, max(1, m // 2))) @ rng.normal(size=(max(1, m // 2), 50))
-    if kind == "zero row":
-        rows[0] = 0
-        return rows
-    if kind == "zero":
-        return 0 * rows
-    return rows
+__all__ = ["DEGENERATE", "DEPENDENT", "FAMILIES", "NEARLY_DEPENDENT", "REGULAR", "SIZES", "gramian", "jacobian"]
+
+# "single": of a float32 Jacobian, as in training. "double": exact up to the rounding of float64.
+Precision = Literal["single", "double"]
+
+# Of these, neither precision has independent gradients (with at least two tasks).
+DEGENERATE = ("collinear", *DEPENDENT)
+SIZES = (1, 2, 3, 5, 13, 40, 100)
 
 
-REGULAR = ("random", "aligned", "spread", "opposed")
-DEGENERATE = ("duplicated", "low rank", "zero row", "zero")
-SIZES = (1, 2, 3, 11, 40, 100)
+def gramian(family: str, m: int, precision: Precision = "double", seed: int = 0) -> Tensor:
+    """G (m, m) in float64, from a Jacobian of this precision."""
+    return _gramian(family, m, precision, seed).clone()
 
 
-def gramian(kind: str, m: int) -> Tensor:
-    rows = jacobian(kind, m)
-    return torch.from_numpy(rows @ rows.T)
+@functools.cache
+def _gramian(family: str, m: int, precision: Precision, seed: int) -> Tensor:
+    rows = torch.from_numpy(jacobian(family, m, seed))
+    return gramian_of(rows.float()) if precision == "single" else rows @ rows.T

@@ -45,12 +45,23 @@ def test_fixed_weights_are_those_given() -> None:
             Fixed(wrong)
 
 
-@for_every("name, option", [("fixed", "weights"), ("aligned_mtl", "weights"), ("stch", "preference")])
-def test_numbers_per_task_must_fit_the_tasks(name: str, option: str) -> None:
+@for_every(
+    "name, option, others",
+    [
+        ("fixed", "weights", {}),
+        ("aligned_mtl", "weights", {}),
+        ("stch", "preference", {"objective": "plain"}),
+        ("mgda", "preference", {}),
+        ("config", "preference", {}),
+        ("epo", "preference", {}),
+    ],
+)
+def test_numbers_per_task_must_fit_the_tasks(name: str, option: str, others: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=f"`{option}` must be one number for all tasks or 3, one per task; found 2"):
-        WEIGHTINGS[name].factory(**{option: (1.0, 2.0)}).init(3)
+        WEIGHTINGS[name].factory(**{option: (1.0, 2.0)}, **others).init(3)
     with pytest.raises(SpecError, match="or 4, one per task; found 3"):
-        resolve("digits", name, assignments={f"weighting.{option}": [1, 2, 3]})
+        settings = {option: [1, 2, 3], **others}
+        resolve("digits", name, assignments={f"weighting.{key}": value for key, value in settings.items()})
 
 
 def test_fixed_weights_of_a_run_are_in_its_settings() -> None:
@@ -248,6 +259,13 @@ def test_stch_warms_up_and_then_follows_the_released_objective() -> None:
     expected = slope(lambda x: 4 * 0.7 * torch.logsumexp((x / nadir).log() / 0.7, dim=0), losses)
     torch.testing.assert_close(update.weights, expected)
     assert update.fallbacks == 0
+
+
+def test_stch_refuses_a_preference_that_its_objective_ignores() -> None:
+    for ignored in ({"preference": (0.5, 0.5)}, {"preference": (0.5,)}, {"reference": (0.1,)}):
+        with pytest.raises(ValueError, match='set `objective="plain"`'):
+            STCH(**ignored)
+    STCH(preference=(1.0, 1.0), reference=(0.0,))
 
 
 def test_stch_between_its_limits() -> None:

@@ -104,6 +104,8 @@ TORCHJD = [
     *(Pair("aligned_mtl", {"scale": name}, {"scale_mode": name}, factor=3.0) for name in ("min", "median", "rmse")),
     Pair("fairgrad", {"alpha": 2.0}, {"alpha": 2.0}),
     Pair("excess_mtl", {"step_size": 1.0}, {"n_warmup_steps": 1}, factor=3.0),
+    Pair("config", {}, {}),
+    Pair("config", {"preference": (0.2, 0.3, 0.5)}, {"pref_vector": (0.2, 0.3, 0.5)}),
 ]
 
 

@@ -21,7 +21,7 @@ from methods.adapters.bridge import PeerUnavailable
 from methods.adapters.counterparts import COUNTERPARTS, LIBMTL, TORCHJD, methods_in
 from methods.optimality import bargain_gap, conflict
 
-BOUNDS = {"mgda": 1e-8, "nash_mtl": 1e-8, "imtl": 1e-6, "cagrad": 1e-9, "upgrad": 1e-8}
+BOUNDS = {"mgda": 1e-8, "nash_mtl": 1e-8, "imtl": 1e-6, "cagrad": 1e-9, "upgrad": 1e-8, "config": 1e-6}
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +79,15 @@ def test_table_and_files(own: list[Solution], tmp_path: Path) -> None:
         stored = list(csv.DictReader(file))
     assert len(stored) == len(own) and stored[0]["candidate"] == OURS
     assert "| MGDA | 3 |" in (tmp_path / "deep" / "solvers.md").read_text(encoding="utf-8")
+
+
+def test_config_of_torchjd_is_timed_with_its_direction() -> None:
+    """Its attribute `weighting` is not what maps a Jacobian to weights."""
+    pytest.importorskip("torchjd", reason="the extra `peers` isn't installed")
+    for problem in problems(3):
+        answer = solvers._SOLVERS[TORCHJD]("config", problem.signal)()
+        found = residual("config", problem.signal, answer, TORCHJD)
+        assert found is not None and found < 1e-5
 
 
 def test_beside_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from bench.profiling.harness import Candidate, Sample, run_benchmark, timed
 from bench.records.speed import OURS
 from methods import WEIGHTINGS
 from methods.adapters import libmtl
-from methods.adapters.bridge import nearest_weights
+from methods.adapters.bridge import import_peer, nearest_weights
 from methods.adapters.counterparts import COUNTERPARTS, LIBMTL, TORCHJD, methods_in, torchjd_object
 from methods.contract import Signal, State
 from methods.optimality import CRITERIA
@@ -149,7 +149,9 @@ def _torchjd(name: str, signal: Signal) -> Solver:
     aggregator = torchjd_object(name, "aggregator", len(signal.losses))
     if hasattr(aggregator, "gramian_weighting"):
         return partial(aggregator.gramian_weighting, signal.required_gramian())
-    return partial(getattr(aggregator, "weighting", aggregator), signal.required_jacobian())
+    # ConFIG has an attribute `weighting`, too, but it holds only the preference.
+    weighted = isinstance(aggregator, import_peer("torchjd.aggregation", TORCHJD).WeightedAggregator)
+    return partial(aggregator.weighting if weighted else aggregator, signal.required_jacobian())
 
 
 def _linear_model(name: str, signal: Signal) -> Solver:

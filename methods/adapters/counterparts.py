@@ -68,6 +68,7 @@ COUNTERPARTS: Mapping[str, Counterpart] = {
     "fairgrad": Counterpart(aggregator="FairGrad", torchjd_options={"alpha": FairGrad().alpha}),
     "upgrad": Counterpart(aggregator="UPGrad"),
     "excess_mtl": Counterpart(aggregator="ExcessMTL"),
+    "config": Counterpart(aggregator="ConFIG"),
 }
 
 

@@ -36,19 +36,19 @@ def conflict_weights(gramian: Matrix, c: float) -> Vector:
     radius = c * sqrt(max(float(products.sum()) / m, 0.0))
     present = (gram.diagonal() > 0).nonzero()[0]
     if len(present) == m:
-        return _minimise(gram, products, radius)
+        return linear_plus_norm_weights(gram, products, radius)
     # At a zero gradient the objective has a kink and is 0. The minimum over the other tasks may be lower.
     w = np.zeros(m)
     if len(present):
         among = gram[present[:, None], present]
-        w[present] = _minimise(among, products[present], radius)
+        w[present] = linear_plus_norm_weights(among, products[present], radius)
         if w @ products + radius * sqrt(max(float(w @ gram @ w), 0.0)) < 0:
             return w
     return np.asarray(gram.diagonal() == 0, dtype=np.float64) / (m - len(present))
 
 
-def _minimise(gram: Matrix, products: Vector, radius: float) -> Vector:
-    """argmin over the simplex of w·products + radius √(wᵀ gram w), (m,)."""
+def linear_plus_norm_weights(gram: Matrix, products: Vector, radius: float) -> Vector:
+    """argmin over the simplex of w·products + radius √(wᵀ gram w), (m,), with a positive diagonal of `gram`."""
     magnitudes, squared_radius = np.abs(gram), radius**2
     largest_product = float(np.abs(products).max())
 

@@ -30,6 +30,12 @@ def require_weights(name: str, values: Sequence[float]) -> None:
         raise ValueError(f"`{name}` must be finite, ≥ 0 and not all 0, found {tuple(values)}")
 
 
+def require_all_positive(name: str, values: Sequence[float]) -> None:
+    """Raises ValueError unless there are values, all finite and positive."""
+    if not values or not all(math.isfinite(value) and value > 0 for value in values):
+        raise ValueError(f"`{name}` must be finite and > 0, found {tuple(values)}")
+
+
 @dataclass(frozen=True)
 class Fixed:
     """Weights that the user sets.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from methods.checks import require_one_of
 from methods.contract import HeadRule, Needs, Signal, State, Update
+from methods.weightings.fixed import one_per_task, require_all_positive
 from methods.weightings.simplex import Matrix, Vector, minimise_over_simplex, solve_with_unit_sum
 
 Normalisation = Literal["none", "l2", "loss", "loss+"]
@@ -52,25 +53,30 @@ class MGDA:
 
     normalisation: what gradients are divided by first: nothing ("none"), their norm ("l2"), their loss ("loss") or both
         ("loss+").
+    preference: what normalised gradients are divided by, all positive, as the scales S_i of Désidéri (2012). Along the
+        update, every loss falls at least at a rate in proportion to it. One number for all tasks, or one per task.
 
     Task-specific heads keep their plain gradients, as in Sener, Koltun (2018), Algorithm 2.
     Deviations: gradients in all shared parameters, not the upper bound in the representation (MGDA-UB).
     """
 
     normalisation: Normalisation = "none"
+    preference: tuple[float, ...] = (1.0,)
 
     needs: ClassVar[Needs] = "gramian"
     heads: ClassVar[HeadRule] = "plain"
 
     def __post_init__(self) -> None:
         require_one_of("normalisation", self.normalisation, get_args(Normalisation))
+        require_all_positive("preference", self.preference)
 
     def init(self, n_tasks: int) -> State:
-        del n_tasks
+        one_per_task("preference", self.preference, n_tasks)
         return State()
 
     def step(self, signal: Signal, state: State) -> Update:
         gramian = signal.required_gramian()
         scales = gradient_scales(gramian.diagonal().clamp_min(0).sqrt(), signal.losses, self.normalisation)
+        scales = scales * one_per_task("preference", self.preference, len(scales))
         scaled = gramian / torch.outer(scales, scales)
         return Update(torch.from_numpy(min_norm_weights(scaled.numpy())) / scales, state)

@@ -48,7 +48,8 @@ class STCH:
     objective: "log" is that of the released code, on log losses relative to their means in epoch `warmup_epochs`; until
         the end of that epoch the sum of the log losses is trained. "plain" is that of the paper.
     warmup_epochs: for "log" only.
-    preference, reference: λ and the point z of "plain"; one number for all tasks, or one per task.
+    preference, reference: λ and the point z of "plain"; one number for all tasks, or one per task. The released "log"
+        has neither.
 
     Task-specific heads get the gradients of the objective as well. Deviations: none. A task without a logarithm is left
     out, and the step is counted.
@@ -68,6 +69,11 @@ class STCH:
         require_one_of("objective", self.objective, get_args(Objective))
         require_at_least("warmup_epochs", self.warmup_epochs, 0)
         require_weights("preference", self.preference)
+        if self.objective == "log" and (set(self.preference) != {1.0} or any(self.reference)):
+            raise ValueError(
+                '`preference` and `reference` belong to `objective="plain"`, found '
+                f'{self.preference} and {self.reference} with "log": set `objective="plain"`'
+            )
 
     def init(self, n_tasks: int) -> State:
         """total, steps: of the losses in the last epoch of the warm-up."""
