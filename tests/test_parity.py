@@ -103,6 +103,9 @@ TORCHJD = [
     Pair("nash_mtl", {"max_norm": 1.0}, {"max_norm": 1.0}),
     *(Pair("aligned_mtl", {"scale": name}, {"scale_mode": name}, factor=3.0) for name in ("min", "median", "rmse")),
     Pair("fairgrad", {"alpha": 2.0}, {"alpha": 2.0}),
+    Pair("modo", {"gamma": 0.1}, {"gamma": 0.1}),
+    # Ours has the 1e-4 of the released code under the root, TorchJD 1e-8 beside the square.
+    Pair("sdmgrad", {"inner_steps": 3, "lr": 0.1}, {"n_iter": 3, "lr": 0.1}, factor=3.0, tolerance=1e-3),
     Pair("excess_mtl", {"step_size": 1.0}, {"n_warmup_steps": 1}, factor=3.0),
     Pair("config", {}, {}),
     Pair("config", {"preference": (0.2, 0.3, 0.5)}, {"pref_vector": (0.2, 0.3, 0.5)}),

@@ -11,6 +11,8 @@ else `mtl_backward` from the losses through the features, then `jac_to_grad` wit
 gets all features, which `mtl_backward` accepts. On an accelerator all tasks are differentiated at once, its default. On
 a CPU they are differentiated one after another (`parallel_chunk_size=1`). For three and four tasks this is as fast as
 the default; for forty, on ResNet-18 with 16 images of 64×64, the default had not finished after five times as long.
+Methods that read several batches take the step of their class's documentation: `jac` of two, and `backward` of the
+weighted losses.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ import torch
 from torch import Tensor, nn
 
 from datasets.contract import Batch, Group, Task
+from methods import WEIGHTINGS
 from methods.adapters import libmtl
 from methods.adapters.bridge import import_peer
 from methods.adapters.counterparts import COUNTERPARTS, LIBMTL, TORCHJD, torchjd_object
-from methods.contract import Network
+from methods.contract import Network, batches_of
 
 # The first epoch in which every method works as in the rest of training; before it, some use equal weights.
 STEADY_EPOCH = 2
@@ -104,6 +107,9 @@ def _libmtl_losses(model: Any, problem: Problem) -> Tensor:
 
 def _torchjd_step(method: str, problem: Problem) -> Step:
     scalarizer, aggregator = (torchjd_object(method, kind, len(problem.tasks)) for kind in ("scalarizer", "aggregator"))
+    batches = batches_of(WEIGHTINGS[method].factory())
+    if batches > 1:
+        return _torchjd_step_of_batches(aggregator, batches, problem)
     autojac: Any = import_peer("torchjd.autojac", TORCHJD)
     (scalarizer or aggregator).to(problem.device)
     at_once = 1 if problem.device.type == "cpu" else None
@@ -119,6 +125,30 @@ def _torchjd_step(method: str, problem: Problem) -> Step:
         else:
             autojac.mtl_backward(losses, features=features, parallel_chunk_size=at_once)
             autojac.jac_to_grad(shared, aggregator)
+
+    return step
+
+
+def _torchjd_step_of_batches(weighting: Any, batches: int, problem: Problem) -> Step:
+    """The same batch takes the place of all, which costs as much as different ones."""
+    autojac: Any = import_peer("torchjd.autojac", TORCHJD)
+    at_once = 1 if problem.device.type == "cpu" else None
+    shared = problem.network.shared_parameters()
+
+    def step() -> None:
+        for parameter in (*shared, *problem.network.heads.parameters()):
+            parameter.grad = None
+        rows, applied = [], []
+        for _ in range(2):
+            losses = torch.stack(forward(problem, problem.batch)[1])
+            parts = autojac.jac(losses, shared, retain_graph=batches == 2, parallel_chunk_size=at_once)
+            rows.append(torch.cat([part.flatten(1) for part in parts], dim=1))
+            applied.append(losses)
+        weights = weighting(rows[0] @ rows[1].T)
+        if batches == 3:
+            torch.stack(forward(problem, problem.batch)[1]).backward(weights)
+        else:
+            (sum(applied) / batches).backward(weights)  # type: ignore[union-attr]
 
     return step
 

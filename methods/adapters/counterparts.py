@@ -16,6 +16,7 @@ from methods.adapters import libmtl
 from methods.adapters.bridge import PeerUnavailable, import_peer
 from methods.weightings.cagrad import CAGrad
 from methods.weightings.fairgrad import FairGrad
+from methods.weightings.modo import MoDo
 from methods.weightings.stch import STCH
 
 LIBMTL, TORCHJD = "LibMTL", "TorchJD"
@@ -69,6 +70,8 @@ COUNTERPARTS: Mapping[str, Counterpart] = {
     "upgrad": Counterpart(aggregator="UPGrad"),
     "excess_mtl": Counterpart(aggregator="ExcessMTL"),
     "config": Counterpart(aggregator="ConFIG"),
+    "modo": Counterpart(aggregator="MoDoWeighting", torchjd_options={"gamma": MoDo().gamma}),
+    "sdmgrad": Counterpart(aggregator="SDMGradWeighting"),
 }
 
 
