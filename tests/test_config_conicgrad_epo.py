@@ -10,7 +10,7 @@ import pytest
 import torch
 from cases import for_every
 from gramians import DEPENDENT, FAMILIES, REGULAR, SIZES, gramian, jacobian
-from scipy.optimize import minimize
+from scipy.optimize import linprog, minimize
 from signals import LOSSES, signal, tensor
 
 from methods import WEIGHTINGS
@@ -18,6 +18,7 @@ from methods.contract import State
 from methods.weightings.config import ConFIG, conflict_free_weights
 from methods.weightings.conicgrad import ConicGrad, conic_weights
 from methods.weightings.epo import EPO, adjustments, search_weights
+from methods.weightings.linear_program import maximise_over_simplex
 from methods.weightings.mgda import MGDA
 from methods.weightings.simplex import Matrix, Vector
 
@@ -211,6 +212,24 @@ def test_conicgrad_counts_points_without_a_best_direction() -> None:
 
 
 # EPO
+
+
+@for_every("n, k, seed", product((1, 2, 5, 12, 30), (0, 1, 6, 30), range(5)))
+def test_linear_programs_beside_a_general_solver(n: int, k: int, seed: int) -> None:
+    rng = RNG([n, k, seed])
+    gain, rows, bounds = rng.normal(size=n), rng.normal(size=(k, n)), rng.normal(size=k) / np.sqrt(n) - 0.3
+    bounds[: k // 4] = -np.inf
+    if seed == 4:  # many ties
+        gain, rows, bounds = np.ones(n), rng.integers(-1, 2, size=(k, n)).astype(float), np.zeros(k)
+    bounded = np.isfinite(bounds)
+    expected = linprog(
+        -gain, A_ub=-rows[bounded], b_ub=-bounds[bounded], A_eq=np.ones((1, n)), b_eq=[1.0], bounds=(0, None)
+    )
+    weights = maximise_over_simplex(gain, rows, bounds, np.ones(n))
+    assert (weights is None) == (expected.status == 2)
+    if weights is not None:
+        assert weights @ gain == pytest.approx(-expected.fun, abs=1e-4)
+        assert weights.min() >= 0 and (rows[bounded] @ weights >= bounds[bounded] - 1e-4).all()
 
 
 def vertices(rows: Matrix, bounds: Vector) -> Iterator[Vector]:
