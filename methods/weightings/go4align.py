@@ -53,7 +53,8 @@ def _interval_costs(ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def risk_indicators(log_shares: Tensor, losses: Tensor) -> Tensor:
     """γ_i = p_i Σ_j L_j / L_i, (m,), for the shares p; 0 for a task whose loss is not positive.
 
-    Source: Shen, Wang, Xiao, Van Noord, Worring (NeurIPS 2024), Section 3.2: group indicators.
+    Source: Shen, Wang, Xiao, Van Noord, Worring (NeurIPS 2024): risk-guided group indicators, as in the
+        released code.
     """
     positive = losses >= SMALLEST_LOSS
     total = torch.where(positive, losses, torch.zeros_like(losses)).sum()
