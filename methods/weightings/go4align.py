@@ -37,23 +37,24 @@ def grouped_means(values: np.ndarray, n_groups: int) -> np.ndarray:
 
 
 def _interval_costs(ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of squared distances to their mean, and the means, (m, m) each, of the values i..j; without cancellation."""
+    """Sums of squared distances to their mean (inf for i > j), and the means, (m, m) each, of the values i..j.
+
+    Distances to the first value of an interval are summed: what is outside does not add to the rounding inside.
+    """
     m = len(ordered)
-    costs, means = np.full((m, m), np.inf), np.zeros((m, m))
-    cost, mean = np.zeros(m), np.zeros(m)  # of the values i..j for the current j
-    for j, value in enumerate(ordered):
-        sizes = np.arange(j + 1, 0, -1)
-        step = value - mean[: j + 1]
-        mean[: j + 1] += step / sizes
-        cost[: j + 1] += step * (value - mean[: j + 1])
-        costs[: j + 1, j], means[: j + 1, j] = cost[: j + 1], mean[: j + 1]
-    return costs, means
+    inside = np.tri(m, dtype=bool).T  # (m, m), j >= i
+    distances = np.where(inside, ordered - ordered[:, None], 0.0)
+    sizes = np.where(inside, np.arange(1, m + 1) - np.arange(m)[:, None], 1)
+    sums = distances.cumsum(axis=1)
+    costs = np.where(inside, (distances**2).cumsum(axis=1) - sums**2 / sizes, np.inf)
+    return costs, ordered[:, None] + sums / sizes
 
 
 def risk_indicators(log_shares: Tensor, losses: Tensor) -> Tensor:
     """γ_i = p_i Σ_j L_j / L_i, (m,), for the shares p; 0 for a task whose loss is not positive.
 
-    Source: Shen, Wang, Xiao, Van Noord, Worring (NeurIPS 2024), Section 3.2: group indicators.
+    Source: Shen, Wang, Xiao, Van Noord, Worring (NeurIPS 2024): risk-guided group indicators, as in the
+        released code.
     """
     positive = losses >= SMALLEST_LOSS
     total = torch.where(positive, losses, torch.zeros_like(losses)).sum()

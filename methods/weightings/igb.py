@@ -18,7 +18,7 @@ def improvable_gap_weights(losses: Tensor, base: Tensor) -> tuple[Tensor, bool]:
 
     A task whose loss or base is not positive gets 0; returns also whether there is one.
 
-    Source: Dai, Fei, Lu (UAI 2023), Section 3: IGBv1 on scale-invariant losses; released code.
+    Source: Dai, Fei, Lu (UAI 2023): IGBv1 on scale-invariant losses, as in the released code.
     """
     positive = (losses >= SMALLEST_LOSS) & (base >= SMALLEST_LOSS)
     if not positive.any():

@@ -22,7 +22,7 @@ def normalised_losses(losses: Tensor, initial: Tensor, rule: Normalisation) -> t
     rule: "initial" is ℓ = L / τ for τ = L(0) / min L(0); a task whose L(0) is not positive keeps its loss. "log" is
         ℓ = log(L / L(0)); a task for which it is undefined has ℓ = 0 and derivative 0. "none" is ℓ = L.
 
-    Source: Xiao, Dong, Zou, Ji (2025), Section 4: loss normalisation; released code for NYUv2, QM9 and CelebA.
+    Source: Xiao, Dong, Zou, Ji (2025): loss normalisation, as in the released code for NYUv2, QM9 and CelebA.
     """
     ones = torch.ones_like(losses)
     if rule == "none":
@@ -48,7 +48,7 @@ def discrepancy_factors(shares: Tensor, normalised: Tensor, penalty: float) -> T
     in w. A task has 1 / Σw plus λ times 2, 0 or −2 (1, 0 or −1 for the first and the last) as its weighted loss is
     above, between or below those of its neighbours.
 
-    Source: Xiao et al. (2025), Eq. (2) and Algorithm 1: both levels under one penalty; released code.
+    Source: Xiao et al. (2025): both levels of the problem in one objective, as in the released code.
     """
     signs = torch.sign(-(shares * normalised).diff())  # (m - 1,)
     end = torch.zeros(1, dtype=signs.dtype)

@@ -17,9 +17,9 @@ _OFFSET = 1e-8
 def soft_inverse_weights(losses: Tensor, temperature: float) -> Tensor:
     """softmax(1 / (L T)), (m,), which sums to 1; 1e-8 is added to each loss, and a negative one counts as 0.
 
-    Source: Kirchdorfer, Elich, Kutsche, Stuckenschmidt, Schott, Köhler (GCPR 2024), Section 3: the optimal
-        uncertainties are the losses themselves, so that the optimal weights are their inverses. The offset is that of
-        the released code.
+    Source: Kirchdorfer, Elich, Kutsche, Stuckenschmidt, Schott, Köhler (GCPR 2024): the optimal uncertainties
+        are the losses themselves, so that the optimal weights are their inverses. The offset is that of the released
+        code.
     """
     return torch.softmax(1 / (losses.clamp_min(0) + _OFFSET) / temperature, dim=0)
 
