@@ -118,6 +118,19 @@ def test_old_values_that_depend_on_other_settings() -> None:
     assert rarely == {**solved_each_step, "update_every": 5}
 
 
+def test_old_options_that_became_variants() -> None:
+    def weighting(key: str, **old: str) -> dict[str, object]:
+        upgraded = upgraded_settings({"weighting": old}, "hps", key)["weighting"]
+        return {name: value for name, value in upgraded.items() if name not in ("every", "grad_space")}
+
+    assert weighting("graddrop") == {"variant": "paper"}
+    assert weighting("stch", objective="log") == {"variant": "released"}
+    assert weighting("stch", objective="plain") == {"variant": "paper"}
+    assert weighting("moco", normalisation="none", simplex="projection") == {"variant": "paper"}
+    mixed = {"normalisation": "loss", "simplex": "projection"}
+    assert weighting("moco", **mixed) == {"variant": "paper", **mixed}  # no run of today
+
+
 def test_old_wording_of_the_selection_rule() -> None:
     old = "highest mean log gain over the constant answer on validation"
     raw = {"selected": {"epoch": 3, "rule": old, "score": 0.5}, "settings": {}}

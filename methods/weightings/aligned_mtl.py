@@ -41,9 +41,8 @@ class AlignedMTL:
     scale: the common singular value, from the "min", "median" or mean ("rmse") eigenvalue of the Gramian.
     weights: of the tasks in the sum of the aligned gradients, one for all or one per task.
 
-    Task-specific heads keep their plain
-    gradients. Deviations: none. If the gradients are linearly dependent, only their span is
-    aligned, and the step is counted.
+    Task-specific heads keep their plain gradients. Deviations: none. If the gradients are linearly dependent, only
+    their span is aligned, and the step is counted.
     """
 
     scale: Scale = "min"
