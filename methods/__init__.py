@@ -64,6 +64,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "IMTL",
         IMTL,
         "Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang: Towards impartial multi-task learning (ICLR 2021)",
+        "log scales have their own Adam, at 0.025, instead of the network's optimizer",
         version=2,
     ),
     "cagrad": WeightingInfo(
