@@ -64,6 +64,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "IMTL",
         IMTL,
         "Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang: Towards impartial multi-task learning (ICLR 2021)",
+        "log scales have their own Adam, at 0.025, instead of the network's optimizer",
         version=2,
     ),
     "cagrad": WeightingInfo(
@@ -95,7 +96,12 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "Scale-invariant baseline of Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik, Fetaya: Multi-task learning "
         "as a bargaining game (ICML 2022)",
     ),
-    "gradvac": WeightingInfo("GradVac", GradVac, "Wang, Tsvetkov, Firat, Cao: Gradient vaccine (ICLR 2021)"),
+    "gradvac": WeightingInfo(
+        "GradVac",
+        GradVac,
+        "Wang, Tsvetkov, Firat, Cao: Gradient vaccine (ICLR 2021)",
+        "one cosine per pair of tasks for all shared parameters instead of one for each layer",
+    ),
     "aligned_mtl": WeightingInfo(
         "Aligned-MTL",
         AlignedMTL,
@@ -111,21 +117,33 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "solved exactly instead of by nonlinear least squares",
         version=2,
     ),
-    "upgrad": WeightingInfo("UPGrad", UPGrad, "Quinton, Rey: Jacobian descent for multi-objective optimization (2024)"),
+    "upgrad": WeightingInfo(
+        "UPGrad",
+        UPGrad,
+        "Quinton, Rey: Jacobian descent for multi-objective optimization (2024)",
+        "solved exactly; the released code regularises the Gramian and doesn't project short gradients",
+    ),
     "stch": WeightingInfo(
         "STCH",
         STCH,
         "Lin, Zhang, Yang, Liu, Wang, Zhang: Smooth Tchebycheff scalarization for multi-objective optimization "
         "(ICML 2024)",
+        "the released objective on log losses; variant=paper is the published one",
+        version=2,
     ),
     "graddrop": WeightingInfo(
         "GradDrop",
         GradDrop,
         "Chen, Ngiam, Huang, Luong, Kretzschmar, Chai, Anguelov: Just pick a sign (NeurIPS 2020)",
-        "masks on the gradients of the shared parameters instead of those of the representation",
+        "masks on the gradients of the shared parameters instead of those of the representation; scaled to the norm of "
+        "their sum, as released (not with variant=paper)",
+        version=2,
     ),
     "db_mtl": WeightingInfo(
-        "DB-MTL", DBMTL, "Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Kwok: Dual-balancing for multi-task learning (2023)"
+        "DB-MTL",
+        DBMTL,
+        "Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Kwok: Dual-balancing for multi-task learning (2023)",
+        version=2,
     ),
     "excess_mtl": WeightingInfo(
         "ExcessMTL",
@@ -138,8 +156,9 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         MoCo,
         "Fernando, Shen, Liu, Chaudhury, Murugesan, Chen: Mitigating gradient bias in multi-objective learning "
         "(ICLR 2023)",
-        "the update uses tracked gradients and weights after their step; tracked gradients are not projected onto a "
-        "ball",
+        "as released: gradients scaled to their losses, softmax instead of projection, m times the update; "
+        "variant=paper is the published procedure, without projection of tracked gradients onto a ball",
+        version=2,
     ),
     "modo": WeightingInfo(
         "MoDo",

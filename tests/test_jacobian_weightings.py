@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def observed(step: int, m: int = M, dtype: torch.dtype = torch.float64) -> Signa
 
 def signal(losses: Tensor, rows: Tensor, step: int = 0) -> Signal:
     stream = torch.Generator().manual_seed(step)
-    return Signal(losses, (rows @ rows.T).double(), step, 0, stream, rows)
+    return Signal(losses, (rows @ rows.T).double(), step, step // 2, stream, rows)
 
 
 def updates(weighting: Weighting, steps: int = STEPS) -> list[tuple[Signal, Update]]:
@@ -56,8 +56,9 @@ def purity_of(rows: Tensor) -> Tensor:
 
 
 @for_every("leak", [0.0, 0.3, 1.0])
-def test_graddrop_is_the_published_procedure(leak: float) -> None:
-    for seen, update in updates(GradDrop(leak)):
+@for_every("variant", ["paper", "released"])
+def test_graddrop_is_the_published_procedure(leak: float, variant: Literal["paper", "released"]) -> None:
+    for seen, update in updates(GradDrop(leak, variant)):
         rows = rows_of(seen)
         draws = torch.rand(P, generator=torch.Generator().manual_seed(seen.step), dtype=torch.float64).numpy()
         expected, passed = np.zeros(P), np.zeros((M, P))
@@ -67,6 +68,8 @@ def test_graddrop_is_the_published_procedure(leak: float) -> None:
                 mask = rows[i, k] > 0 if purity > draws[k] else rows[i, k] < 0
                 passed[i, k] = leak + (1 - leak) * mask
                 expected[k] += passed[i, k] * rows[i, k]
+        if variant == "released":
+            expected *= np.linalg.norm(rows.sum(axis=0)) / np.linalg.norm(expected)
         close(update.direction, expected)
         close(update.weights, (passed * rows**2).sum(axis=1) / (rows**2).sum(axis=1))
 
@@ -78,6 +81,14 @@ def test_graddrop_keeps_what_agrees_and_mixes_what_does_not() -> None:
     high, shares = masked_gradients(rows, torch.full((4,), 0.9, dtype=torch.float64), 0.0)
     assert low.tolist() == [3.0, -5.0, 3.0, 0.0] and high.tolist() == [3.0, -5.0, -1.0, 0.0]
     torch.testing.assert_close(shares, torch.tensor([2 / 11, 1.0], dtype=torch.float64))
+
+
+def test_graddrop_without_a_gradient() -> None:
+    """Nothing to scale, and no sum to scale to."""
+    rows = observed(0).required_jacobian()
+    for given in (0 * rows, torch.stack([rows[0], -rows[0], 0 * rows[0]])):
+        update = GradDrop().step(signal(observed(0).losses, given), State())
+        assert update.direction is not None and not update.direction.any()
 
 
 def test_graddrop_expects_the_sum_weighed_by_purity() -> None:
@@ -148,23 +159,30 @@ def test_excess_mtl_waits_for_a_first_gradient_and_does_not_overflow() -> None:
     assert torch.isfinite(huge.weights).all() and huge.weights.sum() == pytest.approx(M)
 
 
-@for_every("normalisation", ["loss", "none"])
-@for_every("simplex", ["projection", "softmax"])
-def test_moco_is_the_published_procedure(normalisation: str, simplex: str) -> None:
+@for_every("variant", ["released", "paper"])
+@for_every("sigma", [0.0, 0.5])
+def test_moco_is_the_published_procedure(variant: Literal["paper", "released"], sigma: float) -> None:
     tracked, shares = np.zeros((M, P)), np.full(M, 1 / M)
-    for seen, update in updates(MoCo(gamma=0.3, rho=0.2, normalisation=normalisation, simplex=simplex)):  # type: ignore[arg-type]
-        beta, gamma = 0.5 / math.sqrt(seen.step + 1), 0.3 / math.sqrt(seen.step + 1)
+    for seen, update in updates(MoCo(variant, 0.5, sigma, 0.3, sigma, rho=0.2)):
+        count = 1 + (seen.epoch if variant == "released" else seen.step)
+        beta, gamma = 0.5 / count**sigma, 0.3 / count**sigma
         rows = rows_of(seen).copy()
-        if normalisation == "loss":
+        if variant == "released":
             for i in range(M):
                 rows[i] *= float(seen.losses[i]) / np.linalg.norm(rows[i])
         tracked = tracked - beta * (tracked - rows)
         moved = shares - gamma * (tracked @ tracked.T + 0.2 * np.eye(M)) @ shares
-        if simplex == "softmax":
+        if variant == "released":
             shares = np.exp(moved - moved.max()) / np.exp(moved - moved.max()).sum()
         else:
             shares = nearest_on_simplex(moved)
-        close(update.direction, shares @ tracked)
+        close(update.direction, (M if variant == "released" else 1) * shares @ tracked)
+
+
+@for_every("variant", ["released", "paper"])
+def test_moco_without_memory_is_a_combination_of_the_gradients(variant: Literal["paper", "released"]) -> None:
+    for seen, update in updates(MoCo(variant, beta=1.0)):
+        close(update.direction, update.weights.numpy() @ rows_of(seen))
 
 
 def nearest_on_simplex(point: np.ndarray) -> np.ndarray:
@@ -187,7 +205,7 @@ def test_simplex_projection_at_the_ends() -> None:
 
 def test_moco_finds_the_shortest_combination_of_steady_gradients() -> None:
     rows = torch.tensor([[3.0, 0.0], [1.0, 2.0]], dtype=torch.float64)
-    weighting = MoCo(normalisation="none", beta_sigma=0.0, gamma_sigma=0.0)
+    weighting = MoCo("paper")
     state = weighting.init(2)
     for step in range(300):
         update = weighting.step(signal(torch.ones(2, dtype=torch.float64), rows, step), state)
@@ -200,7 +218,7 @@ def test_moco_counts_a_gradient_that_cannot_be_scaled() -> None:
     rows[2] = 0
     seen = signal(observed(0).losses, rows)
     assert MoCo().step(seen, MoCo().init(M)).fallbacks == 1
-    assert MoCo(normalisation="none").step(seen, MoCo().init(M)).fallbacks == 0
+    assert MoCo("paper").step(seen, MoCo().init(M)).fallbacks == 0
 
 
 @for_every("weighting", [GradDrop(), DBMTL(), ExcessMTL(), MoCo()])

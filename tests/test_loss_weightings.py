@@ -50,7 +50,7 @@ def test_fixed_weights_are_those_given() -> None:
     [
         ("fixed", "weights", {}),
         ("aligned_mtl", "weights", {}),
-        ("stch", "preference", {"objective": "plain"}),
+        ("stch", "preference", {"variant": "paper"}),
         ("mgda", "preference", {}),
         ("config", "preference", {}),
         ("epo", "preference", {}),
@@ -243,7 +243,7 @@ def test_famo_counts_negative_losses_before_and_after() -> None:
 
 def test_stch_is_the_gradient_of_its_smooth_maximum() -> None:
     preference, reference = tensor(0.1, 0.2, 0.3, 0.4), tensor(0.1, 0.2, 0.0, 1.0)
-    stch = STCH(0.5, "plain", preference=tuple(preference.tolist()), reference=tuple(reference.tolist()))
+    stch = STCH(0.5, "paper", preference=tuple(preference.tolist()), reference=tuple(reference.tolist()))
     expected = slope(lambda x: 0.5 * torch.logsumexp(preference * (x - reference) / 0.5, dim=0), LOSSES)
     torch.testing.assert_close(stch.step(signal(LOSSES), stch.init(4)).weights, expected)
 
@@ -263,7 +263,7 @@ def test_stch_warms_up_and_then_follows_the_released_objective() -> None:
 
 def test_stch_refuses_a_preference_that_its_objective_ignores() -> None:
     for ignored in ({"preference": (0.5, 0.5)}, {"preference": (0.5,)}, {"reference": (0.1,)}):
-        with pytest.raises(ValueError, match='set `objective="plain"`'):
+        with pytest.raises(ValueError, match='set `variant="paper"`'):
             STCH(**ignored)
     STCH(preference=(1.0, 1.0), reference=(0.0,))
 
@@ -271,7 +271,7 @@ def test_stch_refuses_a_preference_that_its_objective_ignores() -> None:
 def test_stch_between_its_limits() -> None:
     """μ → 0 leaves the worst task alone; μ → ∞ weighs as λ says."""
     preference = (0.4, 0.3, 0.25, 0.05)
-    sharp = STCH(1e-6, "plain", preference=preference).step(signal(LOSSES), State()).weights
+    sharp = STCH(1e-6, "paper", preference=preference).step(signal(LOSSES), State()).weights
     assert sharp.count_nonzero() == 1 and sharp.argmax() == (tensor(*preference) * LOSSES).argmax()
-    flat = STCH(1e9, "plain", preference=preference).step(signal(LOSSES), State()).weights
+    flat = STCH(1e9, "paper", preference=preference).step(signal(LOSSES), State()).weights
     torch.testing.assert_close(flat, tensor(*preference) / 4)

@@ -93,7 +93,7 @@ TORCHJD = [
     Pair("gls", {}, {}),
     Pair("dwa", {}, {}),
     Pair("famo", {"gamma": 1e-3}, {}),
-    Pair("stch", {"objective": "plain", "preference": (1 / 3,)}, {}),
+    Pair("stch", {"variant": "paper", "preference": (1 / 3,)}, {}),
     Pair("imtl", {"variant": "loss"}, {}, "imtl_l"),
     Pair("imtl", {"variant": "gradient"}, {}),
     Pair("mgda", {}, {"epsilon": 1e-6, "max_iters": 10_000}, tolerance=1e-3),
@@ -193,7 +193,7 @@ def test_adapter_is_libmtl(name: str) -> None:
 
 def test_graddrop_with_the_same_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = scene(4).rows()
-    ours = direction(first("graddrop", rows), signal_of(rows))
+    ours = direction(first("graddrop", rows, variant="paper"), signal_of(rows))
     draws = torch.rand(rows.shape[1], generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(torch, "rand", lambda *size, **options: draws)
     monkeypatch.setattr(torch, "rand_like", lambda like: draws.view(like.shape))

@@ -10,7 +10,7 @@ import pytest
 from record_factory import make_record, make_unfinished
 
 from bench.records.store import RECORD, RecordError, atomic_write, read_record, read_records, run_folder, write_record
-from bench.records.upgrade import upgraded_record, upgraded_settings
+from bench.records.upgrade import ADDED, upgraded_record, upgraded_settings
 
 
 def test_records_come_back_as_they_were(tmp_path: Path) -> None:
@@ -116,6 +116,19 @@ def test_old_values_that_depend_on_other_settings() -> None:
     )
     assert solved_each_step == {"every": 1, "grad_space": "shared"}
     assert rarely == {**solved_each_step, "update_every": 5}
+
+
+def test_old_options_that_became_variants() -> None:
+    def weighting(key: str, **old: str) -> dict[str, object]:
+        upgraded = upgraded_settings({"weighting": old}, "hps", key)["weighting"]
+        return {name: value for name, value in upgraded.items() if name not in ADDED["weighting"]}
+
+    assert weighting("graddrop") == {"variant": "paper"}
+    assert weighting("stch", objective="log") == {"variant": "released"}
+    assert weighting("stch", objective="plain") == {"variant": "paper"}
+    assert weighting("moco", normalisation="none", simplex="projection") == {"variant": "paper"}
+    mixed = {"normalisation": "loss", "simplex": "projection"}
+    assert weighting("moco", **mixed) == {"variant": "paper", **mixed}  # no run of today
 
 
 def test_old_wording_of_the_selection_rule() -> None:

@@ -24,7 +24,11 @@ ADDED: Sections = {
 ADDED_TO_ARCHITECTURES: Sections = {
     "normal": {"tolerance": 1e-5, "position_optimizer": "plain", "updates": "joint"},
 }
-ADDED_TO_WEIGHTINGS: Sections = {}
+ADDED_TO_WEIGHTINGS: Sections = {
+    "graddrop": {"variant": "paper"},
+    "moco": {"variant": "paper"},
+    "stch": {"variant": "released"},
+}
 
 RULES = {
     "highest mean log gain over the constant answer on validation": (
@@ -83,4 +87,9 @@ def _as_then(settings: Sections, weighting: str, device: str) -> Sections:
     # stays, so that such a record never passes for one of `weighting.every`.
     if weighting == "nash_mtl" and weights.get("update_every") == 1:
         del weights["update_every"]
+    # Of the pairs of options that MoCo had, only this one is a variant of today. The others stay, for the same reason.
+    if weighting == "moco" and (weights.get("normalisation"), weights.get("simplex")) == ("none", "projection"):
+        del weights["normalisation"], weights["simplex"]
+    if weighting == "stch" and "objective" in weights:
+        weights["variant"] = "paper" if weights.pop("objective") == "plain" else "released"
     return changed

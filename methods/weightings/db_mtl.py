@@ -37,15 +37,17 @@ def largest_norm_scales(norms: Tensor) -> tuple[Tensor, int]:
 class DBMTL:
     """Dual balancing: ĝ_i ← β_k ĝ_i + (1 − β_k) ∇log L_i, then Σ_i (max_j ‖ĝ_j‖ / ‖ĝ_i‖) ĝ_i.
 
-    beta, beta_sigma: β_k = beta / k^beta_sigma at step k = 1, 2, …, from ĝ = 0; beta in [0, 1).
+    beta, beta_sigma: β_k = beta / k^beta_sigma at step k = 1, 2, …, from ĝ = 0; beta in [0, 1). Their defaults are
+        those of the authors' code, in which β is constant.
 
     The weights are those of the current gradients, (max_j ‖ĝ_j‖ / ‖ĝ_i‖) / L_i: if beta = 0 the update is
     weights @ jacobian. Task-specific heads get the gradients of log L_i. A loss ≤ 0 has no logarithm, and its gradient
-    is left out. A task whose running mean is zero is left out. Both are counted. Deviations: none.
+    is left out. A task whose running mean is zero is left out. Both are counted. Deviations: none; losses and norms are
+    used as they are, while the released code adds 1e-8 to them.
     """
 
     beta: float = 0.9
-    beta_sigma: float = 0.5
+    beta_sigma: float = 0.0
 
     needs: ClassVar[Needs] = "jacobian"
     heads: ClassVar[HeadRule] = "own"

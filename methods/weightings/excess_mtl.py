@@ -36,7 +36,7 @@ def excess_risks(jacobian: Tensor, before: Tensor | None) -> tuple[Tensor, Tenso
 class ExcessMTL:
     """Multi-task learning robust to label noise: w_i ← w_i exp(η E_i / E_i(0)), scaled to Σw = m.
 
-    step_size: η.
+    step_size: η. Its default is that of the authors' code; their example on Office-Home, with noisy labels, has 1.
 
     E_i is the excess risk of task i, and E_i(0) that at the first step, which leaves w = 1, as in the released code.
     Task-specific heads get their gradients times w. A task whose gradients were all zero has no E_i(0): its exponent is

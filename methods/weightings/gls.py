@@ -29,8 +29,8 @@ def geometric_weights(losses: Tensor) -> tuple[Tensor, bool]:
 class GLS:
     """The geometric loss strategy: each gradient relative to its loss, all scaled by the geometric mean.
 
-    Task-specific heads get the gradients of the geometric mean as well. Deviations: none. If a loss is not positive the
-    geometric mean has no gradient, so its task is left out and the step is counted.
+    Task-specific heads get the gradients of the geometric mean as well. Deviations: none; the authors have released no
+    code. If a loss is not positive the geometric mean has no gradient, so its task is left out and the step is counted.
     """
 
     needs: ClassVar[Needs] = "losses"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from methods.checks import require_at_least
+from methods.checks import require_at_least, require_one_of
 from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.rows import column_blocks
+
+Variant = Literal["released", "paper"]
 
 
 def sign_purity(positive: Tensor, negative: Tensor) -> Tensor:
@@ -48,19 +50,29 @@ def masked_gradients(jacobian: Tensor, draws: Tensor, leak: float) -> tuple[Tens
     return combined, shares
 
 
+def norm_of_sum(jacobian: Tensor) -> Tensor:
+    """‖Σ_i g_i‖, a scalar on the device of the Jacobian (m, P)."""
+    parts = [jacobian[:, block].sum(dim=0) for block in column_blocks(jacobian)]
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part) for part in parts]))
+
+
 @dataclass(frozen=True)
 class GradDrop:
     """Gradient sign dropout, drawn at every step from the run's generator.
 
     leak: the share of every gradient that isn't masked, in [0, 1]; with 1 the update is the plain sum.
+    variant: "released" is the authors' layer, which scales the masked sum to the norm of the plain sum. "paper" leaves
+        it as it is, Algorithm 1.
 
     The weights are the shares of each task's squared gradient norm that passed the mask; the update itself is not a
     combination of the gradients. Task-specific heads keep their plain gradients.
-    Deviations: the masks apply to the gradients of the shared parameters, with one draw per parameter; the paper masks
-    those of the representation, summed over the batch after multiplication by its sign.
+    Deviations: the masks and the scale apply to the gradients of the shared parameters, with one draw per parameter;
+    in the paper and the authors' layer, to those of the representation, with the masks from their sums over the batch
+    after multiplication by the sign of the activation.
     """
 
     leak: float = 0.0
+    variant: Variant = "released"
 
     needs: ClassVar[Needs] = "jacobian"
     heads: ClassVar[HeadRule] = "plain"
@@ -69,6 +81,7 @@ class GradDrop:
         require_at_least("leak", self.leak, 0)
         if self.leak > 1:
             raise ValueError(f"`leak` must be ≤ 1, found {self.leak}")
+        require_one_of("variant", self.variant, get_args(Variant))
 
     def init(self, n_tasks: int) -> State:
         del n_tasks
@@ -78,4 +91,7 @@ class GradDrop:
         jacobian = signal.required_jacobian()
         draws = torch.rand(jacobian.shape[1], generator=signal.generator, dtype=jacobian.dtype)
         direction, shares = masked_gradients(jacobian, draws.to(jacobian.device), self.leak)
+        if self.variant == "released":
+            norm = torch.linalg.vector_norm(direction)
+            direction *= norm_of_sum(jacobian) / torch.where(norm > 0, norm, 1.0)
         return Update(shares, state, direction=direction)

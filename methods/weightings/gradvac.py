@@ -63,8 +63,10 @@ class GradVac:
 
     beta: share of a new cosine in the running mean that is its target; targets start at 0.
 
-    Task-specific heads keep their plain
-    gradients. Deviations: none; steps at which a pair has no cosine or no reachable target are counted.
+    Task-specific heads keep their plain gradients. Steps at which a pair has no cosine or no reachable target are
+    counted.
+    Deviations: one cosine and target per pair for all shared parameters; the paper prefers one for each layer. A layer
+    in conflict is not corrected while the whole gradients agree.
     """
 
     beta: float = 0.01

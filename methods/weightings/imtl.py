@@ -63,10 +63,13 @@ class IMTL:
     """Impartial multi-task learning.
 
     variant: "full" (IMTL-G on the losses scaled by IMTL-L), "loss" (IMTL-L alone), "gradient" (IMTL-G alone).
-    lr: Adam's rate on the log scales s of IMTL-L, without weight decay.
+    lr: Adam's rate on the log scales s of IMTL-L, without weight decay. 0.025 is that of learned weights in the code
+        released for Nash-MTL.
 
-    Task-specific heads get the gradients of their scaled losses e^s L. Deviations: none. Steps with
-    dependent gradients, which have equal projections only by chance, are counted.
+    Task-specific heads get the gradients of their scaled losses e^s L. Steps with dependent gradients, which have equal
+    projections only by chance, are counted.
+    Deviations: s has an optimizer of its own; the paper trains it with the network, and its authors have released no
+    code. At the rates of a network, s would hardly move in short runs.
     """
 
     variant: Variant = "full"

@@ -12,8 +12,7 @@ from methods.checks import require_at_least, require_one_of, require_positive
 from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.rows import gramian_of
 
-Normalisation = Literal["loss", "none"]
-Simplex = Literal["projection", "softmax"]
+Variant = Literal["released", "paper"]
 
 
 def project_onto_simplex(point: Tensor) -> Tensor:
@@ -37,29 +36,28 @@ def loss_norm_scales(norms: Tensor, losses: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class MoCo:
-    """Multi-objective gradient correction: y_i ← y_i − β_k (y_i − h_i), λ ← Π(λ − γ_k (Y Yᵀ + ρI) λ), update λ @ Y.
+    """Multi-objective gradient correction: y_i ← y_i − β_k (y_i − h_i), λ ← Π(λ − γ_k (Y Yᵀ + ρI) λ).
 
-    beta, beta_sigma: β_k = beta / k^beta_sigma at step k = 1, 2, …, from y = 0.
+    variant: "released" is the authors' code for NYUv2 and Cityscapes: h_i is the gradient, scaled to the norm L_i, Π is
+        a softmax, the update is m λ @ Y, and k counts epochs. "paper": h_i is the gradient, Π is the projection onto
+        the simplex, the update is λ @ Y, and k counts steps.
+    beta, beta_sigma: β_k = beta / k^beta_sigma for k = 1, 2, …, from y = 0.
     gamma, gamma_sigma: γ_k = gamma / k^gamma_sigma, from λ = 1/m.
     rho: ρ.
-    normalisation: h_i is the gradient, scaled to the norm L_i ("loss", as in the released code) or unchanged ("none",
-        as in Algorithm 1).
-    simplex: Π is the "projection" onto the simplex, or a "softmax", as in the released code, which bounds the ratio of
-        two λ by e.
 
-    The weights are those of the current gradients, λ_i times their scale: if β_k = 1 the update is weights @ jacobian.
-    Task-specific heads keep their plain gradients. With "loss", the h_i of a zero gradient is 0, and the step is
-    counted. Source: Fernando et al. (ICLR 2023), Algorithm 1.
-    Deviations: the update uses y and λ after their step, as in the released code; y is not projected onto a ball.
+    Defaults are those of the authors' script for NYUv2. The weights are those of the current gradients: if β_k = 1 the
+    update is weights @ jacobian. Task-specific heads keep their plain gradients. If "released", the h_i of a zero
+    gradient is 0, and the step is counted. Source: Fernando et al. (ICLR 2023), Algorithm 1.
+    Deviations: the update uses y and λ after their step, as in the released code; y is not projected onto a ball. The
+    released code resets y and λ before each step of the first epoch; here they are kept.
     """
 
-    beta: float = 0.5
-    beta_sigma: float = 0.5
+    variant: Variant = "released"
+    beta: float = 0.99
+    beta_sigma: float = 0.0
     gamma: float = 0.1
-    gamma_sigma: float = 0.5
+    gamma_sigma: float = 0.0
     rho: float = 0.0
-    normalisation: Normalisation = "loss"
-    simplex: Simplex = "projection"
 
     needs: ClassVar[Needs] = "jacobian"
     heads: ClassVar[HeadRule] = "plain"
@@ -70,17 +68,17 @@ class MoCo:
             require_at_least(name, getattr(self, name), 0)
         if self.beta > 1:
             raise ValueError(f"`beta` must be ≤ 1, found {self.beta}")
-        require_one_of("normalisation", self.normalisation, get_args(Normalisation))
-        require_one_of("simplex", self.simplex, get_args(Simplex))
+        require_one_of("variant", self.variant, get_args(Variant))
 
     def init(self, n_tasks: int) -> State:
         return State(memory={"lambda": torch.full((n_tasks,), 1 / n_tasks, dtype=torch.float64)})
 
     def step(self, signal: Signal, state: State) -> Update:
-        jacobian, count = signal.required_jacobian(), signal.step + 1
+        jacobian, released = signal.required_jacobian(), self.variant == "released"
+        count = 1 + (signal.epoch if released else signal.step)
         beta, gamma = self.beta / count**self.beta_sigma, self.gamma / count**self.gamma_sigma
         scales, fallbacks = torch.ones_like(signal.losses), 0
-        if self.normalisation == "loss":
+        if released:
             norms = signal.required_gramian().diagonal().clamp_min(0).sqrt()
             scales, fallbacks = loss_norm_scales(norms, signal.losses), int((norms <= 0).any())
         tracked = jacobian * (beta * scales).to(jacobian).unsqueeze(1)  # (m, P)
@@ -89,6 +87,11 @@ class MoCo:
         before = state.memory["lambda"]
         slope = gramian_of(tracked).cpu() @ before + self.rho * before
         moved = before - gamma * slope
-        after = project_onto_simplex(moved) if self.simplex == "projection" else torch.softmax(moved, dim=0)
-        memory = {"tracked": tracked, "lambda": after}
-        return Update(after * scales, State(memory=memory), fallbacks=fallbacks, direction=after.to(tracked) @ tracked)
+        after = torch.softmax(moved, dim=0) if released else project_onto_simplex(moved)
+        weights = len(after) * after if released else after
+        return Update(
+            weights=weights * scales,
+            state=State(memory={"tracked": tracked, "lambda": after}),
+            fallbacks=fallbacks,
+            direction=weights.to(tracked) @ tracked,
+        )

@@ -13,7 +13,7 @@ from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.fixed import one_per_task, require_weights
 from methods.weightings.log_loss import inverse_loss_weights, log_losses
 
-Objective = Literal["log", "plain"]
+Variant = Literal["released", "paper"]
 
 
 def smooth_maximum_weights(losses: Tensor, mu: float, preference: Tensor, reference: Tensor) -> Tensor:
@@ -45,18 +45,21 @@ class STCH:
     """Smooth Tchebycheff scalarisation.
 
     mu: smoothness μ; towards 0 only the worst task counts.
-    objective: "log" is that of the released code, on log losses relative to their means in epoch `warmup_epochs`; until
-        the end of that epoch the sum of the log losses is trained. "plain" is that of the paper.
-    warmup_epochs: for "log" only.
-    preference, reference: λ and the point z of "plain"; one number for all tasks, or one per task. The released "log"
-        has neither.
+    variant: "released" is the authors' code for multi-task learning: the smooth maximum, times m, of log losses
+        relative to their means in epoch `warmup_epochs`; until the end of that epoch the sum of the log losses is
+        trained. "paper" is the smooth maximum of the losses, Eq. (7).
+    warmup_epochs: for "released" only.
+    preference, reference: λ and the point z of "paper"; one number for all tasks, or one per task. "released" has
+        neither.
 
-    Task-specific heads get the gradients of the objective as well. Deviations: none. A task without a logarithm is left
-    out, and the step is counted.
+    Task-specific heads get the gradients of the objective as well. A task without a logarithm is left out, and the step
+    is counted.
+    Deviations: the default is the released objective instead of the published one. Up to and including epoch
+    `warmup_epochs`, it is that of `log_loss`: shorter runs see nothing else.
     """
 
     mu: float = 1.0
-    objective: Objective = "log"
+    variant: Variant = "released"
     warmup_epochs: int = 4
     preference: tuple[float, ...] = (1.0,)
     reference: tuple[float, ...] = (0.0,)
@@ -66,26 +69,26 @@ class STCH:
 
     def __post_init__(self) -> None:
         require_positive("mu", self.mu)
-        require_one_of("objective", self.objective, get_args(Objective))
+        require_one_of("variant", self.variant, get_args(Variant))
         require_at_least("warmup_epochs", self.warmup_epochs, 0)
         require_weights("preference", self.preference)
-        if self.objective == "log" and (set(self.preference) != {1.0} or any(self.reference)):
+        if self.variant == "released" and (set(self.preference) != {1.0} or any(self.reference)):
             raise ValueError(
-                '`preference` and `reference` belong to `objective="plain"`, found '
-                f'{self.preference} and {self.reference} with "log": set `objective="plain"`'
+                '`preference` and `reference` belong to `variant="paper"`, found '
+                f'{self.preference} and {self.reference} with "released": set `variant="paper"`'
             )
 
     def init(self, n_tasks: int) -> State:
         """total, steps: of the losses in the last epoch of the warm-up."""
         one_per_task("preference", self.preference, n_tasks)
         one_per_task("reference", self.reference, n_tasks)
-        if self.objective == "plain":
+        if self.variant == "paper":
             return State()
         return State(memory={"total": torch.zeros(n_tasks, dtype=torch.float64), "steps": torch.tensor(0)})
 
     def step(self, signal: Signal, state: State) -> Update:
         losses, m = signal.losses, len(signal.losses)
-        if self.objective == "plain":
+        if self.variant == "paper":
             preference = one_per_task("preference", self.preference, m)
             reference = one_per_task("reference", self.reference, m)
             return Update(smooth_maximum_weights(losses, self.mu, preference, reference), state)

@@ -100,8 +100,10 @@ def _nonnegative_least_squares(factor: Matrix, task: int) -> Vector:
 class UPGrad:
     """Jacobian descent with unconflicting projections: no task's loss rises to first order.
 
-    Task-specific heads keep their plain gradients. Deviations: none; projections are exact, without the
-    regularisation of the released code. Steps at which one violates its optimality conditions are counted.
+    Task-specific heads keep their plain gradients. Steps at which a projection violates its optimality conditions are
+    counted.
+    Deviations: projections are exact. The released code adds 1e-4 · trace G to the diagonal of G, so that losses may
+    still rise a little, and takes the mean gradient where trace G < 1e-4, even under conflict.
     """
 
     needs: ClassVar[Needs] = "gramian"
