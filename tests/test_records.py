@@ -95,7 +95,7 @@ def test_settings_added_later_are_what_the_code_did_before() -> None:
         "backbone": {"name": "small_dense", "weights": "none", "bottleneck": False},
         "heads": {"name": "conv", "rule": "published"},
         "arch": {"solver": "euler", "tolerance": 1e-5, "position_optimizer": "plain", "updates": "joint"},
-        "weighting": {"c": 0.4, "every": 1, "grad_space": "shared"},
+        "weighting": {"c": 0.4, "every": 1, "grad_space": "shared", "variant": "paper"},
         "compute": {
             "precision": "fp32",
             "channels_last": False,

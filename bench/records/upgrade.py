@@ -24,7 +24,11 @@ ADDED: Sections = {
 ADDED_TO_ARCHITECTURES: Sections = {
     "normal": {"tolerance": 1e-5, "position_optimizer": "plain", "updates": "joint"},
 }
-ADDED_TO_WEIGHTINGS: Sections = {}
+ADDED_TO_WEIGHTINGS: Sections = {
+    "mgda": {"variant": "paper"},
+    "cagrad": {"variant": "paper"},
+    "fairgrad": {"variant": "paper", "max_norm": 1.0},
+}
 
 RULES = {
     "highest mean log gain over the constant answer on validation": (
