@@ -25,7 +25,7 @@ ADDED_TO_ARCHITECTURES: Sections = {
     "normal": {"tolerance": 1e-5, "position_optimizer": "plain", "updates": "joint"},
 }
 ADDED_TO_WEIGHTINGS: Sections = {
-    "mgda": {"variant": "paper"},
+    "mgda": {"variant": "paper", "preference": [1.0]},
     "cagrad": {"variant": "paper"},
     "fairgrad": {"variant": "paper", "max_norm": 1.0},
 }
