@@ -43,7 +43,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "UW",
         UW,
         "Kendall, Gal, Cipolla: Multi-task learning using uncertainty to weigh losses (CVPR 2018)",
-        "the regression form is used for every task",
+        "the regression form is used for every task; the learning rate of the variances is not in the paper",
     ),
     "gradnorm": WeightingInfo(
         "GradNorm",
@@ -55,7 +55,10 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "MGDA",
         MGDA,
         "Sener, Koltun: Multi-task learning as multi-objective optimization (NeurIPS 2018)",
-        "solved exactly instead of by Frank-Wolfe; gradients of all shared parameters instead of the upper bound",
+        "as released: gradients are normalised for the solver only, and its weights apply to all losses, heads "
+        "included; solved exactly instead of by Frank-Wolfe; gradients of all shared parameters instead of the upper "
+        "bound",
+        version=2,
     ),
     "pcgrad": WeightingInfo(
         "PCGrad", PCGrad, "Yu, Kumar, Gupta, Levine, Hausman, Finn: Gradient surgery (NeurIPS 2020)"
@@ -71,14 +74,16 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "CAGrad",
         CAGrad,
         "Liu, Liu, Jin, Stone, Liu: Conflict-averse gradient descent (NeurIPS 2021)",
-        "solved exactly instead of by SLSQP",
+        "as released: times m/(1 + c²); solved exactly instead of by SLSQP",
+        version=2,
     ),
     "nash_mtl": WeightingInfo(
         "Nash-MTL",
         NashMTL,
         "Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik, Fetaya: Multi-task learning as a bargaining game "
         "(ICML 2022)",
-        "solved exactly instead of by the convex-concave procedure",
+        "as released: the shared gradient is clipped to norm 1; solved exactly instead of by the convex-concave "
+        "procedure",
         version=2,
     ),
     "fixed": WeightingInfo("Fixed", Fixed, "Fixed weights, given by the user"),
@@ -108,13 +113,18 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "Senushkin, Patakin, Kuznetsov, Konushin: Independent component alignment for multi-task learning (CVPR 2023)",
     ),
     "famo": WeightingInfo(
-        "FAMO", FAMO, "Liu, Feng, Stone, Liu: FAMO, fast adaptive multitask optimization (NeurIPS 2023)"
+        "FAMO",
+        FAMO,
+        "Liu, Feng, Stone, Liu: FAMO, fast adaptive multitask optimization (NeurIPS 2023)",
+        "as released: Adam on the logits instead of plain gradient steps",
+        version=2,
     ),
     "fairgrad": WeightingInfo(
         "FairGrad",
         FairGrad,
         "Ban, Ji: Fair resource allocation in multi-task learning (ICML 2024)",
-        "solved exactly instead of by nonlinear least squares",
+        "as released: times m, then clipped to norm 1, and heads are plain; solved exactly instead of by nonlinear "
+        "least squares",
         version=2,
     ),
     "upgrad": WeightingInfo(

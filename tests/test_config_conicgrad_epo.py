@@ -317,7 +317,7 @@ def test_epo_counts_what_it_cannot_solve() -> None:
 @for_every("family, m", product(("random", "aligned", "opposed", "sums"), (2, 3, 5, 13)))
 def test_mgda_lowers_losses_in_proportion_to_preferences(family: str, m: int) -> None:
     gram, preference = gramian(family, m).numpy(), RNG(m).uniform(0.5, 2.0, size=m)
-    update = MGDA(preference=tuple(preference)).step(signal(torch.ones(m), torch.from_numpy(gram)), State())
+    update = MGDA("paper", preference=tuple(preference)).step(signal(torch.ones(m), torch.from_numpy(gram)), State())
     weights = update.weights.numpy()
     rates = gram @ weights / preference
     np.testing.assert_allclose(weights @ preference, 1.0)
@@ -329,7 +329,7 @@ def test_mgda_with_a_preference_by_hand() -> None:
     """Orthogonal gradients: w_i ∝ p_i/‖g_i‖². The preference counts after the normalisation."""
     squared, preference = tensor(4, 1, 0.25), (1.0, 2.0, 3.0)
     for normalisation, expected in (("none", tensor(0.25, 2, 12)), ("l2", tensor(0.5, 2, 6))):
-        mgda = MGDA(normalisation, preference)  # type: ignore[arg-type]
+        mgda = MGDA("paper", normalisation, preference)  # type: ignore[arg-type]
         weights = mgda.step(signal(LOSSES[:3], squared.diag()), State()).weights
         torch.testing.assert_close(weights / weights[0], expected / expected[0])
     with pytest.raises(ValueError, match="`preference` must be finite and > 0"):

@@ -26,5 +26,5 @@ def test_every_section_compares_paper_released_code_and_ours() -> None:
         assert text.splitlines()[0] == METHODS[key].label, key
         lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:1] == "|"]
         assert lines[0] == ["", "paper", "released code", "here"], key
-        assert [line[0] for line in lines[2:]] == ROWS, key
+        assert [line[0] for line in lines if line[0] in ROWS] == ROWS, key  # others may stand between them
         assert all(len(line) == 4 for line in lines), key

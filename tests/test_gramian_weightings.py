@@ -165,6 +165,22 @@ def test_fairgrad_by_hand_and_under_scaling() -> None:
         np.testing.assert_allclose(scaled, 1e8 ** (-alpha / (1 + alpha)) * fair_weights(gram, alpha)[0], rtol=1e-8)
 
 
+def test_fairgrad_as_released_is_m_times_as_long_and_then_clipped() -> None:
+    """Orthogonal, of norms 4, 2 and 1: w = ‖g‖^(−4/3), and the combination is as long as √Σ‖g‖^(−2/3)."""
+    gram, weights = torch.diag(tensor(16.0, 4.0, 1.0)), tensor(4.0, 2.0, 1.0) ** (-4 / 3)
+    length = float((tensor(4.0, 2.0, 1.0) ** (-2 / 3)).sum().sqrt())
+    by_setting = [
+        (FairGrad(), weights / length, "plain"),
+        (FairGrad(max_norm=0.0), 3 * weights, "plain"),
+        (FairGrad(max_norm=2.0), 2 * weights / length, "plain"),
+        (FairGrad(max_norm=10.0), 3 * weights, "plain"),
+        (FairGrad(variant="paper"), weights, "weighted"),
+    ]
+    for fairgrad, expected, heads in by_setting:
+        torch.testing.assert_close(fairgrad.step(signal(LOSSES[:3], gram), State()).weights, expected)
+        assert fairgrad.heads == heads
+
+
 def test_fairgrad_counts_what_has_no_solution() -> None:
     for kind in ("zero row", "zero"):
         update = FairGrad().step(signal(LOSSES[:3], gramian(kind, 3)), State())

@@ -95,7 +95,7 @@ def test_settings_added_later_are_what_the_code_did_before() -> None:
         "backbone": {"name": "small_dense", "weights": "none", "bottleneck": False},
         "heads": {"name": "conv", "rule": "published"},
         "arch": {"solver": "euler", "tolerance": 1e-5, "position_optimizer": "plain", "updates": "joint"},
-        "weighting": {"c": 0.4, "every": 1, "grad_space": "shared"},
+        "weighting": {"c": 0.4, "every": 1, "momentum": 0.0, "grad_space": "shared", "variant": "paper"},
         "compute": {
             "precision": "fp32",
             "channels_last": False,
@@ -114,7 +114,7 @@ def test_old_values_that_depend_on_other_settings() -> None:
     solved_each_step, rarely = (
         upgraded_settings({"weighting": {"update_every": k}}, "hps", "nash_mtl")["weighting"] for k in (1, 5)
     )
-    assert solved_each_step == {"every": 1, "grad_space": "shared"}
+    assert solved_each_step == {"every": 1, "momentum": 0.0, "grad_space": "shared"}
     assert rarely == {**solved_each_step, "update_every": 5}
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from methods import WEIGHTINGS
 from methods.contract import Signal, State, Update, Weighting
 from methods.weightings.adam import adam_memory, adam_step
-from methods.weightings.cagrad import CAGrad, conflict_averse_weights, conflict_weights
+from methods.weightings.cagrad import CAGrad, Variant, conflict_averse_weights, conflict_weights
+from methods.weightings.clipping import clipped_weights
 from methods.weightings.gradnorm import GradNorm, balanced_weights, gradnorm_slope, training_rates
 from methods.weightings.imtl import IMTL, equal_projection_weights, log_scale_slope
 from methods.weightings.mgda import MGDA, min_norm_weights
@@ -27,6 +28,7 @@ ZOO = [(kind, m) for kind in REGULAR + DEGENERATE for m in SIZES]
 REGULAR_ZOO = [(kind, m) for kind in REGULAR for m in SIZES]
 # These draw from the generator, so permuted tasks are equal only in distribution.
 DRAWN = ("pcgrad", "graddrop", "gradvac", "rlw")
+VARIANTS: tuple[Variant, ...] = ("released", "paper")
 # Any number will do.
 UNCHECKED = ("initial_log_variance", "reference")
 
@@ -126,9 +128,22 @@ def test_mgda_normalisations_are_that_of_scaled_gradients() -> None:
     gram, losses = gramian("spread", 5), torch.linspace(0.5, 2.0, 5, dtype=torch.float64)
     norms = gram.diagonal().sqrt()
     for normalisation, scale in {"l2": norms, "loss": losses, "loss+": norms * losses}.items():
-        update = MGDA(normalisation).step(signal(gram, losses), State())
-        expected = torch.from_numpy(min_norm_weights((gram / torch.outer(scale, scale)).numpy())) / scale
-        torch.testing.assert_close(update.weights, expected)
+        shares = torch.from_numpy(min_norm_weights((gram / torch.outer(scale, scale)).numpy()))
+        published = MGDA("paper", normalisation).step(signal(gram, losses), State())  # type: ignore[arg-type]
+        torch.testing.assert_close(published.weights, shares / scale)
+        released = MGDA("released", normalisation).step(signal(gram, losses), State())  # type: ignore[arg-type]
+        torch.testing.assert_close(released.weights, shares)
+    assert torch.equal(MGDA().step(signal(gram, losses), State()).weights, released.weights)
+    assert MGDA("paper").heads == "plain" and MGDA().heads == "weighted"
+
+
+def test_only_the_published_mgda_rests_where_gradients_cancel() -> None:
+    """Opposed gradients of norms 1 and 2, equal losses: the released weights are ½, and the update is −½."""
+    gram = torch.tensor([[1.0, -2.0], [-2.0, 4.0]], dtype=torch.float64)
+    for variant, squared in {"paper": 0.0, "released": 0.25}.items():
+        weighting = MGDA(variant)  # type: ignore[arg-type]
+        weights = weighting.step(signal(gram, torch.ones(2, dtype=torch.float64)), State()).weights
+        assert float(weights @ gram @ weights) == pytest.approx(squared, abs=1e-12)
 
 
 @for_every("kind, m", REGULAR_ZOO)
@@ -152,6 +167,16 @@ def test_nash_counts_pareto_stationary_points() -> None:
     update = first_update(NashMTL(), rows @ rows.T)
     assert update.fallbacks == 1
     torch.testing.assert_close(update.weights[0], update.weights[1])
+
+
+@for_every("scale", [1e-6, 0.1, 1e6])
+def test_clipping_shortens_and_never_lengthens(scale: float) -> None:
+    gram = scale * gramian("random", 4).numpy()
+    weights = np.array([1.0, -2.0, 0.5, 3.0])
+    norm = np.sqrt(weights @ gram @ weights)
+    clipped = clipped_weights(weights, gram, 1.0)
+    np.testing.assert_allclose(clipped, weights / max(norm, 1.0))
+    assert clipped_weights(weights, gram, 0.0) is weights
 
 
 def test_nash_clips_the_shared_part_only() -> None:
@@ -229,6 +254,9 @@ def test_cagrad_limits() -> None:
         mean = rows.mean(axis=0)
         distance = np.linalg.norm(factor * (weights @ rows) - mean)
         assert distance == pytest.approx(0.4 * np.linalg.norm(mean))  # on the ball's surface
+    released, published = (first_update(CAGrad(0.4, variant), torch.from_numpy(gram)) for variant in VARIANTS)
+    torch.testing.assert_close(released.weights, 4 / 1.16 * published.weights)
+    torch.testing.assert_close(published.weights, torch.from_numpy(conflict_averse_weights(gram, 0.4, "none")[0]))
     opposed = first_update(CAGrad(), torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64))
     assert torch.isfinite(opposed.weights).all()
 
@@ -332,7 +360,7 @@ ORTHOGONAL = {
     "ew": [1.0, 1.0, 1.0],
     "uw": [0.5, 0.5, 0.5],
     "gradnorm": [1.0, 1.0, 1.0],
-    "mgda": [1 / 21, 4 / 21, 16 / 21],  # inversely to the squared norms
+    "mgda": [4 / 93, 25 / 93, 64 / 93],  # as the squared losses: normalised gradients have the norms 2, 0.8 and 0.5
     "pcgrad": [1.0, 1.0, 1.0],
     "imtl": [1 / 7, 2 / 7, 4 / 7],  # inversely to the norms
     "nash_mtl": [0.25 / 3**0.5, 0.5 / 3**0.5, 1 / 3**0.5],  # unit gradients, clipped from norm √3 to 1

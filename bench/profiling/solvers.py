@@ -30,14 +30,12 @@ from methods.adapters.bridge import import_peer, nearest_weights
 from methods.adapters.counterparts import COUNTERPARTS, LIBMTL, TORCHJD, methods_in, torchjd_object
 from methods.contract import Signal, State
 from methods.optimality import CRITERIA
-from methods.weightings.cagrad import CAGrad
 
 TASKS = (2, 3, 4, 11, 40)
 # The norms of the gradients are spread over 10^±x: 10^0 or 10^±3.
 EVEN, UNEVEN = "even", "uneven"
 SPREADS = {EVEN: 0.0, UNEVEN: 3.0}
 _SEEDS = 2
-_CAGRAD_C = CAGrad().c
 # A candidate whose samples on a Gramian have taken more than this many seconds is not sampled again.
 _PATIENCE = 0.3
 # LibMTL's implementations need more than one step on a vector: a representation, or the losses of an earlier epoch.
@@ -127,7 +125,7 @@ def _measure_one(name: str, problem: Problem, packages: Sequence[str], rounds: i
             problem.seed,
             result.candidate,
             statistics.median(times) if times else None,
-            None if result.error else residual(name, problem.signal, answers[result.candidate], result.candidate),
+            None if result.error else residual(name, problem.signal, answers[result.candidate]),
             result.error,
         )
 
@@ -139,7 +137,8 @@ def _solvers_in(package: str) -> set[str]:
 
 
 def _own(name: str, signal: Signal) -> Solver:
-    weighting = WEIGHTINGS[name].factory()
+    settings = COUNTERPARTS[name].settings if name in COUNTERPARTS else {}
+    weighting = WEIGHTINGS[name].factory(**settings)
     state: State = weighting.init(len(signal.losses))
     return lambda: weighting.step(signal, state).weights
 
@@ -185,7 +184,7 @@ def _linear_model(name: str, signal: Signal) -> Solver:
 _SOLVERS: Mapping[str, Callable[[str, Signal], Solver]] = {OURS: _own, LIBMTL: _linear_model, TORCHJD: _torchjd}
 
 
-def residual(name: str, signal: Signal, answer: Tensor, candidate: str) -> float | None:
+def residual(name: str, signal: Signal, answer: Tensor) -> float | None:
     """How far an answer, weights (m,) or a direction (P,), is from the definition of the method: 0 if it is exact."""
     criterion = CRITERIA.get(name)
     if criterion is None:
@@ -195,5 +194,4 @@ def residual(name: str, signal: Signal, answer: Tensor, candidate: str) -> float
     weights = answer if len(answer) == len(gramian) else nearest_weights(gramian, signal.required_jacobian(), answer)
     if not torch.isfinite(weights).all():
         return float("inf")
-    scale = 1.0 if candidate == TORCHJD else 1 + _CAGRAD_C**2
-    return criterion(gramian.numpy(), weights.numpy() * (scale if name == "cagrad" else 1.0))
+    return criterion(gramian.numpy(), weights.numpy())

@@ -36,7 +36,7 @@ from bench.spec.resolve import RunSpec
 from bench.spec.settings import SpecError
 from datasets.contract import Batch
 from methods import METHODS
-from methods.adapters.counterparts import methods_in
+from methods.adapters.counterparts import COUNTERPARTS, methods_in
 from methods.contract import Network, batches_of
 
 # Rounds whose samples are dropped.
@@ -94,13 +94,18 @@ class StepBenchmark:
     device: torch.device
 
     def spec(self, step: MethodStep) -> RunSpec:
-        """For ours, a run of the method with all settings; for other candidates, a run of EW with the same network.
+        """For ours, a run of the method with all settings, otherwise of EW with the same network.
+
+        Where ours does the same as the packages only under some settings of the weighting, it has these.
 
         Raises:
             UnknownName, SpecError: a setting is not known, or has no valid value.
         """
         if step.candidate == OURS:
-            return self.workload.spec(step.method, **{**self.settings, **APPROXIMATIONS[step.approximation]})
+            common = COUNTERPARTS[step.method].settings if step.method in COUNTERPARTS else {}
+            settings = {f"weighting.{name}": value for name, value in common.items()}
+            settings |= {**self.settings, **APPROXIMATIONS[step.approximation]}
+            return self.workload.spec(step.method, **settings)
         for_all = {key: value for key, value in self.settings.items() if key.lower().startswith(_FOR_ALL)}
         return self.workload.spec("ew", **for_all)
 

@@ -28,6 +28,9 @@ ADDED_TO_WEIGHTINGS: Sections = {
     "graddrop": {"variant": "paper"},
     "moco": {"variant": "paper"},
     "stch": {"variant": "released"},
+    "mgda": {"variant": "paper", "preference": [1.0]},
+    "cagrad": {"variant": "paper"},
+    "fairgrad": {"variant": "paper", "max_norm": 1.0},
 }
 
 RULES = {

@@ -28,6 +28,7 @@ PACKAGES = {"libmtl": LIBMTL, "torchjd": TORCHJD}
 class Counterpart:
     """The classes that do what one method of ours does; "" where a package has none.
 
+    settings: of our method, where its defaults follow its authors' code and the packages don't.
     libmtl: in LibMTL.weighting.
     scalarizer: in torchjd.scalarization, on losses.
     aggregator: in torchjd.aggregation, on gradients.
@@ -42,7 +43,10 @@ class Counterpart:
     libmtl_options: Mapping[str, Any] = field(default_factory=dict)
     torchjd_options: Mapping[str, Any] = field(default_factory=dict)
     size: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
+
+_AS_IN_THE_PAPER = {"variant": "paper"}
 
 COUNTERPARTS: Mapping[str, Counterpart] = {
     "ew": Counterpart("EW", scalarizer="Sum", aggregator="Sum"),
@@ -53,7 +57,7 @@ COUNTERPARTS: Mapping[str, Counterpart] = {
     "stch": Counterpart(scalarizer="STCH", torchjd_options={"mu": STCH().mu}),
     "famo": Counterpart(scalarizer="FAMO", size="shape"),
     "gradnorm": Counterpart("GradNorm", libmtl_options={"alpha": 1.5}),
-    "mgda": Counterpart("MGDA", aggregator="MGDA", libmtl_options={"mgda_gn": "none"}),
+    "mgda": Counterpart("MGDA", aggregator="MGDA", libmtl_options={"mgda_gn": "none"}, settings=_AS_IN_THE_PAPER),
     "pcgrad": Counterpart("PCGrad", aggregator="PCGrad"),
     "gradvac": Counterpart("GradVac", aggregator="GradVac", libmtl_options={"beta": 0.5}),
     "graddrop": Counterpart("GradDrop", aggregator="GradDrop", libmtl_options={"leak": 0.0}),
@@ -61,12 +65,15 @@ COUNTERPARTS: Mapping[str, Counterpart] = {
     "cagrad": Counterpart(
         "CAGrad",
         aggregator="CAGrad",
-        libmtl_options={"calpha": CAGrad().c, "rescale": 1},
+        libmtl_options={"calpha": CAGrad().c, "rescale": 0},
         torchjd_options={"c": CAGrad().c},
+        settings=_AS_IN_THE_PAPER,
     ),
     "nash_mtl": Counterpart(aggregator="NashMTL", size="n_tasks"),
     "aligned_mtl": Counterpart(aggregator="AlignedMTL"),
-    "fairgrad": Counterpart(aggregator="FairGrad", torchjd_options={"alpha": FairGrad().alpha}),
+    "fairgrad": Counterpart(
+        aggregator="FairGrad", torchjd_options={"alpha": FairGrad().alpha}, settings=_AS_IN_THE_PAPER
+    ),
     "upgrad": Counterpart(aggregator="UPGrad"),
     "excess_mtl": Counterpart(aggregator="ExcessMTL"),
     "config": Counterpart(aggregator="ConFIG"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 from typing import ClassVar, Literal, get_args
@@ -15,6 +16,8 @@ from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.simplex import Matrix, Vector, minimise_over_simplex, solve_with_unit_sum
 
 Rescale = Literal["none", "1+c^2", "1+c"]
+Variant = Literal["released", "paper"]
+_RESCALES: Mapping[Variant, Rescale] = {"released": "1+c^2", "paper": "none"}
 
 # Below this, relative to its terms, ‖g_w‖² is rounding.
 _CANCELLED = 16 * float(np.finfo(np.float64).eps)
@@ -100,27 +103,34 @@ class CAGrad:
     """Conflict-averse gradient descent.
 
     c: radius of the ball around the mean gradient g_0, in units of ‖g_0‖.
-    rescale: what the update is divided by.
+    variant: "released": the update is multiplied by m, so that it is as long as the gradient of the sum of the losses.
+        "paper": it is not.
+    rescale: what the update is divided by; "auto" is 1 + c² as released, and nothing as in the paper's Algorithm 1.
 
     Task-specific heads keep their plain gradients, as in the released code. If the worst combination of gradients
     vanishes, the mean gradient is used and the step is counted.
-    Deviations: solved exactly; the released code uses SLSQP.
+    Deviations: solved exactly. The released code uses SLSQP and adds 1e-8 to squared norms, which lengthens the ball's
+    radius where the mean gradient is shorter than about 1e-3.
     """
 
     c: float = 0.4
-    rescale: Rescale = "1+c^2"
+    variant: Variant = "released"
+    rescale: Rescale | Literal["auto"] = "auto"
 
     needs: ClassVar[Needs] = "gramian"
     heads: ClassVar[HeadRule] = "plain"
 
     def __post_init__(self) -> None:
         require_at_least("c", self.c, 0)
-        require_one_of("rescale", self.rescale, get_args(Rescale))
+        require_one_of("variant", self.variant, get_args(Variant))
+        require_one_of("rescale", self.rescale, ("auto", *get_args(Rescale)))
 
     def init(self, n_tasks: int) -> State:
         del n_tasks
         return State()
 
     def step(self, signal: Signal, state: State) -> Update:
-        weights, degenerate = conflict_averse_weights(signal.required_gramian().numpy(), self.c, self.rescale)
-        return Update(torch.from_numpy(weights), state, fallbacks=int(degenerate))
+        rescale = _RESCALES[self.variant] if self.rescale == "auto" else self.rescale
+        weights, degenerate = conflict_averse_weights(signal.required_gramian().numpy(), self.c, rescale)
+        factor = len(weights) if self.variant == "released" else 1
+        return Update(torch.from_numpy(factor * weights), state, fallbacks=int(degenerate))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dgesv
 
-from methods.checks import require_positive
+from methods.checks import require_at_least, require_one_of, require_positive
 from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.bargaining import RESIDUAL, Bargain, bargain
+from methods.weightings.clipping import clipped_weights
 from methods.weightings.simplex import Matrix, Vector
 
+Variant = Literal["released", "paper"]
 Mask = NDArray[np.bool_]
 
 _MAX_STEPS = 300
@@ -167,23 +169,36 @@ class FairGrad:
 
     alpha: α. 1 is proportional fairness, with the direction of Nash-MTL; ∞ favours the worst task; 0 is the sum of the
         losses.
+    variant: "released": the shared gradient is m Σ w_i g_i, clipped to `max_norm`, and task-specific heads keep their
+        plain gradients. "paper": it is Σ w_i g_i (Algorithm 1), and heads get the gradients of their weighted losses.
+    max_norm: of the released variant, to which a longer shared gradient is clipped; 0: no clipping.
 
-    Task-specific heads get the gradients of their weighted losses. Deviations: solved exactly, while the released code
-    uses nonlinear least squares; steps without an exact solution are counted.
+    Deviations: solved exactly, while the released code uses nonlinear least squares; steps without an exact solution
+    are counted.
     """
 
     alpha: float = 2.0
+    variant: Variant = "released"
+    max_norm: float = 1.0
 
     needs: ClassVar[Needs] = "gramian"
-    heads: ClassVar[HeadRule] = "weighted"
 
     def __post_init__(self) -> None:
         require_positive("alpha", self.alpha)
+        require_one_of("variant", self.variant, get_args(Variant))
+        require_at_least("max_norm", self.max_norm, 0)
+
+    @property
+    def heads(self) -> HeadRule:
+        return "plain" if self.variant == "released" else "weighted"
 
     def init(self, n_tasks: int) -> State:
         del n_tasks
         return State()
 
     def step(self, signal: Signal, state: State) -> Update:
-        weights, fallback = fair_weights(signal.required_gramian().numpy(), self.alpha)
+        gramian = signal.required_gramian().numpy()
+        weights, fallback = fair_weights(gramian, self.alpha)
+        if self.variant == "released":
+            weights = clipped_weights(len(weights) * weights, gramian, self.max_norm)
         return Update(torch.from_numpy(weights), state, fallbacks=int(fallback))

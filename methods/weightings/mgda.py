@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -16,6 +17,8 @@ from methods.weightings.fixed import one_per_task, require_all_positive
 from methods.weightings.simplex import Matrix, Vector, minimise_over_simplex, solve_with_unit_sum
 
 Normalisation = Literal["none", "l2", "loss", "loss+"]
+Variant = Literal["released", "paper"]
+_NORMALISATIONS: Mapping[Variant, Normalisation] = {"released": "loss+", "paper": "none"}
 
 
 def min_norm_weights(gramian: Matrix) -> Vector:
@@ -51,24 +54,33 @@ def gradient_scales(norms: Tensor, losses: Tensor, normalisation: Normalisation)
 class MGDA:
     """The multiple-gradient descent algorithm.
 
-    normalisation: what gradients are divided by first: nothing ("none"), their norm ("l2"), their loss ("loss") or both
-        ("loss+").
+    variant: "released": gradients are normalised for the solver only. Its weights, which sum to 1, then apply to the
+        losses as they are, in the heads, too. So the update need not vanish at a Pareto-stationary point. "paper",
+        Algorithm 2: the update is the shortest combination itself, and task-specific heads keep their plain gradients.
+    normalisation: what gradients are divided by: nothing ("none"), their norm ("l2"), their loss ("loss") or both
+        ("loss+"). "auto" is "loss+", as in the released parameters for CelebA, or "none", as in the paper.
     preference: what normalised gradients are divided by, all positive, as the scales S_i of Désidéri (2012). Along the
-        update, every loss falls at least at a rate in proportion to it. One number for all tasks, or one per task.
+        update of variant "paper", every loss falls at least at a rate in proportion to it. One number for all tasks, or
+        one per task.
 
-    Task-specific heads keep their plain gradients, as in Sener, Koltun (2018), Algorithm 2.
-    Deviations: gradients in all shared parameters, not the upper bound in the representation (MGDA-UB).
+    Deviations: solved exactly; for two tasks, the released solver keeps weights from 0.001 to 0.999. Gradients in all
+    shared parameters, while the released parameters ask for those in the representation (MGDA-UB).
     """
 
-    normalisation: Normalisation = "none"
+    variant: Variant = "released"
+    normalisation: Normalisation | Literal["auto"] = "auto"
     preference: tuple[float, ...] = (1.0,)
 
     needs: ClassVar[Needs] = "gramian"
-    heads: ClassVar[HeadRule] = "plain"
 
     def __post_init__(self) -> None:
-        require_one_of("normalisation", self.normalisation, get_args(Normalisation))
+        require_one_of("variant", self.variant, get_args(Variant))
+        require_one_of("normalisation", self.normalisation, ("auto", *get_args(Normalisation)))
         require_all_positive("preference", self.preference)
+
+    @property
+    def heads(self) -> HeadRule:
+        return "weighted" if self.variant == "released" else "plain"
 
     def init(self, n_tasks: int) -> State:
         one_per_task("preference", self.preference, n_tasks)
@@ -76,7 +88,9 @@ class MGDA:
 
     def step(self, signal: Signal, state: State) -> Update:
         gramian = signal.required_gramian()
-        scales = gradient_scales(gramian.diagonal().clamp_min(0).sqrt(), signal.losses, self.normalisation)
-        scales = scales * one_per_task("preference", self.preference, len(scales))
-        scaled = gramian / torch.outer(scales, scales)
-        return Update(torch.from_numpy(min_norm_weights(scaled.numpy())) / scales, state)
+        normalisation = _NORMALISATIONS[self.variant] if self.normalisation == "auto" else self.normalisation
+        norms = gramian.diagonal().clamp_min(0).sqrt()
+        preference = one_per_task("preference", self.preference, len(norms))
+        scales = preference * gradient_scales(norms, signal.losses, normalisation)
+        shares = torch.from_numpy(min_norm_weights((gramian / torch.outer(scales, scales)).numpy()))
+        return Update(shares / (preference if self.variant == "released" else scales), state)

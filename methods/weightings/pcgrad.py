@@ -39,7 +39,9 @@ def projected_weights(gramian: Tensor, orders: Tensor) -> Tensor:
 class PCGrad:
     """Projecting conflicting gradients, in an order drawn at every step from the run's generator.
 
-    Task-specific heads keep their plain gradients. Deviations: none.
+    Task-specific heads keep their plain gradients. Deviations: none from the paper. The released optimizer meets the
+    tasks in a fixed order, since it does not use the result of its shuffle, and projects the gradients of all variables
+    that it is given, heads included.
     """
 
     needs: ClassVar[Needs] = "gramian"

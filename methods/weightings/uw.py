@@ -31,7 +31,8 @@ class UW:
     """Losses divided by learned variances σ², plus log σ as a penalty.
 
     initial_log_variance: s_i before the first step.
-    lr: Adam's rate on s, without weight decay.
+    lr: Adam's rate on s, without weight decay. 0.025 is that of Chen et al. (GradNorm, ICML 2018, Section 5.1), which
+        the code released for Nash-MTL took over; Kendall et al. do not say theirs.
 
     Deviations: the regression form, Eq. (7), is used for every task, also classification (Eq. (10) there has no 1/2).
     """
