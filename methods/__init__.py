@@ -132,6 +132,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         UPGrad,
         "Quinton, Rey: Jacobian descent for multi-objective optimization (2024)",
         "solved exactly; the released code regularises the Gramian and doesn't project short gradients",
+        version=2,
     ),
     "stch": WeightingInfo(
         "STCH",

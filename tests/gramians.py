@@ -8,13 +8,24 @@ from __future__ import annotations
 import functools
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bench.profiling.gradients import DEPENDENT, FAMILIES, NEARLY_DEPENDENT, REGULAR, jacobian
 from methods.rows import gramian_of
 
-__all__ = ["DEGENERATE", "DEPENDENT", "FAMILIES", "NEARLY_DEPENDENT", "REGULAR", "SIZES", "gramian", "jacobian"]
+__all__ = [
+    "DEGENERATE",
+    "DEPENDENT",
+    "FAMILIES",
+    "NEARLY_DEPENDENT",
+    "REGULAR",
+    "SIZES",
+    "gramian",
+    "jacobian",
+    "least_eigenvalue",
+]
 
 # "single": of a float32 Jacobian, as in training. "double": exact up to the rounding of float64.
 Precision = Literal["single", "double"]
@@ -33,3 +44,12 @@ def gramian(family: str, m: int, precision: Precision = "double", seed: int = 0)
 def _gramian(family: str, m: int, precision: Precision, seed: int) -> Tensor:
     rows = torch.from_numpy(jacobian(family, m, seed))
     return gramian_of(rows.float()) if precision == "single" else rows @ rows.T
+
+
+def least_eigenvalue(gram: np.ndarray) -> float:
+    """Of the cosines of the gradients that aren't zero; 1 if all are."""
+    present = gram.diagonal() > 0
+    if not present.any():
+        return 1.0
+    norms = np.sqrt(gram.diagonal()[present])
+    return float(np.linalg.eigvalsh(gram[np.ix_(present, present)] / np.outer(norms, norms)).min())

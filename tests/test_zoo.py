@@ -5,18 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from cases import for_every
-from gramians import DEPENDENT, FAMILIES, NEARLY_DEPENDENT, REGULAR, SIZES, gramian, jacobian
+from gramians import DEPENDENT, FAMILIES, NEARLY_DEPENDENT, REGULAR, SIZES, gramian, jacobian, least_eigenvalue
 
 from bench.profiling.gradients import OPPOSED
 
 SINGLE = float(np.finfo(np.float32).eps)
-
-
-def least_eigenvalue(gram: np.ndarray) -> float:
-    """Of the cosines of the gradients that aren't zero."""
-    present = gram.diagonal() > 0
-    norms = np.sqrt(gram.diagonal()[present])
-    return float(np.linalg.eigvalsh(gram[np.ix_(present, present)] / np.outer(norms, norms)).min())
 
 
 @for_every("family, m", [(family, m) for family in FAMILIES for m in SIZES if m > 1])
