@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 from signals import LOSSES, signal, tensor
 
 from methods.contract import State
+from methods.rows import gramian_of
 from methods.weightings.aligned_mtl import AlignedMTL, alignment
 from methods.weightings.fairgrad import FairGrad, fair_weights
 from methods.weightings.gradvac import VANISHING, GradVac, vaccinated_weights
@@ -134,6 +135,20 @@ def test_aligned_mtl_aligns_the_span_of_dependent_gradients_and_counts(kind: str
     singular = torch.linalg.svdvals(balance @ rows)
     assert 0 < rank < 11 and singular[rank - 1] / singular[0] == pytest.approx(1.0, abs=1e-6)
     assert (singular[rank:] < 1e-6 * singular[0]).all()
+
+
+def test_aligned_mtl_jumps_where_single_precision_loses_the_shorter_gradient() -> None:
+    """At the ratio of norms, and by the factor, that docs/weightings.md names."""
+    bound = np.sqrt(2 * np.finfo(np.float32).eps)
+    assert bound == pytest.approx(4.9e-4, rel=0.01)
+    lengths, counted = [], []
+    for ratio in (bound * (1 - 1e-3), bound * (1 + 1e-3)):
+        rows = torch.diag(tensor(1.0, ratio))
+        update = AlignedMTL().step(signal(LOSSES[:2], gramian_of(rows.float())), State())
+        lengths.append(float((update.weights @ rows).norm()))
+        counted.append(update.fallbacks)
+    assert lengths == pytest.approx([1.0, np.sqrt(2) * bound * (1 + 1e-3)], rel=1e-5)
+    assert counted == [1, 0] and lengths[0] / lengths[1] == pytest.approx(1400, rel=0.05)
 
 
 # FairGrad
