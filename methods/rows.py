@@ -13,8 +13,9 @@ _ENTRIES = 2**18
 
 
 def gramian_of(rows: Tensor) -> Tensor:
-    """J Jᵀ (m, m) of rows (m, P), where sums over blocks of _COLUMNS columns are added in float64."""
-    return cross_gramian_of(rows, rows)
+    """J Jᵀ (m, m) of rows (m, P), symmetric, where sums over blocks of _COLUMNS columns are added in float64."""
+    products = cross_gramian_of(rows, rows)
+    return (products + products.T) / 2  # single precision may round both halves differently
 
 
 def cross_gramian_of(first: Tensor, second: Tensor) -> Tensor:
