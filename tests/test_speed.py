@@ -12,6 +12,7 @@ import torch
 
 from bench import speed
 from bench.profiling import solvers
+from bench.profiling.gradients import FAMILIES, REGULAR
 from bench.profiling.solvers import Solution, measure, problems, residual
 from bench.profiling.tables import solver_page, solver_table
 from bench.records.speed import OURS
@@ -31,16 +32,16 @@ def own() -> list[Solution]:
 
 def test_every_weighting_is_timed_and_ours_are_exact(own: list[Solution]) -> None:
     assert {(s.weighting, s.tasks) for s in own} == {(name, m) for name in WEIGHTINGS for m in (2, 3)}
-    assert {s.kind for s in own} == {"even", "uneven"} and not any(s.error for s in own)
+    assert {s.family for s in own} == set(FAMILIES) and not any(s.error for s in own)
     for solution in own:
         assert solution.milliseconds is not None and solution.milliseconds > 0
-        assert (solution.residual is None) == (solution.weighting not in BOUNDS)
+        assert (solution.residual is None) == (solution.weighting not in BOUNDS or solution.family not in REGULAR)
         if solution.residual is not None:
             assert solution.residual <= BOUNDS[solution.weighting], solution
 
 
 def test_criteria_see_wrong_weights() -> None:
-    problem = next(p for p in problems(3) if p.kind == "uneven")
+    problem = next(p for p in problems(3) if p.family == "spread")
     for name in ("mgda", "nash_mtl", "imtl", "cagrad"):
         found = residual(name, problem.signal, torch.tensor([1.0, 1.0, 1.5]))
         assert found is not None and found > 1e-3, name
@@ -84,28 +85,29 @@ def test_table_and_files(own: list[Solution], tmp_path: Path) -> None:
 def test_config_of_torchjd_is_timed_with_its_direction() -> None:
     """Its attribute `weighting` is not what maps a Jacobian to weights."""
     pytest.importorskip("torchjd", reason="the extra `peers` isn't installed")
-    for problem in problems(3):
+    for problem in (p for p in problems(3) if p.family in ("random", "aligned", "spread")):
         answer = solvers._SOLVERS[TORCHJD]("config", problem.signal)()
         found = residual("config", problem.signal, answer)
-        assert found is not None and found < 1e-5
+        assert found is not None and found < 1e-4  # it works in single precision
 
 
 def test_beside_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LibMTL's CAGrad is made for three tasks; the table shows its error once."""
+    """LibMTL's CAGrad is made for three tasks, its IMTL for independent gradients; the table shows each error once."""
     packages = [package for package, module in ((TORCHJD, "torchjd"), (LIBMTL, "LibMTL")) if find_spec(module)]
     if not packages:
         pytest.skip("neither TorchJD nor LibMTL is installed")
     names = ("ew", "mgda", "pcgrad", "imtl", "cagrad")
     monkeypatch.setattr(solvers, "WEIGHTINGS", {name: WEIGHTINGS[name] for name in names})
+    monkeypatch.setattr(solvers, "FAMILIES", ("random", "duplicated"))
     solutions = list(measure([4], packages, rounds=1))
     for package in packages:
-        theirs = {s.weighting: s for s in solutions if s.candidate == package and s.kind == "even"}
+        theirs = {s.weighting: s for s in solutions if s.candidate == package and s.family == "random"}
         assert set(theirs) == set(names), package
         assert {name for name, s in theirs.items() if s.error} == ({"cagrad"} if package == LIBMTL else set())
         found = theirs["mgda"].residual
         assert found is not None and found < 1e-2, package
     notes = list(solver_table(solutions, dict.fromkeys(packages, "")).footnotes)
-    assert len(notes) == (LIBMTL in packages) and all(note.startswith("LibMTL: ValueError: ") for note in notes)
+    assert len(notes) == len(set(notes)) and (LIBMTL in packages) == any("LibMTL: ValueError: " in x for x in notes)
 
 
 def test_counterparts_exist() -> None:

@@ -1,9 +1,10 @@
 """How long one step of a weighting takes and how exact it is, beside the solvers of LibMTL and TorchJD.
 
-All candidates get the same Gramians and run on one thread. Of the other packages, little else than the solver is timed.
-TorchJD maps a Gramian to weights. LibMTL's solvers are part of the `backward` of a model, so a model is made for them:
-its only parameters are one shared vector, in which its losses are linear. The time of its `backward` includes m
-backward passes through a product of a matrix and that vector.
+All candidates run on one thread and get a step as training makes it: losses, a float32 Jacobian and its Gramian.
+As ours do, TorchJD's map one of these to weights or to a direction, from tensor to tensor; nothing else is timed.
+LibMTL's solvers are part of the `backward` of a model, so a model is made for them: its only parameters are one shared
+vector, in which its losses are linear. The time of its `backward` includes m backward passes through a product of a
+matrix and that vector.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
+from bench.profiling.gradients import FAMILIES, REGULAR, jacobian
 from bench.profiling.harness import Candidate, Sample, run_benchmark, timed
 from bench.records.speed import OURS
 from methods import WEIGHTINGS
@@ -30,12 +32,9 @@ from methods.adapters.bridge import import_peer, nearest_weights
 from methods.adapters.counterparts import COUNTERPARTS, LIBMTL, TORCHJD, methods_in, torchjd_object
 from methods.contract import Signal, State
 from methods.optimality import CRITERIA
+from methods.rows import gramian_of
 
-TASKS = (2, 3, 4, 11, 40)
-# The norms of the gradients are spread over 10^±x: 10^0 or 10^±3.
-EVEN, UNEVEN = "even", "uneven"
-SPREADS = {EVEN: 0.0, UNEVEN: 3.0}
-_SEEDS = 2
+TASKS = (2, 3, 5, 13, 40)
 # A candidate whose samples on a Gramian have taken more than this many seconds is not sampled again.
 _PATIENCE = 0.3
 # LibMTL's implementations need more than one step on a vector: a representation, or the losses of an earlier epoch.
@@ -46,10 +45,9 @@ Solver = Callable[[], Tensor]
 
 @dataclass(frozen=True)
 class Problem:
-    """The input of a step, the same for every candidate; kind: EVEN or UNEVEN gradient norms."""
+    """The input of a step, the same for every candidate, from a family of gradients."""
 
-    kind: str
-    seed: int
+    family: str
     signal: Signal
 
 
@@ -58,14 +56,14 @@ class Solution:
     """How a candidate solved one problem.
 
     milliseconds: of a step, the median; None if it failed.
-    residual: of the first answer; None if the weighting has no criterion or the step failed.
+    residual: of the first answer; None if the weighting has no criterion, the step failed, or the gradients are
+        dependent, at least in single precision.
     error: what was raised, in one line.
     """
 
     weighting: str
     tasks: int
-    kind: str
-    seed: int
+    family: str
     candidate: str
     milliseconds: float | None
     residual: float | None
@@ -73,16 +71,12 @@ class Solution:
 
 
 def problems(m: int) -> Iterator[Problem]:
-    """Steps with m tasks, the same at every call."""
-    for kind, spread in SPREADS.items():
-        for seed in range(_SEEDS):
-            rng = np.random.default_rng([m, seed])
-            rows = rng.normal(size=(m, 3 * m + 5)) * 10 ** rng.uniform(-spread, spread, size=(m, 1))
-            losses = torch.from_numpy(rng.uniform(0.5, 2.0, size=m))
-            jacobian = torch.from_numpy(rows)
-            generator = torch.Generator().manual_seed(seed)
-            gramian = jacobian @ jacobian.T
-            yield Problem(kind, seed, Signal(losses, gramian, 0, 0, generator, jacobian, cross_gramian=gramian))
+    """A step with m tasks for every family of gradients, the same at every call."""
+    losses = torch.linspace(0.5, 2.0, m, dtype=torch.float64)
+    for family in FAMILIES:
+        rows = torch.from_numpy(jacobian(family, m)).float()
+        gramian, generator = gramian_of(rows), torch.Generator().manual_seed(0)
+        yield Problem(family, Signal(losses, gramian, 0, 0, generator, rows, cross_gramian=gramian))
 
 
 def measure(
@@ -91,7 +85,7 @@ def measure(
     rounds: int,
     on_weighting: Callable[[str], None] = lambda name: None,
 ) -> Iterator[Solution]:
-    """Times every registered weighting and its counterparts on every Gramian."""
+    """Times every registered weighting and its counterparts on every family of gradients."""
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # from cvxpy, about inaccurate solutions; the residual shows them
         torch.set_num_threads(1)
@@ -121,11 +115,12 @@ def _measure_one(name: str, problem: Problem, packages: Sequence[str], rounds: i
         yield Solution(
             name,
             len(problem.signal.losses),
-            problem.kind,
-            problem.seed,
+            problem.family,
             result.candidate,
             statistics.median(times) if times else None,
-            None if result.error else residual(name, problem.signal, answers[result.candidate]),
+            residual(name, problem.signal, answers[result.candidate])
+            if problem.family in REGULAR and not result.error
+            else None,
             result.error,
         )
 
@@ -157,7 +152,7 @@ def _linear_model(name: str, signal: Signal) -> Solver:
     """LibMTL's weighting as a model whose losses are L + Jθ at θ = 0, in single precision, as LibMTL works."""
     counterpart = COUNTERPARTS[name]
     base: type[Any] = getattr(libmtl.weightings(), counterpart.libmtl)
-    rows, losses = signal.required_jacobian().float(), signal.losses.float()
+    rows, losses = signal.required_jacobian(), signal.losses.float()
     shared = torch.nn.Parameter(torch.zeros(rows.shape[1]))
 
     def clear(model: Any) -> None:

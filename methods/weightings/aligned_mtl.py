@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,8 @@ from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.fixed import one_per_task, require_weights
 
 Scale = Literal["min", "median", "rmse"]
+
+_SINGLE = float(np.finfo(np.float32).eps)
 
 
 def alignment(gramian: Tensor, scale: Scale) -> tuple[Tensor, int]:
@@ -24,14 +27,16 @@ def alignment(gramian: Tensor, scale: Scale) -> tuple[Tensor, int]:
 
     Source: Senushkin, Patakin, Kuznetsov, Konushin (CVPR 2023), Eq. (10)-(13), Algorithm 1.
     """
-    eigenvalues, vectors = torch.linalg.eigh(gramian)
-    kept = eigenvalues > eigenvalues.max().clamp_min(0) * len(gramian) * torch.finfo(torch.float32).eps
+    eigenvalues, vectors = np.linalg.eigh(gramian.numpy())
+    kept = eigenvalues > max(float(eigenvalues[-1]), 0.0) * len(gramian) * _SINGLE
     rank = int(kept.sum())
     if rank == 0:
         return torch.eye(len(gramian), dtype=gramian.dtype), 0
-    eigenvalues, vectors = eigenvalues[kept], vectors[:, kept]
-    squared = {"min": eigenvalues.min(), "median": eigenvalues.median(), "rmse": eigenvalues.mean()}[scale]
-    return (vectors * (squared / eigenvalues).sqrt()) @ vectors.T, rank
+    if rank < len(gramian):
+        eigenvalues, vectors = eigenvalues[kept], vectors[:, kept]
+    middle = eigenvalues[(rank - 1) // 2]  # eigenvalues ascend
+    squared = {"min": eigenvalues[0], "median": middle, "rmse": eigenvalues.sum() / rank}[scale]
+    return torch.from_numpy((vectors * np.sqrt(squared / eigenvalues)) @ vectors.T), rank
 
 
 @dataclass(frozen=True)

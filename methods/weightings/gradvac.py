@@ -30,22 +30,22 @@ def vaccinated_weights(gramian: Tensor, orders: Tensor, targets: Tensor, beta: f
     m = len(gramian)
     gram, met, goals_of = gramian.numpy(), orders.numpy(), targets.numpy().copy()
     tasks = np.arange(m)
+    met = met[met != tasks[:, None]].reshape(m, m - 1).T  # (m - 1, m) column i: the other tasks, as task i meets them
     norms = np.sqrt(np.maximum(gram.diagonal(), 0.0))
     coefficients = np.eye(m)  # (m, m) row i: task i's gradient
     products = gram.copy()  # coefficients @ gram
     gross = norms.copy()  # (m,) sums of the lengths of all terms, without cancellation
     skipped = False
-    for k in range(m):
-        others = met[:, k]  # (m,) the task that each one is compared with next
-        squared = np.einsum("ij,ij->i", coefficients, products)
+    for others in met:
+        squared = (coefficients * products).sum(axis=1)
         pair = (squared > VANISHING * gross**2) & (norms[others] > 0)
         lengths = np.sqrt(np.where(pair, squared, 1.0))
         scales = np.where(pair, norms[others], 1.0)
         cosines = np.minimum(np.maximum(products[tasks, others] / (lengths * scales), -1.0), 1.0)
         goals = goals_of[tasks, others]
         slack = np.sqrt(1 - goals**2)
-        is_other, below = others != tasks, cosines < goals
-        known = pair & ~(below & (slack == 0)) & is_other
+        below = cosines < goals
+        known = pair & ~(below & (slack == 0))
         rotated = known & below
         rise = goals * np.sqrt(1 - cosines**2) - cosines * slack
         shares = np.divide(lengths * rise, scales * slack, out=np.zeros(m), where=rotated)
@@ -53,7 +53,7 @@ def vaccinated_weights(gramian: Tensor, orders: Tensor, targets: Tensor, beta: f
         products += shares[:, None] * gram[others]
         gross += np.abs(shares) * norms[others]
         goals_of[tasks, others] = np.where(known, (1 - beta) * goals + beta * cosines, goals)
-        skipped = skipped or bool((is_other & ~known).any())
+        skipped = skipped or not known.all()
     return torch.from_numpy(coefficients.sum(axis=0)), torch.from_numpy(goals_of), skipped
 
 

@@ -24,14 +24,15 @@ def projected_weights(gramian: Tensor, orders: Tensor) -> Tensor:
     """
     m = len(gramian)
     gram, met = gramian.numpy(), orders.numpy()
-    tasks = np.arange(m)
-    # Infinite for the task itself and for zero gradients, so that no projection takes place.
-    squared_norms = np.where((met != tasks[:, None]) & (gram.diagonal()[met] > 0), gram.diagonal()[met], np.inf)
-    coefficients = np.eye(m)  # (m, m) row i: task i's gradient
-    for k in range(m):
-        others = met[:, k]  # (m,) the task that each one is compared with next
-        products = np.einsum("ij,ij->i", coefficients, gram[others])  # (m,) <g_i^PC, g_other>
-        coefficients[tasks, others] -= np.minimum(products, 0.0) / squared_norms[:, k]
+    coefficients, tasks = np.eye(m), np.arange(m)  # (m, m) row i: task i's gradient
+    if m == 1 or gram.min() >= 0:
+        return torch.from_numpy(coefficients.sum(axis=0))
+    met = met[met != tasks[:, None]].reshape(m, m - 1).T  # (m - 1, m) column i: the other tasks, as task i meets them
+    # Infinite for zero gradients, so that no projection takes place.
+    squared_norms = np.where(gram.diagonal() > 0, gram.diagonal(), np.inf)
+    for others in met:
+        products = (coefficients * gram[others]).sum(axis=1)  # (m,) <g_i^PC, g_other>
+        coefficients[tasks, others] -= np.minimum(products, 0.0) / squared_norms[others]
     return torch.from_numpy(coefficients.sum(axis=0))
 
 

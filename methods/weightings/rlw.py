@@ -23,6 +23,8 @@ def random_weights(n_tasks: int, distribution: Distribution, generator: torch.Ge
 
     Source: Lin, Ye, Zhang, Tsang (TMLR 2022), Section 3.
     """
+    if distribution == "normal":
+        return torch.softmax(torch.randn(n_tasks, dtype=torch.float64, generator=generator), dim=0)
     empty = torch.empty(n_tasks, dtype=torch.float64)
     if distribution == "one_hot":
         drawn = torch.randint(n_tasks, (), generator=generator)
@@ -34,9 +36,7 @@ def random_weights(n_tasks: int, distribution: Distribution, generator: torch.Ge
     if distribution == "dirichlet":
         draws = empty.exponential_(generator=generator)
         return draws / draws.sum()
-    normal = distribution == "normal"
-    draws = empty.normal_(generator=generator) if normal else empty.uniform_(generator=generator)
-    return torch.softmax(draws, dim=0)
+    return torch.softmax(empty.uniform_(generator=generator), dim=0)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Exact minimisation over the simplex by active sets, for convex objectives solvable on affine hulls.
 
-Blocks of vertices are exchanged first, which solves most problems in a few steps; otherwise, one vertex at a time.
+After a few single vertices, blocks are exchanged, which solves most problems in a few steps; otherwise, one vertex at a
+time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ Matrix = NDArray[np.float64]
 OPTIMALITY = 1e-12
 _ROUNDING = 64 * float(np.finfo(np.float64).eps)
 
+# So many vertices are tried one at a time before blocks of them: a solution may have few.
+_FIRST_STEPS = 3
 # Blocks settle within about six steps; after that, one vertex at a time is more reliable.
 _MAX_PIVOTS = 10
 _UNIT_SUM = 1e-10
@@ -39,13 +42,14 @@ def minimise_over_simplex(gradient: Gradient, affine_minimiser: AffineMinimiser,
 
     Source: Wolfe, "Finding the nearest point in a polytope", Math. Programming 11 (1976).
     """
-    settled = _settle_blocks(gradient, affine_minimiser, n)
-    if settled is not None:
-        return settled
     w = np.zeros(n)
     w[start] = 1.0
     support = np.array([start])
-    for _ in range(10 * n + 50):
+    for step in range(10 * n + 50):
+        if step == _FIRST_STEPS:
+            settled = _settle_blocks(gradient, affine_minimiser, n)
+            if settled is not None:
+                return settled
         slope, terms = gradient(w)
         entering = int(slope.argmin())
         if w @ slope - slope[entering] <= _allowed(slope, terms) or (support == entering).any():
