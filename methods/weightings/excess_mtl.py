@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,9 +25,10 @@ def excess_risks(jacobian: Tensor, before: Tensor | None) -> tuple[Tensor, Tenso
     squares = torch.empty_like(jacobian)
     risks = torch.zeros(len(jacobian), dtype=torch.float64, device=jacobian.device)
     for block in column_blocks(jacobian):
-        present, summed = jacobian[:, block].square(), squares[:, block]
-        torch.add(present, 0.0 if before is None else before[:, block], out=summed)
-        risks += present.mul_((summed + _DAMPING).rsqrt_()).sum(dim=1)
+        present = jacobian[:, block].square()
+        summed = present if before is None else present + before[:, block]
+        squares[:, block] = summed
+        risks += (present * (summed + _DAMPING).rsqrt_()).sum(dim=1)
     return risks.cpu(), squares
 
 
@@ -60,12 +60,12 @@ class ExcessMTL:
     def step(self, signal: Signal, state: State) -> Update:
         jacobian, earlier = signal.required_jacobian(), state.memory.get("squares")
         risks, squares = excess_risks(jacobian, None if earlier is None else earlier.to(jacobian))
-        before, now = state.memory["first_risks"].numpy(), risks.numpy()
+        before = state.memory["first_risks"]
         known = before > 0
-        ratios = np.divide(now, before, out=np.zeros_like(now), where=known)
+        ratios = torch.where(known, risks / torch.where(known, before, 1.0), 0.0)
         # Kept as logarithms: a task far from its first risk saturates the weights and doesn't overflow them.
-        log_weights = torch.log_softmax(state.memory["log_weights"] + torch.from_numpy(self.step_size * ratios), 0)
-        first_risks = np.where(known, before, now)
-        memory = {"log_weights": log_weights, "first_risks": torch.from_numpy(first_risks), "squares": squares}
+        log_weights = torch.log_softmax(state.memory["log_weights"] + self.step_size * ratios, dim=0)
+        first_risks = torch.where(known, before, risks)
+        memory = {"log_weights": log_weights, "first_risks": first_risks, "squares": squares}
         weights = len(log_weights) * log_weights.exp()
-        return Update(weights, State(memory=memory), fallbacks=int(first_risks.min() <= 0))
+        return Update(weights, State(memory=memory), fallbacks=int((first_risks <= 0).any()))

@@ -131,6 +131,8 @@ class MGDA:
     def step(self, signal: Signal, state: State) -> Update:
         gramian = signal.required_gramian()
         normalisation = _NORMALISATIONS[self.variant] if self.normalisation == "auto" else self.normalisation
+        if normalisation == "none" and set(self.preference) == {1.0}:
+            return Update(torch.from_numpy(min_norm_weights(gramian.numpy())), state)
         norms = gramian.diagonal().clamp_min(0).sqrt()
         preference = one_per_task("preference", self.preference, len(norms))
         scales = preference * gradient_scales(norms, signal.losses, normalisation)
