@@ -109,7 +109,7 @@ def test_names_in_any_spelling_and_pairs_of_architecture_and_weighting(
     (record,) = read_records(tmp_path)
     assert record.method == "normal+nash_mtl" and record.labels.method == "NORMAL + Nash-MTL"
     assert record.overrides == {"train.epochs": 1, "arch.xi": 0.5, "weighting.max_norm": 2.0}
-    assert record.settings["weighting"] == {"max_norm": 2.0, "every": 1, "grad_space": "shared"}
+    assert record.settings["weighting"] == {"max_norm": 2.0, "every": 1, "momentum": 0.0, "grad_space": "shared"}
     assert ask("--weighting", "cagrad", *QUICK) == 0
     assert {r.method for r in read_records(tmp_path)} == {"normal+nash_mtl", "cagrad"}
 

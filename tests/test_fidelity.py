@@ -13,7 +13,8 @@ ROWS = ["gradients", "heads", "scale and clipping", "settings", "interval"]
 
 def sections() -> dict[str, str]:
     """Text by key of the method."""
-    parts = re.split(r"^### `(\w+)`: ", TEXT, flags=re.MULTILINE)[1:]
+    of_methods = TEXT.partition("\n## ")[0]
+    parts = re.split(r"^### `(\w+)`: ", of_methods, flags=re.MULTILINE)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 

@@ -32,13 +32,13 @@ def test_all_reference_records_are_kept(tmp_path: Path) -> None:
 def test_a_kept_run_of_other_versions_is_kept_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    example = read_record(run_folder(REFERENCE, "digits", "mgda", 0) / RECORD)
-    spec = resolve("digits", "mgda")
+    example = read_record(run_folder(REFERENCE, "digits", "pcgrad", 0) / RECORD)
+    spec = resolve("digits", "pcgrad")
     now = versions_of(spec)
     assert now == {"engine": 1, "weighting": 1, "architecture": 1, "problem": 1, "maker": 1}
-    assert "maker" not in versions_of(resolve("celeba", "mgda"))
-    folder = run_folder(tmp_path, "digits", "mgda", 0)
-    options = ["--method", "mgda", "--data", "digits", "--seeds", "0", "--dry-run"]
+    assert "maker" not in versions_of(resolve("celeba", "pcgrad"))
+    folder = run_folder(tmp_path, "digits", "pcgrad", 0)
+    options = ["--method", "pcgrad", "--data", "digits", "--seeds", "0", "--dry-run"]
     options += ["--results", str(tmp_path), "--data-root", str(tmp_path)]
 
     for then, engine, difference in (
@@ -47,7 +47,7 @@ def test_a_kept_run_of_other_versions_is_kept_and_named(
         (
             now | {"weighting": 3},
             2,
-            "with version 1 of the engine (today 2), version 3 of weighting mgda (today 1)",
+            "with version 1 of the engine (today 2), version 3 of weighting pcgrad (today 1)",
         ),
     ):
         write_record(folder, example.model_copy(update={"versions": then}))

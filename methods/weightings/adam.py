@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,9 +25,12 @@ def adam_step(memory: Mapping[str, Tensor], slope: Tensor) -> tuple[Tensor, dict
     memory: holds the moments among other things.
     Source: Kingma, Ba: Adam (ICLR 2015), Algorithm 1, with its defaults.
     """
+    # On numpy's views of the tensors, which takes a fraction of the time of as many torch calls.
     first, second = _BETAS
-    steps = memory["steps"] + 1
-    mean = first * memory["mean"] + (1 - first) * slope
-    square = second * memory["square"] + (1 - second) * slope.square()
-    size = (square / (1 - second ** int(steps))).sqrt() + _EPSILON
-    return mean / (1 - first ** int(steps)) / size, {"steps": steps, "mean": mean, "square": square}
+    values, steps = slope.numpy(), int(memory["steps"]) + 1
+    mean = first * memory["mean"].numpy() + (1 - first) * values
+    square = second * memory["square"].numpy() + (1 - second) * values * values
+    size = np.sqrt(square / (1 - second**steps)) + _EPSILON
+    direction = mean / (1 - first**steps) / size
+    moments = {"mean": torch.from_numpy(mean), "square": torch.from_numpy(square), "steps": torch.tensor(steps)}
+    return torch.from_numpy(direction), moments
