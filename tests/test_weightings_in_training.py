@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -13,8 +14,21 @@ from training import prepared
 
 from bench.engine.backward import losses_now
 from bench.engine.step import train_step
+from bench.spec.resolve import resolve
+from bench.spec.settings import SpecError
 from methods import WEIGHTINGS
-from methods.contract import Diverged, PostStepHook, Signal, State, Update, Weighting, batches_of
+from methods.contract import (
+    Diverged,
+    Needs,
+    PostStepHook,
+    Signal,
+    State,
+    Update,
+    Weighting,
+    WeightingInfo,
+    batches_of,
+)
+from methods.weightings.famo import FAMO
 
 
 @pytest.mark.parametrize(("data", "arch"), [("digits", "hps"), ("digits", "normal"), ("faces", "hps")])
@@ -43,6 +57,23 @@ def test_only_weightings_with_a_post_step_hook_pay_for_it(data_root: Path, monke
         calls.clear()
         train_step(state, batch, 0, 0, others=[batch] * (batches_of(state.weighting) - 1))
         assert bool(calls) == isinstance(state.weighting, PostStepHook) == (name == "famo"), name
+
+
+@dataclass(frozen=True)
+class GramianFAMO(FAMO):
+    """A weighting that reads a Gramian and learns from the losses after a step."""
+
+    needs: ClassVar[Needs] = "gramian"
+
+
+def test_an_update_interval_and_a_post_step_hook_exclude_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between updates the hook would learn from steps that its weights didn't make."""
+    monkeypatch.setitem(WEIGHTINGS, "gramian_famo", WeightingInfo("Mine", GramianFAMO, "no paper"))
+    resolve("digits", weighting="gramian_famo")
+    with pytest.raises(
+        SpecError, match=r"weighting\.every: expected 1 with gramian_famo, which learns"
+    ):
+        resolve("digits", weighting="gramian_famo", assignments={"weighting.every": 2})
 
 
 @pytest.mark.parametrize("name", ["ew", "mgda", "graddrop", "famo"])
