@@ -14,7 +14,8 @@ from methods.contract import Signal, State, Update, Weighting
 from methods.weightings.db_mtl import DBMTL
 from methods.weightings.excess_mtl import ExcessMTL
 from methods.weightings.graddrop import GradDrop, masked_gradients, sign_purity
-from methods.weightings.moco import MoCo, project_onto_simplex
+from methods.weightings.moco import MoCo
+from methods.weightings.simplex import project_onto_simplex
 
 M, P, STEPS = 3, 40, 6
 
@@ -196,7 +197,7 @@ def nearest_on_simplex(point: np.ndarray) -> np.ndarray:
 
 def test_simplex_projection_at_the_ends() -> None:
     def projected(*values: float) -> list[float]:
-        return project_onto_simplex(torch.tensor(values, dtype=torch.float64)).tolist()
+        return project_onto_simplex(np.array(values, dtype=np.float64)).tolist()
 
     assert projected(5.0) == [1.0]
     assert projected(0.2, 0.8) == pytest.approx([0.2, 0.8])

@@ -70,9 +70,7 @@ def test_an_update_interval_and_a_post_step_hook_exclude_each_other(monkeypatch:
     """Between updates the hook would learn from steps that its weights didn't make."""
     monkeypatch.setitem(WEIGHTINGS, "gramian_famo", WeightingInfo("Mine", GramianFAMO, "no paper"))
     resolve("digits", weighting="gramian_famo")
-    with pytest.raises(
-        SpecError, match=r"weighting\.every: expected 1 with gramian_famo, which learns"
-    ):
+    with pytest.raises(SpecError, match=r"weighting\.every: expected 1 with gramian_famo, which learns"):
         resolve("digits", weighting="gramian_famo", assignments={"weighting.every": 2})
 
 

@@ -141,6 +141,8 @@ def _own(name: str, signal: Signal) -> Solver:
 def _torchjd(name: str, signal: Signal) -> Solver:
     """The part of the aggregator that maps a Gramian or a Jacobian to weights; all of it if it has no such part."""
     aggregator = torchjd_object(name, "aggregator", len(signal.losses))
+    if WEIGHTINGS[name].factory().needs == "cross_gramian":
+        return partial(aggregator, signal.required_cross_gramian())
     if hasattr(aggregator, "gramian_weighting"):
         return partial(aggregator.gramian_weighting, signal.required_gramian())
     # ConFIG has an attribute `weighting`, too, but it holds only the preference.

@@ -60,8 +60,9 @@ COUNTERPARTS: Mapping[str, Counterpart] = {
     "mgda": Counterpart("MGDA", aggregator="MGDA", libmtl_options={"mgda_gn": "none"}, settings=_AS_IN_THE_PAPER),
     "pcgrad": Counterpart("PCGrad", aggregator="PCGrad"),
     "gradvac": Counterpart("GradVac", aggregator="GradVac", libmtl_options={"beta": 0.5}),
-    "graddrop": Counterpart("GradDrop", aggregator="GradDrop", libmtl_options={"leak": 0.0}),
-    "imtl": Counterpart("IMTL", aggregator="IMTLG"),
+    "graddrop": Counterpart("GradDrop", aggregator="GradDrop", libmtl_options={"leak": 0.0}, settings=_AS_IN_THE_PAPER),
+    # TorchJD has no learned scales beside it. LibMTL's can't be left out.
+    "imtl": Counterpart("IMTL", aggregator="IMTLG", settings={"variant": "gradient"}),
     "cagrad": Counterpart(
         "CAGrad",
         aggregator="CAGrad",
@@ -75,7 +76,8 @@ COUNTERPARTS: Mapping[str, Counterpart] = {
         aggregator="FairGrad", torchjd_options={"alpha": FairGrad().alpha}, settings=_AS_IN_THE_PAPER
     ),
     "upgrad": Counterpart(aggregator="UPGrad"),
-    "excess_mtl": Counterpart(aggregator="ExcessMTL"),
+    # In TorchJD, weights are constant until the warm-up is over.
+    "excess_mtl": Counterpart(aggregator="ExcessMTL", torchjd_options={"n_warmup_steps": 1}),
     "config": Counterpart(aggregator="ConFIG"),
     "modo": Counterpart(aggregator="MoDoWeighting", torchjd_options={"gamma": MoDo().gamma}),
     "sdmgrad": Counterpart(aggregator="SDMGradWeighting"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,12 +61,14 @@ class ExcessMTL:
     def step(self, signal: Signal, state: State) -> Update:
         jacobian, earlier = signal.required_jacobian(), state.memory.get("squares")
         risks, squares = excess_risks(jacobian, None if earlier is None else earlier.to(jacobian))
-        before = state.memory["first_risks"]
+        now, before = risks.numpy(), state.memory["first_risks"].numpy()
         known = before > 0
-        ratios = torch.where(known, risks / torch.where(known, before, 1.0), 0.0)
+        ratios = np.divide(now, before, out=np.zeros_like(now), where=known)
         # Kept as logarithms: a task far from its first risk saturates the weights and doesn't overflow them.
-        log_weights = torch.log_softmax(state.memory["log_weights"] + self.step_size * ratios, dim=0)
-        first_risks = torch.where(known, before, risks)
-        memory = {"log_weights": log_weights, "first_risks": first_risks, "squares": squares}
-        weights = len(log_weights) * log_weights.exp()
-        return Update(weights, State(memory=memory), fallbacks=int((first_risks <= 0).any()))
+        moved = state.memory["log_weights"].numpy() + self.step_size * ratios
+        moved -= moved.max()
+        log_weights = moved - np.log(np.exp(moved).sum())
+        first_risks = np.where(known, before, now)
+        kept = {"log_weights": torch.from_numpy(log_weights), "first_risks": torch.from_numpy(first_risks)}
+        weights = torch.from_numpy(len(now) * np.exp(log_weights))
+        return Update(weights, State({**kept, "squares": squares}), fallbacks=int((first_risks <= 0).any()))

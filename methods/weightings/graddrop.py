@@ -40,10 +40,9 @@ def masked_gradients(jacobian: Tensor, draws: Tensor, leak: float) -> tuple[Tens
         above = rows.clamp_min(0)
         below = rows - above
         positive, negative = above.sum(dim=0), below.sum(dim=0)
-        keep_positive = sign_purity(positive, negative) > draws[block]
-        selected = torch.where(keep_positive, positive, negative)
-        torch.lerp(selected, positive + negative, leak, out=combined[block])
-        passed = passed + torch.linalg.vector_norm(torch.where(keep_positive, above, below), dim=1).double().square()
+        kept = torch.where(sign_purity(positive, negative) > draws[block], above, below)
+        torch.lerp(kept.sum(dim=0), positive + negative, leak, out=combined[block])
+        passed = passed + torch.linalg.vector_norm(kept, dim=1).double().square()
         total = total + torch.linalg.vector_norm(rows, dim=1).double().square()
     passed, total = passed.cpu(), total.cpu()
     shares = torch.where(total > 0, leak + (1 - leak) * passed / torch.where(total > 0, total, 1.0), 1.0)

@@ -11,21 +11,9 @@ from torch import Tensor
 from methods.checks import require_at_least, require_one_of, require_positive
 from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.rows import gramian_of
+from methods.weightings.simplex import project_onto_simplex
 
 Variant = Literal["released", "paper"]
-
-
-def project_onto_simplex(point: Tensor) -> Tensor:
-    """The point of {w ≥ 0, Σw = 1} nearest to `point`, (m,).
-
-    Source: Held, Wolfe, Crowder, "Validation of subgradient optimization", Math. Programming 6 (1974).
-    """
-    shifted = point - point.max()  # the result is the same, with less cancellation in the sums
-    descending = shifted.sort(descending=True).values
-    counts = torch.arange(1, len(point) + 1, dtype=point.dtype)
-    thresholds = (descending.cumsum(0) - 1) / counts
-    last = int((descending > thresholds).nonzero().max())
-    return (shifted - thresholds[last]).clamp_min(0)
 
 
 def loss_norm_scales(norms: Tensor, losses: Tensor) -> Tensor:
@@ -87,7 +75,7 @@ class MoCo:
         before = state.memory["lambda"]
         slope = gramian_of(tracked).cpu() @ before + self.rho * before
         moved = before - gamma * slope
-        after = torch.softmax(moved, dim=0) if released else project_onto_simplex(moved)
+        after = torch.softmax(moved, dim=0) if released else torch.from_numpy(project_onto_simplex(moved.numpy()))
         weights = len(after) * after if released else after
         return Update(
             weights=weights * scales,

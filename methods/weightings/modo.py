@@ -10,7 +10,7 @@ from torch import Tensor
 
 from methods.checks import require_at_least, require_positive
 from methods.contract import HeadRule, Needs, Signal, State, Update
-from methods.weightings.moco import project_onto_simplex
+from methods.weightings.simplex import project_onto_simplex
 
 
 def moved_weights(weights: Tensor, cross_gramian: Tensor, gamma: float, rho: float) -> Tensor:
@@ -19,7 +19,8 @@ def moved_weights(weights: Tensor, cross_gramian: Tensor, gamma: float, rho: flo
     Two batches make J₁ J₂ᵀ λ an unbiased estimate of the slope of ½‖Jᵀλ‖², which one batch does not.
     Source: Chen, Fernando, Ying, Chen: Three-way trade-off in multi-objective learning (NeurIPS 2023), Eq. (6a).
     """
-    return project_onto_simplex(weights - gamma * (cross_gramian @ weights + rho * weights))
+    moved = weights - gamma * (cross_gramian @ weights + rho * weights)
+    return torch.from_numpy(project_onto_simplex(moved.numpy()))
 
 
 @dataclass(frozen=True)

@@ -5,35 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from methods.checks import require_at_least, require_positive
 from methods.contract import HeadRule, Needs, Signal, State, Update
-from methods.weightings.moco import project_onto_simplex
+from methods.weightings.simplex import Matrix, Vector, project_onto_simplex
 
 # Added to squared norms under the root, as in the released code.
 _DAMPING = 1e-4
 
 
-def scaled_products(cross_gramian: Tensor) -> Tensor:
+def scaled_products(cross_gramian: Matrix) -> Matrix:
     """J₁ J₂ᵀ (m, m) over the squared mean of the gradient norms, which makes the step size of the weights scale-free.
 
     The product of a task's two gradients stands for its squared norm; where noise makes it negative, it counts as 0.
     Source: Xiao, Ban, Ji (NeurIPS 2023), Section 6.1 and released code.
     """
-    norms = (cross_gramian.diagonal().clamp_min(0) + _DAMPING).sqrt()
-    return cross_gramian / norms.mean().square()
+    norms = np.sqrt(np.maximum(cross_gramian.diagonal(), 0.0) + _DAMPING)
+    return np.asarray(cross_gramian / norms.mean() ** 2, dtype=np.float64)
 
 
-def directed_weights(before: Tensor, products: Tensor, pull: float, lr: float, momentum: float, steps: int) -> Tensor:
+def directed_weights(before: Vector, products: Matrix, pull: float, lr: float, momentum: float, steps: int) -> Vector:
     """w (m,) after so many projected steps from `before` on ½‖Jᵀw‖² + pull·⟨Jᵀw, g_0⟩ over the simplex.
 
     products: (m, m) J₁ J₂ᵀ, scaled. g_0 is the mean gradient.
     Source: Xiao, Ban, Ji (NeurIPS 2023), Algorithm 1, with the momentum of the released code.
     """
     m = len(before)
-    weights, velocity = before, torch.zeros_like(before)
+    weights, velocity = before, np.zeros_like(before)
     for _ in range(steps):
         velocity = momentum * velocity + products @ (weights + pull / m)
         weights = project_onto_simplex(weights - lr * velocity)
@@ -75,7 +75,7 @@ class SDMGrad:
         return State({"w": torch.full((n_tasks,), 1 / n_tasks, dtype=torch.float64)})
 
     def step(self, signal: Signal, state: State) -> Update:
-        products = scaled_products(signal.required_cross_gramian())
-        w = directed_weights(state.memory["w"], products, self.pull, self.lr, self.inner_momentum, self.inner_steps)
-        m = len(w)
-        return Update((m * w + self.pull) / (1 + self.pull), State({"w": w}))
+        products, before = scaled_products(signal.required_cross_gramian().numpy()), state.memory["w"].numpy()
+        w = directed_weights(before, products, self.pull, self.lr, self.inner_momentum, self.inner_steps)
+        weights = (len(w) * w + self.pull) / (1 + self.pull)
+        return Update(torch.from_numpy(weights), State({"w": torch.from_numpy(w)}))

@@ -125,3 +125,15 @@ def solve_with_unit_sum(gram: Matrix, right: Matrix) -> Matrix:
     if singular or not isfinite(solution.sum()):
         solution = np.linalg.lstsq(system, right, rcond=None)[0]
     return np.asarray(solution[:n], dtype=np.float64)
+
+
+def project_onto_simplex(point: Vector) -> Vector:
+    """The point of {w ≥ 0, Σw = 1} nearest to `point`, (n,).
+
+    Source: Held, Wolfe, Crowder, "Validation of subgradient optimization", Math. Programming 6 (1974).
+    """
+    shifted = point - point.max()  # the result is the same, with less cancellation in the sums
+    descending = np.sort(shifted)[::-1]
+    thresholds = (descending.cumsum() - 1) / np.arange(1, len(point) + 1)
+    last = (descending > thresholds).nonzero()[0][-1]
+    return np.asarray(np.maximum(shifted - thresholds[last], 0.0), dtype=np.float64)
