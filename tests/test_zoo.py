@@ -79,7 +79,7 @@ COUNTED: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "mgda": (NEVER, NEVER),
     "pcgrad": (NEVER, NEVER),
     "gradvac": (ZERO, frozenset({"opposed 1e-8", "rank 1"})),
-    "cagrad": (frozenset({"zero row"}), NEVER),
+    "cagrad": (frozenset({"zero row"}), CANCELLING),
     "imtl": (frozenset(("opposed 1e-8", "collinear", *DEPENDENT)) - {"zero row"}, frozenset({"opposed 1e-6"})),
     "aligned_mtl": (frozenset(("spread", "opposed 1e-8", "collinear", *DEPENDENT)), frozenset({"opposed 1e-6"})),
     "upgrad": (NEVER, NEVER),

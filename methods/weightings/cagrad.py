@@ -19,8 +19,8 @@ Rescale = Literal["none", "1+c^2", "1+c"]
 Variant = Literal["released", "paper"]
 _RESCALES: Mapping[Variant, Rescale] = {"released": "1+c^2", "paper": "none"}
 
-# Below this, relative to its terms, ‖g_w‖² is rounding.
-_CANCELLED = 16 * float(np.finfo(np.float64).eps)
+# Below this, relative to its terms, ‖g_w‖² is rounding: Jacobians and their products are float32.
+CANCELLED = 2 * float(np.finfo(np.float32).eps)
 _TINY = float(np.finfo(np.float64).tiny)
 
 
@@ -83,7 +83,8 @@ def linear_plus_norm_weights(gram: Matrix, products: Vector, radius: float) -> V
 def conflict_averse_weights(gramian: Matrix, c: float, rescale: Rescale) -> tuple[Vector, bool]:
     """Weights (m,) of g_0 + c‖g_0‖ g_w/‖g_w‖, over 1, 1 + c² or 1 + c.
 
-    Returns also whether ‖g_w‖ = 0 while c‖g_0‖ > 0, where the direction is undefined and the mean gradient is used.
+    Returns also whether ‖g_w‖ = 0, up to the rounding of float32, while c‖g_0‖ > 0: the direction is undefined there,
+    and the mean gradient is used.
     """
     m = len(gramian)
     scale = {"none": 1.0, "1+c^2": 1 + c**2, "1+c": 1 + c}[rescale]
@@ -93,7 +94,7 @@ def conflict_averse_weights(gramian: Matrix, c: float, rescale: Rescale) -> tupl
         return mean / scale, False
     w = conflict_weights(gramian, c)
     squared_norm = float(w @ gramian @ w)
-    if squared_norm <= _CANCELLED * float(w @ np.abs(gramian) @ w):
+    if squared_norm <= CANCELLED * float(w @ np.abs(gramian) @ w):
         return mean / scale, True
     return (mean + radius / sqrt(squared_norm) * w) / scale, False
 

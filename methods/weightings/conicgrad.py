@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from methods.contract import HeadRule, Needs, Signal, State, Update
-from methods.weightings.cagrad import linear_plus_norm_weights
+from methods.weightings.cagrad import CANCELLED, linear_plus_norm_weights
 from methods.weightings.mgda import min_norm_weights
 from methods.weightings.simplex import Matrix, Vector
 
-# Gradients are float32: m times this, relative to its terms, is the rounding of a squared norm.
+# Gradients are float32: relative to its terms, a product of two is known up to this.
 _ROUNDING = float(np.finfo(np.float32).eps)
 
 
@@ -33,13 +33,15 @@ def conic_weights(gramian: Matrix, c: float) -> tuple[Vector, bool]:
     scaled = gramian / max(float(gramian.diagonal().max()), np.finfo(np.float64).tiny)
     squared_mean, rounding = float(scaled.sum()) / m**2, _ROUNDING * float(np.abs(scaled).sum()) / m
     if squared_mean <= rounding:
-        return mean, squared_mean > 0
+        return mean, bool(gramian.any())
     present = (scaled.diagonal() > 0).nonzero()[0]
     gram = scaled[present[:, None], present]
     along = scaled[present].sum(axis=1) / (m * squared_mean)  # parts of g_i along g_0, in units of g_0
     shortest = min_norm_weights(gram)
-    length = sqrt(max(float(shortest @ gram @ shortest), 0.0) / squared_mean)
-    if length > 0 and shortest @ along >= c * length:
+    squared_length = float(shortest @ gram @ shortest)
+    vanishes = squared_length <= CANCELLED * float(shortest @ np.abs(gram) @ shortest)
+    length = sqrt(max(squared_length, 0.0) / squared_mean)
+    if not vanishes and shortest @ along >= c * length:
         weights[present] = shortest / length
         return weights, False
     sine = sqrt(1 - c**2)
@@ -47,7 +49,11 @@ def conic_weights(gramian: Matrix, c: float) -> tuple[Vector, bool]:
     np.fill_diagonal(normal, np.maximum(normal.diagonal(), 0.0))
     w = linear_plus_norm_weights(normal, c * sqrt(squared_mean) * along, sine)
     squared_norm = float(w @ normal @ w)
-    if squared_norm <= len(w) * _ROUNDING * float(w @ np.abs(gram) @ w):
+    # The parts along g_0 are as uncertain as the products with it, whose terms cancel where g_0 is short.
+    part = sqrt(squared_mean) * float(w @ np.abs(along))
+    uncertainty = float(w @ np.abs(scaled)[present].sum(axis=1)) / (m * sqrt(squared_mean))
+    relative = float(np.abs(scaled).sum()) / (m**2 * squared_mean)
+    if squared_norm <= 2 * _ROUNDING * (float(w @ np.abs(gram) @ w) + 2 * part * uncertainty + relative * part**2):
         return mean, True
     share = sine * sqrt(squared_mean / squared_norm)
     weights[present] = share * w
@@ -61,7 +67,8 @@ class ConicGrad:
     c: the least cosine between the update and the mean gradient, from 0 to 1.
 
     The update is as long as the mean gradient. Task-specific heads keep their plain gradients, as in CAGrad's code. If
-    no unique direction is left, as at a Pareto-stationary point, the mean gradient is used and the step is counted.
+    the convex problem behind it has no unique direction, as at a Pareto-stationary point, the mean gradient is used and
+    the step is counted; another direction in the cone may then be better for the worst task.
     Deviations: solved exactly, where the paper updates the weights of the worst case by a step per iteration. Without
     released code, the length, the heads and the default of `c` are ours.
     """

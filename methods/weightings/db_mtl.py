@@ -42,8 +42,8 @@ class DBMTL:
 
     The weights are those of the current gradients, (max_j ‖ĝ_j‖ / ‖ĝ_i‖) / L_i: if beta = 0 the update is
     weights @ jacobian. Task-specific heads get the gradients of log L_i. A loss ≤ 0 has no logarithm, and its gradient
-    is left out. A task whose running mean is zero is left out. Both are counted. Deviations: none; losses and norms are
-    used as they are, while the released code adds 1e-8 to them.
+    is left out. A task whose running mean is zero is left out. Both are counted. Deviations: none. Norms are used as
+    they are, and losses down to 1e-8; the released code adds 1e-8 to both.
     """
 
     beta: float = 0.9

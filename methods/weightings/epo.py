@@ -55,7 +55,8 @@ def search_weights(
         bounds[weighted == weighted.max()] = 0.0
     else:
         gain, rows, bounds = gram.sum(axis=0), gram, np.zeros(len(gram))
-        if descent == "restricted":
+        balanced = np.abs(adjustment).max() <= 4 * len(gram) * np.finfo(np.float64).eps * preference.max()
+        if descent == "restricted" and not balanced:  # else b is rounding
             rows, bounds = np.vstack([gram, slopes]), np.append(bounds, min(float(slopes.max()), 0.0))
     return maximise_over_simplex(gain, rows, bounds, np.sqrt(gram.diagonal()))
 

@@ -200,5 +200,5 @@ class FairGrad:
         gramian = signal.required_gramian().numpy()
         weights, fallback = fair_weights(gramian, self.alpha)
         if self.variant == "released":
-            weights = clipped_weights(len(weights) * weights, gramian, self.max_norm)
+            weights = clipped_weights(len(weights) * weights, gramian, self.max_norm, cancelling=fallback)
         return Update(torch.from_numpy(weights), state, fallbacks=int(fallback))

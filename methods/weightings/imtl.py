@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from methods.checks import require_one_of, require_positive
 from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.adam import adam_memory, adam_step
+from methods.weightings.log_loss import SMALLEST_LOSS
 
 Variant = Literal["full", "loss", "gradient"]
 
@@ -58,6 +60,11 @@ def log_scale_slope(log_scales: Tensor, losses: Tensor) -> Tensor:
     return log_scales.exp() * losses - 1
 
 
+def bounded_log_scales(log_scales: Tensor) -> Tensor:
+    """s (m,), at most where e^s times the least loss that float32 can hold is 1: a loss of 0 would raise it forever."""
+    return log_scales.clamp_max(-math.log(SMALLEST_LOSS))
+
+
 @dataclass(frozen=True)
 class IMTL:
     """Impartial multi-task learning.
@@ -67,7 +74,7 @@ class IMTL:
         released for Nash-MTL.
 
     Task-specific heads get the gradients of their scaled losses e^s L. Steps with dependent gradients, which have equal
-    projections only by chance, are counted.
+    projections only by chance, are counted. A loss ≤ 0 has no best scale: its s grows, up to 87, and steps are counted.
     Deviations: s has an optimizer of its own; the paper trains it with the network, and its authors have released no
     code. At the rates of a network, s would hardly move in short runs.
     """
@@ -96,8 +103,10 @@ class IMTL:
             log_scales = state.memory["log_scales"]
             scales = log_scales.exp()
             direction, moments = adam_step(state.memory, log_scale_slope(log_scales, signal.losses))
-            state = State({"log_scales": log_scales - self.lr * direction, **moments})
+            state = State({"log_scales": bounded_log_scales(log_scales - self.lr * direction), **moments})
+        without_scale = self.variant != "gradient" and bool((signal.losses <= 0).any())
         if self.variant == "loss":
-            return Update(scales, state, head_weights=scales)
+            return Update(scales, state, head_weights=scales, fallbacks=int(without_scale))
         balance, degenerate = equal_projection_weights(signal.required_gramian() * torch.outer(scales, scales))
-        return Update(balance * scales, state, head_weights=scales, fallbacks=int(degenerate))
+        fallback = degenerate or without_scale
+        return Update(balance * scales, state, head_weights=scales, fallbacks=int(fallback))

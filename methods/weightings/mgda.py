@@ -35,7 +35,8 @@ def min_norm_weights(gramian: Matrix) -> Vector:
     gram = gramian / max(float(gramian.diagonal().max()), np.finfo(np.float64).tiny)
     magnitudes, m = np.abs(gram), len(gram)
     shortest = int(gram.diagonal().argmin())
-    if gram[shortest].min() >= gram[shortest, shortest]:
+    # In single precision, products with a gradient whose square is 0 need not be 0.
+    if gram[shortest, shortest] <= 0 or gram[shortest].min() >= gram[shortest, shortest]:
         return np.asarray(np.arange(m) == shortest, dtype=np.float64)
     independent = _independent_minimum(gram)
     if independent is not None:

@@ -37,7 +37,7 @@ class MoCo:
     update is weights @ jacobian. Task-specific heads keep their plain gradients. If "released", the h_i of a zero
     gradient is 0, and the step is counted. Source: Fernando et al. (ICLR 2023), Algorithm 1.
     Deviations: the update uses y and λ after their step, as in the released code; y is not projected onto a ball. The
-    released code resets y and λ before each step of the first epoch; here they are kept.
+    released code resets y and λ before each step of the first epoch; here they are kept. It adds 1e-8 to norms.
     """
 
     variant: Variant = "released"

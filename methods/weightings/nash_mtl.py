@@ -58,5 +58,5 @@ class NashMTL:
     def step(self, signal: Signal, state: State) -> Update:
         gramian = signal.required_gramian().numpy()
         alpha, fallback = bargaining_weights(gramian)
-        weights = torch.from_numpy(clipped_weights(alpha, gramian, self.max_norm))
+        weights = torch.from_numpy(clipped_weights(alpha, gramian, self.max_norm, cancelling=fallback))
         return Update(weights, state, head_weights=torch.from_numpy(alpha), fallbacks=int(fallback))
