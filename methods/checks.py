@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from methods.adapters.bridge import PeerFailed, PeerUnavailable
-from methods.contract import Diverged, Signal, State, Update, Weighting
+from methods.contract import Diverged, PostStepHook, Signal, State, Update, Weighting
 
 
 class WeightingError(RuntimeError):
@@ -53,6 +53,26 @@ def checked_step(weighting: Weighting, signal: Signal, state: State) -> Update:
     if problem:
         raise WeightingError(f"{_place_of(weighting)}: {type(weighting).__name__}.step must return {problem}")
     return update
+
+
+def checked_post_step(weighting: Weighting, hook: PostStepHook, losses: Tensor, state: State) -> State:
+    """`hook.post_step(losses, state)` of a weighting, checked like its step.
+
+    Raises:
+        WeightingError: it raised an error, or returned something else than a State of tensors without gradients.
+        Diverged, PeerFailed, PeerUnavailable, torch.OutOfMemoryError: as it raised them.
+    """
+    try:
+        after = hook.post_step(losses, state)
+    except (Diverged, PeerFailed, PeerUnavailable, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise WeightingError(f"{_place_of(weighting, error, 'post_step')}: {type(error).__name__}: {error}") from error
+    problem = _problem_of_state(after)
+    if problem:
+        place = _place_of(weighting, method="post_step")
+        raise WeightingError(f"{place}: {type(weighting).__name__}.post_step must return {problem}")
+    return after
 
 
 def _problem(update: object, weighting: Weighting, signal: Signal) -> str:
@@ -98,9 +118,9 @@ def _described(value: object) -> str:
     return "None" if value is None else f"an object of type {type(value).__name__}"
 
 
-def _place_of(weighting: Weighting, error: Exception | None = None) -> str:
-    """File and line of the weighting's step; with an error, of the innermost call in that file that led to it."""
-    code = getattr(inspect.unwrap(type(weighting).step), "__code__", None)
+def _place_of(weighting: Weighting, error: Exception | None = None, method: str = "step") -> str:
+    """File and line of a weighting's method; with an error, of the innermost call in that file that led to it."""
+    code = getattr(inspect.unwrap(getattr(type(weighting), method)), "__code__", None)
     if not isinstance(code, CodeType):
         return type(weighting).__name__
     line = code.co_firstlineno

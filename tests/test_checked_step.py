@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from methods.adapters.bridge import PeerFailed
-from methods.checks import WeightingError, checked_step
+from methods.checks import WeightingError, checked_post_step, checked_step
 from methods.contract import Diverged, HeadRule, Needs, Signal, State, Update
 
 Step = Callable[[Signal, State], Any]
@@ -85,6 +85,25 @@ def test_a_wrong_update_is_named_with_what_was_expected_and_found() -> None:
         text = message(Mine(returning(update), heads=heads))
         assert text.startswith(f"{__file__}:{STEP_LINE}: Mine.step must return {what}"), text
         assert found in text and text.count("\n") == 0, text
+
+
+def test_a_faulty_post_step_is_named_with_its_line() -> None:
+    for returned, problem in ((None, "`state` as a State, found None"), (State({"n": 1}), "type int under 'n'")):  # type: ignore[dict-item]
+
+        class Hooked(Mine):
+            def post_step(self, losses: Tensor, state: State) -> Any:
+                if returned is None and losses[0] > 1:
+                    raise KeyError("nothing")
+                return returned
+
+        hooked = Hooked(returning(Update(ones(3), State())))
+        with pytest.raises(WeightingError) as found:
+            checked_post_step(hooked, hooked, ones(3), State())
+        assert "Hooked.post_step must return" in str(found.value) and problem in str(found.value)
+        assert str(found.value).startswith(f"{__file__}:")
+        if returned is None:
+            with pytest.raises(WeightingError, match=r"KeyError: 'nothing'"):
+                checked_post_step(hooked, hooked, 2 * ones(3), State())
 
 
 def test_only_weightings_that_see_the_jacobian_may_give_a_direction() -> None:

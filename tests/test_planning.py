@@ -59,6 +59,22 @@ def test_a_kept_run_of_other_versions_is_kept_and_named(
         assert remarks == ([f"digits: 1 kept run was made {difference}. {advice}"] if difference else []), difference
 
 
+def test_a_record_of_an_older_version_is_kept_whatever_its_defaults_were(tmp_path: Path) -> None:
+    """The shipped records of MGDA are of version 1, whose default is today's variant "paper"."""
+    example = read_record(run_folder(REFERENCE / "shortcuts", "digits", "mgda", 0) / RECORD)
+    assert not example.versions and example.settings["weighting"]["variant"] == "paper"
+    folder = run_folder(tmp_path, "digits", "mgda", 0)
+    request = Request([StudyRow(method="mgda")], ["digits"], [0])
+    for version, kept in ((None, 1), (1, 1), (2, 0)):
+        versions = {} if version is None else {"weighting": version}
+        write_record(folder, example.model_copy(update={"versions": versions}))
+        if kept:
+            assert len(make_plan(request, tmp_path, tmp_path, make_data=False).kept) == 1
+        else:
+            with pytest.raises(PlanError, match="made with other settings"):
+                make_plan(request, tmp_path, tmp_path, make_data=False)
+
+
 def test_a_record_of_other_settings_is_refused(tmp_path: Path) -> None:
     example = read_record(run_folder(REFERENCE, "digits", "ew", 0) / RECORD)
     example.settings["train"]["lr"] = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -21,10 +22,12 @@ from bench.engine.loop import train
 from bench.engine.seeds import generator_for
 from bench.engine.step import compute_gradients, train_step
 from bench.engine.train_state import TrainState, make_train_state
+from bench.forecasting.forecast import step_key
 from bench.spec.resolve import SpecError, resolve
 from datasets import find
 from datasets.contract import Batch, Group
-from methods.contract import Signal, State, batches_of
+from methods import WEIGHTINGS
+from methods.contract import Signal, State, WeightingInfo, batches_of
 from methods.weightings.mgda import min_norm_weights
 from methods.weightings.modo import MoDo, moved_weights
 from methods.weightings.sdmgrad import SDMGrad, directed_weights, scaled_products
@@ -115,6 +118,29 @@ def test_what_several_batches_do_not_allow_is_refused(name: str) -> None:
         with pytest.raises(SpecError, match=rf"{setting}: expected .* several batches"):
             resolve("digits", name, assignments={setting: value})
     assert resolve("digits", name, assignments={"weighting.momentum": 0.5}).settings.gramian.momentum == 0.5
+
+
+@pytest.mark.parametrize(
+    ("needs", "batches", "message"),
+    [
+        ("cross_gramian", 1, r"Odd\.batches: expected 2 or 3 with needs = 'cross_gramian', found 1"),
+        ("cross_gramian", 4, r"expected 2 or 3 .* found 4"),
+        ("gramian", 2, r"Odd\.batches: expected 1 with needs = 'gramian', found 2"),
+        ("gramians", 1, r"Odd\.needs: expected one of losses, gramian, jacobian, cross_gramian, found 'gramians'"),
+    ],
+)
+def test_needs_and_batches_of_a_weighting_are_checked(
+    needs: Any, batches: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = dataclasses.dataclass(frozen=True)(type("Odd", (MoDo,), {"needs": needs, "batches": batches}))
+    monkeypatch.setitem(WEIGHTINGS, "odd", WeightingInfo("Odd", odd, "no paper"))
+    with pytest.raises(SpecError, match=message):
+        resolve("digits", weighting="odd")
+
+
+def test_steps_of_several_batches_have_a_cost_of_their_own() -> None:
+    keys = {step_key(resolve("rooms", name)) for name in ("modo", "sdmgrad", "mgda")}
+    assert len(keys) == 3
 
 
 # MoDo

@@ -13,7 +13,7 @@ from bench.engine.backward import added, choose_strategy, evaluations_of, losses
 from bench.engine.heads import forward_shared, position_gradients
 from bench.engine.train_state import TrainState, commit
 from datasets.contract import Batch
-from methods.checks import checked_step
+from methods.checks import checked_post_step, checked_step
 from methods.contract import Diverged, Evaluations, PostStepHook, Signal, Update
 from methods.weightings.cr_mogm import running_mean
 
@@ -131,7 +131,7 @@ def _after_step(state: TrainState, hook: PostStepHook, batch: Batch, step: int) 
     """Runs the weighting's post-step hook. Returns the evaluations of the flow."""
     losses, evaluations = losses_now(state, split_into_micro_batches(batch, state.micro_batches))
     _require_finite(state, losses, "loss after the step", step)
-    state.weighting_state = hook.post_step(losses, state.weighting_state)
+    state.weighting_state = checked_post_step(state.weighting, hook, losses, state.weighting_state)
     return evaluations
 
 

@@ -21,7 +21,7 @@ from bench.spec.planning import PlanError, Request, all_specs, data_names, kept_
 from bench.spec.resolve import RunSpec
 from datasets import DATASETS, find
 from methods.adapters import is_adapter
-from methods.contract import PostStepHook
+from methods.contract import PostStepHook, batches_of
 
 # Settings that change what is learned, but neither the number of steps nor what a step costs.
 _FREE = {
@@ -157,7 +157,7 @@ def step_key(spec: RunSpec) -> str:
     settings["arch"] = {k: sorted(v) if isinstance(v, list) else v for k, v in settings["arch"].items()}
     weighting = spec.settings.weighting
     adapter = spec.weighting if is_adapter(spec.weighting) else ""
-    passes = [weighting.needs, isinstance(weighting, PostStepHook), adapter]
+    passes = [weighting.needs, batches_of(weighting), isinstance(weighting, PostStepHook), adapter]
     return json.dumps([spec.data, spec.architecture, passes, settings], sort_keys=True)
 
 

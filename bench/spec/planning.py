@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.records.record import Record
 from bench.records.store import RECORD, RecordError, read_record, run_folder
 from bench.spec.lookup import UnknownName, lookup
-from bench.spec.resolve import RunSpec, resolve
+from bench.spec.resolve import RunSpec, resolve, weighting_info
 from bench.spec.settings import SpecError
 from bench.spec.study import StudyError, StudyRow
 from bench.spec.versions import version_remarks
@@ -174,12 +174,18 @@ def kept_record(spec: RunSpec, results: Path) -> Record | None:
 def is_kept(spec: RunSpec, record: Record, path: Path) -> bool:
     """Whether the record at `path` is of this run. A failed run is not kept but trained again.
 
+    A record of an older version of the weighting is kept even if the defaults of its settings were others then.
+
     Raises:
         PlanError: the record was made with other settings.
     """
     if record.status == "failed":
         return False
-    if record.settings != spec.settings.as_dict():
+    then, now = dict(record.settings), spec.settings.as_dict()
+    older = record.versions.get("weighting", 1) < weighting_info(spec.weighting).version
+    if older and record.overrides == spec.overrides:
+        del then["weighting"], now["weighting"]
+    if then != now:
         raise PlanError(
             f"{path}: made with other settings than today's defaults of {spec.variant}; move it away, or keep both "
             "with another --results."

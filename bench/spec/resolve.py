@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from bench.spec.lookup import lookup
 from bench.spec.settings import BackboneSettings, GramianSettings, HeadSettings, Settings, SpecError, plain
@@ -17,7 +17,7 @@ from methods import ARCHITECTURES, METHODS, WEIGHTINGS
 from methods.adapters import adapted_weightings, is_adapter
 from methods.architectures.backbones import BACKBONES
 from methods.architectures.heads import DENSE_HEADS, HEADS
-from methods.contract import Needs, PostStepHook, WeightingInfo
+from methods.contract import Needs, PostStepHook, Weighting, WeightingInfo, batches_of
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ def resolve(
         weighting=weighting_info(weighting).factory(),
     )
     settings = _with_known_names(defaults.changed(assignments or {}))
+    _check_contract(settings.weighting)
     _check_network(settings, info)
     _check_gramian(settings, weighting, info)
     _check_micro_batches(settings)
@@ -106,6 +107,17 @@ def resolve(
         settings=settings,
         overrides=settings.overrides(defaults),
     )
+
+
+def _check_contract(weighting: Weighting) -> None:
+    """Raises SpecError if a weighting's `needs` and `batches` are not as its contract says."""
+    name, batches = type(weighting).__name__, batches_of(weighting)
+    if weighting.needs not in get_args(Needs):
+        raise SpecError(f"{name}.needs: expected one of {', '.join(get_args(Needs))}, found {weighting.needs!r}.")
+    allowed = (2, 3) if weighting.needs == "cross_gramian" else (1,)
+    if batches not in allowed:
+        expected = " or ".join(str(count) for count in allowed)
+        raise SpecError(f"{name}.batches: expected {expected} with needs = {weighting.needs!r}, found {batches}.")
 
 
 def _with_known_names(settings: Settings) -> Settings:
@@ -145,7 +157,7 @@ _GRAMIAN_REASONS: Mapping[Needs, str] = {
 _MOMENTUM_REASONS: Mapping[Needs, str] = {
     "losses": "",
     "gramian": "",
-    "jacobian": "does more than weight the gradients",
+    "jacobian": "reads the Jacobian and may set the shared gradient itself",
     "cross_gramian": "",
 }
 

@@ -25,6 +25,7 @@ def adapted_weightings() -> Mapping[str, WeightingInfo]:
             factory,
             f"{package} {module.VERSION}, {factory.peer}",
             f"as found in {package}",
+            getattr(factory, "version", 1),
         )
         for package, module in (("LibMTL", libmtl), ("TorchJD", torchjd))
         for key, factory in module.WEIGHTINGS.items()

@@ -171,6 +171,7 @@ class CrossGramianAdapter(_Aggregator):
 
     needs = "cross_gramian"
     batches: ClassVar[int] = 3
+    version: ClassVar[int] = 2  # before, both Jacobians were of one batch
 
     def matrix(self, signal: Signal) -> Tensor:
         return signal.required_cross_gramian()

@@ -21,7 +21,12 @@ def running_mean(update: Update, before: Mapping[str, Tensor], momentum: float) 
     """
     if not before:
         return update
-    weights = before["weights"].lerp(update.weights, 1 - momentum)
-    if update.head_weights is None:
-        return replace(update, weights=weights)
-    return replace(update, weights=weights, head_weights=before["head_weights"].lerp(update.head_weights, 1 - momentum))
+    weights = _mean(before["weights"], update.weights, momentum)
+    head_weights = update.head_weights
+    if head_weights is not None and "head_weights" in before:
+        head_weights = _mean(before["head_weights"], head_weights, momentum)
+    return replace(update, weights=weights, head_weights=head_weights)
+
+
+def _mean(before: Tensor, now: Tensor, momentum: float) -> Tensor:
+    return before.double().lerp(now.double(), 1 - momentum)

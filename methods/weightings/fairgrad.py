@@ -187,6 +187,8 @@ class FairGrad:
         require_positive("alpha", self.alpha)
         require_one_of("variant", self.variant, get_args(Variant))
         require_at_least("max_norm", self.max_norm, 0)
+        if self.variant == "paper" and self.max_norm != 1.0:
+            raise ValueError(f'`max_norm` belongs to `variant="released"`, found {self.max_norm} with "paper"')
 
     @property
     def heads(self) -> HeadRule:

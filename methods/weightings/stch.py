@@ -72,6 +72,10 @@ class STCH:
         require_one_of("variant", self.variant, get_args(Variant))
         require_at_least("warmup_epochs", self.warmup_epochs, 0)
         require_weights("preference", self.preference)
+        if self.variant == "paper" and self.warmup_epochs != 4:
+            raise ValueError(
+                f'`warmup_epochs` belongs to `variant="released"`, found {self.warmup_epochs} with "paper"'
+            )
         if self.variant == "released" and (set(self.preference) != {1.0} or any(self.reference)):
             raise ValueError(
                 '`preference` and `reference` belong to `variant="paper"`, found '

@@ -106,7 +106,7 @@ class _WeightedGradient:
             update = self.weighting.step(signal, self.state)
         except (Diverged, np.linalg.LinAlgError):
             return np.full(2, np.nan)
-        if update.direction is None and self.momentum:
+        if self.momentum and needs != "jacobian":
             update = running_mean(replace(update, head_weights=None), self.applied, self.momentum)  # there are no heads
             self.applied = {"weights": update.weights}
         self.state = update.state
@@ -128,7 +128,7 @@ def descend(
 ) -> tuple[Trajectory, ...]:
     """A trajectory per scaling and start, scaling by scaling; none depends on the others.
 
-    momentum: of a running mean of the weights, for weightings that don't set the gradient itself.
+    momentum: of a running mean of the weights; weightings that read the Jacobian have none.
     """
     cases = [(i, j) for j in range(len(scalings)) for i in range(len(starts))]
     scales = np.array([scalings[j] for _, j in cases])

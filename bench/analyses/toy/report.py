@@ -32,7 +32,7 @@ class Recipe:
     momentum: float = 0.0
 
     def __str__(self) -> str:
-        mean = f", momentum {self.momentum:g} of the weights" if self.momentum else ""
+        mean = f", momentum {self.momentum:g} of weights (none where the Jacobian is read)" if self.momentum else ""
         return (
             f"Adam, learning rate {self.lr:g}, {self.steps} steps{mean}; a start reaches the front if its last "
             f"(L1, L2) lies within {TOLERANCE:g} of it."
