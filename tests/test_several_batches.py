@@ -242,7 +242,7 @@ def test_momentum_is_a_running_mean_of_the_weights(name: str, data_root: Path) -
 
 
 def test_momentum_is_refused_where_weights_are_not_the_update() -> None:
-    with pytest.raises(SpecError, match=r"weighting\.momentum: expected 0\.0 with graddrop, which does more"):
+    with pytest.raises(SpecError, match=r"weighting\.momentum: expected 0\.0 with graddrop, which reads"):
         resolve("digits", "graddrop", assignments={"weighting.momentum": 0.9})
     with pytest.raises(SpecError, match=r"`momentum` must be ≥ 0 and < 1, found 1\.0"):
         resolve("digits", "mgda", assignments={"weighting.momentum": 1.0})
