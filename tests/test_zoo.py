@@ -73,12 +73,12 @@ NEVER: frozenset[str] = frozenset()
 ZERO = frozenset({"zero row", "zero"})
 # Pareto-stationary, at least in single precision. Multiples of one gradient are if they have both signs.
 CANCELLING = frozenset({"opposed 1e-8", "low rank", "stationary"})
-UNDECIDED = frozenset({"opposed 1e-6", "rank 1"})
+UNDECIDED = frozenset({"opposed 1e-6", "rank 1", "sparse"})
 # For each method, the families in which every step with at least two tasks is counted, and those in which some are.
 COUNTED: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "mgda": (NEVER, NEVER),
     "pcgrad": (NEVER, NEVER),
-    "gradvac": (ZERO, frozenset({"opposed 1e-8", "rank 1"})),
+    "gradvac": (ZERO, frozenset({"opposed 1e-8", "rank 1", "sparse"})),
     "cagrad": (frozenset({"zero row"}), CANCELLING),
     "imtl": (frozenset(("opposed 1e-8", "collinear", *DEPENDENT)) - {"zero row"}, frozenset({"opposed 1e-6"})),
     "aligned_mtl": (frozenset(("spread", "opposed 1e-8", "collinear", *DEPENDENT)), frozenset({"opposed 1e-6"})),

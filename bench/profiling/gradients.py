@@ -13,13 +13,15 @@ OPPOSED = {"opposed": 1e-3, "opposed 1e-4": 1e-4, "opposed 1e-6": 1e-6, "opposed
 REGULAR = ("random", "aligned", "spread", "opposed", "opposed 1e-4")
 # Linearly independent, but a Gramian from single precision can't show it, at least for many tasks.
 NEARLY_DEPENDENT = ("opposed 1e-6", "opposed 1e-8", "collinear")
-DEPENDENT = ("duplicated", "sums", "low rank", "rank 1", "stationary", "zero row", "zero")
+DEPENDENT = ("duplicated", "sums", "low rank", "rank 1", "stationary", "zero row", "zero", "sparse")
 FAMILIES = REGULAR + NEARLY_DEPENDENT + DEPENDENT
 
 # Norms of "spread" range from 10^-4 to 10^4.
 _MAGNITUDES = 4.0
 # The relative difference between the directions of a pair in "collinear".
 _DIFFERENCE = 1e-7
+# The units that each task of "sparse" reads.
+_READ = 3
 
 
 def jacobian(family: str, m: int, seed: int = 0) -> Rows:
@@ -29,7 +31,7 @@ def jacobian(family: str, m: int, seed: int = 0) -> Rows:
     magnitude. opposed: pairs with 1 + cosine as in `OPPOSED`. collinear: pairs of one direction up to 1e-7, of
     different norms. duplicated: pairs of equal gradients. sums: the last is the sum of the others. low rank: rank m/2.
     rank 1: multiples of one gradient, of both signs. stationary: a sum with positive factors is 0. zero row: the first
-    is 0. zero: all are 0.
+    is 0. zero: all are 0. sparse: of the weights of a layer with m/2 units, where each task reads three of them.
 
     A pair is one gradient of the first half and one of the second; with odd m, one gradient has no partner.
     """
@@ -58,6 +60,11 @@ def jacobian(family: str, m: int, seed: int = 0) -> Rows:
         rows[0] = 0.0
     elif family == "zero":
         rows[:] = 0.0
+    elif family == "sparse":
+        units = max(m // 2, 1)
+        own = np.arange(rows.shape[1]) % units == np.arange(units)[:, None]  # each unit has weights of its own
+        read = rng.random((m, units)).argsort(axis=1).argsort(axis=1) < _READ
+        rows = (rng.normal(size=(m, units)) * read) @ (rows[:units] * own)
     return rows
 
 

@@ -17,7 +17,7 @@ from methods.weightings.simplex import Matrix, Vector
 Mask = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 
-# Tolerance of the optimality conditions of every projection, for independent gradients.
+# Tolerance of the optimality conditions of the projection of every unit gradient.
 OPTIMALITY = 1e-8
 # Times m: what single precision can't tell from 0 in the Gramian of unit gradients.
 SINGLE = float(np.finfo(np.float32).eps)
@@ -25,6 +25,8 @@ _ROUNDING = 1e-12
 # Signs are exchanged while at most this share of the wrong ones is left by each step, but for _PATIENCE steps. After
 # that, least squares are more reliable.
 _LEFT, _PATIENCE = 0.75, 1
+# Times m: single exchanges end after far fewer, unless rounding makes them cycle.
+_EXCHANGES = 10
 # Up to this many tasks, one call for all projections is faster than a smaller system for each.
 _TOGETHER = 24
 
@@ -35,8 +37,8 @@ def unconflicting_weights(gramian: Matrix) -> tuple[Vector, bool]:
     Gradients are scaled to unit norm first. A task without a gradient has weight 1/m, which has no effect. If single
     precision can't tell gradients from dependent ones (an eigenvalue up to m·1.2e-7), weights are not unique, and
     m·1.2e-7 is added to the diagonal.
-    Returns also whether a projection misses its optimality conditions by more than 1e-8, or m·1.2e-7 if gradients are
-    dependent, relative to the sum of its weights.
+    Returns also whether the projection of a unit gradient misses its optimality conditions by more than 1e-8, or is
+    longer than 1 in single precision.
 
     Source: Quinton, Rey: Jacobian descent for multi-objective optimization (2024), Eq. (4) and Proposition 1.
     """
@@ -55,23 +57,30 @@ def unconflicting_weights(gramian: Matrix) -> tuple[Vector, bool]:
         return np.full(m, 1 / m), False
     identity, rounding = np.eye(m), m * SINGLE
     dependent = bool(dpotrf(cosines - rounding * identity)[1])
-    coefficients = identity + _additions(cosines, rounding if dependent else 0.0)
-    # Both are ≥ 0, and one of each pair is 0, where a projection is optimal.
-    wrong = np.abs(np.minimum(coefficients - identity, coefficients @ cosines))
-    gap = float((wrong.max(axis=1) / coefficients.sum(axis=1)).max())
-    return norms @ coefficients / norms / m, not gap <= (rounding if dependent else OPTIMALITY)
+    system = cosines + rounding * identity if dependent else cosines
+    additions = _additions(system)
+    coefficients = identity + additions
+    lengths = ((coefficients @ system) * coefficients).sum(axis=1)  # squared
+    missed = not (_gaps(system, additions).max() <= OPTIMALITY and lengths.max() <= 1 + 2 * rounding)
+    return norms @ coefficients / norms / m, missed
 
 
-def _additions(cosines: Matrix, ridge: float) -> Matrix:
-    """(m, m) row i: s ≥ 0 that minimises ‖e_i + s‖ in the norm of C = cosines + ridge·I.
+def _gaps(system: Matrix, additions: Matrix) -> Vector:
+    """(m,) max |min(s, y)| of each row s, with y = C (e_i + s): 0 where a projection is optimal."""
+    wrong: Matrix = np.abs(np.minimum(additions, system + additions @ system))
+    return wrong.max(axis=1)
+
+
+def _additions(system: Matrix) -> Matrix:
+    """(m, m) row i: s ≥ 0 that minimises ‖e_i + s‖ in the norm of C = system.
 
     For all i at once, guesses which entries of s are positive, solves for them, and exchanges those of the wrong sign:
-    of s where it is positive, and of y = C (e_i + s) elsewhere.
+    of s where it is positive, and of y = C (e_i + s) elsewhere. Where that doesn't settle, least squares guess, and
+    signs are exchanged one by one. A row without a solution is 0.
 
     Source: Júdice, Pires, "A block principal pivoting algorithm", Computers & Operations Research 21 (1994).
     """
-    m = len(cosines)
-    system: Matrix = cosines + ridge * np.eye(m)
+    m = len(system)
     inverse = None if m <= _TOGETHER else np.asarray(np.linalg.inv(system), dtype=np.float64)
     inside, unsettled = system < 0, np.arange(m)
     values: Matrix = np.zeros((m, m))
@@ -88,13 +97,13 @@ def _additions(cosines: Matrix, ridge: float) -> Matrix:
         unsettled = ((count > 0) & (patience >= 0)).nonzero()[0]
         inside[unsettled] ^= wrong[unsettled]
     additions = np.where(inside, np.maximum(values, 0.0), 0.0)
-    given_up = count.nonzero()[0]
-    if len(given_up):
-        eigenvalues, vectors = np.linalg.eigh(system)
-        kept = eigenvalues > 1.5 * ridge  # the others are rounding, and fewer rows are faster
-        factor = np.sqrt(eigenvalues[kept])[:, None] * vectors[:, kept].T  # factorᵀ factor = C
-        for task in given_up:
-            additions[task] = _nonnegative_least_squares(factor, int(task))
+    inexact = (_gaps(system, additions) > OPTIMALITY).nonzero()[0]
+    if len(inexact):
+        additions[inexact] = 0.0
+        factor, indefinite = dpotrf(system)  # factorᵀ factor = C
+        for task in inexact.tolist() if not indefinite else ():
+            start = _least_squares_support(factor, task) if count[task] else inside[task]
+            additions[task] = _single_exchanges(system, task, start)
     return additions
 
 
@@ -109,13 +118,8 @@ def _solve_one_by_one(system: Matrix, inverse: Matrix, inside: Mask, tasks: Indi
     """Writes the rows of these tasks, each by the smaller of two systems: of s inside, or of y outside."""
     for task in tasks:
         row, support = values[task], inside[task].nonzero()[0]
-        if not len(support):
-            row[:] = system[task]
-        elif 2 * len(support) <= len(system):
-            columns = system[support]
-            additions = dposv(columns[:, support], -system[task, support])[1]
-            row[:] = additions @ columns + system[task]
-            row[support] = additions
+        if 2 * len(support) <= len(system):
+            row[:] = _solve_inside(system, task, support)
         else:
             # y is 0 inside, and e_i + s = C⁻¹ y is e_i outside.
             outside = (~inside[task]).nonzero()[0]
@@ -126,12 +130,38 @@ def _solve_one_by_one(system: Matrix, inverse: Matrix, inside: Mask, tasks: Indi
             row[outside] = products
 
 
-def _nonnegative_least_squares(factor: Matrix, task: int) -> Vector:
-    m = factor.shape[1]
+def _solve_inside(system: Matrix, task: int, support: Indices) -> Vector:
+    row = system[task].copy()
+    if len(support):
+        columns = system[support]
+        additions = dposv(columns[:, support], -system[task, support])[1]
+        row += additions @ columns
+        row[support] = additions
+    return row
+
+
+def _least_squares_support(factor: Matrix, task: int) -> Mask:
+    """(m,) where s is positive by least squares, which may be wrong without an error."""
+    m = len(factor)
     try:
-        return np.asarray(nnls(factor, -factor[:, task], maxiter=30 * m)[0], dtype=np.float64)
-    except RuntimeError:  # too many iterations: the gradient isn't projected, and the violation is counted
-        return np.zeros(m)
+        return np.asarray(nnls(factor, -factor[:, task], maxiter=30 * m)[0] > 0)
+    except RuntimeError:  # too many iterations
+        return np.zeros(m, dtype=np.bool_)
+
+
+def _single_exchanges(system: Matrix, task: int, start: Mask) -> Vector:
+    """(m,) s, by exchanges of the last wrong sign only, which can't cycle but for rounding; 0 if they do.
+
+    Source: Murty, "Note on a Bard-type scheme for solving the complementarity problem", Opsearch 11 (1974).
+    """
+    inside = start.copy()
+    for _ in range(_EXCHANGES * len(system)):
+        values = _solve_inside(system, task, inside.nonzero()[0])
+        wrong = (values < -_ROUNDING).nonzero()[0]
+        if not len(wrong):
+            return np.where(inside, np.maximum(values, 0.0), 0.0)
+        inside[wrong[-1]] ^= True
+    return np.zeros(len(system))
 
 
 @dataclass(frozen=True)
