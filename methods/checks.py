@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import CodeType
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from methods.adapters.bridge import PeerFailed, PeerUnavailable
 from methods.contract import Diverged, PostStepHook, Signal, State, Update, Weighting
+
+Result = TypeVar("Result")
 
 
 class WeightingError(RuntimeError):
@@ -43,15 +46,8 @@ def checked_step(weighting: Weighting, signal: Signal, state: State) -> Update:
         WeightingError: the step raised an error, or its update has a wrong type, dtype, shape or device.
         Diverged, PeerFailed, PeerUnavailable, torch.OutOfMemoryError: as the step raised them.
     """
-    try:
-        update = weighting.step(signal, state)
-    except (Diverged, PeerFailed, PeerUnavailable, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        raise WeightingError(f"{_place_of(weighting, error)}: {type(error).__name__}: {error}") from error
-    problem = _problem(update, weighting, signal)
-    if problem:
-        raise WeightingError(f"{_place_of(weighting)}: {type(weighting).__name__}.step must return {problem}")
+    update = _called(weighting, "step", lambda: weighting.step(signal, state))
+    _require_no_problem(weighting, "step", _problem(update, weighting, signal))
     return update
 
 
@@ -62,17 +58,25 @@ def checked_post_step(weighting: Weighting, hook: PostStepHook, losses: Tensor, 
         WeightingError: it raised an error, or returned something else than a State of tensors without gradients.
         Diverged, PeerFailed, PeerUnavailable, torch.OutOfMemoryError: as it raised them.
     """
+    after = _called(weighting, "post_step", lambda: hook.post_step(losses, state))
+    _require_no_problem(weighting, "post_step", _problem_of_state(after))
+    return after
+
+
+def _called(weighting: Weighting, method: str, call: Callable[[], Result]) -> Result:
+    """The result of a call of a weighting's method; its errors name the file and the line."""
     try:
-        after = hook.post_step(losses, state)
+        return call()
     except (Diverged, PeerFailed, PeerUnavailable, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        raise WeightingError(f"{_place_of(weighting, error, 'post_step')}: {type(error).__name__}: {error}") from error
-    problem = _problem_of_state(after)
+        raise WeightingError(f"{_place_of(weighting, method, error)}: {type(error).__name__}: {error}") from error
+
+
+def _require_no_problem(weighting: Weighting, method: str, problem: str) -> None:
     if problem:
-        place = _place_of(weighting, method="post_step")
-        raise WeightingError(f"{place}: {type(weighting).__name__}.post_step must return {problem}")
-    return after
+        place = _place_of(weighting, method)
+        raise WeightingError(f"{place}: {type(weighting).__name__}.{method} must return {problem}")
 
 
 def _problem(update: object, weighting: Weighting, signal: Signal) -> str:
@@ -118,7 +122,7 @@ def _described(value: object) -> str:
     return "None" if value is None else f"an object of type {type(value).__name__}"
 
 
-def _place_of(weighting: Weighting, error: Exception | None = None, method: str = "step") -> str:
+def _place_of(weighting: Weighting, method: str, error: Exception | None = None) -> str:
     """File and line of a weighting's method; with an error, of the innermost call in that file that led to it."""
     code = getattr(inspect.unwrap(getattr(type(weighting), method)), "__code__", None)
     if not isinstance(code, CodeType):
