@@ -125,14 +125,24 @@ def _membership(
 ) -> tuple[dict[str, object], list[dict[str, Parts]]]:
     """The rule, for provenance, and per domain and class the indices in each part."""
     if settings.splits:
-        spellings = [(*domain.folders, domain.key) for domain in domains]
-        listed = [ListedDomain(*domain) for domain in zip(spellings, places, listings, strict=True)]
-        return {"rule": "lists given by data.splits"}, listed_parts(Path(settings.splits).expanduser(), listed)
+        listed = listed_parts(*listed_domains(domains, places, listings, settings))
+        unlisted = {domain.key: count for domain, count in zip(domains, listed.unlisted, strict=True) if count}
+        rule = {"rule": "lists given by data.splits", **({"unlisted": unlisted} if unlisted else {})}
+        return rule, list(listed.parts)
     drawn = [
         _drawn_parts(place, domain, listing, settings.split_seed)
         for place, domain, listing in zip(places, domains, listings, strict=True)
     ]
     return {"rule": "60/20/20 % per class and domain, floor", "seed": settings.split_seed}, drawn
+
+
+def listed_domains(
+    domains: Sequence[Domain], places: Sequence[Path], listings: Sequence[Listing], settings: DataSettings
+) -> tuple[Path, list[ListedDomain]]:
+    """The folder of the lists, and the domains that they are checked against."""
+    spellings = [(*domain.folders, domain.key) for domain in domains]
+    listed = [ListedDomain(*domain) for domain in zip(spellings, places, listings, strict=True)]
+    return Path(settings.splits).expanduser(), listed
 
 
 def _drawn_parts(place: Path, domain: Domain, listing: Listing, seed: int) -> dict[str, Parts]:
