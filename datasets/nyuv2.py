@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tokenize import TokenError
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from datasets.contract import DataError, DataSettings, Source, Splits, Task, refuse
+from datasets.contract import IMAGES, DataError, DataSettings, Source, Splits, Task, refuse
 from datasets.listing import entries
 from datasets.losses import (
     class_prior,
@@ -29,7 +29,7 @@ from datasets.losses import (
 )
 from datasets.metrics import DEPTH, NORMALS, SEGMENTATION, averaged
 from datasets.parquet import converted, decoded_column, shards
-from datasets.pixels import Array, decoded, npy_loader
+from datasets.pixels import Array, Stored, decoded, npy_loader
 from datasets.scenes import CLASSES, SCENE_KINDS, SceneConversion, Size, final_size, resized
 
 KINDS = ("image", "label", "depth", "normal")
@@ -49,7 +49,7 @@ TASKS = (
     Task("normal", "Surface normal", 3, normal_loss, NORMALS, mean_normal, partial(averaged, NORMALS)),
 )
 
-Stack = Callable[[str], Tensor]
+Stack = Callable[[str], Stored]
 
 
 def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
@@ -94,12 +94,13 @@ def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
 
 
 def _members(source: Source, indices: list[int]) -> Source:
-    chosen = torch.tensor(indices, dtype=torch.long)
-    return Source(source.images[chosen], {task: target[chosen] for task, target in source.targets.items()})
+    return replace(source, rows=torch.tensor(indices, dtype=torch.long))
 
 
 def _read_part(stack: Stack) -> Source:
-    return Source(stack("image"), {0: stack("label"), 1: stack("depth"), 2: stack("normal")})
+    arrays = {key: stack(kind) for key, kind in zip((IMAGES, *range(len(TASKS))), KINDS, strict=True)}
+    digests = {key: array.digests for key, array in arrays.items()}
+    return Source(arrays[IMAGES].values, {key: arrays[key].values for key in range(len(TASKS))}, digests=digests)
 
 
 def is_packed(root: Path) -> bool:
@@ -145,14 +146,14 @@ def _first_size(root: Path) -> Size | None:
 
 
 def _npy_stack(folder: Path, stored: Size | None, size: Size | None) -> Stack:
-    """A function from a kind to all its files as one tensor."""
+    """A function from a kind to all its files as one array."""
     # The largest count of any kind, so that a file that only one kind lacks is noticed.
     present = [folder / kind for kind in KINDS if (folder / kind).is_dir()]
     count = max((sum(entry.name.endswith(".npy") for entry in entries(kind)) for kind in present), default=0)
     if count == 0:
         raise DataError(f"{folder / 'image'}: expected files 0.npy, 1.npy, ..., found none; unpack them there.")
 
-    def stack(kind: str) -> Tensor:
+    def stack(kind: str) -> Stored:
         paths = [folder / kind / f"{index}.npy" for index in range(count)]
         conversion = SceneConversion(kind, stored, size)
         return decoded(folder, paths, scene_loader(conversion), conversion.recipe, f"{folder.name}/{kind}")
@@ -161,14 +162,14 @@ def _npy_stack(folder: Path, stored: Size | None, size: Size | None) -> Stack:
 
 
 def _parquet_stack(root: Path, part: str, stored: Size | None, size: Size | None) -> Stack:
-    """A function from a kind to its column of all files as one tensor."""
+    """A function from a kind to its column of all files as one array."""
     files = shards(root, part)
     if not files:
         raise DataError(
             f"{root}: expected files {part}-*.parquet beside train-*.parquet, found none; download them as well."
         )
 
-    def stack(kind: str) -> Tensor:
+    def stack(kind: str) -> Stored:
         conversion = SceneConversion(kind, stored, size, planar=True)
         return decoded_column(root, files, COLUMNS[kind], conversion, conversion.recipe)
 
