@@ -35,6 +35,7 @@ from datasets.scenes import CLASSES, SCENE_KINDS, SceneConversion, Size, final_s
 KINDS = ("image", "label", "depth", "normal")
 COLUMNS = {"image": "image", "label": "segmentation", "depth": "depth", "normal": "normal"}
 VALIDATION_SHARE = 0.2
+UNUSED_SETTINGS = ("splits",)
 
 TASKS = (
     Task(
@@ -43,7 +44,7 @@ TASKS = (
         CLASSES,
         cross_entropy,
         SEGMENTATION,
-        lambda labels: class_prior(labels, CLASSES),
+        lambda batches: class_prior(batches, CLASSES),
     ),
     Task("depth", "Depth", 1, depth_loss, DEPTH, mean_depth, partial(averaged, DEPTH)),
     Task("normal", "Surface normal", 3, normal_loss, NORMALS, mean_normal, partial(averaged, NORMALS)),
@@ -58,7 +59,7 @@ def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
     "heldout": a fifth of the training images, drawn by seed, is the validation set.
     "published": all images of "train" are training images, and the validation set is empty.
     """
-    refuse(settings, ("splits",), "NYUv2")
+    refuse(settings, UNUSED_SETTINGS, "NYUv2")
     packed = is_packed(root)
     stored = packed_size(shards(root, "train")) if packed else _first_size(root)
     size = final_size(stored, settings.image_size, root)

@@ -20,6 +20,7 @@ from datasets.split_lists import ListedDomain, Parts, listed_parts
 
 IMAGE_ENDINGS = {".jpg", ".jpeg", ".png"}
 PARTS = ("train", "validation", "test")
+UNUSED_SETTINGS = ("protocol", "metrics_batch")
 LEAST_FILES = 5  # fewer than that leave validation without an image of the class
 
 Listing = dict[str, list[Path]]  # class name -> its files, both in code-point order
@@ -46,7 +47,7 @@ def office_reader(domains: Sequence[Domain], classes: int) -> Callable[[Path, Da
     """The reader of a data set with these domains and this number of classes."""
 
     def read(root: Path, settings: DataSettings) -> Splits:
-        refuse(settings, ("protocol", "metrics_batch"), "Office")
+        refuse(settings, UNUSED_SETTINGS, "Office")
         places = [domain_folder(root, domain) for domain in domains]
         listings = [list_classes(place) for place in places]
         _check_classes(root, domains, places, listings, classes)
@@ -127,8 +128,8 @@ def _membership(
     if settings.splits:
         listed = listed_parts(*listed_domains(domains, places, listings, settings))
         unlisted = {domain.key: count for domain, count in zip(domains, listed.unlisted, strict=True) if count}
-        rule = {"rule": "lists given by data.splits", **({"unlisted": unlisted} if unlisted else {})}
-        return rule, list(listed.parts)
+        remark: dict[str, object] = {"unlisted": unlisted} if unlisted else {}
+        return {"rule": "lists given by data.splits", **remark}, list(listed.parts)
     drawn = [
         _drawn_parts(place, domain, listing, settings.split_seed)
         for place, domain, listing in zip(places, domains, listings, strict=True)
