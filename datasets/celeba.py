@@ -77,7 +77,7 @@ IMAGE_FOLDERS = ("Img/img_align_celeba", "img_align_celeba", "Img/img_align_cele
 
 def read_celeba(root: Path, settings: DataSettings) -> Splits:
     """The official partition: 0 is training, 1 validation, 2 test."""
-    refuse(settings, ("splits", "protocol", "metrics_batch"), "CelebA")
+    refuse(settings, ("splits", "split_per_seed", "protocol", "metrics_batch"), "data sets of the CelebA kind")
     names, attributes = read_attributes(existing(root, ATTRIBUTE_FILES))
     partition = existing(root, PARTITION_FILES)
     parts = read_partition(partition, names)

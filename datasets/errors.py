@@ -13,6 +13,10 @@ class DataMissing(DataError):
     """The data set was not found."""
 
 
+class NotPrepared(DataError):
+    """Files that are not decoded yet, or have changed since, where nothing may be decoded."""
+
+
 def forbidden(path: Path) -> DataError:
     """The error for a file or folder that exists and may not be read."""
     return DataError(f"{path}: expected permission to read it, found none; change its permissions.")

@@ -57,7 +57,9 @@ def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
     "heldout": a fifth of the training images, drawn by seed, is the validation set.
     "published": all images of "train" are training images, and the validation set is empty.
     """
-    refuse(settings, ("splits",), "NYUv2")
+    refuse(settings, ("splits",), "data sets of the NYUv2 kind")
+    if settings.protocol == "published":
+        refuse(settings, ("split_per_seed",), "the published protocol")
     everything = _read_part(root, "train", settings)
     test = _read_part(root, "val", settings)
     if settings.protocol == "published":

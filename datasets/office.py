@@ -46,7 +46,7 @@ def office_reader(domains: Sequence[Domain], classes: int) -> Callable[[Path, Da
     """The reader of a data set with these domains and this number of classes."""
 
     def read(root: Path, settings: DataSettings) -> Splits:
-        refuse(settings, ("protocol", "metrics_batch"), "Office")
+        refuse(settings, ("protocol", "metrics_batch"), "data sets of the Office kind")
         places = [domain_folder(root, domain) for domain in domains]
         listings = [list_classes(place) for place in places]
         _check_classes(root, domains, places, listings, classes)
@@ -125,6 +125,7 @@ def _membership(
 ) -> tuple[dict[str, object], list[dict[str, Parts]]]:
     """The rule, for provenance, and per domain and class the indices in each part."""
     if settings.splits:
+        refuse(settings, ("split_per_seed",), "splits given by lists")
         spellings = [(*domain.folders, domain.key) for domain in domains]
         listed = [ListedDomain(*domain) for domain in zip(spellings, places, listings, strict=True)]
         return {"rule": "lists given by data.splits"}, listed_parts(Path(settings.splits).expanduser(), listed)

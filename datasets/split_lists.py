@@ -6,6 +6,7 @@ numbered in any order, as long as numbers and folders correspond one to one.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -66,12 +67,32 @@ def listed_parts(lists: Path, domains: Sequence[ListedDomain]) -> list[dict[str,
     return result
 
 
-def _paths(lists: Path, domains: Sequence[ListedDomain]) -> list[list[Path]]:
-    """Per domain, its three lists."""
+def content_name(lists: Path) -> str:
+    """A name for the contents of all lists in a folder: "lists-" and 12 hexadecimal digits.
+
+    The order of lines, blank lines and line ends don't count, nor does the folder's own name.
+
+    Raises:
+        DataError: there is no such folder, or a list can't be read.
+    """
+    _require_folder(lists)
+    digest = hashlib.sha256()
+    for path in sorted(path for part in PARTS for path in lists.glob(f"*_{part}.txt")):
+        digest.update(f"{path.name}\n".encode())
+        digest.update("".join(f"{row}\n" for row in sorted(filter(None, map(str.strip, _rows(path))))).encode())
+    return f"lists-{digest.hexdigest()[:12]}"
+
+
+def _require_folder(lists: Path) -> None:
     if not lists.is_dir():
         raise DataError(
             f"data.splits: expected a folder with lists <domain>_<train|val|test>.txt, found none at {lists}."
         )
+
+
+def _paths(lists: Path, domains: Sequence[ListedDomain]) -> list[list[Path]]:
+    """Per domain, its three lists."""
+    _require_folder(lists)
     chosen = [
         [[lists / f"{spelling}_{part}.txt" for spelling in domain.spellings] for part in PARTS] for domain in domains
     ]
@@ -83,13 +104,16 @@ def _paths(lists: Path, domains: Sequence[ListedDomain]) -> list[list[Path]]:
     return [[next(path for path in paths if path.is_file()) for paths in of_domain] for of_domain in chosen]
 
 
-def _lines(path: Path, classes: int) -> list[_Line]:
+def _rows(path: Path) -> list[str]:
     try:
-        rows = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise DataError(f"{path}: expected a list that can be read, found {error.strerror}.") from error
+
+
+def _lines(path: Path, classes: int) -> list[_Line]:
     lines = []
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(_rows(path), 1):
         if not row.strip():
             continue
         image, _, label = row.strip().rpartition(" ")

@@ -75,10 +75,14 @@ class Preparation:
 
     workers: number of processes; None for one per core, if that saves time.
     report: called with the progress.
+    cache: the folder of prepared arrays; None for the default.
+    allowed: whether anything may be decoded.
     """
 
     workers: int | None = None
     report: Callable[[Progress], None] = _silent
+    cache: Path | None = None
+    allowed: bool = True
 
 
 _PREPARATION: ContextVar[Preparation] = ContextVar("preparation")
