@@ -28,7 +28,7 @@ from datasets.losses import (
 from datasets.metrics import DEPTH, NORMALS, SEGMENTATION, averaged
 from datasets.parquet import decoded_column, shards
 from datasets.pixels import Array, Stored, decoded, npy_loader
-from datasets.scenes import CLASSES, channels_first, to_labels, to_uint8
+from datasets.scenes import CLASSES, FromChannelsFirst, Shape, channels_first, to_labels, to_uint8
 
 KINDS = ("image", "label", "depth", "normal")
 COLUMNS = {"image": "image", "label": "segmentation", "depth": "depth", "normal": "normal"}
@@ -47,7 +47,6 @@ TASKS = (
     Task("normal", "Surface normal", 3, normal_loss, NORMALS, mean_normal, partial(averaged, NORMALS)),
 )
 
-Shape = tuple[int | None, ...]
 Stack = Callable[[str, Shape, Callable[[Array], Array]], Stored]
 
 
@@ -94,7 +93,7 @@ def _members(source: Source, indices: list[int]) -> Source:
 
 def _read_part(root: Path, part: str, settings: DataSettings) -> Source:
     packed = not (root / "train").is_dir() and bool(shards(root, "train"))
-    stack = _parquet_stack(root, part) if packed else _npy_stack(root / part)
+    stack = _parquet_stack(root, part) if packed else _npy_stack(root, part)
     images = stack("image", (*(settings.image_size or (None, None)), 3), to_uint8)
     height, width = images.values.shape[1:3]
     labels = stack("label", (height, width), to_labels)
@@ -105,8 +104,9 @@ def _read_part(root: Path, part: str, settings: DataSettings) -> Source:
     return Source(images.values, {key: arrays[key].values for key in range(len(TASKS))}, digests=digests)
 
 
-def _npy_stack(folder: Path) -> Stack:
+def _npy_stack(root: Path, part: str) -> Stack:
     """A function from a kind to all its files as one array."""
+    folder = root / part
     # The largest count of any kind, so that a file that only one kind lacks is noticed.
     present = [folder / kind for kind in KINDS if (folder / kind).is_dir()]
     count = max((sum(entry.name.endswith(".npy") for entry in entries(kind)) for kind in present), default=0)
@@ -115,7 +115,7 @@ def _npy_stack(folder: Path) -> Stack:
 
     def stack(kind: str, shape: Shape, convert: Callable[[Array], Array]) -> Stored:
         paths = [folder / kind / f"{index}.npy" for index in range(count)]
-        return decoded(folder, paths, npy_loader(convert, shape), f"{kind} {shape}", f"{folder.name}/{kind}")
+        return decoded(root, paths, npy_loader(convert, shape), f"{kind} {shape}", f"{part}/{kind}")
 
     return stack
 
@@ -129,18 +129,7 @@ def _parquet_stack(root: Path, part: str) -> Stack:
         )
 
     def stack(kind: str, shape: Shape, convert: Callable[[Array], Array]) -> Stored:
-        def checked(row: Array) -> Array:
-            found = np.moveaxis(row, 0, -1) if row.ndim == 3 else row  # (C, H, W) to (H, W, C)
-            extents = zip(found.shape, shape, strict=False)
-            if found.ndim != len(shape) or not all(wanted in (None, extent) for extent, wanted in extents):
-                expected = f"height, width and channels {_extents(shape)}"
-                raise ValueError(f"expected {expected}, found {_extents(found.shape)}")
-            return convert(found)
-
-        return decoded_column(root, files, COLUMNS[kind], checked, f"{kind} {shape}")
+        converted = FromChannelsFirst(shape, convert)
+        return decoded_column(root, files, COLUMNS[kind], converted, f"{kind} {shape}", f"{part}/{kind}")
 
     return stack
-
-
-def _extents(shape: Shape) -> str:
-    return "×".join("any" if extent is None else str(extent) for extent in shape)

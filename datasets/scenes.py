@@ -6,9 +6,14 @@ depth by up to 2 mm at 4 m, and results would depend on the storage format.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
 from datasets.decoding.prepared import Array
+
+Shape = tuple[int | None, ...]
 
 CLASSES = 13
 UNLABELLED = -1
@@ -48,3 +53,23 @@ def channels_first(array: Array) -> Array:
     if not np.isfinite(values).all():
         raise ValueError(f"expected finite values, found {values[~np.isfinite(values)][0]}")
     return np.ascontiguousarray(np.moveaxis(values, -1, 0))
+
+
+@dataclass(frozen=True)
+class FromChannelsFirst:
+    """A function from an array, channels first, of `shape` (channels last; None: any extent) to what is stored."""
+
+    shape: Shape
+    convert: Callable[[Array], Array]
+
+    def __call__(self, row: Array) -> Array:
+        found = np.moveaxis(row, 0, -1) if row.ndim == 3 else row  # (C, H, W) to (H, W, C)
+        extents = zip(found.shape, self.shape, strict=False)
+        if found.ndim != len(self.shape) or not all(wanted in (None, extent) for extent, wanted in extents):
+            expected = f"height, width and channels {_extents(self.shape)}"
+            raise ValueError(f"expected {expected}, found {_extents(found.shape)}")
+        return self.convert(found)
+
+
+def _extents(shape: Shape) -> str:
+    return "×".join("any" if extent is None else str(extent) for extent in shape)
