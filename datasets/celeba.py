@@ -74,12 +74,11 @@ PARTITION_FILES = tuple(
     f"{folder}list_eval_partition.{ending}" for ending in ("txt", "csv") for folder in ("Eval/", "")
 )
 IMAGE_FOLDERS = ("Img/img_align_celeba", "img_align_celeba", "Img/img_align_celeba_png", "img_align_celeba_png")
-UNUSED_BY_CELEBA = ("splits", "protocol", "metrics_batch")
 
 
 def read_celeba(root: Path, settings: DataSettings) -> Splits:
     """The official partition: 0 is training, 1 validation, 2 test."""
-    refuse(settings, UNUSED_BY_CELEBA, "CelebA")
+    refuse_unused(settings)
     names, attributes = read_attributes(existing(root, ATTRIBUTE_FILES))
     partition = existing(root, PARTITION_FILES)
     parts = read_partition(partition, names)
@@ -108,6 +107,11 @@ def read_celeba(root: Path, settings: DataSettings) -> Splits:
             "digest": hashlib.sha256(parts.tobytes()).hexdigest()[:16],
         },
     )
+
+
+def refuse_unused(settings: DataSettings) -> None:
+    """Raises DataError if a setting is given that has no use for CelebA."""
+    refuse(settings, ("splits", "split_per_seed", "protocol", "metrics_batch"), "data sets of the CelebA kind")
 
 
 def existing(root: Path, candidates: tuple[str, ...]) -> Path:

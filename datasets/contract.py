@@ -17,6 +17,7 @@ from torch import Tensor
 
 from datasets.errors import DataError as DataError
 from datasets.errors import DataMissing as DataMissing
+from datasets.errors import NotPrepared as NotPrepared
 
 Direction = Literal["higher", "lower"]
 Kind = Literal["multi-input", "single-input"]
@@ -140,8 +141,9 @@ class DataSettings:
 
     image_size: (height, width) in pixels; None for the size on disk.
     split_seed: seed of the random partition, for data sets without an official one.
-    splits: a folder with lists <domain>_<train|val|test>.txt that replace the random partition; "" for none.
-        For data sets of the Office kind.
+    split_per_seed: whether each seed of a study has a partition of its own: `split_seed` plus the run's seed draws it.
+    splits: a folder with lists <domain>_<train|val|test>.txt that replace the random partition; "" for none. In the
+        settings of a run, a name made from their contents instead. For data sets of the Office kind.
     protocol: "heldout" validates on a part of the training images; "published" trains on all of them and validates on
         none. For data sets of the NYUv2 kind.
     augment: whether training images are augmented at random.
@@ -151,6 +153,7 @@ class DataSettings:
 
     image_size: tuple[int, int] | None
     split_seed: int = 0
+    split_per_seed: bool = False
     splits: str = ""
     protocol: Protocol = "heldout"
     augment: bool = False
@@ -161,8 +164,8 @@ class DataSettings:
             raise ValueError(f"`metrics_batch` must be ≥ 0, found {self.metrics_batch}")
 
 
-def refuse(settings: DataSettings, names: Sequence[str], kind: str) -> None:
-    """Rejects settings that data sets of this kind don't use; a setting that is silently ignored mislabels a run.
+def refuse(settings: DataSettings, names: Sequence[str], where: str) -> None:
+    """Rejects settings that have no use there; a setting that is silently ignored mislabels a run.
 
     Raises:
         DataError: one of them differs from its default.
@@ -172,8 +175,7 @@ def refuse(settings: DataSettings, names: Sequence[str], kind: str) -> None:
         expected, found = getattr(default, name), getattr(settings, name)
         if found != expected:
             raise DataError(
-                f"data.{name}: expected {expected!r} for data sets of the {kind} kind, found {found!r}; "
-                "they don't use it, leave it out."
+                f"data.{name}: expected {expected!r} for {where}, found {found!r}; it has no use there, leave it out."
             )
 
 

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from datasets import celeba, office
 from datasets.celeba import (
     ATTRIBUTE_FILES,
     IMAGE_FOLDERS,
     PARTITION_FILES,
-    UNUSED_BY_CELEBA,
     absent_images,
     existing,
     few,
@@ -25,11 +25,10 @@ from datasets.celeba import (
     read_attributes,
     read_partition,
 )
-from datasets.contract import Counts, DataError, DataSettings, FileGroup, Inventory, refuse
+from datasets.contract import Counts, DataError, DataSettings, FileGroup, Inventory
 from datasets.listing import entries
 from datasets.office import (
     LEAST_FILES,
-    UNUSED_SETTINGS,
     Domain,
     Listing,
     domain_folder,
@@ -60,7 +59,7 @@ def office_inventory(domains: Sequence[Domain], classes: int) -> Callable[[Path,
     """The inventory of a data set with these domains and this number of classes."""
 
     def take(root: Path, settings: DataSettings) -> Inventory:
-        refuse(settings, UNUSED_SETTINGS, "Office")
+        office.refuse_unused(settings)
         listings: dict[str, Listing] = {}
         places: dict[str, Path] = {}
         errors: list[str] = []
@@ -202,7 +201,7 @@ def _part_sizes(key: str, listing: Listing) -> tuple[int, int, int]:
 
 def celeba_inventory(root: Path, settings: DataSettings) -> Inventory:
     """Lists and images of CelebA."""
-    refuse(settings, UNUSED_BY_CELEBA, "CelebA")
+    celeba.refuse_unused(settings)
     errors: list[str] = []
     no_names: list[str] = []
     no_parts: NDArray[np.int64] = np.empty(0, dtype=np.int64)

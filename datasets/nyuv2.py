@@ -35,7 +35,6 @@ from datasets.scenes import CLASSES, SCENE_KINDS, SceneConversion, Size, final_s
 KINDS = ("image", "label", "depth", "normal")
 COLUMNS = {"image": "image", "label": "segmentation", "depth": "depth", "normal": "normal"}
 VALIDATION_SHARE = 0.2
-UNUSED_SETTINGS = ("splits",)
 
 TASKS = (
     Task(
@@ -59,12 +58,12 @@ def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
     "heldout": a fifth of the training images, drawn by seed, is the validation set.
     "published": all images of "train" are training images, and the validation set is empty.
     """
-    refuse(settings, UNUSED_SETTINGS, "NYUv2")
+    refuse_unused(settings)
     packed = is_packed(root)
     stored = packed_size(shards(root, "train")) if packed else _first_size(root)
     size = final_size(stored, settings.image_size, root)
     everything, test = (
-        _read_part(_parquet_stack(root, part, stored, size) if packed else _npy_stack(root / part, stored, size))
+        _read_part(_parquet_stack(root, part, stored, size) if packed else _npy_stack(root, part, stored, size))
         for part in ("train", "val")
     )
     if settings.protocol == "published":
@@ -92,6 +91,13 @@ def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
             **({"resized": changed} if (changed := resized(stored, size)) else {}),
         },
     )
+
+
+def refuse_unused(settings: DataSettings) -> None:
+    """Raises DataError if a setting is given that has no use for data sets of the NYUv2 kind."""
+    refuse(settings, ("splits",), "data sets of the NYUv2 kind")
+    if settings.protocol == "published":
+        refuse(settings, ("split_per_seed",), "the published protocol")
 
 
 def _members(source: Source, indices: list[int]) -> Source:
@@ -146,8 +152,9 @@ def _first_size(root: Path) -> Size | None:
     return npy_size(first) if first.is_file() else None
 
 
-def _npy_stack(folder: Path, stored: Size | None, size: Size | None) -> Stack:
+def _npy_stack(root: Path, part: str, stored: Size | None, size: Size | None) -> Stack:
     """A function from a kind to all its files as one array."""
+    folder = root / part
     # The largest count of any kind, so that a file that only one kind lacks is noticed.
     present = [folder / kind for kind in KINDS if (folder / kind).is_dir()]
     count = max((sum(entry.name.endswith(".npy") for entry in entries(kind)) for kind in present), default=0)
@@ -157,7 +164,7 @@ def _npy_stack(folder: Path, stored: Size | None, size: Size | None) -> Stack:
     def stack(kind: str) -> Stored:
         paths = [folder / kind / f"{index}.npy" for index in range(count)]
         conversion = SceneConversion(kind, stored, size)
-        return decoded(folder, paths, scene_loader(conversion), conversion.recipe, f"{folder.name}/{kind}")
+        return decoded(root, paths, scene_loader(conversion), conversion.recipe, f"{part}/{kind}")
 
     return stack
 
@@ -172,6 +179,6 @@ def _parquet_stack(root: Path, part: str, stored: Size | None, size: Size | None
 
     def stack(kind: str) -> Stored:
         conversion = SceneConversion(kind, stored, size, planar=True)
-        return decoded_column(root, files, COLUMNS[kind], conversion, conversion.recipe)
+        return decoded_column(root, files, COLUMNS[kind], conversion, conversion.recipe, f"{part}/{kind}")
 
     return stack

@@ -20,7 +20,6 @@ from datasets.split_lists import ListedDomain, Parts, listed_parts
 
 IMAGE_ENDINGS = {".jpg", ".jpeg", ".png"}
 PARTS = ("train", "validation", "test")
-UNUSED_SETTINGS = ("protocol", "metrics_batch")
 LEAST_FILES = 5  # fewer than that leave validation without an image of the class
 
 Listing = dict[str, list[Path]]  # class name -> its files, both in code-point order
@@ -47,7 +46,7 @@ def office_reader(domains: Sequence[Domain], classes: int) -> Callable[[Path, Da
     """The reader of a data set with these domains and this number of classes."""
 
     def read(root: Path, settings: DataSettings) -> Splits:
-        refuse(settings, UNUSED_SETTINGS, "Office")
+        refuse_unused(settings)
         places = [domain_folder(root, domain) for domain in domains]
         listings = [list_classes(place) for place in places]
         _check_classes(root, domains, places, listings, classes)
@@ -61,6 +60,13 @@ def office_reader(domains: Sequence[Domain], classes: int) -> Callable[[Path, Da
         return Splits(train, validation, test, {**rule, "counts": counts, "digest": digest})
 
     return read
+
+
+def refuse_unused(settings: DataSettings) -> None:
+    """Raises DataError if a setting is given that has no use for data sets of the Office kind."""
+    refuse(settings, ("protocol", "metrics_batch"), "data sets of the Office kind")
+    if settings.splits:
+        refuse(settings, ("split_per_seed",), "splits given by lists")
 
 
 def partition(files: int, seed: int, domain: str, name: str) -> tuple[list[int], list[int], list[int]]:

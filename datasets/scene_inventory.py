@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.contract import Counts, DataError, DataSettings, FileGroup, Inventory, refuse
+from datasets.contract import Counts, DataError, DataSettings, FileGroup, Inventory
 from datasets.inventory import or_error
 from datasets.listing import entries
-from datasets.nyuv2 import COLUMNS, KINDS, UNUSED_SETTINGS, is_packed, npy_size, packed_size, scene_loader
+from datasets.nyuv2 import COLUMNS, KINDS, is_packed, npy_size, packed_size, refuse_unused, scene_loader
 from datasets.parquet import converted, row_count, shards
 from datasets.pixels import Array
 from datasets.scenes import SCENE_KINDS, SceneConversion, Size, final_size, resized
@@ -27,7 +27,7 @@ SEGMENTS = (
 
 def nyuv2_inventory(root: Path, settings: DataSettings) -> Inventory:
     """Files of NYUv2, by part and kind. All must have the height and width of the first readable image."""
-    refuse(settings, UNUSED_SETTINGS, "NYUv2")
+    refuse_unused(settings)
     try:
         if is_packed(root):
             return _packed_inventory(root, {part: shards(root, part) for part in SCENE_PARTS}, settings)

@@ -152,7 +152,7 @@ def _read(group: FileGroup, paths: Sequence[Path], report: Callable[[Position], 
         try:
             array = group.load(path)
         except DataError as error:
-            return _Reading(path, error=_with_size(path, str(error)))
+            return _Reading(path, error=str(error))
         if array.size == 0:
             return _Reading(path, error=f"{path}: expected pixels, found an array of {_extents([array.shape])}.")
         return _Reading(path, array.shape, float(array.min()), float(array.max()), remark=group.oddness(path, array))
@@ -164,12 +164,6 @@ def _read(group: FileGroup, paths: Sequence[Path], report: Callable[[Position], 
             readings.append(reading)
             report(Position(group.key, len(readings), len(paths)))
     return readings
-
-
-def _with_size(path: Path, error: str) -> str:
-    """An error of a file, which says that it is empty if it is: libraries only say that they can't read it."""
-    empty = path.is_file() and path.stat().st_size == 0
-    return f"{error} Its size is 0 bytes." if empty else error
 
 
 def _group_row(group: FileGroup, readings: Sequence[_Reading]) -> Row:
