@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datasets.contract import DataError, DataSettings, Source, Splits, Task, refuse
+from datasets.contract import IMAGES, DataError, DataSettings, Source, Splits, Task, refuse
 from datasets.errors import forbidden
 from datasets.listing import entries
 from datasets.losses import attribute_prior, binary_cross_entropy
@@ -90,9 +90,11 @@ def read_celeba(root: Path, settings: DataSettings) -> Splits:
                 f"{root}: expected images in part {part} of {partition.name}, found none; download that file again."
             )
         chosen = [paths[index] for index in members]
-        images = decoded(root, chosen, image_loader(settings.image_size), f"image {settings.image_size}", "images")
+        images, digests = decoded(
+            root, chosen, image_loader(settings.image_size), f"image {settings.image_size}", "images"
+        )
         values = torch.from_numpy(np.ascontiguousarray(attributes[members].T))  # (40, N)
-        sources.append(Source(images, dict(enumerate(values))))
+        sources.append(Source(images, dict(enumerate(values)), digests={IMAGES: digests}))
     train, validation, test = sources
     return Splits(
         (train,),

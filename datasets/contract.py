@@ -5,12 +5,13 @@ m tasks, B batch. Everywhere, a task is identified by its index in `DatasetInfo.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,6 +23,8 @@ Kind = Literal["multi-input", "single-input"]
 Selection = Literal["accuracy", "gain"]
 Protocol = Literal["heldout", "published"]
 Counts = Mapping[str, tuple[int, ...]]
+
+IMAGES = -1  # the key of a source's images beside task indices, in `Source.digests`
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Task:
     outputs: channels of its head.
     loss(output, target): a scalar, the mean over the batch.
     measure: its metrics.
-    constant(training targets): (outputs,) the output of the dummy baseline, which ignores the image.
+    constant(batches of training targets): (outputs,) the output of the dummy baseline, which ignores the image.
     batchwise(n): the measure of peers that average their metrics over batches of n images; None if no peer does.
     """
 
@@ -70,7 +73,7 @@ class Task:
     outputs: int
     loss: Callable[[Tensor, Tensor], Tensor]
     measure: Measure
-    constant: Callable[[Tensor], Tensor]
+    constant: Callable[[Iterable[Tensor]], Tensor]
     batchwise: Callable[[int], Measure] | None = None
 
 
@@ -78,18 +81,32 @@ class Task:
 class Source:
     """Images and the tasks that read them.
 
-    images: (N, H, W, 3) uint8, possibly memory-mapped.
-    targets: (N, ...) by task index.
+    images: (M, H, W, 3) uint8, possibly memory-mapped.
+    targets: (M, ...) by task index, possibly memory-mapped.
+    rows: (N,) which of the M rows belong to this source, in order; None for all. They are read when a batch needs them,
+        so that a source takes no memory. N is 0 if a protocol leaves a split empty.
+    digests: (M, 16) uint8 for arrays that are too large to be hashed at every start: a hash of the content of each row,
+        by IMAGES or task index.
 
     A multi-input problem has one source per task; a single-input problem has one source with all tasks.
-    N is 0 if a protocol leaves a split empty.
     """
 
     images: Tensor
     targets: Mapping[int, Tensor]
+    rows: Tensor | None = None
+    digests: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.images) if self.rows is None else len(self.rows)
+
+    def rows_at(self, places: Tensor) -> Tensor:
+        """The rows of the arrays at these places (B,) of the source, each from 0 to N - 1."""
+        return places if self.rows is None else self.rows[places]
+
+    def target_batches(self, task: int, size: int) -> Iterator[Tensor]:
+        """The targets of a task in order, `size` at a time."""
+        for places in torch.arange(len(self)).split(size) if len(self) else ():
+            yield self.targets[task][self.rows_at(places)]
 
 
 @dataclass(frozen=True)

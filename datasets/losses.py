@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -47,24 +49,33 @@ def normal_loss(output: Tensor, target: Tensor) -> Tensor:
     return ((1 - cosines(output, target)) * valid).sum() / valid.sum().clamp_min(1)
 
 
-def class_prior(targets: Tensor, classes: int) -> Tensor:
+def class_prior(batches: Iterable[Tensor], classes: int) -> Tensor:
     """Log frequencies (classes,) of the labelled entries: the output of a classifier's dummy baseline."""
-    labels = targets[targets != UNLABELLED].long()
-    counts = torch.bincount(labels.flatten(), minlength=classes).double()
+    counts = torch.zeros(classes, dtype=torch.float64)
+    for targets in batches:
+        counts += torch.bincount(targets[targets != UNLABELLED].long(), minlength=classes)
     return (counts / counts.sum()).clamp_min(1e-12).log().float()
 
 
-def attribute_prior(targets: Tensor) -> Tensor:
+def attribute_prior(batches: Iterable[Tensor]) -> Tensor:
     """The log odds (1,) of a binary target."""
-    return torch.logit(targets.double().mean(), eps=1e-6).float().reshape(1)
+    mean = _mean((targets.double().sum(), targets.numel()) for targets in batches)
+    return torch.logit(mean, eps=1e-6).float().reshape(1)
 
 
-def mean_depth(targets: Tensor) -> Tensor:
+def mean_depth(batches: Iterable[Tensor]) -> Tensor:
     """Mean depth (1,) in metres over measured pixels."""
-    return targets[has_depth(targets)].double().mean().float().reshape(1)
+    measured = (targets[has_depth(targets)] for targets in batches)
+    return _mean((depths.double().sum(), depths.numel()) for depths in measured).float().reshape(1)
 
 
-def mean_normal(targets: Tensor) -> Tensor:
-    """Mean normal (3,) over pixels that have one."""
-    valid = has_normal(targets)
-    return (targets.double() * valid.unsqueeze(1)).sum(dim=(0, 2, 3)).float() / valid.sum()
+def mean_normal(batches: Iterable[Tensor]) -> Tensor:
+    """Mean normal (3,) over pixels that have one; a pixel without one is zero and adds nothing."""
+    parts = ((targets.double().sum(dim=(0, 2, 3)), int(has_normal(targets).sum())) for targets in batches)
+    return _mean(parts).float()
+
+
+def _mean(parts: Iterable[tuple[Tensor, int]]) -> Tensor:
+    """From the sum, in double precision, and the count of each part."""
+    sums, counts = zip(*parts, strict=True)
+    return torch.stack(sums).sum(dim=0) / sum(counts)

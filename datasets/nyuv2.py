@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from datasets.contract import DataError, DataSettings, Source, Splits, Task, refuse
+from datasets.contract import IMAGES, DataError, DataSettings, Source, Splits, Task, refuse
 from datasets.listing import entries
 from datasets.losses import (
     class_prior,
@@ -27,7 +27,7 @@ from datasets.losses import (
 )
 from datasets.metrics import DEPTH, NORMALS, SEGMENTATION, averaged
 from datasets.parquet import decoded_column, shards
-from datasets.pixels import Array, decoded, npy_loader
+from datasets.pixels import Array, Stored, decoded, npy_loader
 from datasets.scenes import CLASSES, channels_first, to_labels, to_uint8
 
 KINDS = ("image", "label", "depth", "normal")
@@ -41,14 +41,14 @@ TASKS = (
         CLASSES,
         cross_entropy,
         SEGMENTATION,
-        lambda labels: class_prior(labels, CLASSES),
+        lambda batches: class_prior(batches, CLASSES),
     ),
     Task("depth", "Depth", 1, depth_loss, DEPTH, mean_depth, partial(averaged, DEPTH)),
     Task("normal", "Surface normal", 3, normal_loss, NORMALS, mean_normal, partial(averaged, NORMALS)),
 )
 
 Shape = tuple[int | None, ...]
-Stack = Callable[[str, Shape, Callable[[Array], Array]], Tensor]
+Stack = Callable[[str, Shape, Callable[[Array], Array]], Stored]
 
 
 def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
@@ -87,30 +87,31 @@ def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
 
 
 def _members(source: Source, indices: list[int]) -> Source:
-    chosen = torch.tensor(indices, dtype=torch.long)
-    return Source(source.images[chosen], {task: target[chosen] for task, target in source.targets.items()})
+    return replace(source, rows=torch.tensor(indices, dtype=torch.long))
 
 
 def _read_part(root: Path, part: str, settings: DataSettings) -> Source:
     packed = not (root / "train").is_dir() and bool(shards(root, "train"))
     stack = _parquet_stack(root, part) if packed else _npy_stack(root / part)
     images = stack("image", (*(settings.image_size or (None, None)), 3), to_uint8)
-    height, width = images.shape[1:3]
+    height, width = images.values.shape[1:3]
     labels = stack("label", (height, width), to_labels)
     depth = stack("depth", (height, width, 1), channels_first)
     normals = stack("normal", (height, width, 3), channels_first)
-    return Source(images, {0: labels, 1: depth, 2: normals})
+    arrays = {IMAGES: images, 0: labels, 1: depth, 2: normals}
+    digests = {key: array.digests for key, array in arrays.items()}
+    return Source(images.values, {key: arrays[key].values for key in range(len(TASKS))}, digests=digests)
 
 
 def _npy_stack(folder: Path) -> Stack:
-    """A function from a kind to all its files as one tensor."""
+    """A function from a kind to all its files as one array."""
     # The largest count of any kind, so that a file that only one kind lacks is noticed.
     present = [folder / kind for kind in KINDS if (folder / kind).is_dir()]
     count = max((sum(entry.name.endswith(".npy") for entry in entries(kind)) for kind in present), default=0)
     if count == 0:
         raise DataError(f"{folder / 'image'}: expected files 0.npy, 1.npy, ..., found none; unpack them there.")
 
-    def stack(kind: str, shape: Shape, convert: Callable[[Array], Array]) -> Tensor:
+    def stack(kind: str, shape: Shape, convert: Callable[[Array], Array]) -> Stored:
         paths = [folder / kind / f"{index}.npy" for index in range(count)]
         return decoded(folder, paths, npy_loader(convert, shape), f"{kind} {shape}", f"{folder.name}/{kind}")
 
@@ -118,14 +119,14 @@ def _npy_stack(folder: Path) -> Stack:
 
 
 def _parquet_stack(root: Path, part: str) -> Stack:
-    """A function from a kind to its column of all files as one tensor."""
+    """A function from a kind to its column of all files as one array."""
     files = shards(root, part)
     if not files:
         raise DataError(
             f"{root}: expected files {part}-*.parquet beside train-*.parquet, found none; download them as well."
         )
 
-    def stack(kind: str, shape: Shape, convert: Callable[[Array], Array]) -> Tensor:
+    def stack(kind: str, shape: Shape, convert: Callable[[Array], Array]) -> Stored:
         def checked(row: Array) -> Array:
             found = np.moveaxis(row, 0, -1) if row.ndim == 3 else row  # (C, H, W) to (H, W, C)
             extents = zip(found.shape, shape, strict=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.contract import DataError, DataSettings, Source, Split, Splits, Task, refuse
+from datasets.contract import IMAGES, DataError, DataSettings, Source, Split, Splits, Task, refuse
 from datasets.listing import entries, folders
 from datasets.losses import class_prior, cross_entropy
 from datasets.metrics import CLASSES
@@ -37,7 +37,7 @@ class Domain:
 def domain_tasks(domains: Sequence[Domain], classes: int) -> tuple[Task, ...]:
     """One classification task per domain."""
     return tuple(
-        Task(d.key, d.label, classes, cross_entropy, CLASSES, lambda targets: class_prior(targets, classes))
+        Task(d.key, d.label, classes, cross_entropy, CLASSES, lambda batches: class_prior(batches, classes))
         for d in domains
     )
 
@@ -154,7 +154,7 @@ def _read_domain(
 ) -> list[Source]:
     """The three parts of one domain."""
     paths = [path for files in listing.values() for path in files]
-    images = decoded(root, paths, image_loader(settings.image_size), f"image {settings.image_size}", "images")
+    images, digests = decoded(root, paths, image_loader(settings.image_size), f"image {settings.image_size}", "images")
     labels = torch.tensor([label for label, files in enumerate(listing.values()) for _ in files])
     chosen: list[list[int]] = [[], [], []]
     offset = 0
@@ -162,7 +162,7 @@ def _read_domain(
         for part, members in enumerate(membership[name]):
             chosen[part] += [offset + member for member in members]
         offset += len(files)
-    return [Source(images[index], {task: labels[index]}) for index in map(torch.tensor, chosen)]
+    return [Source(images, {task: labels}, torch.tensor(rows), {IMAGES: digests}) for rows in chosen]
 
 
 def _counts(domains: Sequence[Domain], *splits: Split) -> dict[str, dict[str, int]]:

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from datasets.contract import DataError
 from datasets.decoding.prepared import Array, stamps_of
-from datasets.pixels import CACHE, mapped
+from datasets.pixels import CACHE, Stored, mapped
 
 INSTALL = "pip install -e '.[parquet]'"
 ROWS = 8  # at a time: 50 MB at most of any column of NYUv2
@@ -49,8 +48,8 @@ def shards(root: Path, part: str) -> list[Path]:
 
 def decoded_column(
     root: Path, files: Sequence[Path], column: str, convert: Callable[[Array], Array], recipe: str
-) -> Tensor:
-    """A column of all files as one tensor (N, ...), memory-mapped from a cache under `root`.
+) -> Stored:
+    """A column of all files as one array (N, ...), memory-mapped from a cache under `root`.
 
     convert: from a row of nested lists, as an array, to what is stored; raises ValueError, "expected ..., found ...".
     recipe: describes what `convert` does; part of the cache's key.

@@ -6,6 +6,7 @@ import io
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -41,6 +42,7 @@ CLASSES = {
 SCENES = {"train": 15, "val": 11}
 SHARDS = {"train": 4, "val": 2}
 COLUMNS = {"image": "image", "label": "segmentation", "depth": "depth", "normal": "normal"}
+PART_NAMES = ("train", "validation", "test")
 PARTS = (0, 0, 1, 2, 0, 1, 0, 2, 0, 1)  # of CelebA's images in order
 KNOWN_ROW, KNOWN_ATTRIBUTES = 4, ("Bangs", "Eyeglasses", "Male", "Smiling", "Young")
 
@@ -186,7 +188,15 @@ def view(tree: Path, root: Path, own: str = "") -> None:
 
 
 def read(name: str, root: Path, settings: DataSettings = SETTINGS) -> Splits:
-    return DATASETS[name].read(root, settings)
+    """The splits as a reader gives them, with their rows gathered."""
+    splits = DATASETS[name].read(root, settings)
+    return replace(splits, **{part: tuple(map(gathered, getattr(splits, part))) for part in PART_NAMES})
+
+
+def gathered(source: Source) -> Source:
+    """The source with only its own rows, in memory."""
+    rows = source.rows_at(torch.arange(len(source)))
+    return Source(source.images[rows], {task: target[rows] for task, target in source.targets.items()})
 
 
 def parts(splits: Splits) -> tuple[Split, Split, Split]:

@@ -66,6 +66,18 @@ def test_images_may_stay_on_disk(tmp_path: Path) -> None:
     check(Source(on_disk, whole.targets), torch.tensor([5, 0, 5]))
 
 
+def test_a_source_reads_its_own_rows_only(tmp_path: Path) -> None:
+    whole, rows, places = source(9, 5, 4), torch.tensor([7, 2, 2, 8]), torch.tensor([3, 0, 1])
+    part = Source(whole.images, whole.targets, rows)
+    assert len(part) == 4 and len(Source(whole.images, whole.targets, rows[:0])) == 0
+    group = gather(part, places, INFO, CPU)
+    assert torch.equal(group.inputs, normalised(whole.images[rows[places]]))
+    assert torch.equal(group.targets[1], whole.targets[1][rows[places]])
+    assert torch.equal(torch.cat([*part.target_batches(0, 3)]), whole.targets[0][rows])
+    seen = [*evaluation_batches(part, INFO, 3, CPU)]
+    assert torch.equal(torch.cat([group.inputs for group in seen]), normalised(whole.images[rows]))
+
+
 def test_evaluation_sees_everything_in_order() -> None:
     whole = source(7, 3, 4)
     groups = list(evaluation_batches(whole, INFO, 3, CPU))

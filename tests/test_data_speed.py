@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 def test_arrays_and_image_folder_give_the_same_pixels(tmp_path: Path) -> None:
     paths, info = write_photos(tmp_path, 8), DATASETS["officehome"]
     folder = ImageFolder(str(tmp_path / "photos"), Compose([Resize(SIZE), ToTensor(), Normalize(info.mean, info.std)]))
-    images = decoded(tmp_path, paths, image_loader(SIZE), "test")
+    images = decoded(tmp_path, paths, image_loader(SIZE), "test").values
     group = gather(Source(images, {0: labels(paths)}), torch.arange(8), info, CPU)
     theirs, targets = zip(*folder, strict=True)
     torch.testing.assert_close(group.inputs, torch.stack(theirs), atol=1e-5, rtol=1e-5)

@@ -333,23 +333,25 @@ def test_metrics_over_batches_of_less_than_nothing_are_refused() -> None:
 def test_class_prior_by_hand(shape: tuple[int, ...]) -> None:
     labels = torch.tensor([0, 0, 1, 3, -1, -1, -1, -1]).reshape(shape)
     expected = torch.tensor([0.5, 0.25, 1e-12, 0.25]).log()
-    torch.testing.assert_close(losses.class_prior(labels, 4), expected)
+    torch.testing.assert_close(losses.class_prior(labels.split(1), 4), expected)
 
 
 @for_every("ones, odds", [(1, 1 / 3), (2, 1.0), (0, 1e-6), (4, 1e6)])
 def test_attribute_prior_by_hand(ones: int, odds: float) -> None:
     target = torch.tensor([1] * ones + [0] * (4 - ones), dtype=torch.uint8)
-    torch.testing.assert_close(losses.attribute_prior(target), torch.tensor([odds]).log(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        losses.attribute_prior(target.split(3)), torch.tensor([odds]).log(), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_mean_depth_by_hand() -> None:
-    assert losses.mean_depth(torch.tensor([0.0, 1.0, 0.0, 4.0]).reshape(2, 1, 1, 2)).tolist() == [2.5]
+    assert losses.mean_depth(torch.tensor([0.0, 1.0, 0.0, 4.0]).reshape(2, 1, 1, 2).split(1)).tolist() == [2.5]
 
 
 def test_mean_normal_by_hand() -> None:
     normals = torch.tensor([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0], [0.0, 0.0, 0.0], [0.6, -0.8, 0.0]])
     images = normals.T.reshape(3, 2, 2).movedim(1, 0).unsqueeze(2)  # two images of 1×2
-    torch.testing.assert_close(losses.mean_normal(images), torch.tensor([0.2, -0.6, 1 / 3]))
+    torch.testing.assert_close(losses.mean_normal(images.split(1)), torch.tensor([0.2, -0.6, 1 / 3]))
 
 
 @for_every("name", ["office31", "officehome", "nyuv2", "celeba"])
@@ -357,7 +359,7 @@ def test_constant_answers_fit_the_losses_and_metrics_of_their_task(name: str) ->
     answers = {case.measure: case.answers for case in CASES.values()}
     for task in DATASETS[name].tasks:
         _, target = answers[task.measure]()
-        constant = task.constant(target)
+        constant = task.constant([target])
         assert constant.shape == (task.outputs,)
         extent = target.shape[-2:] if target.dim() > 1 else ()
         output = constant.reshape(1, -1, *[1] * len(extent)).expand(BATCH, -1, *extent)

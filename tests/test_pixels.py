@@ -121,23 +121,23 @@ def test_a_changed_file_is_noticed(tmp_path: Path, trees: Trees, name: str, chan
 def test_a_file_that_differs_in_time_or_size_is_decoded_again(
     tmp_path: Path, files: list[Path], content: bytes, later: int
 ) -> None:
-    assert decoded(tmp_path, files, first_byte, "byte").tolist() == [[0], [1], [2]]
+    assert decoded(tmp_path, files, first_byte, "byte").values.tolist() == [[0], [1], [2]]
     time = files[1].stat().st_mtime_ns
     files[1].write_bytes(content)
     os.utime(files[1], ns=(time, time + later))
-    assert decoded(tmp_path, files, first_byte, "byte").tolist() == [[0], [9], [2]]
+    assert decoded(tmp_path, files, first_byte, "byte").values.tolist() == [[0], [9], [2]]
 
 
 def test_another_recipe_or_another_choice_of_files_is_another_cache(tmp_path: Path, files: list[Path]) -> None:
     decoded(tmp_path, files, first_byte, "byte")
-    assert decoded(tmp_path, files, lambda path: first_byte(path) + 1, "more").tolist() == [[1], [2], [3]]
-    assert decoded(tmp_path, files[::-1], first_byte, "byte").tolist() == [[2], [1], [0]]
-    assert decoded(tmp_path, files, refuse, "byte").tolist() == [[0], [1], [2]]
+    assert decoded(tmp_path, files, lambda path: first_byte(path) + 1, "more").values.tolist() == [[1], [2], [3]]
+    assert decoded(tmp_path, files[::-1], first_byte, "byte").values.tolist() == [[2], [1], [0]]
+    assert decoded(tmp_path, files, refuse, "byte").values.tolist() == [[0], [1], [2]]
 
 
 def test_writing_to_what_was_read_does_not_change_the_cache(tmp_path: Path, files: list[Path]) -> None:
-    decoded(tmp_path, files, first_byte, "byte").fill_(7)
-    assert decoded(tmp_path, files, refuse, "byte").tolist() == [[0], [1], [2]]
+    decoded(tmp_path, files, first_byte, "byte").values.fill_(7)
+    assert decoded(tmp_path, files, refuse, "byte").values.tolist() == [[0], [1], [2]]
 
 
 def test_images_of_several_sizes_need_an_image_size(tmp_path: Path, trees: Trees) -> None:

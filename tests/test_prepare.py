@@ -48,7 +48,7 @@ def files(tmp_path: Path) -> list[Path]:
 
 def prepare(files: Sequence[Path], load: Callable[[Path], NDArray[np.generic]], workers: int | None = 1) -> list[int]:
     with preparing(Preparation(workers)):
-        return decoded(files[0].parent, files, load, "byte")[:, 0].tolist()
+        return decoded(files[0].parent, files, load, "byte").values[:, 0].tolist()
 
 
 def logged(root: Path) -> Counter[str]:
@@ -204,7 +204,7 @@ def test_a_file_of_another_type_is_named(tmp_path: Path, workers: int) -> None:
 
 def test_only_changed_files_are_decoded_again(files: list[Path]) -> None:
     assert prepare(files, logged_byte) == list(range(FILES))
-    old = decoded(files[0].parent, files, first_byte, "byte")
+    old = decoded(files[0].parent, files, first_byte, "byte").values
     logged(files[0].parent)
     for index in (3, 199):
         files[index].write_bytes(b"\x63")
@@ -220,7 +220,7 @@ def test_files_that_all_changed_their_shape_are_decoded_again(files: list[Path])
     prepare(files, first_byte)
     for path in files:
         path.write_bytes(b"ab")
-    assert decoded(files[0].parent, files, first_byte, "byte").tolist() == [list(b"ab")] * FILES
+    assert decoded(files[0].parent, files, first_byte, "byte").values.tolist() == [list(b"ab")] * FILES
 
 
 @pytest.mark.parametrize("kind", ["npy", "part"])

@@ -217,7 +217,7 @@ def test_problems_give_the_numbers_of_their_version() -> None:
                 numbers[f"{task.key} gradient {batch}"] = summary(torch.autograd.grad(loss, output)[0])
                 observations.append(task.measure.update(output.detach(), target))
             numbers[f"{task.key} metrics"] = summary(list(task.measure.compute(observations).values()))
-            numbers[f"{task.key} dummy"] = summary(task.constant(target))
+            numbers[f"{task.key} dummy"] = summary(task.constant([target]))
         wrong += disagreements(f"problem {name}", {"problem": info.version}, numbers)
     assert not wrong, "\n".join(wrong)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,6 +17,7 @@ from datasets.contract import Batch, DatasetInfo, Group, Source, Split, Splits
 
 # The fraction of an accelerator's free memory for data. Networks, per-task gradients and other runs need the rest.
 DATA_SHARE = 0.25
+_ROWS_MOVED_AT_ONCE = 256
 # Values normalised at a time: a block that fits into a core's cache.
 _VALUES_AT_ONCE = 2**17
 # With fewer blocks per thread than this, starting the thread takes longer than its work.
@@ -84,23 +86,38 @@ def fitting(sizes: list[int], room: int) -> list[bool]:
 
 
 def _bytes(source: Source) -> int:
-    return sum(tensor.nbytes for tensor in (source.images, *source.targets.values()))
+    arrays = (source.images, *source.targets.values())
+    return sum(len(source) * array.dtype.itemsize * math.prod(array.shape[1:]) for array in arrays)
 
 
 def _moved(source: Source, device: torch.device) -> Source:
-    targets = {task: target.to(device) for task, target in source.targets.items()}
-    return Source(source.images.to(device), targets)
+    """The source's own rows on the device."""
+    rows = source.rows_at(torch.arange(len(source)))
+    targets = {task: _rows_moved(target, rows, device) for task, target in source.targets.items()}
+    return Source(_rows_moved(source.images, rows, device), targets)
+
+
+def _rows_moved(values: Tensor, rows: Tensor, device: torch.device) -> Tensor:
+    """The chosen rows on the device, moved in parts: they may be larger than this machine's memory."""
+    moved = torch.empty((len(rows), *values.shape[1:]), dtype=values.dtype, device=device)
+    for places in torch.arange(len(rows)).split(_ROWS_MOVED_AT_ONCE):
+        moved[places[0] : places[-1] + 1] = values[rows[places]].to(device)
+    return moved
 
 
 def gather(source: Source, indices: Tensor, info: DatasetInfo, device: torch.device) -> Group:
-    """The chosen images, normalised on the device as (B, 3, H, W), and their targets; byte labels become integers."""
+    """The chosen images, normalised on the device as (B, 3, H, W), and their targets; byte labels become integers.
+
+    indices: (B,) from 0 to len(source) - 1.
+    """
+    rows = source.rows_at(indices)
     if device.type == "cpu":
-        inputs = _normalised_on_cpu(source.images, indices, info)
+        inputs = _normalised_on_cpu(source.images, rows, info)
     else:
-        images = _rows_on(source.images, indices, device).movedim(-1, 1).contiguous()
+        images = _rows_on(source.images, rows, device).movedim(-1, 1).contiguous()
         shift, scale = _shift_and_scale(info)
         inputs = (images - shift.to(device)) / scale.to(device)
-    targets = {task: _as_integers(_rows_on(target, indices, device)) for task, target in source.targets.items()}
+    targets = {task: _as_integers(_rows_on(target, rows, device)) for task, target in source.targets.items()}
     return Group(inputs, targets)
 
 

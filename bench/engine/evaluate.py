@@ -37,10 +37,10 @@ def dummy_scores(info: DatasetInfo, train: Split, split: Split) -> Scores:
     """Scores on `split` of the dummy baseline: the best constant prediction for each task, fitted on `train`."""
     statistics: dict[int, list[BatchStatistics]] = {}
     for fitted_on, source in zip(train, split, strict=True):
-        for index, target in source.targets.items():
+        for index in source.targets:
             task = info.tasks[index]
-            prediction = task.constant(fitted_on.targets[index])
-            for part in target.split(EVALUATION_BATCH):
+            prediction = task.constant(fitted_on.target_batches(index, EVALUATION_BATCH))
+            for part in source.target_batches(index, EVALUATION_BATCH):
                 of_batch = task.measure.update(_broadcast(prediction, part), part)
                 statistics.setdefault(index, []).append(of_batch)
     return _compute(info.tasks, statistics)

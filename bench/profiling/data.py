@@ -85,7 +85,7 @@ def labels(paths: Sequence[Path]) -> Tensor:
 
 def _batches(root: Path, paths: Sequence[Path], device: torch.device) -> Mapping[str, Reader]:
     """Readers that put every image on the device, in shuffled batches (B, 3, 224, 224)."""
-    images = decoded(root, paths, image_loader(SIZE), "speed")
+    images = decoded(root, paths, image_loader(SIZE), "speed").values
     source = Source(images, {0: labels(paths)})
     splits = on_device(Splits((source,), (), (), {}), device)
     order = torch.Generator().manual_seed(0)
@@ -121,6 +121,6 @@ def _preparation(root: Path, paths: Sequence[Path]) -> Mapping[str, Reader]:
     def prepare(workers: int) -> int:
         shutil.rmtree(root / CACHE)
         with preparing(Preparation(workers)):
-            return len(decoded(root, files, image_loader(SIZE), "speed"))
+            return len(decoded(root, files, image_loader(SIZE), "speed").values)
 
     return {ONE_WORKER: partial(prepare, 1), TWO_WORKERS: partial(prepare, 2)}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas
+import torch
 from pydantic import TypeAdapter
 
 from bench.analyses.relations.agreement import Measure, Numbers, Relations, relate
@@ -109,7 +110,9 @@ def _label_correlations(record: Record, data_root: Path) -> Numbers | str:
     if splits.provenance.get("digest") != record.splits.get("digest"):
         return "the data set found has another split than that of the runs"
     (images,) = splits.train
-    labels = np.stack([images.targets[task].numpy() for task in range(len(info.tasks))])
+    labels = np.stack(
+        [torch.cat([*images.target_batches(task, len(images))]).numpy() for task in range(len(info.tasks))]
+    )
     return phi_coefficients(labels.astype(np.float64))
 
 
