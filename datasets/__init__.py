@@ -10,7 +10,7 @@ from datasets.celeba import read_celeba
 from datasets.contract import DataError, DataMissing, DatasetInfo, Recipe
 from datasets.embedded import digits, faces, rooms
 from datasets.embedded.atomic_folder import noted_version
-from datasets.inventory import celeba_inventory, nyuv2_inventory, office_counts, office_inventory
+from datasets.inventory import celeba_inventory, office_counts, office_inventory
 from datasets.listing import folders
 from datasets.nyuv2 import TASKS as NYUV2_TASKS
 from datasets.nyuv2 import read_nyuv2
@@ -22,6 +22,7 @@ from datasets.office import (
     domain_tasks,
     office_reader,
 )
+from datasets.scene_inventory import nyuv2_inventory
 
 _OFFICE_RECIPE = Recipe(epochs=100, batch_size=64, lr=1e-4, weight_decay=1e-5)
 _CENTRED: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}

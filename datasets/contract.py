@@ -222,7 +222,7 @@ class FileGroup:
     load(path): the array in a file; raises DataError if it isn't as expected.
     expected: what a file should hold, in words.
     ranged: whether the minimum and maximum are worth showing.
-    oddness(array): what is unusual about a file that can be used; "" for nothing.
+    oddness(path, array): what is unusual about a file that can be used, given what `load` returned; "" for nothing.
     """
 
     key: str
@@ -230,7 +230,7 @@ class FileGroup:
     load: Callable[[Path], NDArray[np.generic]]
     expected: str
     ranged: bool = False
-    oddness: Callable[[NDArray[np.generic]], str] = lambda array: ""
+    oddness: Callable[[Path, NDArray[np.generic]], str] = lambda path, array: ""
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,7 @@ class DatasetInfo:
     read(folder, settings): the splits.
     make(folder): writes an embedded data set in the layout of its kind.
     how: where to get it and how to lay it out.
-    inventory(folder): what is there, with every error.
+    inventory(folder, settings): what is there, with every error that would stop `read`.
     published: the counts that the inventory should give.
     version: raised by hand with every change of reader, losses, metrics or recipe that changes numbers.
     maker_version: the same for `make`. Both are stored in records.
@@ -286,7 +286,7 @@ class DatasetInfo:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     make: Callable[[Path], None] | None = None
     source: str = ""
-    inventory: Callable[[Path], Inventory] | None = None
+    inventory: Callable[[Path, DataSettings], Inventory] | None = None
     published: Counts = field(default_factory=dict)
     version: int = 1
     maker_version: int = 1

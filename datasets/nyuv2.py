@@ -1,16 +1,18 @@
 """NYUv2 as preprocessed for MTAN: three dense tasks on one input.
 
 Two layouts are read: {train,val}/{image,label,depth,normal}/<i>.npy, channels last; and the public parquet files
-{train,val}-*.parquet with columns image, segmentation, depth and normal, channels first.
+{train,val}-*.parquet with columns image, segmentation, depth and normal, channels first. Arrays of another size than
+`data.image_size` are resized, if their aspect ratio is the same.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import torch
@@ -26,9 +28,9 @@ from datasets.losses import (
     normal_loss,
 )
 from datasets.metrics import DEPTH, NORMALS, SEGMENTATION, averaged
-from datasets.parquet import decoded_column, shards
+from datasets.parquet import converted, decoded_column, shards
 from datasets.pixels import Array, Stored, decoded, npy_loader
-from datasets.scenes import CLASSES, FromChannelsFirst, Shape, channels_first, to_labels, to_uint8
+from datasets.scenes import CLASSES, SCENE_KINDS, SceneConversion, Size, final_size, resized
 
 KINDS = ("image", "label", "depth", "normal")
 COLUMNS = {"image": "image", "label": "segmentation", "depth": "depth", "normal": "normal"}
@@ -47,7 +49,7 @@ TASKS = (
     Task("normal", "Surface normal", 3, normal_loss, NORMALS, mean_normal, partial(averaged, NORMALS)),
 )
 
-Stack = Callable[[str, Shape, Callable[[Array], Array]], Stored]
+Stack = Callable[[str], Stored]
 
 
 def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
@@ -56,11 +58,14 @@ def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
     "heldout": a fifth of the training images, drawn by seed, is the validation set.
     "published": all images of "train" are training images, and the validation set is empty.
     """
-    refuse(settings, ("splits",), "data sets of the NYUv2 kind")
-    if settings.protocol == "published":
-        refuse(settings, ("split_per_seed",), "the published protocol")
-    everything = _read_part(root, "train", settings)
-    test = _read_part(root, "val", settings)
+    refuse_unused(settings)
+    packed = is_packed(root)
+    stored = packed_size(shards(root, "train")) if packed else _first_size(root)
+    size = final_size(stored, settings.image_size, root)
+    everything, test = (
+        _read_part(_parquet_stack(root, part, stored, size) if packed else _npy_stack(root, part, stored, size))
+        for part in ("train", "val")
+    )
     if settings.protocol == "published":
         rule: dict[str, object] = {"rule": "published: all training images train, none validates, val is the test set"}
         validation: list[int] = []
@@ -83,28 +88,71 @@ def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
             **rule,
             "counts": {"train": len(train), "validation": len(validation), "test": len(test)},
             "digest": hashlib.sha256(str(validation).encode()).hexdigest()[:16],
+            **({"resized": changed} if (changed := resized(stored, size)) else {}),
         },
     )
+
+
+def refuse_unused(settings: DataSettings) -> None:
+    """Raises DataError if a setting is given that has no use for data sets of the NYUv2 kind."""
+    refuse(settings, ("splits",), "data sets of the NYUv2 kind")
+    if settings.protocol == "published":
+        refuse(settings, ("split_per_seed",), "the published protocol")
 
 
 def _members(source: Source, indices: list[int]) -> Source:
     return replace(source, rows=torch.tensor(indices, dtype=torch.long))
 
 
-def _read_part(root: Path, part: str, settings: DataSettings) -> Source:
-    packed = not (root / "train").is_dir() and bool(shards(root, "train"))
-    stack = _parquet_stack(root, part) if packed else _npy_stack(root, part)
-    images = stack("image", (*(settings.image_size or (None, None)), 3), to_uint8)
-    height, width = images.values.shape[1:3]
-    labels = stack("label", (height, width), to_labels)
-    depth = stack("depth", (height, width, 1), channels_first)
-    normals = stack("normal", (height, width, 3), channels_first)
-    arrays = {IMAGES: images, 0: labels, 1: depth, 2: normals}
+def _read_part(stack: Stack) -> Source:
+    arrays = {key: stack(kind) for key, kind in zip((IMAGES, *range(len(TASKS))), KINDS, strict=True)}
     digests = {key: array.digests for key, array in arrays.items()}
-    return Source(images.values, {key: arrays[key].values for key in range(len(TASKS))}, digests=digests)
+    return Source(arrays[IMAGES].values, {key: arrays[key].values for key in range(len(TASKS))}, digests=digests)
 
 
-def _npy_stack(root: Path, part: str) -> Stack:
+def is_packed(root: Path) -> bool:
+    """Whether the scenes are read from .parquet files."""
+    return not (root / "train").is_dir() and bool(shards(root, "train"))
+
+
+def npy_size(path: Path) -> Size:
+    """Height and width of an image file (H, W, 3), from its header.
+
+    Raises:
+        DataError: it can't be read, or holds no image.
+    """
+    try:
+        shape = np.lib.format.open_memmap(path, mode="r").shape
+    except (OSError, ValueError, TokenError):  # the loader finds the words for it
+        shape = ()
+    if shape[2:] != (3,):
+        shape = scene_loader(SceneConversion("image"))(path).shape
+    return shape[0], shape[1]
+
+
+def packed_size(files: Sequence[Path]) -> Size | None:
+    """Height and width of the first image in .parquet files; None if they have no rows.
+
+    Raises:
+        DataError: it can't be read, or is no image.
+    """
+    for _, image in converted(files, COLUMNS["image"], SceneConversion("image", planar=True)):
+        return image.shape[0], image.shape[1]
+    return None
+
+
+def scene_loader(conversion: SceneConversion) -> Callable[[Path], Array]:
+    """A function from a .npy file to the array that is stored; it raises DataError if the file is invalid."""
+    return npy_loader(conversion, (None, None, *SCENE_KINDS[conversion.kind].channels))
+
+
+def _first_size(root: Path) -> Size | None:
+    """Height and width of the first image; None if it is absent, which is reported when all are read."""
+    first = root / "train" / "image" / "0.npy"
+    return npy_size(first) if first.is_file() else None
+
+
+def _npy_stack(root: Path, part: str, stored: Size | None, size: Size | None) -> Stack:
     """A function from a kind to all its files as one array."""
     folder = root / part
     # The largest count of any kind, so that a file that only one kind lacks is noticed.
@@ -113,14 +161,15 @@ def _npy_stack(root: Path, part: str) -> Stack:
     if count == 0:
         raise DataError(f"{folder / 'image'}: expected files 0.npy, 1.npy, ..., found none; unpack them there.")
 
-    def stack(kind: str, shape: Shape, convert: Callable[[Array], Array]) -> Stored:
+    def stack(kind: str) -> Stored:
         paths = [folder / kind / f"{index}.npy" for index in range(count)]
-        return decoded(root, paths, npy_loader(convert, shape), f"{kind} {shape}", f"{part}/{kind}")
+        conversion = SceneConversion(kind, stored, size)
+        return decoded(root, paths, scene_loader(conversion), conversion.recipe, f"{part}/{kind}")
 
     return stack
 
 
-def _parquet_stack(root: Path, part: str) -> Stack:
+def _parquet_stack(root: Path, part: str, stored: Size | None, size: Size | None) -> Stack:
     """A function from a kind to its column of all files as one array."""
     files = shards(root, part)
     if not files:
@@ -128,8 +177,8 @@ def _parquet_stack(root: Path, part: str) -> Stack:
             f"{root}: expected files {part}-*.parquet beside train-*.parquet, found none; download them as well."
         )
 
-    def stack(kind: str, shape: Shape, convert: Callable[[Array], Array]) -> Stored:
-        converted = FromChannelsFirst(shape, convert)
-        return decoded_column(root, files, COLUMNS[kind], converted, f"{kind} {shape}", f"{part}/{kind}")
+    def stack(kind: str) -> Stored:
+        conversion = SceneConversion(kind, stored, size, planar=True)
+        return decoded_column(root, files, COLUMNS[kind], conversion, conversion.recipe, f"{part}/{kind}")
 
     return stack

@@ -46,7 +46,7 @@ def office_reader(domains: Sequence[Domain], classes: int) -> Callable[[Path, Da
     """The reader of a data set with these domains and this number of classes."""
 
     def read(root: Path, settings: DataSettings) -> Splits:
-        refuse(settings, ("protocol", "metrics_batch"), "data sets of the Office kind")
+        refuse_unused(settings)
         places = [domain_folder(root, domain) for domain in domains]
         listings = [list_classes(place) for place in places]
         _check_classes(root, domains, places, listings, classes)
@@ -60,6 +60,13 @@ def office_reader(domains: Sequence[Domain], classes: int) -> Callable[[Path, Da
         return Splits(train, validation, test, {**rule, "counts": counts, "digest": digest})
 
     return read
+
+
+def refuse_unused(settings: DataSettings) -> None:
+    """Raises DataError if a setting is given that has no use for data sets of the Office kind."""
+    refuse(settings, ("protocol", "metrics_batch"), "data sets of the Office kind")
+    if settings.splits:
+        refuse(settings, ("split_per_seed",), "splits given by lists")
 
 
 def partition(files: int, seed: int, domain: str, name: str) -> tuple[list[int], list[int], list[int]]:
@@ -125,15 +132,24 @@ def _membership(
 ) -> tuple[dict[str, object], list[dict[str, Parts]]]:
     """The rule, for provenance, and per domain and class the indices in each part."""
     if settings.splits:
-        refuse(settings, ("split_per_seed",), "splits given by lists")
-        spellings = [(*domain.folders, domain.key) for domain in domains]
-        listed = [ListedDomain(*domain) for domain in zip(spellings, places, listings, strict=True)]
-        return {"rule": "lists given by data.splits"}, listed_parts(Path(settings.splits).expanduser(), listed)
+        listed = listed_parts(*listed_domains(domains, places, listings, settings))
+        unlisted = {domain.key: count for domain, count in zip(domains, listed.unlisted, strict=True) if count}
+        remark: dict[str, object] = {"unlisted": unlisted} if unlisted else {}
+        return {"rule": "lists given by data.splits", **remark}, list(listed.parts)
     drawn = [
         _drawn_parts(place, domain, listing, settings.split_seed)
         for place, domain, listing in zip(places, domains, listings, strict=True)
     ]
     return {"rule": "60/20/20 % per class and domain, floor", "seed": settings.split_seed}, drawn
+
+
+def listed_domains(
+    domains: Sequence[Domain], places: Sequence[Path], listings: Sequence[Listing], settings: DataSettings
+) -> tuple[Path, list[ListedDomain]]:
+    """The folder of the lists, and the domains that they are checked against."""
+    spellings = [(*domain.folders, domain.key) for domain in domains]
+    listed = [ListedDomain(*domain) for domain in zip(spellings, places, listings, strict=True)]
+    return Path(settings.splits).expanduser(), listed
 
 
 def _drawn_parts(place: Path, domain: Domain, listing: Listing, seed: int) -> dict[str, Parts]:

@@ -29,6 +29,20 @@ class ListedDomain:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """What lists say about each of the domains that they are read for.
+
+    parts: per domain and class, the indices of its files in train, validation and test, ascending.
+    unlisted: per domain, the number of images that no list names.
+    errors: everything that is wrong with the lists; each sentence begins with the file.
+    """
+
+    parts: Sequence[dict[str, Parts]]
+    unlisted: Sequence[int]
+    errors: Sequence[str]
+
+
+@dataclass(frozen=True)
 class _Line:
     """A line of a list. place: its file and number."""
 
@@ -37,34 +51,43 @@ class _Line:
     label: int
 
 
-def listed_parts(lists: Path, domains: Sequence[ListedDomain]) -> list[dict[str, Parts]]:
-    """Per domain and class, the indices of its files in train, validation and test, ascending.
+def listed_parts(lists: Path, domains: Sequence[ListedDomain]) -> Listed:
+    """What correct lists say.
 
     Raises:
-        DataError: a list is missing, empty or has a wrong line; an image is missing or named twice; labels and
-            classes don't correspond one to one.
+        DataError: the first of the errors.
     """
-    paths = _paths(lists, domains)
+    listed = read_lists(lists, domains)
+    if listed.errors:
+        raise DataError(listed.errors[0])
+    return listed
+
+
+def read_lists(lists: Path, domains: Sequence[ListedDomain]) -> Listed:
+    """What lists say, with all errors.
+
+    Errors: a list is missing, empty or has a wrong line; an image is missing or named twice; labels and classes don't
+    correspond one to one.
+    """
+    try:
+        _require_folder(lists)
+    except DataError as error:
+        return Listed([_no_parts(domain) for domain in domains], [0] * len(domains), [str(error)])
+    paths = [_paths(lists, domain) for domain in domains]
+    errors = []
+    absent = [name for of_domain in paths for name, path in of_domain.items() if path is None]
+    if absent:
+        errors.append(f"{lists}: expected a list for each part of each domain, found no {', '.join(absent)}; add them.")
     described: list[tuple[str, _Line]] = []
-    result = []
+    parts, unlisted = [], []
     for domain, of_domain in zip(domains, paths, strict=True):
-        members = {(name, file.name): (name, i) for name, files in domain.files.items() for i, file in enumerate(files)}
-        parts: dict[str, Parts] = {name: ([], [], []) for name in domain.files}
-        seen: dict[Member, _Line] = {}
-        for part, path in enumerate(of_domain):
-            for line in _lines(path, classes=len(domain.files)):
-                member = _member(line, domain, members)
-                if member in seen:
-                    raise DataError(
-                        f"{line.place}: expected each image once, found {line.path} also in "
-                        f"{seen[member].place}; keep one of the two lines."
-                    )
-                seen[member] = line
-                described.append((member[0], line))
-                parts[member[0]][part].append(member[1])
-        result.append({name: (sorted(a), sorted(b), sorted(c)) for name, (a, b, c) in parts.items()})
-    _check_labels(described)
-    return result
+        members, found = _members(domain, list(of_domain.values()))
+        errors += found
+        described += [(name, line) for (name, _), (_, line) in members.items()]
+        parts.append(_parts(domain, members))
+        complete = None not in of_domain.values()
+        unlisted.append(sum(map(len, domain.files.values())) - len(members) if complete else 0)
+    return Listed(parts, unlisted, [*errors, *_label_errors(described)])
 
 
 def content_name(lists: Path) -> str:
@@ -90,18 +113,56 @@ def _require_folder(lists: Path) -> None:
         )
 
 
-def _paths(lists: Path, domains: Sequence[ListedDomain]) -> list[list[Path]]:
-    """Per domain, its three lists."""
-    _require_folder(lists)
-    chosen = [
-        [[lists / f"{spelling}_{part}.txt" for spelling in domain.spellings] for part in PARTS] for domain in domains
+def unlisted_remarks(unlisted: Mapping[str, int]) -> list[str]:
+    """A sentence for each domain of which lists leave out some images. unlisted: their number by domain."""
+    return [
+        f"{count:,} image{'s' * (count != 1)} of {domain} {'are' if count != 1 else 'is'} in no list; "
+        f"runs ignore {'them' if count != 1 else 'it'}."
+        for domain, count in unlisted.items()
+        if count
     ]
-    absent = [paths[0].name for of_domain in chosen for paths in of_domain if not any(path.is_file() for path in paths)]
-    if absent:
-        raise DataError(
-            f"{lists}: expected a list for each part of each domain, found no {', '.join(absent)}; add them."
-        )
-    return [[next(path for path in paths if path.is_file()) for paths in of_domain] for of_domain in chosen]
+
+
+def _no_parts(domain: ListedDomain) -> dict[str, Parts]:
+    return {name: ([], [], []) for name in domain.files}
+
+
+def _parts(domain: ListedDomain, members: Mapping[Member, tuple[int, _Line]]) -> dict[str, Parts]:
+    parts = _no_parts(domain)
+    for (name, index), (part, _) in sorted(members.items(), key=lambda item: item[0]):
+        parts[name][part].append(index)
+    return parts
+
+
+def _paths(lists: Path, domain: ListedDomain) -> dict[str, Path | None]:
+    """The list of each part of a domain, by its usual name; None if there is none."""
+    chosen = [[lists / f"{spelling}_{part}.txt" for spelling in domain.spellings] for part in PARTS]
+    return {paths[0].name: next((path for path in paths if path.is_file()), None) for paths in chosen}
+
+
+def _members(domain: ListedDomain, lists: Sequence[Path | None]) -> tuple[dict[Member, tuple[int, _Line]], list[str]]:
+    """The part of each image that lists name with the line that names it, and the errors in the lists."""
+    known = {(name, file.name): (name, i) for name, files in domain.files.items() for i, file in enumerate(files)}
+    members: dict[Member, tuple[int, _Line]] = {}
+    errors: list[str] = []
+    for part, path in enumerate(lists):
+        lines, found = _lines(path, len(domain.files)) if path is not None else ([], [])
+        errors += found
+        for line in lines:
+            member = _member(line, domain, known)
+            if member is None:
+                errors.append(
+                    f"{line.place}: expected an image below {domain.folder}, found no {line.path} there; correct the "
+                    "line, or add the image."
+                )
+            elif member in members:
+                errors.append(
+                    f"{line.place}: expected each image once, found {line.path} also in "
+                    f"{members[member][1].place}; keep one of the two lines."
+                )
+            else:
+                members[member] = part, line
+    return members, errors
 
 
 def _rows(path: Path) -> list[str]:
@@ -111,53 +172,58 @@ def _rows(path: Path) -> list[str]:
         raise DataError(f"{path}: expected a list that can be read, found {error.strerror}.") from error
 
 
-def _lines(path: Path, classes: int) -> list[_Line]:
-    lines = []
-    for number, row in enumerate(_rows(path), 1):
+def _lines(path: Path, classes: int) -> tuple[list[_Line], list[str]]:
+    """The correct lines of a list, and an error for each other one."""
+    try:
+        rows = _rows(path)
+    except DataError as error:
+        return [], [str(error)]
+    lines, errors = [], []
+    for number, row in enumerate(rows, 1):
         if not row.strip():
             continue
         image, _, label = row.strip().rpartition(" ")
-        if not image or not label.isdecimal() or int(label) >= classes:
-            raise DataError(
+        if image and label.isdecimal() and int(label) < classes:
+            lines.append(_Line(f"{path}:{number}", image.strip(), int(label)))
+        else:
+            errors.append(
                 f"{path}:{number}: expected the path of an image and a label from 0 to {classes - 1}, found "
                 f"{row.strip()!r}; correct the line."
             )
-        lines.append(_Line(f"{path}:{number}", image.strip(), int(label)))
-    if not lines:
-        raise DataError(f"{path}: expected lines with the path of an image and its label, found none.")
-    return lines
+    if not any(row.strip() for row in rows):
+        errors.append(f"{path}: expected lines with the path of an image and its label, found none.")
+    return lines, errors
 
 
-def _member(line: _Line, domain: ListedDomain, members: Mapping[tuple[str, str], Member]) -> Member:
+def _member(line: _Line, domain: ListedDomain, members: Mapping[tuple[str, str], Member]) -> Member | None:
     """The class and the index of the image that a line names."""
     parts = PurePosixPath(line.path).parts
-    if parts[0] in domain.spellings:
+    if parts[:1] and parts[0] in domain.spellings:
         parts = parts[1:]
     if parts[:1] == ("images",):
         parts = parts[1:]
-    member = members.get((parts[0], parts[1])) if len(parts) == 2 else None
-    if member is None:
-        raise DataError(
-            f"{line.place}: expected an image below {domain.folder}, found no {line.path} there; correct the line, or "
-            "add the image."
-        )
-    return member
+    return members.get((parts[0], parts[1])) if len(parts) == 2 else None
 
 
-def _check_labels(described: Iterable[tuple[str, _Line]]) -> None:
-    """Raises DataError if a class has two labels or a label two classes, over all lists."""
+def _label_errors(described: Iterable[tuple[str, _Line]]) -> list[str]:
+    """What is wrong if a class has two labels or a label two classes, over all lists; each such pair once."""
     of_class: dict[str, _Line] = {}
     of_label: dict[int, tuple[str, _Line]] = {}
+    errors: dict[tuple[str, int], str] = {}
     for name, line in described:
         first = of_class.setdefault(name, line)
+        other, there = of_label.setdefault(line.label, (name, line))
         if first.label != line.label:
-            raise DataError(
+            found = (
                 f"{line.place}: expected label {first.label} for class {name} as in {first.place}, found {line.label}; "
                 "number the classes equally in all lists."
             )
-        other, there = of_label.setdefault(line.label, (name, line))
-        if other != name:
-            raise DataError(
+        elif other != name:
+            found = (
                 f"{line.place}: expected class {other} for label {line.label} as in {there.place}, found {name}; "
                 "number the classes equally in all lists."
             )
+        else:
+            continue
+        errors.setdefault((name, line.label), found)
+    return list(errors.values())

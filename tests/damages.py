@@ -58,6 +58,25 @@ def valued(value: float) -> Change:
     return change
 
 
+def changed(change: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Change:
+    """The whole array changed."""
+    return lambda path: np.save(path, change(np.load(path)))
+
+
+def scaled(rows: int, columns: int) -> Change:
+    """All arrays in the folders of a part repeated so many times in height and width."""
+
+    def change(part: Path) -> None:
+        for folder in part.iterdir():
+            arrays = {path.name: np.load(path) for path in folder.glob("*.npy")}
+            removed(folder)  # it may be a link to the tree that other tests read
+            folder.mkdir()
+            for name, array in arrays.items():
+                np.save(folder / name, array.repeat(rows, axis=0).repeat(columns, axis=1))
+
+    return change
+
+
 def edited(pattern: str, substitute: str) -> Change:
     """The only match in a text file replaced; ^ and $ are the ends of a line."""
 
@@ -86,6 +105,9 @@ OFFICE_IMAGE, HOME_IMAGE = "amazon/images/TV/frame_0002.jpg", "Art/TV/frame_0000
 IMAGE, LABEL, DEPTH, NORMAL = "val/image/2.npy", "train/label/3.npy", "val/depth/10.npy", "train/normal/0.npy"
 FACE = "Img/img_align_celeba/000003.jpg"
 ATTRIBUTE_FILE, PARTITION_FILE = "Anno/list_attr_celeba.txt", "Eval/list_eval_partition.txt"
+SIZE, RATIO = "height, width and channels", "height and width in the ratio of 4 to 6"
+RANGE, METRES = "image values in [0, 1], found", "depths from 0 to 20 m, found"
+LABELS, UNIT = "whole labels from -1 to 12, found", "unit normals with components from -1 to 1"
 HEADER = "the 40 attribute names of CelebA in line 2, found"
 ROW, ROW_2 = "a file name and 40 values of 1 or -1, found", f"{ATTRIBUTE_FILE}:4"
 PLACE, PLACE_4 = "a file name and 0, 1 or 2, found", f"{PARTITION_FILE}:4"
@@ -124,16 +146,44 @@ DAMAGES: dict[str, dict[str, Damage]] = {
         "damaged header": Damage(DEPTH, filled(b"\x93NUMPY\x01\x00\x06\x00{'a'(\n"), "a readable .npy file, found"),
         "archive for npy": Damage(DEPTH, filled(b"PK\x03\x04" + bytes(99)), "a readable .npy file, found"),
         "pickled npy": Damage(DEPTH, saved(np.array([None])), "a readable .npy file, found"),
-        "no channels": Damage(DEPTH, saved(np.ones((4, 6))), "an array of 4×6×1, found 4×6"),
-        "channels first": Damage(NORMAL, saved(np.ones((3, 4, 6))), "an array of 4×6×3, found 3×4×6"),
-        "other size": Damage(IMAGE, saved(np.ones((5, 6, 3))), "an array of 4×6×3, found 5×6×3"),
-        "label too high": Damage(LABEL, valued(13), "whole labels from -1 to 12, found 13"),
-        "label too low": Damage(LABEL, valued(-2), "whole labels from -1 to 12, found -2"),
-        "label in between": Damage(LABEL, valued(2.5), "whole labels from -1 to 12, found 2.5"),
-        "label not a number": Damage(LABEL, valued(np.nan), "whole labels from -1 to 12, found nan"),
-        "image in bytes": Damage(IMAGE, valued(255), "image values in [0, 1], found 0.0117647 to 255"),
-        "image too dark": Damage(IMAGE, valued(-0.5), "image values in [0, 1], found -0.5 to 0.784314"),
-        "image not a number": Damage(IMAGE, valued(np.nan), "image values in [0, 1], found nan"),
+        "no channels": Damage(DEPTH, saved(np.ones((4, 6))), "an array of any×any×1, found 4×6"),
+        "channels first": Damage(NORMAL, saved(np.ones((3, 4, 6))), "an array of any×any×3, found 3×4×6"),
+        "other size": Damage(IMAGE, saved(np.ones((5, 6, 3))), f"{SIZE} 4×6×3, found 5×6×3"),
+        "labels of another size": Damage(
+            LABEL, saved(np.ones((8, 12))), f"{SIZE} 4×6, found 8×12 (all kinds of all scenes must"
+        ),
+        "other aspect ratio": Damage("train", scaled(2, 1), f"{RATIO}, found 8×6; crop", ""),
+        "label too high": Damage(LABEL, valued(13), f"{LABELS} 13"),
+        "labels from 1": Damage(
+            LABEL, saved(np.arange(24.0).reshape(4, 6) % 14), f"{LABELS} 13 (classes numbered from 1?"
+        ),
+        "255 for no label": Damage(LABEL, valued(255), f"{LABELS} 255 (255 for pixels without a label? store -1)"),
+        "label too low": Damage(LABEL, valued(-2), f"{LABELS} -2"),
+        "label in between": Damage(LABEL, valued(2.5), f"{LABELS} 2.5"),
+        "label not a number": Damage(LABEL, valued(np.nan), f"{LABELS} nan"),
+        "image in bytes": Damage(IMAGE, valued(255), f"{RANGE} 0.0117647 to 255"),
+        "images in bytes": Damage(
+            IMAGE,
+            changed(lambda a: np.round(255 * a)),
+            f"{RANGE} 3 to 200 (stored as 0 to 255? divide by",
+        ),
+        "image too dark": Damage(IMAGE, valued(-0.5), f"{RANGE} -0.5 to 0.784314"),
+        "image not a number": Damage(IMAGE, valued(np.nan), f"{RANGE} nan"),
+        "depth in millimetres": Damage(
+            DEPTH,
+            changed(lambda a: 1000 * a),
+            f"{METRES} 0 to 3500 (in millimetres? divide by 1000)",
+        ),
+        "depth of 8 bit": Damage(
+            DEPTH, changed(lambda a: a / a.max() * 255), f"{METRES} 0 to 255 (scaled to 0 to 255?"
+        ),
+        "negative depth": Damage(DEPTH, valued(-1), f"{METRES} -1 to 3.5 (negative where unknown? store 0)"),
+        "normals from 0 to 1": Damage(
+            NORMAL, changed(lambda a: (a + 1) / 2), f"{UNIT}, found them coded as 0 to 1 (decode them: 2·x - 1)"
+        ),
+        "normals from 0 to 255": Damage(
+            NORMAL, changed(lambda a: np.round(255 * (a + 1) / 2)), f"{UNIT}, found them coded as 0 to 255 (decode them"
+        ),
         "depth not a number": Damage(DEPTH, valued(np.nan), "finite values, found nan"),
         "infinite normal": Damage(NORMAL, valued(np.inf), "finite values, found inf"),
         "label missing": Damage(LABEL, removed, "a file, found none"),

@@ -39,7 +39,7 @@ Grid = list[list[Axes]]
 
 
 def write_sheet(info: DatasetInfo, split: Split, classes: Sequence[str], seed: int, title: str, path: Path) -> None:
-    """Draws images with their labels, chosen by seed, into a PNG.
+    """Draws images with their labels, chosen by seed, into a PNG. Only the chosen ones are read.
 
     classes: the names of the labels; empty to show their numbers.
     """
@@ -59,7 +59,7 @@ def _domains(info: DatasetInfo, split: Split, classes: Sequence[str], rng: np.ra
     """A row per domain; under each image the name of its class."""
     figure, grid = _grid(len(split), PER_DOMAIN, CELL * 1.15, CELL)
     for (task, source), row in zip(enumerate(split), grid, strict=True):
-        for index, axes in zip(_varied(source.targets[task], PER_DOMAIN, rng), row, strict=False):
+        for index, axes in zip(_varied(source, task, PER_DOMAIN, rng), row, strict=False):
             _draw(axes, source.images[index])
             axes.set_xlabel(_name(classes, int(source.targets[task][index])))
         row[0].set_ylabel(f"{info.tasks[task].key.replace('_', ' ')}: {len(source)}", fontsize=8)
@@ -123,18 +123,21 @@ def _grid(rows: int, columns: int, height: float, width: float) -> tuple[Figure,
 
 
 def _chosen(source: Source, most: int, rng: np.random.Generator) -> list[int]:
-    return sorted(rng.choice(len(source), size=min(most, len(source)), replace=False).tolist())
+    """Rows of the arrays of a source."""
+    places = sorted(rng.choice(len(source), size=min(most, len(source)), replace=False).tolist())
+    rows: list[int] = source.rows_at(torch.tensor(places, dtype=torch.long)).tolist()
+    return rows
 
 
-def _varied(labels: Tensor, most: int, rng: np.random.Generator) -> list[int]:
-    """Indices of images, of as many different classes as possible."""
+def _varied(source: Source, task: int, most: int, rng: np.random.Generator) -> list[int]:
+    """Rows of the arrays of a source, of as many different classes as possible."""
     seen: Counter[int] = Counter()
     ranked: list[tuple[int, int, int]] = []
-    for index in rng.permutation(len(labels)).tolist():
-        label = int(labels[index])
-        ranked.append((seen[label], len(ranked), index))  # first images of all classes before second ones
+    for row in source.rows_at(torch.from_numpy(rng.permutation(len(source)))).tolist():
+        label = int(source.targets[task][row])
+        ranked.append((seen[label], len(ranked), row))  # first images of all classes before second ones
         seen[label] += 1
-    return sorted(index for _, _, index in sorted(ranked)[:most])
+    return sorted(row for _, _, row in sorted(ranked)[:most])
 
 
 def _draw(axes: Axes, image: Tensor) -> None:

@@ -74,7 +74,8 @@ def decoded_image(content: bytes, size: tuple[int, int] | None) -> Array:
         pixels = quick_pixels(image, content)
         rgb = _rgb(image) if pixels is None else Image.fromarray(pixels)
     except UnidentifiedImageError as error:  # its message names an object in memory
-        raise ValueError("expected a readable image, found something else") from error
+        found = f"something else, beginning with {content[:16]!r}" if content else "a file of 0 bytes"
+        raise ValueError(f"expected a readable image, found {found}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"expected a readable image, found {error}") from error
     if size is not None and rgb.size != (size[1], size[0]):
