@@ -6,7 +6,7 @@ Readers stop at the first error. These lists are complete, for people who repair
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,9 +27,10 @@ from datasets.celeba import (
 from datasets.contract import Counts, DataError, FileGroup, Inventory
 from datasets.listing import entries
 from datasets.nyuv2 import COLUMNS, KINDS
-from datasets.office import LEAST_FILES, Domain, Listing, domain_folder, list_classes, partition
-from datasets.parquet import converted, row_count, shards
+from datasets.office import LEAST_FILES, Domain, Listing, domain_folders, list_classes, partition
+from datasets.parquet import converted, row_count
 from datasets.pixels import Array, image_loader, npy_loader
+from datasets.scene_parts import is_packed, part_folder, part_shards
 from datasets.scenes import CLASSES, UNLABELLED, channels_first, to_labels, to_uint8
 
 PARTS = "train / validation / test"
@@ -51,12 +52,10 @@ def office_inventory(domains: Sequence[Domain], classes: int) -> Callable[[Path]
 
     def take(root: Path) -> Inventory:
         listings: dict[str, Listing] = {}
-        places: dict[str, Path] = {}
-        errors: list[str] = []
-        for domain in domains:
+        places, errors = domain_folders(root, domains)
+        for key, place in places.items():
             try:
-                places[domain.key] = domain_folder(root, domain)
-                listings[domain.key] = list_classes(places[domain.key])
+                listings[key] = list_classes(place)
             except DataError as error:
                 errors.append(str(error))
         known = _class_names(list(listings.values()))
@@ -174,27 +173,23 @@ def celeba_inventory(root: Path) -> Inventory:
 
 def nyuv2_inventory(root: Path) -> Inventory:
     """Files of NYUv2, by part and kind. All must have the height and width of the first readable image."""
-    try:
-        tables = {part: shards(root, part) for part in SCENE_PARTS}
-        if tables["train"]:
-            return _table_inventory(tables)
-    except DataError as error:
-        return Inventory({}, (), (str(error),), classes=SEGMENTS)
     errors: list[str] = []
+    if is_packed(root):
+        return _table_inventory(root, errors)
     counts: dict[str, tuple[int, ...]] = {}
     files: dict[tuple[str, str], list[Path]] = {}
-    for part in SCENE_PARTS:
-        present = {kind: _npy_files(root / part / kind, errors) for kind in KINDS}
+    for part, folder in _scene_folders(root, errors).items():
+        present = {kind: _npy_files(folder / kind, errors) for kind in KINDS}
         count = max(map(len, present.values()))
         counts[f"{part}: images"] = (count,)
         for kind, found in present.items():
-            wanted = [root / part / kind / f"{index}.npy" for index in range(count)]
+            wanted = [folder / kind / f"{index}.npy" for index in range(count)]
             files[part, kind] = [path for path in wanted if path in found]
             if found:  # an empty folder is reported once
                 errors += [
                     f"{path}: expected a file, found none; copy it there." for path in wanted if path not in found
                 ]
-    size = _image_size([path for part in SCENE_PARTS for path in files[part, "image"]])
+    size = _image_size([path for (_, kind), paths in files.items() if kind == "image" for path in paths])
     if size is not None:
         counts["height / width"] = size
     height, width = size or (None, None)
@@ -210,6 +205,17 @@ def nyuv2_inventory(root: Path) -> Inventory:
         for (part, kind), paths in files.items()
     ]
     return Inventory(counts, groups, errors, classes=SEGMENTS)
+
+
+def _scene_folders(root: Path, errors: list[str]) -> dict[str, Path]:
+    """The folder of each part; for one that is absent or there twice, an error is added."""
+    found = {}
+    for part in SCENE_PARTS:
+        try:
+            found[part] = part_folder(root, part)
+        except DataError as error:
+            errors.append(str(error))
+    return found
 
 
 def _npy_files(folder: Path, errors: list[str]) -> set[Path]:
@@ -235,15 +241,12 @@ def _image_size(paths: Sequence[Path]) -> tuple[int, int] | None:
     return None
 
 
-def _table_inventory(tables: Mapping[str, Sequence[Path]]) -> Inventory:
+def _table_inventory(root: Path, errors: list[str]) -> Inventory:
     """Of NYUv2 as .parquet files, whose rows have the channels first."""
     counts: dict[str, tuple[int, ...]] = {}
-    errors: list[str] = []
+    no_files: list[Path] = []
+    tables = {part: _or_error(partial(part_shards, root, part), no_files, errors) for part in SCENE_PARTS}
     for part, files in tables.items():
-        if not files:
-            errors.append(
-                f"{tables['train'][0].parent}: expected files {part}-*.parquet, found none; download them as well."
-            )
         try:
             counts[f"{part}: images"] = (sum(map(row_count, files)),)
         except DataError as error:

@@ -27,13 +27,18 @@ _FORMAT = "1"
 _OF = re.compile(r"-of-(\d+)")
 
 
+def part_files(root: Path, part: str) -> list[Path]:
+    """The files that are there of a part, complete or not."""
+    return sorted(root.glob(f"data/{part}-*.parquet")) or sorted(root.glob(f"{part}-*.parquet"))
+
+
 def shards(root: Path, part: str) -> list[Path]:
     """The files of a part, <part>-00000-of-00010-<hash>.parquet and the like, in `data` or in the root itself.
 
     Raises:
         DataError: fewer files than their names count.
     """
-    found = sorted(root.glob(f"data/{part}-*.parquet")) or sorted(root.glob(f"{part}-*.parquet"))
+    found = part_files(root, part)
     if not found:
         return []
     counted = _OF.search(found[0].name)
@@ -125,6 +130,16 @@ def row_count(file: Path) -> int:
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{file}: expected a readable parquet file, found {error}; download the file again.") from error
     return count
+
+
+def column_names(file: Path) -> list[str]:
+    """The names of the columns of a file."""
+    pyarrow = _pyarrow(file)
+    try:
+        names: list[str] = pyarrow.parquet.read_schema(file).names
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(f"{file}: expected a readable parquet file, found {error}; download the file again.") from error
+    return names
 
 
 def _rows(file: Path, column: str) -> Iterator[Array]:
