@@ -14,7 +14,7 @@ from bench import ROOT
 from bench.cli.options import add_data_root, guarded, plain_console, positive
 from bench.cli.preparation import prepare
 from bench.cli.progress import DecodingProgress
-from bench.inspection.data_check import MOST_PRINTED, Report, check
+from bench.inspection.data_check import FULL_UP_TO, MOST_PRINTED, Position, Report, check
 from bench.inspection.instructions import instructions
 from bench.spec.lookup import UnknownName, lookup
 from datasets import DATASETS, find, obtain
@@ -39,10 +39,11 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="list all data sets, and which are on this machine")
     how = commands.add_parser("how", help="say where to get a data set and how to lay it out")
-    checking = commands.add_parser(
-        "check", help="compare counts with the published ones, and read a sample of the files"
+    checking = commands.add_parser("check", help="compare counts with the published ones, and read the files")
+    checking.add_argument(
+        "--full", action="store_true", help=f"read every file (default: a sample of more than {FULL_UP_TO:,})"
     )
-    checking.add_argument("--full", action="store_true", help="read every file")
+    checking.add_argument("--splits", default="", metavar="DIR", help="also check lists <domain>_<train|val|test>.txt")
     decoding = commands.add_parser("prepare", help="decode a data set once, for all runs")
     decoding.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per core)")
     showing = commands.add_parser("show", help="draw some images with their labels; decodes the data set first")
@@ -92,20 +93,25 @@ def _check(arguments: Namespace, console: Console) -> int:
     name = lookup(DATASETS, "data set", arguments.name)
     info = DATASETS[name]
     folder = obtain(name, arguments.data_root)
+    settings = DataSettings(info.image_size, splits=arguments.splits)
     console.print(f"{info.label} in {folder}\n")
     if info.inventory is None:
-        return _check_by_reading(name, folder, console)
+        return _check_by_reading(name, folder, settings, console)
     with console.status("Listing files") as status:
-        inventory = info.inventory(folder)
-        report = check(inventory, info.published, arguments.full, lambda key: status.update(f"Reading {key}"))
+        inventory = info.inventory(folder, settings)
+
+        def show(now: Position) -> None:
+            status.update(f"Reading {now.key}: {now.done:,} of {now.total:,}")
+
+        report = check(inventory, info.published, arguments.full, show)
     _print(report, console)
     return 1 if report.errors else 0
 
 
-def _check_by_reading(name: str, folder: Path, console: Console) -> int:
+def _check_by_reading(name: str, folder: Path, settings: DataSettings, console: Console) -> int:
     """The check of a data set without an inventory: its reader finds the first error."""
     try:
-        splits = DATASETS[name].read(folder, DataSettings(DATASETS[name].image_size))
+        splits = DATASETS[name].read(folder, settings)
     except DataError as error:
         console.print(f"{error}\nThis is the first error; there may be more, since this data set has no `inventory`.")
         return 1
@@ -142,9 +148,10 @@ def _show(arguments: Namespace, console: Console) -> int:
     name = lookup(DATASETS, "data set", arguments.name)
     info = DATASETS[name]
     folder = obtain(name, arguments.data_root)
+    settings = DataSettings(info.image_size)
     with DecodingProgress(console, only_bars=True) as progress, preparing(Preparation(report=progress)):
-        splits = info.read(folder, DataSettings(info.image_size))
-    classes = info.inventory(folder).classes if info.inventory else ()
+        splits = info.read(folder, settings)
+    classes = info.inventory(folder, settings).classes if info.inventory else ()
     path = arguments.out or ROOT / "reports" / "data" / f"{name}-{arguments.part}.png"
     title = f"{info.label}, {arguments.part}, seed {arguments.seed}"
     write_sheet(info, getattr(splits, arguments.part), classes, arguments.seed, title, path)

@@ -18,6 +18,8 @@ from bench.records.store import RecordError
 from bench.spec.lookup import UnknownName
 from bench.spec.planning import PlanError
 from bench.spec.study import StudyError
+from datasets.contract import DataError
+from datasets.decoding.prepare import Preparation, preparing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     how.add_argument("--budget", type=positive, default=120, metavar="SECONDS", help="for timing steps (default: 120)")
     how.add_argument("--json", action="store_true", help="print it as JSON, in seconds, bytes and MiB")
     arguments = parser.parse_args(argv)
-    return guarded(lambda: _plan(arguments), PlanError, StudyError, UnknownName, RecordError, DeviceUnavailable)
+    return guarded(
+        lambda: _plan(arguments), PlanError, StudyError, UnknownName, RecordError, DataError, DeviceUnavailable
+    )
 
 
 def _plan(arguments: Namespace) -> int:
@@ -36,7 +40,8 @@ def _plan(arguments: Namespace) -> int:
     request, results = requested(arguments)
     machine = Machine(device, arguments.threads, jobs_at_a_time(arguments, device))
     try:
-        with Console(stderr=True).status("reading records") as status:
+        how = Preparation(cache=arguments.cache_dir, allowed=False)
+        with Console(stderr=True).status("reading records") as status, preparing(how):
             found = forecast(request, arguments.data_root, results, machine, arguments.budget, status.update)
     except KeyboardInterrupt:
         return INTERRUPTED

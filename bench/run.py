@@ -6,8 +6,8 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from bench.cli.options import INTERRUPTED, guarded, plain_console
@@ -17,7 +17,7 @@ from bench.engine.build import build_network
 from bench.engine.device import DeviceUnavailable, choose_device
 from bench.launch.local import Event, LaunchConfig, run_locally
 from bench.spec.lookup import UnknownName
-from bench.spec.planning import Plan, PlanError, make_plan
+from bench.spec.planning import Plan, PlanError, Request, make_plan
 from bench.spec.study import StudyError
 from datasets.contract import DataError
 from datasets.decoding.prepare import Preparation, preparing
@@ -42,7 +42,7 @@ def _run(arguments: Namespace) -> int:
     console = plain_console()
     device = choose_device(arguments.device)
     request, results = requested(arguments)
-    plan = make_plan(request, arguments.data_root, results, make_data=not arguments.dry_run)
+    plan = _plan(arguments, request, results, console)
     for remark in plan.remarks:
         console.print(remark)
     if arguments.dry_run:
@@ -51,8 +51,9 @@ def _run(arguments: Namespace) -> int:
     if not plan.pending:
         console.print(f"All {len(plan.kept)} runs are already in {results}; nothing to train.")
         return 0
-    launch = LaunchConfig(plan.folders, results, str(device), arguments.threads)
-    _prepare(plan, device, console)
+    launch = LaunchConfig(plan.folders, results, str(device), arguments.threads, arguments.cache_dir, plan.sight)
+    for spec in {(s.data, s.settings.backbone): s for s in plan.pending}.values():
+        build_network(spec, device)  # downloads weights before several workers need them at once
     return _train(plan, launch, jobs_at_a_time(arguments, device), console)
 
 
@@ -63,18 +64,18 @@ def _describe(plan: Plan, console: Console) -> None:
     console.print(f"{len(plan.pending)} runs to train, {len(plan.kept)} already kept.")
 
 
-def _prepare(plan: Plan, device: torch.device, console: Console) -> None:
-    """Reads all data and builds all networks once: invalid files stop the command before any training.
+def _plan(arguments: Namespace, request: Request, results: Path, console: Console) -> Plan:
+    """The plan; decodes all data once, unless nothing may be made: invalid files stop the command before any training.
 
-    It also decodes images and downloads weights before several workers need them at once.
+    Nothing is read into this process: workers map the decoded arrays into memory.
     """
-    for name in dict.fromkeys(spec.data for spec in plan.pending):
+    with DecodingProgress(console, only_bars=True) as decoding:
+        how = Preparation(report=decoding, cache=arguments.cache_dir, allowed=not arguments.dry_run)
+        with preparing(how):
+            plan = make_plan(request, arguments.data_root, results, make_data=not arguments.dry_run)
+    for name in dict.fromkeys(spec.data for spec in plan.pending if spec.data in plan.folders):
         console.print(f"{name}: found in {plan.folders[name]}.")
-    with DecodingProgress(console, only_bars=True) as decoding, preparing(Preparation(report=decoding)):
-        for spec in {(s.data, s.settings.data): s for s in plan.pending}.values():
-            spec.info.read(plan.folders[spec.data], spec.settings.data)
-    for spec in {(s.data, s.settings.backbone): s for s in plan.pending}.values():
-        build_network(spec, device)
+    return plan
 
 
 def _train(plan: Plan, launch: LaunchConfig, jobs: int, console: Console) -> int:

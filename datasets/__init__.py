@@ -13,7 +13,7 @@ from datasets.downloads import ORIGINS
 from datasets.embedded import digits, faces, rooms
 from datasets.embedded.atomic_folder import noted_version
 from datasets.finding import find_folder, packed
-from datasets.inventory import celeba_inventory, nyuv2_inventory, office_counts, office_inventory
+from datasets.inventory import celeba_inventory, office_counts, office_inventory
 from datasets.nyuv2 import COLUMNS as NYUV2_COLUMNS
 from datasets.nyuv2 import TASKS as NYUV2_TASKS
 from datasets.nyuv2 import read_nyuv2
@@ -25,6 +25,7 @@ from datasets.office import (
     domain_tasks,
     office_reader,
 )
+from datasets.scene_inventory import nyuv2_inventory
 
 PARQUET = ("data/train-*.parquet", "train-*.parquet")
 

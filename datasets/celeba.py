@@ -81,7 +81,7 @@ IMAGE_FOLDERS = ("Img/img_align_celeba", "img_align_celeba", "Img/img_align_cele
 
 def read_celeba(root: Path, settings: DataSettings) -> Splits:
     """The official partition: 0 is training, 1 validation, 2 test."""
-    refuse(settings, ("splits", "protocol", "metrics_batch"), "CelebA")
+    refuse_unused(settings)
     names, attributes = read_attributes(existing(root, ATTRIBUTE_FILES))
     partition = existing(root, PARTITION_FILES)
     parts = read_partition(partition, names)
@@ -112,6 +112,11 @@ def read_celeba(root: Path, settings: DataSettings) -> Splits:
     )
 
 
+def refuse_unused(settings: DataSettings) -> None:
+    """Raises DataError if a setting is given that has no use for CelebA."""
+    refuse(settings, ("splits", "split_per_seed", "protocol", "metrics_batch"), "data sets of the CelebA kind")
+
+
 def existing(root: Path, candidates: tuple[str, ...]) -> Path:
     """The one of these files or folders that is there; an error names what else of CelebA is."""
     for candidate in candidates:
@@ -135,12 +140,19 @@ def _image_paths(folder: Path, names: list[str], partition: Path) -> list[Path]:
     folder, names, present = names_on_disk(folder, names)
     absent = [name for name in names if name not in present]
     if absent:
-        others = f" ({len(absent) - 1} more are missing)" if len(absent) > 1 else ""
-        raise DataError(
-            f"{folder / absent[0]}: expected a file, found none, though {partition.name} names it{others}; "
-            "unpack the images again."
-        )
+        raise DataError(absent_images(folder, absent, f"{partition.name} names"))
     return [folder / name for name in names]
+
+
+def absent_images(folder: Path, absent: Sequence[str], lists: str) -> str:
+    """The error for images that lists name and that are missing. lists: like "list.txt names"."""
+    others = f" ({len(absent) - 1:,} more are missing: {few(absent[1:])})" if len(absent) > 1 else ""
+    return f"{folder / absent[0]}: expected a file, found none, though {lists} it{others}; unpack the images again."
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """The first of some names, with "..." for more."""
+    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
 
 
 def names_on_disk(folder: Path, names: list[str]) -> tuple[Path, list[str], set[str]]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from datasets.downloads import Origin
 from datasets.errors import DataError as DataError
 from datasets.errors import DataMissing as DataMissing
+from datasets.errors import NotPrepared as NotPrepared
 
 Direction = Literal["higher", "lower"]
 Kind = Literal["multi-input", "single-input"]
@@ -141,8 +142,9 @@ class DataSettings:
 
     image_size: (height, width) in pixels; None for the size on disk.
     split_seed: seed of the random partition, for data sets without an official one.
-    splits: a folder with lists <domain>_<train|val|test>.txt that replace the random partition; "" for none.
-        For data sets of the Office kind.
+    split_per_seed: whether each seed of a study has a partition of its own: `split_seed` plus the run's seed draws it.
+    splits: a folder with lists <domain>_<train|val|test>.txt that replace the random partition; "" for none. In the
+        settings of a run, a name made from their contents instead. For data sets of the Office kind.
     protocol: "heldout" validates on a part of the training images; "published" trains on all of them and validates on
         none. For data sets of the NYUv2 kind.
     augment: whether training images are augmented at random.
@@ -152,6 +154,7 @@ class DataSettings:
 
     image_size: tuple[int, int] | None
     split_seed: int = 0
+    split_per_seed: bool = False
     splits: str = ""
     protocol: Protocol = "heldout"
     augment: bool = False
@@ -162,8 +165,8 @@ class DataSettings:
             raise ValueError(f"`metrics_batch` must be ≥ 0, found {self.metrics_batch}")
 
 
-def refuse(settings: DataSettings, names: Sequence[str], kind: str) -> None:
-    """Rejects settings that data sets of this kind don't use; a setting that is silently ignored mislabels a run.
+def refuse(settings: DataSettings, names: Sequence[str], where: str) -> None:
+    """Rejects settings that have no use there; a setting that is silently ignored mislabels a run.
 
     Raises:
         DataError: one of them differs from its default.
@@ -173,8 +176,7 @@ def refuse(settings: DataSettings, names: Sequence[str], kind: str) -> None:
         expected, found = getattr(default, name), getattr(settings, name)
         if found != expected:
             raise DataError(
-                f"data.{name}: expected {expected!r} for data sets of the {kind} kind, found {found!r}; "
-                "they don't use it, leave it out."
+                f"data.{name}: expected {expected!r} for {where}, found {found!r}; it has no use there, leave it out."
             )
 
 
@@ -221,7 +223,7 @@ class FileGroup:
     load(path): the array in a file; raises DataError if it isn't as expected.
     expected: what a file should hold, in words.
     ranged: whether the minimum and maximum are worth showing.
-    oddness(array): what is unusual about a file that can be used; "" for nothing.
+    oddness(path, array): what is unusual about a file that can be used, given what `load` returned; "" for nothing.
     """
 
     key: str
@@ -229,7 +231,7 @@ class FileGroup:
     load: Callable[[Path], NDArray[np.generic]]
     expected: str
     ranged: bool = False
-    oddness: Callable[[NDArray[np.generic]], str] = lambda array: ""
+    oddness: Callable[[Path, NDArray[np.generic]], str] = lambda path, array: ""
 
 
 @dataclass(frozen=True)
@@ -265,7 +267,7 @@ class DatasetInfo:
     make(folder): writes an embedded data set in the layout of its kind.
     how: where to get it and how to lay it out, in a sentence or two.
     origin: the same in detail.
-    inventory(folder): what is there, with every error.
+    inventory(folder, settings): what is there, with every error that would stop `read`.
     published: the counts that the inventory should give.
     version: raised by hand with every change of reader, losses, metrics or recipe that changes numbers.
     maker_version: the same for `make`. Both are stored in records.
@@ -291,7 +293,7 @@ class DatasetInfo:
     traces: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     origin: Origin | None = None
-    inventory: Callable[[Path], Inventory] | None = None
+    inventory: Callable[[Path, DataSettings], Inventory] | None = None
     published: Counts = field(default_factory=dict)
     version: int = 1
     maker_version: int = 1

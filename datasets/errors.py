@@ -13,6 +13,26 @@ class DataMissing(DataError):
     """The data set was not found."""
 
 
+class NotPrepared(DataError):
+    """An array that isn't current, where nothing may be decoded.
+
+    folder: of the data set.
+    what: what the rows are, in words.
+    pending, total: number of rows that must be decoded, and of all.
+    first: where the first of them is decoded from.
+    changed: whether they had been decoded; else they never were.
+    """
+
+    def __init__(self, folder: Path, what: str, pending: int, total: int, first: str, changed: bool) -> None:
+        super().__init__(folder, what, pending, total, first, changed)  # so that it can be pickled
+        self.folder, self.what, self.first = folder, what, first
+        self.pending, self.total, self.changed = pending, total, changed
+
+    def __str__(self) -> str:
+        state = "changed since they were decoded" if self.changed else "are not decoded yet"
+        return f"{self.folder}: {self.pending:,} of {self.total:,} {self.what} {state}, the first is {self.first}"
+
+
 def forbidden(path: Path) -> DataError:
     """The error for a file or folder that exists and may not be read."""
     return DataError(f"{path}: expected permission to read it, found none; change its permissions.")

@@ -44,7 +44,7 @@ TASKS = (
         CLASSES,
         cross_entropy,
         SEGMENTATION,
-        lambda labels: class_prior(labels, CLASSES),
+        lambda batches: class_prior(batches, CLASSES),
     ),
     Task("depth", "Depth", 1, depth_loss, DEPTH, mean_depth, partial(averaged, DEPTH)),
     Task("normal", "Surface normal", 3, normal_loss, NORMALS, mean_normal, partial(averaged, NORMALS)),
@@ -59,12 +59,12 @@ def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
     "heldout": a fifth of the training images, drawn by seed, is the validation set.
     "published": all images of "train" are training images, and the validation set is empty.
     """
-    refuse(settings, ("splits",), "NYUv2")
+    refuse_unused(settings)
     if is_packed(root):
-        shards = [part_shards(root, part) for part in PART_NAMES]
-        stored = packed_size(shards[0])
+        shards = {part: part_shards(root, part) for part in PART_NAMES}
+        stored = packed_size(shards["train"])
         size = final_size(stored, settings.image_size, root)
-        stacks = [_parquet_stack(root, files, stored, size) for files in shards]
+        stacks = [_parquet_stack(root, part, files, stored, size) for part, files in shards.items()]
     else:
         folders = [part_folder(root, part) for part in PART_NAMES]
         stored = _first_size(folders[0])
@@ -96,6 +96,13 @@ def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
             **({"resized": changed} if (changed := resized(stored, size)) else {}),
         },
     )
+
+
+def refuse_unused(settings: DataSettings) -> None:
+    """Raises DataError if a setting is given that has no use for data sets of the NYUv2 kind."""
+    refuse(settings, ("splits",), "data sets of the NYUv2 kind")
+    if settings.protocol == "published":
+        refuse(settings, ("split_per_seed",), "the published protocol")
 
 
 def _members(source: Source, indices: list[int]) -> Source:
@@ -145,8 +152,9 @@ def _first_size(train: Path) -> Size | None:
     return npy_size(first) if first.is_file() else None
 
 
-def _npy_stack(folder: Path, stored: Size | None, size: Size | None) -> Stack:
+def _npy_stack(root: Path, part: str, stored: Size | None, size: Size | None) -> Stack:
     """A function from a kind to all its files as one array."""
+    folder = root / part
     # The largest count of any kind, so that a file that only one kind lacks is noticed.
     present = [folder / kind for kind in KINDS if (folder / kind).is_dir()]
     count = max((sum(entry.name.endswith(".npy") for entry in entries(kind)) for kind in present), default=0)
@@ -156,16 +164,16 @@ def _npy_stack(folder: Path, stored: Size | None, size: Size | None) -> Stack:
     def stack(kind: str) -> Stored:
         paths = [folder / kind / f"{index}.npy" for index in range(count)]
         conversion = SceneConversion(kind, stored, size)
-        return decoded(folder, paths, scene_loader(conversion), conversion.recipe, f"{folder.name}/{kind}")
+        return decoded(root, paths, scene_loader(conversion), conversion.recipe, f"{part}/{kind}")
 
     return stack
 
 
-def _parquet_stack(root: Path, files: Sequence[Path], stored: Size | None, size: Size | None) -> Stack:
+def _parquet_stack(root: Path, part: str, files: Sequence[Path], stored: Size | None, size: Size | None) -> Stack:
     """A function from a kind to its column of all files as one array."""
 
     def stack(kind: str) -> Stored:
         conversion = SceneConversion(kind, stored, size, planar=True)
-        return decoded_column(root, files, COLUMNS[kind], conversion, conversion.recipe)
+        return decoded_column(root, files, COLUMNS[kind], conversion, conversion.recipe, f"{part}/{kind}")
 
     return stack

@@ -46,7 +46,7 @@ def office_reader(domains: Sequence[Domain], classes: int) -> Callable[[Path, Da
     """The reader of a data set with these domains and this number of classes."""
 
     def read(root: Path, settings: DataSettings) -> Splits:
-        refuse(settings, ("protocol", "metrics_batch"), "Office")
+        refuse_unused(settings)
         found, errors = domain_folders(root, domains)
         if errors:
             raise DataError(errors[0])
@@ -63,6 +63,13 @@ def office_reader(domains: Sequence[Domain], classes: int) -> Callable[[Path, Da
         return Splits(train, validation, test, {**rule, "counts": counts, "digest": digest})
 
     return read
+
+
+def refuse_unused(settings: DataSettings) -> None:
+    """Raises DataError if a setting is given that has no use for data sets of the Office kind."""
+    refuse(settings, ("protocol", "metrics_batch"), "data sets of the Office kind")
+    if settings.splits:
+        refuse(settings, ("split_per_seed",), "splits given by lists")
 
 
 def partition(files: int, seed: int, domain: str, name: str) -> tuple[list[int], list[int], list[int]]:
@@ -148,8 +155,8 @@ def _membership(
     if settings.splits:
         listed = listed_parts(*listed_domains(domains, places, listings, settings))
         unlisted = {domain.key: count for domain, count in zip(domains, listed.unlisted, strict=True) if count}
-        rule = {"rule": "lists given by data.splits", **({"unlisted": unlisted} if unlisted else {})}
-        return rule, list(listed.parts)
+        remark: dict[str, object] = {"unlisted": unlisted} if unlisted else {}
+        return {"rule": "lists given by data.splits", **remark}, list(listed.parts)
     drawn = [
         _drawn_parts(place, domain, listing, settings.split_seed)
         for place, domain, listing in zip(places, domains, listings, strict=True)

@@ -1,29 +1,20 @@
-"""Parquet files decoded once, column by column, into arrays on disk that every later run memory-maps.
-
-As with single files (datasets/pixels.py), the key of an array is made of the names, sizes and times of its sources, and
-an array is written under another name first. Rows are read in small batches, so memory stays constant.
-"""
+"""Parquet files: columns decoded once into arrays on disk, as single files are, and small columns read into memory."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from datasets.contract import DataError
-from datasets.decoding.prepared import Array, stamps_of
-from datasets.pixels import CACHE, Stored, mapped
+from datasets.decoding.loaders import image_content_loader
+from datasets.decoding.table import Convert, Shard, TableRows, opened_parquet, shard
+from datasets.pixels import Array, Stored, stored
 
-INSTALL = "pip install -e '.[parquet]'"
-ROWS = 8  # at a time: 50 MB at most of any column of NYUv2
-
-# Part of a cache's key. Change it together with the stored format, so that older caches aren't used.
-_FORMAT = "1"
 _OF = re.compile(r"-of-(\d+)")
 
 
@@ -52,123 +43,96 @@ def shards(root: Path, part: str) -> list[Path]:
 
 
 def decoded_column(
-    root: Path, files: Sequence[Path], column: str, convert: Callable[[Array], Array], recipe: str
+    root: Path, files: Sequence[Path], column: str, convert: Convert, recipe: str, what: str = "rows"
 ) -> Stored:
-    """A column of all files as one array (N, ...), memory-mapped from a cache under `root`.
+    """A column of nested lists, of all files, as one array (N, ...), memory-mapped.
 
-    convert: from a row of nested lists, as an array, to what is stored; raises ValueError, "expected ..., found ...".
+    convert: from a row, as an array, to what is stored; raises ValueError, "expected ..., found ...". Picklable, and
+        of a module that imports no torch, since other processes may call it.
     recipe: describes what `convert` does; part of the cache's key.
+    what: what the rows are, for the progress that a user sees.
+
+    Only rows of files that changed in size or time are decoded again. After an interruption the next call continues.
 
     Raises:
+        NotPrepared: the array isn't up to date, and nothing may be decoded.
         DataError: a file can't be read, a row is invalid, or pyarrow is not installed.
     """
-    target = root / CACHE / f"{_digest(root, files, f'{column} {recipe}')}.npy"
-    if not target.is_file():
-        _decode(files, column, convert, target)
-    return mapped(target)
+    return _decoded(root, files, TableRows(_shards(files), column, "lists", convert), recipe, what)
 
 
-def _digest(root: Path, files: Sequence[Path], recipe: str) -> str:
-    digest = hashlib.sha256(f"{_FORMAT} {recipe}".encode())
-    for file, (size, time) in zip(files, stamps_of(files).tolist(), strict=True):
-        digest.update(f"{file.relative_to(root)} {size} {time}\n".encode())
-    return digest.hexdigest()[:16]
+def decoded_images(
+    root: Path, files: Sequence[Path], column: str, size: tuple[int, int] | None, what: str = "images"
+) -> Stored:
+    """A column of encoded images, as Hugging Face stores them, as one array (N, H, W, 3) uint8, memory-mapped.
+
+    Cells are the bytes of an image file, or structs with a field `bytes`. Images are decoded as those in files are.
+
+    Raises:
+        The same as decoded_column.
+    """
+    return _decoded(
+        root, files, TableRows(_shards(files), column, "bytes", image_content_loader(size)), f"image {size}", what
+    )
 
 
-def _decode(files: Sequence[Path], column: str, convert: Callable[[Array], Array], target: Path) -> None:
-    total = sum(row_count(file) for file in files)
-    if total == 0:
-        raise DataError(f"{files[0]}: expected rows, found none in any file of its part; download the files again.")
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.npy")
-    shape: tuple[int, ...] | None = None
-    try:
-        target.parent.mkdir(exist_ok=True)
-        with temporary.open("wb") as out:
-            for place, row in converted(files, column, convert):
-                if shape is None:
-                    shape = row.shape
-                    header = {"descr": np.lib.format.dtype_to_descr(row.dtype), "fortran_order": False}
-                    np.lib.format.write_array_header_1_0(out, {**header, "shape": (total, *shape)})
-                if row.shape != shape:
-                    raise DataError(
-                        f"{place}: expected {shape} like the first row, found {row.shape}; download the file again."
-                    )
-                out.write(np.ascontiguousarray(row).tobytes())
-        os.replace(temporary, target)
-    except OSError as error:
-        raise DataError(
-            f"{target.parent}: could not write the decoded arrays ({error.strerror}); make room there, or "
-            "give this user permission to write."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def converted(files: Sequence[Path], column: str, convert: Callable[[Array], Array]) -> Iterator[tuple[str, Array]]:
-    """Every row in order, with a description of its place."""
-    for file in files:
-        for number, row in enumerate(_rows(file, column)):
-            place = f"{file}, row {number}, {column}"
-            try:
-                yield place, convert(row)
-            except ValueError as error:
-                raise DataError(f"{place}: {error}; download the file again.") from error
-
-
-def _pyarrow(file: Path) -> Any:
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise DataError(f"{file}: expected pyarrow, which reads it, found none; install it with: {INSTALL}") from error
-    return pyarrow
+def converted(files: Sequence[Path], column: str, convert: Convert) -> Iterator[tuple[str, Array]]:
+    """Every row of a column of nested lists in order, with a description of its place; nothing is stored."""
+    source = TableRows([shard(file) for file in files], column, "lists", convert)
+    for chunk in source.chunks(np.arange(sum(one.rows for one in source.shards))):
+        yield from chunk.arrays()
 
 
 def row_count(file: Path) -> int:
-    pyarrow = _pyarrow(file)
-    try:
-        count: int = pyarrow.parquet.read_metadata(file).num_rows
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"{file}: expected a readable parquet file, found {error}; download the file again.") from error
-    return count
+    """The number of rows of a file."""
+    return shard(file).rows
 
 
 def column_names(file: Path) -> list[str]:
     """The names of the columns of a file."""
-    pyarrow = _pyarrow(file)
-    try:
-        names: list[str] = pyarrow.parquet.read_schema(file).names
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"{file}: expected a readable parquet file, found {error}; download the file again.") from error
-    return names
+    with opened_parquet(file) as opened:
+        names: list[str] = opened.schema_arrow.names
+        return names
 
 
-def _rows(file: Path, column: str) -> Iterator[Array]:
-    pyarrow = _pyarrow(file)
-    try:
-        with pyarrow.parquet.ParquetFile(file) as opened:
-            names = opened.schema_arrow.names
-            if column not in names:
-                raise DataError(
-                    f"{file}: expected a column {column}, found {', '.join(names)}; download the file again."
-                )
-            for batch in opened.iter_batches(batch_size=ROWS, columns=[column]):
-                yield from _dense(batch.column(0), pyarrow, f"{file}, {column}")
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"{file}: expected a readable parquet file, found {error}; download the file again.") from error
+def _decoded(root: Path, files: Sequence[Path], source: TableRows, recipe: str, what: str) -> Stored:
+    # The numbers of rows are part of the key: a row of an array must always be the same row of the same file.
+    names = "".join(
+        f"{file.relative_to(root)} {shard.rows}\n" for file, shard in zip(files, source.shards, strict=True)
+    )
+    return stored(root, source, f"{source.column} {recipe}{names}", what)
 
 
-def _dense(lists: Any, pyarrow: Any, place: str) -> Array:
-    """Nested lists of equal lengths as one array (rows, ...)."""
-    extents = [len(lists)]
-    while isinstance(lists, pyarrow.ListArray | pyarrow.LargeListArray | pyarrow.FixedSizeListArray):
-        lengths = np.unique(lists.value_lengths().to_numpy(zero_copy_only=False))
-        if lists.null_count or len(lengths) != 1:
-            raise DataError(
-                f"{place}: expected lists of one length in all rows, found others; download the file again."
-            )
-        extents.append(int(lengths[0]))
-        lists = lists.flatten()
-    if not (pyarrow.types.is_integer(lists.type) or pyarrow.types.is_floating(lists.type)):
-        raise DataError(f"{place}: expected lists of numbers, found {lists.type}; download the file again.")
-    dense: Array = lists.to_numpy(zero_copy_only=False).reshape(extents)
-    return dense
+def _shards(files: Sequence[Path]) -> list[Shard]:
+    found = [shard(file) for file in files]
+    if not any(one.rows for one in found):
+        raise DataError(f"{files[0]}: expected rows, found none in any file of its part; download the files again.")
+    return found
+
+
+def scalar_columns(files: Sequence[Path], columns: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Small columns of all files, read into memory: each (N,) of int64, bool or str.
+
+    Raises:
+        DataError: a file can't be read, a column is missing or of another kind, or a value is missing.
+    """
+    parts: dict[str, list[NDArray[Any]]] = {column: [] for column in columns}
+    for path in files:
+        with opened_parquet(path, *columns) as file:
+            table = file.read(columns=list(columns), use_threads=False)
+            for column in columns:
+                parts[column].append(_scalars(table[column], f"{path}, {column}"))
+    for column, arrays in parts.items():
+        if len({array.dtype.kind for array in arrays}) > 1:
+            raise DataError(f"{files[0]}, {column}: expected one type in all files, found others; download them again.")
+    return {column: np.concatenate(arrays) for column, arrays in parts.items()}
+
+
+def _scalars(column: Any, place: str) -> NDArray[Any]:
+    values = column.to_pylist()
+    if None in values:
+        raise DataError(f"{place}: expected a value in every row, found none in row {values.index(None)}.")
+    for kind, dtype in ((bool, np.bool_), (int, np.int64), (str, np.str_)):
+        if all(type(value) is kind for value in values):
+            return np.array(values, dtype=dtype)
+    raise DataError(f"{place}: expected whole numbers, truth values or strings, found {column.type}.")

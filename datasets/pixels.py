@@ -9,62 +9,64 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.decoding.loaders import image_loader as image_loader
 from datasets.decoding.loaders import npy_loader as npy_loader
+from datasets.decoding.places import CACHE as CACHE
 from datasets.decoding.prepare import prepare_array
 from datasets.decoding.prepared import Array as Array
-from datasets.decoding.prepared import stamps_of
+from datasets.decoding.prepared import Digests, layout_in, marks_in
+from datasets.decoding.rows import FileRows, RowSource
+from datasets.errors import DataError
 
-CACHE = ".decoded"
-# Part of a cache's key. Change it together with the stored format, so that older caches aren't used.
+# Part of a cache's key. Change it together with what loaders return, so that older caches aren't used.
 _FORMAT = "1"
-DIGEST = 16  # bytes of the hash of a row
 
 
 class Stored(NamedTuple):
-    """An array on disk.
+    """A prepared array.
 
     values: (N, ...), memory-mapped.
-    digests: (N, 16) uint8, a hash of the content of each row.
+    digests: (N, 16), a hash of the content of each row: BLAKE2b of its bytes.
     """
 
     values: Tensor
-    digests: NDArray[np.uint8]
+    digests: Digests
 
 
 def decoded(
     root: Path, paths: Sequence[Path], load: Callable[[Path], Array], recipe: str, what: str = "files"
 ) -> Stored:
-    """All files as one array (N, ...), memory-mapped from a cache under `root`.
+    """All files as one array (N, ...), memory-mapped from where arrays of the data set in `root` are.
 
     load: picklable, since other processes may call it.
     recipe: describes what `load` does; part of the cache's key, so that every image size has its own cache.
     what: what the files are, for the progress that a user sees.
 
-    Only files that changed in size or time are decoded again. After an interruption the next call continues.
+    Only files that changed in size or time are decoded again, and rows of the array that changed since they were
+    decoded. After an interruption the next call continues.
 
     Raises:
+        NotPrepared: the array isn't up to date, and nothing may be decoded.
         DataError: a file can't be read, or differs in shape or type from the first one; or the cache can't be written.
     """
-    stamps = stamps_of(paths)
-    target = root / CACHE / f"{_key(root, paths, recipe)}.npy"
-    prepare_array(paths, load, stamps, target, what)
-    return mapped(target)
+    names = "".join(f"{path.relative_to(root)}\n" for path in paths)
+    return stored(root, FileRows(paths, load), f"{recipe}{names}", what)
 
 
-def mapped(path: Path) -> Stored:
-    """The array (N, ...) of a .npy file, memory-mapped."""
-    # Copy on write: torch expects a writable array, and the file must never change.
-    values = np.load(path, mmap_mode="c")
-    digests = b"".join(hashlib.blake2b(row.tobytes(), digest_size=DIGEST).digest() for row in values)
-    return Stored(torch.from_numpy(values), np.frombuffer(digests, dtype=np.uint8).reshape(-1, DIGEST))
+def stored(root: Path, source: RowSource, key: str, what: str) -> Stored:
+    """The array of all rows of a source. key: tells it from other arrays of the data set in `root`."""
+    digest = hashlib.sha256(f"{_FORMAT} {key}".encode()).hexdigest()[:16]
+    return _mapped(prepare_array(source, root, f"{digest}.npy", what))
 
 
-def _key(root: Path, paths: Sequence[Path], recipe: str) -> str:
-    digest = hashlib.sha256(f"{_FORMAT} {recipe}".encode())
-    for path in paths:
-        digest.update(f"{path.relative_to(root)}\n".encode())
-    return digest.hexdigest()[:16]
+def _mapped(path: Path) -> Stored:
+    with path.open("rb") as file:  # once, since another process may replace the file
+        layout = layout_in(file)
+        if layout is None:
+            raise DataError(f"{path}: expected a prepared array, found a file of another length; delete it.")
+        digests = np.ascontiguousarray(marks_in(file, layout).digests)
+        # Copy on write: torch expects a writable array, and the file must never change.
+        values = np.memmap(file, dtype=layout.dtype, mode="c", offset=layout.rows_at, shape=layout.shape)
+    return Stored(torch.from_numpy(values), digests)

@@ -92,7 +92,7 @@ def to_normals(normals: Array) -> Array:
     if values.min() < 0:
         return values
     top, formula = (255, "2·x / 255 - 1") if values.max() > 1 else (1, "2·x - 1")
-    if _unit_share(2 * values / top - 1) > max(0.5, _unit_share(values)):
+    if _unit_share(np.multiply(values, np.float32(2 / top)) - 1) > max(0.5, _unit_share(values)):
         raise ValueError(
             f"expected unit normals with components from -1 to 1, found them coded as 0 to {top} "
             f"(decode them: {formula})"

@@ -6,6 +6,7 @@ numbered in any order, as long as numbers and folders correspond one to one.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -69,9 +70,10 @@ def read_lists(lists: Path, domains: Sequence[ListedDomain]) -> Listed:
     Errors: a list is missing, empty or has a wrong line; an image is missing or named twice; labels and classes don't
     correspond one to one.
     """
-    if not lists.is_dir():
-        error = f"data.splits: expected a folder with lists <domain>_<train|val|test>.txt, found none at {lists}."
-        return Listed([_no_parts(domain) for domain in domains], [0] * len(domains), [error])
+    try:
+        _require_folder(lists)
+    except DataError as error:
+        return Listed([_no_parts(domain) for domain in domains], [0] * len(domains), [str(error)])
     paths = [_paths(lists, domain) for domain in domains]
     errors = []
     absent = [name for of_domain in paths for name, path in of_domain.items() if path is None]
@@ -87,6 +89,29 @@ def read_lists(lists: Path, domains: Sequence[ListedDomain]) -> Listed:
         complete = None not in of_domain.values()
         unlisted.append(sum(map(len, domain.files.values())) - len(members) if complete else 0)
     return Listed(parts, unlisted, [*errors, *_label_errors(described)])
+
+
+def content_name(lists: Path) -> str:
+    """A name for the contents of all lists in a folder: "lists-" and 12 hexadecimal digits.
+
+    The order of lines, blank lines and line ends don't count, nor does the folder's own name.
+
+    Raises:
+        DataError: there is no such folder, or a list can't be read.
+    """
+    _require_folder(lists)
+    digest = hashlib.sha256()
+    for path in sorted(path for part in PARTS for path in lists.glob(f"*_{part}.txt")):
+        digest.update(f"{path.name}\n".encode())
+        digest.update("".join(f"{row}\n" for row in sorted(filter(None, map(str.strip, _rows(path))))).encode())
+    return f"lists-{digest.hexdigest()[:12]}"
+
+
+def _require_folder(lists: Path) -> None:
+    if not lists.is_dir():
+        raise DataError(
+            f"data.splits: expected a folder with lists <domain>_<train|val|test>.txt, found none at {lists}."
+        )
 
 
 def unlisted_remarks(unlisted: Mapping[str, int]) -> list[str]:
@@ -141,12 +166,19 @@ def _members(domain: ListedDomain, lists: Sequence[Path | None]) -> tuple[dict[M
     return members, errors
 
 
+def _rows(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: expected a list that can be read, found {error.strerror}.") from error
+
+
 def _lines(path: Path, classes: int) -> tuple[list[_Line], list[str]]:
     """The correct lines of a list, and an error for each other one."""
     try:
-        rows = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        return [], [f"{path}: expected a list that can be read, found {error.strerror}."]
+        rows = _rows(path)
+    except DataError as error:
+        return [], [str(error)]
     lines, errors = [], []
     for number, row in enumerate(rows, 1):
         if not row.strip():

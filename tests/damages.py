@@ -68,11 +68,11 @@ def scaled(rows: int, columns: int) -> Change:
 
     def change(part: Path) -> None:
         for folder in part.iterdir():
-            source = folder.resolve()
-            removed(folder)  # a link to the tree that other tests read
+            arrays = {path.name: np.load(path) for path in folder.glob("*.npy")}
+            removed(folder)  # it may be a link to the tree that other tests read
             folder.mkdir()
-            for path in source.glob("*.npy"):
-                np.save(folder / path.name, np.load(path).repeat(rows, axis=0).repeat(columns, axis=1))
+            for name, array in arrays.items():
+                np.save(folder / name, array.repeat(rows, axis=0).repeat(columns, axis=1))
 
     return change
 

@@ -34,7 +34,7 @@ def prepared(
     spec = resolve(data, architecture=arch, weighting=weighting, assignments=settings)
     folder = find(data, data_root)
     assert folder is not None
-    splits = spec.info.read(folder, spec.settings.data)
+    splits = spec.info.read(folder, spec.data_settings)
     network = build_network(spec, CPU)
     size = spec.settings.train.batch_size
     batch: Batch = next(iter(training_batches(splits.train, spec.info, size, generator_for(0, "test"), CPU)))

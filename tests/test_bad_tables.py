@@ -83,7 +83,8 @@ ERRORS: dict[str, tuple[Spoil, str]] = {
     ),
     "absent images": (
         without_images(3, 5, 6),
-        f"/{IMAGES}/000003.jpg: expected a file, found none, though {PARTITION} names it (2 more are missing); unpack ",
+        f"/{IMAGES}/000003.jpg: expected a file, found none, though {PARTITION} names it (2 more are missing: "
+        "000005.jpg, 000006.jpg); unpack ",
     ),
 }
 

@@ -13,21 +13,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from damages import DAMAGES, Damage, cut, removed, valued
-from data_trees import REAL, Trees, jpeg, scene, view, write_office, write_parquet
+from damages import DAMAGES, Damage, cut, removed, scaled, valued
+from data_trees import PARTS, REAL, Trees, jpeg, scene, view, write_digits, write_parquet
 from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image
 
 from bench import data
+from bench.inspection import data_check
 from bench.inspection.contact_sheet import SEGMENT_COLOURS
-from bench.inspection.data_check import SAMPLE, sampled
+from bench.inspection.data_check import sampled
 from datasets import DATASETS, find
+from datasets.contract import FileGroup, Inventory
 
 EMBEDDED = ("digits", "rooms", "faces")
 PUBLISHED = {"office31": "4,110", "officehome": "15,588", "nyuv2": "795", "celeba": "162,770 / 19,867 / 19,962"}
 
 Ask = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(autouse=True)
+def small_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image size of the scenes in the trees, whose aspect ratio is not that of NYUv2."""
+    monkeypatch.setitem(DATASETS, "nyuv2", replace(DATASETS["nyuv2"], image_size=(4, 6)))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -91,7 +99,8 @@ def test_check_names_every_file_that_stops_a_reader(
     damage.change(root / damage.place)
     code, out = ask("check", name, "--full", "--data-root", tmp_path)
     named = root / (damage.place if damage.named is None else damage.named)
-    assert code == 1 and f"\n{named}" in out and ": fix before any run." in out
+    said = f": expected {damage.expected}" if name == "nyuv2" else ""  # the classes of Office are compared otherwise
+    assert code == 1 and f"\n{named}{said}" in out and ": fix before any run." in out
 
 
 def test_check_names_all_errors_at_once(trees: Trees, tmp_path: Path, ask: Ask) -> None:
@@ -125,17 +134,24 @@ def test_missing_and_spare_classes_are_named_in_their_domain(trees: Trees, tmp_p
         assert f"\n{root / named}: expected" in out
 
 
-def test_every_absent_image_of_celeba_is_named(trees: Trees, tmp_path: Path, ask: Ask) -> None:
+def test_absent_and_unlisted_images_of_celeba_are_counted_in_a_sentence_each(
+    trees: Trees, tmp_path: Path, ask: Ask
+) -> None:
     root = tmp_path / "celeba"
     shutil.copytree(trees("celeba"), root)
     folder = root / "Img/img_align_celeba"
-    for number in (2, 7):
+    for number in (2, 3, 5, 7, 10):
         removed(folder / f"{number:06d}.jpg")
-    (folder / "000099.jpg").write_bytes(jpeg((1, 2, 3)))
+    for number in (98, 99):
+        (folder / f"{number:06d}.jpg").write_bytes(jpeg((1, 2, 3)))
     code, out = ask("check", "celeba", "--data-root", tmp_path)
-    assert code == 1 and "2 errors" in out
-    assert f"{folder}/000002.jpg: expected a file" in out and f"{folder}/000007.jpg: expected a file" in out
-    assert f"{folder}/000099.jpg: not named by any list" in out
+    assert code == 1 and "1 error:" in out
+    assert (
+        f"\n{folder}/000002.jpg: expected a file, found none, though the lists name it (4 more are missing: "
+        "000003.jpg, 000005.jpg, 000007.jpg, ...); unpack" in out
+    )
+    assert f"\n{folder}: 2 images that no list names (000098.jpg, 000099.jpg); runs ignore them.\n" in out
+    assert re.search(r"\nimages +202,599 +5 +differs", out)
 
 
 def test_check_reads_the_parquet_form_row_by_row(tmp_path: Path, ask: Ask) -> None:
@@ -161,20 +177,105 @@ def test_normals_of_other_lengths_are_odd_but_usable(trees: Trees, tmp_path: Pat
     assert code == 0 and f"\n{file}: 100% of the normals are not of length 1." in out
 
 
-def test_a_sample_is_read_unless_all_is_asked_for(tmp_path: Path, ask: Ask) -> None:
-    write_office(tmp_path / "office31", "office31")
-    inventory = DATASETS["office31"].inventory
-    assert inventory is not None
-    paths = inventory(tmp_path / "office31").groups[0].paths
+def test_a_sample_of_many_files_is_read_unless_all_are_asked_for(
+    trees: Trees, tmp_path: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "celeba"
+    shutil.copytree(trees("celeba"), root)
+    monkeypatch.setattr(data_check, "FULL_UP_TO", len(PARTS) - 1)
+    monkeypatch.setattr(data_check, "SAMPLE", 3)
+    paths = [root / f"Img/img_align_celeba/{index + 1:06d}.jpg" for index, part in enumerate(PARTS) if part == 0]
     sample = sampled(paths, 0, full=False)
-    assert len(paths) > SAMPLE == len(set(sample)) and set(sample) < set(paths)
-    assert sample == sampled(paths, 0, full=False) and sampled(paths, 0, full=True) == list(paths)
+    assert len(paths) == 5 and len(set(sample)) == 3 and set(sample) < set(paths)
+    assert sample == sampled(paths, 0, full=False) and sampled(paths, 0, full=True) == paths
+    rest = "the sample of 8 of 10 files; --full reads every one."
     cut(next(path for path in paths if path not in sample))
-    code, out = ask("check", "office31", "--data-root", tmp_path)
-    assert code == 0 and f"amazon: {SAMPLE} of {len(paths)} files read" in out
-    assert ask("check", "office31", "--full", "--data-root", tmp_path)[0] == 1
+    code, out = ask("check", "celeba", "--data-root", tmp_path)
+    assert code == 0 and "train: 3 of 5 files read" in out and out.endswith(f"numbers. This holds for {rest}\n")
+    same = {"images": (10,), "train / validation / test": (5, 3, 2)}
+    monkeypatch.setitem(DATASETS, "celeba", replace(DATASETS["celeba"], published=same))  # type: ignore[arg-type]
+    code, out = ask("check", "celeba", "--data-root", tmp_path)
+    assert code == 0 and out.endswith(f"\nNo errors in {rest}\n")
+    code, out = ask("check", "celeba", "--full", "--data-root", tmp_path)
+    assert code == 1 and out.endswith("\n1 error: fix before any run.\n")
     cut(sample[0])
-    assert ask("check", "office31", "--data-root", tmp_path)[0] == 1
+    code, out = ask("check", "celeba", "--data-root", tmp_path)
+    assert code == 1 and out.endswith(f"\n1 error: fix before any run. This holds for {rest}\n")
+
+
+def test_up_to_fifty_thousand_files_are_all_read(trees: Trees, tmp_path: Path, ask: Ask) -> None:
+    root = tmp_path / "digits"
+    files = data_check.FULL_UP_TO
+    assert files == 50_000
+    write_digits(tmp_path)
+    last = sorted(root.rglob("*.png"))[-1]
+    many = Inventory({}, [FileGroup("digits", [last] * files, lambda path: np.ones(1), "")])
+    assert data_check.check(many, {}, full=False).conclusion == "No errors."
+    more = replace(many, groups=[replace(many.groups[0], paths=[last] * (files + 1))])
+    assert "in the sample of 64 of 50,001 files" in data_check.check(more, {}, full=False).conclusion
+    cut(last)
+    code, out = ask("check", "digits", "--data-root", tmp_path)
+    assert code == 1 and f"\n{last}: expected a readable image, found" in out
+
+
+def test_the_size_of_an_empty_image_is_named(trees: Trees, tmp_path: Path, ask: Ask) -> None:
+    root = placed(trees, "celeba", tmp_path, "Img/img_align_celeba")
+    file = root / "Img/img_align_celeba/000003.jpg"
+    file.write_bytes(b"")
+    code, out = ask("check", "celeba", "--data-root", tmp_path)
+    line = next(line for line in out.splitlines() if line.startswith(str(file)))
+    assert code == 1 and "expected a readable image" in line and "0 bytes" in line
+
+
+def unusual_images(folder: Path) -> dict[str, str]:
+    """Images of a class, and what is unusual about them."""
+    colours = Image.new("RGB", (8, 8), (10, 20, 30))
+    written = {
+        "alpha.png": (colours.convert("RGBA"), "an alpha channel, which is dropped"),
+        "print.jpg": (colours.convert("CMYK"), "four colours of print (CMYK), converted without their colour profile"),
+        "palette.png": (colours.convert("P"), "a palette of at most 256 colours"),
+        "deep.png": (Image.new("I;16", (8, 8), 1000), "16 or more bits per pixel; values above 255 become white"),
+        "grey.jpg": (colours.convert("L"), ""),
+    }
+    for name, (image, _) in written.items():
+        image.save(folder / name)
+    frames = [Image.new("RGB", (8, 8), (100 * number, 0, 0)) for number in range(3)]
+    frames[0].save(folder / "moving.png", save_all=True, append_images=frames[1:])
+    return {
+        **{name: oddness for name, (_, oddness) in written.items()},
+        "moving.png": "3 frames, of which the first is read",
+    }
+
+
+def test_unusual_images_are_remarked(tmp_path: Path, ask: Ask) -> None:
+    folder = write_digits(tmp_path) / "plain/images/3"
+    expected = unusual_images(folder)
+    shutil.copy(folder / "alpha.png", folder / "beta.png")
+    (folder / "drawing.svg").write_text("<svg/>")
+    code, out = ask("check", "digits", "--data-root", tmp_path)
+    assert code == 0 and "grey.jpg" not in out
+    for name, oddness in expected.items():
+        others = " and 1 more of plain" if name == "alpha.png" else ""
+        assert not oddness or f"\n{folder / name}{others}: {oddness}.\n" in out
+    assert f"\n{folder}/drawing.svg: no image by name; runs ignore what has another ending.\n" in out
+    assert len(re.findall(r"\d unusual +ok", out)) == 1
+
+
+def test_scenes_of_another_size_differ_and_are_usable(trees: Trees, tmp_path: Path, ask: Ask) -> None:
+    root = placed(trees, "nyuv2", tmp_path, "train")
+    (root / "val").unlink()
+    view(trees("nyuv2") / "val", root / "val")
+    for part in ("train", "val"):
+        scaled(2, 2)(root / part)
+    code, out = ask("check", "nyuv2", "--data-root", tmp_path)
+    assert code == 0 and f"\n{root}: arrays will be resized from 8×12 to 4×6.\n" in out
+    assert re.search(r"height / width +288 / 384 +8 / 12 +differs", out) and "Usable, but not as published" in out
+
+
+def test_lists_that_a_data_set_does_not_use_are_refused(trees: Trees, tmp_path: Path, ask: Ask) -> None:
+    placed(trees, "celeba", tmp_path)
+    code, out = ask("check", "celeba", "--splits", tmp_path, "--data-root", tmp_path)
+    assert code == 2 and "data.splits: expected '' for data sets of the CelebA kind" in out
 
 
 def test_absent_and_unknown_data_end_with_2(tmp_path: Path, ask: Ask) -> None:
@@ -245,7 +346,10 @@ def test_show_draws_what_is_in_the_files(
             assert coloured.mean() > 0.05
 
 
-def test_show_draws_scenes_with_all_that_belongs_to_them(tmp_path: Path, ask: Ask) -> None:
+def test_show_draws_scenes_with_all_that_belongs_to_them(
+    tmp_path: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DATASETS, "nyuv2", replace(DATASETS["nyuv2"], image_size=(288, 384)))  # type: ignore[arg-type]
     for part, count in {"train": 5, "val": 2}.items():
         for index in range(count):
             for kind, array in scene(index).items():

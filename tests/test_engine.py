@@ -101,12 +101,15 @@ def test_a_checkpoint_of_other_versions_is_not_resumed(
     path = tmp_path / "a" / CHECKPOINT
     content = torch.load(path, weights_only=True)
     del content["versions"], content["device"]
+    seen = content["fingerprint"]
     torch.save(content, path)
     spec = resolve("digits", "ew", assignments={"train.epochs": 3})
     state = make_train_state(spec, build_network(spec, CPU))
-    assert load_checkpoint(path, spec, CPU, state).epochs == 2
+    history, why = load_checkpoint(path, spec, CPU, state, seen)
+    assert (history.epochs, why) == (2, "")
     monkeypatch.setattr(versions, "ENGINE_VERSION", 2)
-    assert load_checkpoint(path, spec, CPU, state).epochs == 0
+    history, why = load_checkpoint(path, spec, CPU, state, seen)
+    assert (history.epochs, why) == (0, "it was made by another version of the code")
 
 
 def test_field_evaluations_are_recorded_for_every_flow(data_root: Path, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_leftovers_of_file_managers_are_passed_over(tmp_path: Path, name: str, t
     assert_the_same(name, root, trees(name))
     inventory = DATASETS[name].inventory
     assert inventory is not None
-    littered, clean = inventory(root), inventory(trees(name))
+    littered, clean = inventory(root, SETTINGS), inventory(trees(name), SETTINGS)
     assert littered.counts == clean.counts and list(littered.errors) == list(littered.remarks) == []
 
 
@@ -195,9 +195,9 @@ def test_the_test_part_of_nyuv2_by_its_other_name(tmp_path: Path, trees: Trees) 
     (tmp_path / "val").rename(tmp_path / "test")
     assert_the_same("nyuv2", tmp_path, trees("nyuv2"))
     inventory = DATASETS["nyuv2"].inventory
-    assert inventory is not None and inventory(tmp_path).counts == inventory(trees("nyuv2")).counts
+    assert inventory is not None and inventory(tmp_path, SETTINGS).counts == inventory(trees("nyuv2"), SETTINGS).counts
     (tmp_path / "val").symlink_to(trees("nyuv2") / "val")
-    for found in (str(_error("nyuv2", tmp_path)), *inventory(tmp_path).errors):
+    for found in (str(_error("nyuv2", tmp_path)), *inventory(tmp_path, SETTINGS).errors):
         assert found.startswith(f"{tmp_path}: expected a folder val or a folder test, found both; keep")
 
 
@@ -314,7 +314,7 @@ def test_what_is_nearly_there_is_listed(
     error = str(_error(name, root))
     assert error.startswith(f"{root}: expected ") and message in error and error.count("\n") <= 1
     inventory = DATASETS[name].inventory
-    assert inventory is not None and error in inventory(root).errors
+    assert inventory is not None and error in inventory(root, SETTINGS).errors
     assert (
         run(["--method", "ew", "--data", name, "--data-root", str(tmp_path), "--results", str(tmp_path / "results")])
         == 2
@@ -328,7 +328,7 @@ def test_an_empty_domain_is_named(tmp_path: Path, trees: Trees) -> None:
     message = f"{root / 'Clipart'}: expected 65 class folders, found none; unpack that domain again."
     assert str(_error("officehome", root)) == message
     inventory = DATASETS["officehome"].inventory
-    assert inventory is not None and message in inventory(root).errors
+    assert inventory is not None and message in inventory(root, SETTINGS).errors
 
 
 def test_an_incomplete_copy_does_not_hide_a_complete_one(tmp_path: Path, trees: Trees) -> None:

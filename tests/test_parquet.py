@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -12,11 +13,16 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from byte_loaders import LOG, logged_numbers
 from data_trees import columns_of, read, same, scene, tensors, write_parquet
+from PIL import Image
 
 from bench import ROOT
 from datasets.contract import DataError
-from datasets.pixels import CACHE
+from datasets.decoding import table
+from datasets.decoding.prepare import Preparation, Progress, preparing
+from datasets.parquet import decoded_column, decoded_images, scalar_columns
+from datasets.pixels import CACHE, decoded, image_loader
 
 TRAIN_2 = "data/train-00002-of-00004-0123456789abcdef.parquet"
 VAL_1 = "data/val-00001-of-00002-0123456789abcdef.parquet"
@@ -164,7 +170,7 @@ def test_a_second_read_decodes_nothing(root: Path) -> None:
     stamps = {file: file.stat().st_mtime_ns for file in root.glob(f"{CACHE}/*.npy")}
     assert len(stamps) == 8
     assert same(first, read("nyuv2", root))
-    assert stamps == {file: file.stat().st_mtime_ns for file in root.glob(f"{CACHE}/*")}
+    assert stamps == {file: file.stat().st_mtime_ns for file in root.glob(f"{CACHE}/*.npy")}
 
 
 def test_a_changed_file_is_noticed(root: Path) -> None:
@@ -204,7 +210,7 @@ import pyarrow.parquet
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 root = Path(sys.argv[1])
 column = decoded_column(root, [root / "rows.parquet"], "normal", lambda row: row, "unchanged")
-print(len(column), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(len(column.digests), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
@@ -228,3 +234,146 @@ def test_what_is_written_by_hand_is_what_is_read(root: Path) -> None:
     assert table["segmentation"].to_pylist()[0][0][0] == -1
     assert table["normal"].to_pylist()[0][1][3] == [-1.0] * 6
     assert table["image"].to_pylist()[0][0][0][0] == pytest.approx(70 / 255)
+
+
+@pytest.fixture
+def numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Three files of 20 rows each, whose cells are lists of one number; row groups have 6 rows."""
+    monkeypatch.setenv("DECODED_LOG", str(tmp_path / LOG))
+    paths = [tmp_path / f"train-{index:05d}-of-00003.parquet" for index in range(3)]
+    for index, path in enumerate(paths):
+        write_numbers(path, range(20 * index, 20 * index + 20))
+    return paths
+
+
+def write_numbers(path: Path, values: range) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"x": [[value] for value in values]}), path, row_group_size=6)
+
+
+def read_numbers(files: list[Path], workers: int = 1) -> list[int]:
+    with preparing(Preparation(workers)):
+        values: list[int] = decoded_column(files[0].parent, files, "x", logged_numbers, "number").values[:, 0].tolist()
+    return values
+
+
+def logged(files: list[Path]) -> list[int]:
+    """The rows decoded since the last call, except the first, which also determines shape and type."""
+    log = files[0].parent / LOG
+    rows = [int(line) for line in log.read_text().split()]
+    log.unlink()
+    return sorted(rows[1:])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("per_chunk", [2, 512])
+def test_rows_have_the_order_of_the_files(
+    monkeypatch: pytest.MonkeyPatch, numbers: list[Path], workers: int, per_chunk: int
+) -> None:
+    monkeypatch.setattr(table, "_ROWS_PER_CHUNK", per_chunk)
+    assert read_numbers(numbers, workers) == list(range(60))
+    assert logged(numbers) == list(range(60))
+
+
+def test_an_interrupted_table_is_continued_and_reported(numbers: list[Path]) -> None:
+    news: list[Progress] = []
+
+    def interrupt(progress: Progress) -> None:
+        news.append(progress)
+        if progress.done > 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), preparing(Preparation(1, interrupt)):
+        decoded_column(numbers[0].parent, numbers, "x", logged_numbers, "number", "numbers")
+    assert [now.done for now in news] == [0, 6, 12, 18, 20, 26, 32]
+    assert {(now.what, now.total, now.kept) for now in news} == {("numbers", 60, 0)}
+    logged(numbers)
+    assert read_numbers(numbers) == list(range(60))
+    assert logged(numbers) == list(range(32, 60))
+
+
+def test_only_rows_of_changed_files_are_decoded_again(numbers: list[Path]) -> None:
+    read_numbers(numbers)
+    logged(numbers)
+    write_numbers(numbers[1], range(120, 140))
+    assert read_numbers(numbers, 2) == [*range(20), *range(120, 140), *range(40, 60)]
+    assert logged(numbers) == list(range(120, 140))
+
+
+def test_rows_that_move_to_another_place_are_decoded_again(numbers: list[Path]) -> None:
+    """As many rows in all, and an unchanged file between those that changed."""
+    read_numbers(numbers)
+    write_numbers(numbers[0], range(100, 121))
+    write_numbers(numbers[2], range(40, 59))
+    assert read_numbers(numbers) == [*range(100, 121), *range(20, 40), *range(40, 59)]
+
+
+def photo(index: int, size: tuple[int, int] = (9, 7)) -> bytes:
+    stream = io.BytesIO()
+    pixels = np.random.default_rng(index).integers(256, size=(*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def write_images(path: Path, contents: list[bytes | None], kind: str = "struct") -> None:
+    cells: pyarrow.Array = pyarrow.array(contents, type=pyarrow.binary())
+    if kind == "struct":  # as Hugging Face stores images
+        paths = pyarrow.array([None] * len(contents), type=pyarrow.string())
+        cells = pyarrow.StructArray.from_arrays([cells, paths], ["bytes", "path"])
+    pyarrow.parquet.write_table(pyarrow.table({"image": cells}), path)
+
+
+@pytest.mark.parametrize("kind", ["struct", "bytes"])
+def test_encoded_images_are_decoded_as_files_are(tmp_path: Path, kind: str) -> None:
+    contents = [photo(index, (9 + index, 7)) for index in range(5)]
+    shards = [tmp_path / "train-0.parquet", tmp_path / "train-1.parquet"]
+    write_images(shards[0], contents[:3], kind)
+    write_images(shards[1], contents[3:], kind)
+    files = [tmp_path / f"{index}.jpg" for index in range(5)]
+    for path, content in zip(files, contents, strict=True):
+        path.write_bytes(content)
+    from_files = decoded(tmp_path, files, image_loader((5, 4)), "image")
+    with preparing(Preparation(2)):
+        from_shards = decoded_images(tmp_path, shards, "image", (5, 4))
+    assert from_shards.values.equal(from_files.values)
+    assert np.array_equal(from_shards.digests, from_files.digests)
+    with pytest.raises(DataError, match=r"train-0.parquet, row 1, image: .*like the others.*`data.image_size`"):
+        decoded_images(tmp_path, shards, "image", None)
+
+
+@pytest.mark.parametrize("content", [photo(1)[:100], b"GIF of a kind", None])
+def test_an_image_that_is_damaged_or_missing_is_named(tmp_path: Path, content: bytes | None) -> None:
+    write_images(tmp_path / "train.parquet", [photo(0), photo(1), content])
+    with pytest.raises(DataError, match=r"train.parquet, row 2, image: expected a readable image, found .*; download"):
+        decoded_images(tmp_path, [tmp_path / "train.parquet"], "image", (4, 4))
+
+
+def test_images_that_are_not_bytes_are_named(root: Path) -> None:
+    with pytest.raises(DataError, match=r"image: expected the bytes of files, found list"):
+        decoded_images(root, [root / TRAIN_2], "image", (4, 4))
+
+
+def test_scalars_of_all_files(tmp_path: Path) -> None:
+    files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    pyarrow.parquet.write_table(pyarrow.table({"n": [1, 2], "yes": [True, False], "s": ["x", "yy"]}), files[0])
+    pyarrow.parquet.write_table(pyarrow.table({"n": [3], "yes": [True], "s": ["long"]}), files[1])
+    found = scalar_columns(files, ["n", "yes", "s"])
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "n": [1, 2, 3],
+        "yes": [True, False, True],
+        "s": ["x", "yy", "long"],
+    }
+    assert found["n"].dtype == np.int64 and found["yes"].dtype == np.bool_
+    with pytest.raises(DataError, match=r"a.parquet: expected a column m, found n, yes, s"):
+        scalar_columns(files, ["m"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [([1, None], "expected a value in every row, found none in row 1"), ([0.5, 1.0], "found double")],
+)
+def test_scalars_that_are_missing_or_of_another_kind_are_named(
+    tmp_path: Path, values: list[float | None], message: str
+) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"n": values}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=f"a.parquet, n: .*{message}"):
+        scalar_columns([tmp_path / "a.parquet"], ["n"])

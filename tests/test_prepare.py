@@ -28,6 +28,7 @@ from bench.engine.device import peak_memory_mib, reset_peak_memory
 from datasets import DATASETS
 from datasets.contract import DataError, DataSettings
 from datasets.decoding import prepare as decoding
+from datasets.decoding import rows as row_sources
 from datasets.decoding.prepare import Preparation, Progress, preparing
 from datasets.pixels import CACHE, decoded, image_loader
 
@@ -103,10 +104,8 @@ def test_whether_workers_are_worth_it_changes_nothing(monkeypatch: pytest.Monkey
 def test_readers_get_the_same_from_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trees: Trees, name: str
 ) -> None:
-    monkeypatch.setattr(decoding, "_CHUNK", 3)
+    monkeypatch.setattr(row_sources, "FILES_PER_CHUNK", 3)
     view(trees(name), tmp_path, "train" if name == "nyuv2" else "")
-    for folder in (tmp_path, tmp_path / "val") if name == "nyuv2" else ():
-        shutil.rmtree(folder / CACHE, ignore_errors=True)
     with preparing(Preparation(2)):
         by_workers = read(name, tmp_path)
     assert same(by_workers, read(name, trees(name)))
@@ -155,7 +154,7 @@ def test_an_interruption_keeps_what_is_decoded(files: list[Path], error: type[Ba
 def test_a_process_that_is_killed_keeps_what_is_decoded(
     monkeypatch: pytest.MonkeyPatch, files: list[Path], workers: int
 ) -> None:
-    monkeypatch.setattr(decoding, "_STAMP_EVERY", 0.0)
+    monkeypatch.setattr(decoding, "_MARK_EVERY", 0.0)
 
     def kill(progress: Progress) -> None:
         if progress.done > FILES // 2:
@@ -255,7 +254,7 @@ def test_a_file_that_may_not_grow_leaves_no_complete_array(files: list[Path], wo
         files[100].write_bytes(b"\x64")
 
     def work() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (230, 230))  # bytes: the header and some rows
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))  # bytes: the header and some rows
         prepare(files, first_byte, workers)
 
     assert in_a_process(work) == 3
@@ -347,9 +346,12 @@ def test_what_may_not_be_read_is_named(open_folder: Path, closed: str) -> None:
 
 def test_a_folder_that_may_not_be_written_is_named(open_folder: Path) -> None:
     (open_folder / "1.bin").write_bytes(b"a")
+    cache = open_folder / "cache"
+    cache.mkdir()
     open_folder.chmod(0o555)
-    with without_privileges(), pytest.raises(DataError, match=f"{CACHE}: could not write .*Permission denied.*allow"):
-        prepare([open_folder / "1.bin"], first_byte)
+    message = f"{cache}/\\S+: could not write .*Permission denied.*--cache-dir"
+    with without_privileges(), preparing(Preparation(1, cache=cache)), pytest.raises(DataError, match=message):
+        decoded(open_folder, [open_folder / "1.bin"], first_byte, "byte")
 
 
 def test_what_is_decoded_does_not_stay_in_memory(tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ def test_settings_added_later_are_what_the_code_did_before() -> None:
         "data": {
             "image_size": None,
             "split_seed": 0,
+            "split_per_seed": False,
             "splits": "",
             "protocol": "heldout",
             "augment": False,

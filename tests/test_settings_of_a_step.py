@@ -80,9 +80,9 @@ def test_cached_weights_survive_an_interruption(data_root: Path, tmp_path: Path)
     whole, batch = prepared("digits", data_root, "nash_mtl", **{"weighting.every": 3})
     for step in range(2):
         train_step(whole, batch, step, 0)
-    save_checkpoint(path, spec, torch.device("cpu"), whole, History(epochs=1))
+    save_checkpoint(path, spec, torch.device("cpu"), whole, History(epochs=1), {})
     resumed, _ = prepared("digits", data_root, "nash_mtl", **{"weighting.every": 3})
-    load_checkpoint(path, spec, torch.device("cpu"), resumed)
+    load_checkpoint(path, spec, torch.device("cpu"), resumed, {})
     for step in range(2, 5):
         assert torch.equal(train_step(whole, batch, step, 0).weights, train_step(resumed, batch, step, 0).weights)
     left, right = whole.network.state_dict(), resumed.network.state_dict()

@@ -40,7 +40,7 @@ def prepared(
     spec = resolve(data, architecture=arch, weighting=weighting, assignments={"train.batch_size": 4, **settings})
     folder = find(data, data_root)
     assert folder is not None
-    splits = spec.info.read(folder, spec.settings.data)
+    splits = spec.info.read(folder, spec.data_settings)
     state = make_train_state(spec, build_network(spec, CPU))
     state.network.double()  # type: ignore[attr-defined]
     stream = training_batches(splits.train, spec.info, 4, generator_for(0, "test"), CPU)

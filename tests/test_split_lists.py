@@ -24,6 +24,7 @@ from data_trees import (
     write_digits,
 )
 
+from bench import data
 from bench.records.store import read_record
 from bench.run import main
 from datasets import DATASETS
@@ -273,7 +274,7 @@ def test_a_run_by_lists_says_so(tmp_path: Path, digits: Path, capsys: pytest.Cap
     assert f"digits: found in {digits / 'digits'}." in capsys.readouterr().out
     (path,) = results.rglob("record.json")
     record = read_record(path)
-    assert record.overrides["data.splits"] == str(lists)
+    assert re.fullmatch(r"lists-[0-9a-f]{12}", record.overrides["data.splits"])
     assert record.splits["rule"] == "lists given by data.splits"
     assert record.splits["counts"]["train"] == dict.fromkeys(DIGITS, 40)
     assert record.splits["counts"]["test"] == dict.fromkeys(DIGITS, 10)
@@ -287,6 +288,88 @@ def test_wrong_lists_end_a_command_with_a_sentence(
     error = capsys.readouterr().err
     assert error.startswith(f"{tmp_path}{EACH_PART} plain_train.txt, plain_val.txt")
     assert len(error.splitlines()) == 1
+
+
+Check = Callable[[Lists], tuple[int, str]]
+
+
+@pytest.fixture
+def check(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Check:
+    """`bench.data check digits --splits`: its exit code and all that it prints."""
+
+    def call(lists: Lists) -> tuple[int, str]:
+        write(tmp_path / "lists", lists)
+        code = data.main(["check", "digits", "--splits", str(tmp_path / "lists"), "--data-root", str(digits)])
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return call
+
+
+def test_check_counts_what_lists_name_and_leave_out(digits: Path, tmp_path: Path, check: Check) -> None:
+    lists = digit_lists(digits / "digits")
+    del lists["inverted_train.txt"][3:6], lists["noisy_test.txt"][0]
+    code, out = check(lists)
+    assert code == 0 and "wrong" not in out
+    assert re.search(r"\nplain: train / validation / test +269 / 89 / 96 +40 / 10 / 10 +differs", out)
+    assert re.search(r"\ninverted: train / validation / test .* 37 / 10 / 10 +differs", out)
+    assert "\n3 images of inverted are in no list; runs ignore them.\n" in out
+    assert "\n1 image of noisy is in no list; runs ignore it.\n" in out and "plain are" not in out
+    settings = DataSettings(None, splits=str(tmp_path / "lists"))
+    assert read("digits", digits / "digits", settings).provenance["unlisted"] == {"inverted": 3, "noisy": 1}
+
+
+def test_complete_lists_leave_nothing_out(digits: Path, tmp_path: Path) -> None:
+    settings = write(tmp_path / "lists", digit_lists(digits / "digits"))
+    assert "unlisted" not in read("digits", digits / "digits", replace(settings, image_size=None)).provenance
+
+
+def test_check_names_all_errors_of_lists(digits: Path, tmp_path: Path, check: Check) -> None:
+    lists = digit_lists(digits / "digits")
+    lists["plain_val.txt"][1] = lists["plain_val.txt"][1].replace("plain", "noisy")
+    lists["plain_test.txt"].append("plain/images/0/absent.png 0")
+    lists["outline_test.txt"].append(lists["outline_train.txt"][0])
+    lists["noisy_train.txt"][2] = "no label"
+    lists["noisy_val.txt"][0] = f"{lists['noisy_val.txt'][0].split()[0]} 99"
+    lists["inverted_val.txt"].clear()
+    del lists["inverted_test.txt"]
+    code, out = check(lists)
+    assert code == 1 and "\nErrors, 7 in all:\n" in out and out.endswith("\n7 errors: fix before any run.\n")
+    for place, expected in (
+        ("", "expected a list for each part of each domain, found no inverted_test.txt"),
+        ("/plain_val.txt:2", "expected an image below "),
+        ("/plain_test.txt:11", "expected an image below "),
+        ("/outline_test.txt:11", "expected each image once, found outline/"),
+        ("/noisy_train.txt:3", "expected the path of an image and a label from 0 to 9, found 'no label'"),
+        ("/noisy_val.txt:1", "expected the path of an image and a label from 0 to 9, found "),
+        ("/inverted_val.txt", "expected lines with the path of an image and its label, found none"),
+    ):
+        assert f"\n{tmp_path / 'lists'}{place}: {expected}" in out
+
+
+def test_another_label_for_a_class_is_one_error(digits: Path, tmp_path: Path, check: Check) -> None:
+    lists = digit_lists(digits / "digits")
+    lists["noisy_train.txt"] = [re.sub(" 9$", " 8", line) for line in lists["noisy_train.txt"]]
+    code, out = check(lists)
+    assert code == 1 and "\n1 error: fix" in out and "expected label 9 for class 0 as in " in out
+
+
+def test_check_splits_drops_the_least_number_of_images(digits: Path, tmp_path: Path, check: Check) -> None:
+    """The floor rule needs five images of a class; lists don't."""
+    place = digits / "digits" / "plain/images/0"
+    spare = sorted(place.iterdir())[3:]
+    kept = {path: path.read_bytes() for path in spare}
+    try:
+        for path in spare:
+            path.unlink()
+        lists = digit_lists(digits / "digits")
+        code, out = check(lists)
+        assert code == 0 and "expected" in out and "at least 5" not in out
+        with pytest.raises(DataError, match="at least 5 images to split, found 3"):
+            read("digits", digits / "digits", DataSettings(None))
+    finally:
+        for path, content in kept.items():
+            path.write_bytes(content)
 
 
 def test_parts_keep_their_order(tmp_path: Path, trees: Trees) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from record_factory import DIGITS, MANY, even_scores, make_record, make_study, make_unfinished
@@ -144,10 +145,57 @@ def test_rows_with_other_shared_settings_or_splits_say_so() -> None:
     odd = {"settings": {"train": {"epochs": 5}, "weighting": {"c": 2}}, "splits": {"digest": "b"}}
     table = main_table([run("EW", 0, 0.5, **usual), run("UW", 0, 0.5, **usual), run("MGDA", 0, 0.5, **odd)])
     assert notes_of(table, "MGDA") == (
+        "data differs from that of the other rows (seed 0)",
         "train.epochs=5, other rows have 10",
-        "split of the data differs from that of the other rows",
     )
     assert notes_of(table, "EW") == ()
+
+
+def saw(*seeds: str, per_seed: bool = False) -> dict[int, dict[str, Any]]:
+    """Fields of the runs with seeds 0, 1, ... whose data has these fingerprints."""
+    settings = {"data": {"split_per_seed": per_seed}}
+    return {seed: {"fingerprint": {"test": one}, "settings": settings} for seed, one in enumerate(seeds)}
+
+
+def table_of(**rows: dict[int, dict[str, Any]]) -> Table:
+    return main_table([run(m, seed, 0.5, **fields) for m, row in rows.items() for seed, fields in row.items()])
+
+
+def test_seeds_that_saw_different_data_are_not_averaged() -> None:
+    """The first seeds agree: every run counts, not one per row."""
+    table = table_of(EW=saw("a", "a", "b"), UW=saw("a", "a", "a"))
+    assert cell(table, "EW", 0).text == "--" != cell(table, "UW", 0).text
+    assert notes_of(table, "EW") == (
+        "seeds saw different data and are not averaged: seed 2 other than seed 0",
+        "data differs from that of the other rows (seed 2)",
+    )
+    assert notes_of(table, "UW") == ()
+
+
+def test_rows_that_saw_other_data_say_so() -> None:
+    table = table_of(EW=saw("a", "a"), UW=saw("b", "b"), MGDA=saw("a", "a"))
+    assert notes_of(table, "UW") == ("data differs from that of the other rows (seeds 0, 1)",)
+    assert notes_of(table, "EW") == notes_of(table, "MGDA") == ()
+
+
+def test_partitions_that_vary_with_the_seed_are_compared_seed_by_seed() -> None:
+    table = table_of(
+        EW=saw("a", "b", per_seed=True), UW=saw("a", "c", per_seed=True), MGDA=saw("a", "b", per_seed=True)
+    )
+    assert all(cell(table, method, 0).text != "--" for method in ("EW", "UW", "MGDA"))
+    assert notes_of(table, "UW") == ("data differs from that of the other rows (seed 1)",)
+    assert notes_of(table, "EW") == notes_of(table, "MGDA") == ()
+
+
+def test_records_without_fingerprints_are_compared_by_file_names() -> None:
+    old = {seed: {"splits": {"digest": digest}} for seed, digest in enumerate("xy")}
+    new = {seed: {"splits": {"digest": "x"}, "fingerprint": {"test": "a"}} for seed in (0, 1)}
+    table = table_of(EW=new, UW=old)
+    assert notes_of(table, "EW") == ()
+    assert notes_of(table, "UW") == (
+        "seeds saw different data and are not averaged: seed 1 other than seed 0",
+        "data differs from that of the other rows (seed 1)",
+    )
 
 
 VERSIONS = {"engine": 2, "weighting": 1, "architecture": 1, "problem": 1, "maker": 1}

@@ -295,7 +295,7 @@ def gradient_numbers(spec: RunSpec) -> Numbers:
     """What every optimizer gets at the first step: norms of the gradients, and their products with fixed vectors."""
     cpu, rng = torch.device("cpu"), np.random.default_rng(11)
     state = make_train_state(spec, build_network(spec, cpu))
-    splits, batch_size = spec.info.read(Path(), spec.settings.data), spec.settings.train.batch_size
+    splits, batch_size = spec.info.read(Path(), spec.data_settings), spec.settings.train.batch_size
     batch = next(iter(training_batches(splits.train, spec.info, batch_size, torch.Generator().manual_seed(1), cpu)))
     numbers: dict[str, list[float]] = {}
 

@@ -25,7 +25,7 @@ def prepared(
     )
     folder = find(data, data_root)
     assert folder is not None
-    splits = spec.info.read(folder, spec.settings.data)
+    splits = spec.info.read(folder, spec.data_settings)
     network = build_network(spec, torch.device("cpu"))
     batches = training_batches(splits.train, spec.info, 4, generator_for(0, "test"), torch.device("cpu"))
     return make_train_state(spec, network), next(iter(batches))

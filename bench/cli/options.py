@@ -26,6 +26,18 @@ def add_data_root(parser: ArgumentParser) -> None:
     )
 
 
+def add_cache_dir(parser: ArgumentParser) -> None:
+    """Adds --cache-dir; its default is $MTL_CACHE, else beside the data."""
+    default = Path(os.environ["MTL_CACHE"]) if os.environ.get("MTL_CACHE") else None
+    parser.add_argument(
+        "--cache-dir",
+        type=Path,
+        default=default,
+        metavar="DIR",
+        help="decoded files (default: $MTL_CACHE, or beside the data)",
+    )
+
+
 def assignment(text: str) -> tuple[str, Any]:
     """Parses "section.key=value"; the value is read as YAML."""
     key, equals, value = text.partition("=")

@@ -94,6 +94,8 @@ class RunProgress(LiveProgress):
             if name not in self.current:
                 self.current[name] = self.bars.add_task(name, total=event.spec.settings.train.epochs)
             self.bars.update(self.current[name], completed=event.epochs)
+        elif event.kind == "note":
+            self.print(f"{name}: {event.note}.")
         else:
             self.ended += 1
             self.fractions[name] = 1.0

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from bench import ROOT
-from bench.cli.options import add_data_root, assignment, cores, positive
+from bench.cli.options import add_cache_dir, add_data_root, assignment, cores, positive
 from bench.spec.planning import PlanError, Request
 from bench.spec.study import Study, StudyRow, load_study
 from methods import METHODS
@@ -43,6 +43,7 @@ def add_how(parser: ArgumentParser) -> _ArgumentGroup:
         "--results", type=Path, metavar="DIR", help="records (default: results, for some studies a folder in it)"
     )
     add_data_root(how)  # type: ignore[arg-type]
+    add_cache_dir(how)  # type: ignore[arg-type]
     return how
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from bench.engine.train_state import TrainState
 from bench.records.record import Scores
 from bench.records.store import atomic_write
 from bench.records.upgrade import upgraded_settings
+from bench.spec.data_seen import changed_parts
 from bench.spec.resolve import RunSpec
 from bench.spec.versions import versions_of
 from methods.contract import State
@@ -58,10 +60,18 @@ def best_epoch(state: TrainState, epoch: int, score: float, validation: Scores) 
     return Best(epoch, score, validation, copy.deepcopy(state.network.state_dict()))
 
 
-def save_checkpoint(path: Path, spec: RunSpec, device: torch.device, state: TrainState, history: History) -> None:
-    """Writes the checkpoint atomically."""
+def save_checkpoint(
+    path: Path,
+    spec: RunSpec,
+    device: torch.device,
+    state: TrainState,
+    history: History,
+    fingerprint: Mapping[str, str],
+) -> None:
+    """Writes the checkpoint atomically. fingerprint: of the data that the run sees."""
     content = {
         "settings": spec.settings.as_dict(),
+        "fingerprint": dict(fingerprint),
         "versions": versions_of(spec),
         "device": device.type,
         "network": state.network.state_dict(),
@@ -75,23 +85,28 @@ def save_checkpoint(path: Path, spec: RunSpec, device: torch.device, state: Trai
     atomic_write(path, lambda temporary: torch.save(content, temporary))
 
 
-def load_checkpoint(path: Path, spec: RunSpec, device: torch.device, state: TrainState) -> History:
-    """Restores a state from a checkpoint of the same run. Without one, returns an empty history.
+def load_checkpoint(
+    path: Path,
+    spec: RunSpec,
+    device: torch.device,
+    state: TrainState,
+    fingerprint: Mapping[str, str],
+) -> tuple[History, str]:
+    """Restores a state from a checkpoint of the same run on the same data.
+
+    Returns its history, or an empty one; and why a checkpoint that is there was not resumed, in words.
 
     If its settings lack a key that was added later, the value is what the code did when it was written. A checkpoint of
-    other versions of the code is not resumed: the run would mix both. Without versions, it is from code that gives the
-    numbers of version 1. A checkpoint in which learned weights have an optimizer of their own isn't resumed, either.
+    other versions of the code or of other data is not resumed: the run would mix both. Without versions, it is from
+    code that gives the numbers of version 1. A checkpoint in which learned weights have an optimizer of their own isn't
+    resumed, either.
     """
     if not path.is_file():
-        return History()
+        return History(), ""
     content = torch.load(path, map_location="cpu", weights_only=True)
-    today = versions_of(spec)
-    made_on = content.get("device", device.type)
-    settings = upgraded_settings(content["settings"], spec.architecture, spec.weighting, made_on)
-    if settings != spec.settings.as_dict() or content.get("versions", dict.fromkeys(today, 1)) != today:
-        return History()
-    if content.get("learned"):
-        return History()
+    difference = _difference(content, spec, device, fingerprint)
+    if difference:
+        return History(), difference
     state.network.load_state_dict(content["network"])
     for name, optimizer in state.optimizers.items():
         optimizer.load_state_dict(content["optimizers"][name])
@@ -101,4 +116,19 @@ def load_checkpoint(path: Path, spec: RunSpec, device: torch.device, state: Trai
     state.solver_fallbacks = content["solver_fallbacks"]
     stored = content["history"]
     best = Best(**stored.pop("best")) if stored["best"] else stored.pop("best")
-    return History(**stored, best=best)
+    return History(**stored, best=best), ""
+
+
+def _difference(content: Mapping[str, Any], spec: RunSpec, device: torch.device, fingerprint: Mapping[str, str]) -> str:
+    """What keeps a checkpoint from being resumed by this run, in words; empty if nothing does."""
+    today = versions_of(spec)
+    made_on = content.get("device", device.type)
+    settings = upgraded_settings(content["settings"], spec.architecture, spec.weighting, made_on)
+    if settings != spec.settings.as_dict():
+        return "it was made with other settings"
+    if content.get("versions", dict.fromkeys(today, 1)) != today or content.get("learned"):
+        return "it was made by another version of the code"
+    if "fingerprint" not in content:
+        return "it doesn't say what data it was made from"
+    parts = changed_parts(content["fingerprint"], fingerprint)
+    return f"it was made from other data ({', '.join(parts)} changed)" if parts else ""

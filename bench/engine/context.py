@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +20,16 @@ class RunContext:
     data: the folder of its data set.
     folder: the folder of its results.
     device, threads: what it computes on.
+    cache: the folder of decoded data; None for the default.
+    fingerprint: what the data was when the run was planned; None if nobody looked.
     """
 
     data: Path
     folder: Path
     device: torch.device
     threads: int
+    cache: Path | None = None
+    fingerprint: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Run:
     """A run with its data.
 
     splits: on the device, as far as they fit.
+    fingerprint: of the splits, by part.
     dummy_validation: scores of the dummy baseline on validation; None for protocols without a validation set.
     dummy_test: its scores on test.
     """
@@ -39,5 +45,6 @@ class Run:
     spec: RunSpec
     context: RunContext
     splits: Splits
+    fingerprint: Mapping[str, str]
     dummy_validation: Scores | None
     dummy_test: Scores

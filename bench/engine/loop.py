@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 
@@ -23,8 +23,11 @@ from bench.engine.step import StepResult, train_step
 from bench.engine.train_state import TrainState, make_train_state
 from bench.records.record import Record, Selected
 from bench.records.store import CHECKPOINT, write_record
+from bench.spec.data_seen import changed_parts
 from bench.spec.resolve import RunSpec
-from datasets.contract import Batch, Splits
+from datasets.contract import Batch, DataError, Splits
+from datasets.decoding.prepare import Preparation, preparing
+from datasets.fingerprint import fingerprint
 from methods.contract import Diverged, Evaluations, batches_of
 
 # Epochs whose test scores are averaged if a protocol has no validation set, as published for NYUv2.
@@ -35,25 +38,37 @@ RULES = {
 }
 
 
-def train(spec: RunSpec, context: RunContext, on_epoch: Callable[[int], None]) -> Record:
-    """Trains, evaluates and records one run. Resumes from its checkpoint if there is one.
+def _silent(note: str) -> None:
+    del note
+
+
+def train(
+    spec: RunSpec, context: RunContext, on_epoch: Callable[[int], None], on_note: Callable[[str], None] = _silent
+) -> Record:
+    """Trains, evaluates and records one run. Resumes from its checkpoint if there is one of the same data.
 
     on_epoch(epochs done) is called at the start and after each epoch. A run that diverges is recorded as such.
+    on_note(sentence) is called with what the user should know.
+
+    Raises:
+        DataError: the data can't be read, or is not what it was when the run was planned.
     """
     torch.set_num_threads(context.threads)
     allow_tf32(spec.settings.compute.tf32)
     reset_peak_memory(context.device)
-    splits = spec.info.read(context.data, spec.settings.data)
+    splits, seen = _read(spec, context)
     state = make_train_state(spec, build_network(spec, context.device))
     checkpoint = context.folder / CHECKPOINT
-    history = load_checkpoint(checkpoint, spec, context.device, state)
-    run = _start(spec, context, splits)
+    history, not_resumed = load_checkpoint(checkpoint, spec, context.device, state, seen)
+    if not_resumed:
+        on_note(f"starts again from the first epoch, since its checkpoint can't be resumed: {not_resumed}")
+    run = _start(spec, context, splits, seen)
     on_epoch(history.epochs)
     try:
         while history.epochs < spec.settings.train.epochs:
             with state.network.translate_errors():
                 _train_epoch(run, state, history)
-            save_checkpoint(checkpoint, spec, context.device, state, history)
+            save_checkpoint(checkpoint, spec, context.device, state, history, seen)
             on_epoch(history.epochs)
     except Diverged as error:
         outcome = Outcome("diverged", str(error))
@@ -66,13 +81,28 @@ def train(spec: RunSpec, context: RunContext, on_epoch: Callable[[int], None]) -
     return record
 
 
-def _start(spec: RunSpec, context: RunContext, splits: Splits) -> Run:
+def _read(spec: RunSpec, context: RunContext) -> tuple[Splits, dict[str, str]]:
+    """The splits and their fingerprint, which must be the planned one."""
+    with preparing(Preparation(cache=context.cache)):
+        splits = spec.info.read(context.data, spec.data_settings)
+    seen = fingerprint(splits)
+    parts = changed_parts(context.fingerprint, seen) if context.fingerprint else []
+    if parts:
+        raise DataError(
+            f"{context.data}: expected the data that was here when the runs were planned, found other images or labels "
+            f"in {', '.join(parts)}; give the same command again when the data is as it should be."
+        )
+    return splits, seen
+
+
+def _start(spec: RunSpec, context: RunContext, splits: Splits, seen: Mapping[str, str]) -> Run:
     """Scores the dummy baseline and moves data to the device."""
     has_validation = all(len(source) for source in splits.validation)
     return Run(
         spec,
         context,
         splits=on_device(splits, context.device),
+        fingerprint=seen,
         dummy_validation=dummy_scores(spec.info, splits.train, splits.validation) if has_validation else None,
         dummy_test=dummy_scores(spec.info, splits.train, splits.test),
     )

@@ -74,6 +74,7 @@ def finished_record(run: Run, state: TrainState, history: History, outcome: Outc
         field_evaluations=FieldEvaluations(forward=forward, backward=backward) if has_flow else None,
         head_rule=state.head_rule,
         splits=dict(run.splits.provenance),
+        fingerprint=dict(run.fingerprint),
     )
 
 

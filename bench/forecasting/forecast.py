@@ -17,6 +17,7 @@ from bench.forecasting.sizes import DatasetSize, dataset_size, prepared_bytes
 from bench.records.environment import describe_environment
 from bench.records.record import Record
 from bench.records.store import RECORD, RecordError, read_record, run_folder
+from bench.spec.data_seen import data_remarks, look_at_data
 from bench.spec.planning import PlanError, Request, all_specs, data_names, kept_record
 from bench.spec.resolve import RunSpec
 from datasets import DATASETS, find
@@ -26,7 +27,7 @@ from methods.contract import PostStepHook, batches_of
 # Settings that change what is learned, but neither the number of steps nor what a step costs.
 _FREE = {
     "train": {"lr", "weight_decay", "lr_decay_every", "lr_decay"},
-    "data": {"split_seed"},
+    "data": {"split_seed", "split_per_seed"},
     "backbone": {"weights"},
     "heads": {"rule"},
 }
@@ -83,6 +84,7 @@ class Forecast:
     prepared_bytes: of decoded files, by data set.
     available_mib: memory free now; None if the system doesn't say.
     missing: data sets that were not found.
+    remarks: for the user, on the data.
     """
 
     machine: Machine
@@ -91,6 +93,7 @@ class Forecast:
     prepared_bytes: Mapping[str, int]
     available_mib: float | None
     missing: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def forecast(
@@ -104,7 +107,7 @@ def forecast(
     """
     torch.set_num_threads(machine.threads)
     available = available_memory(machine.device)
-    runs = runs_of(request, results)
+    runs, remarks = runs_of(request, data_root, results)
     members: dict[str, list[Run]] = {}
     for run in runs:
         members.setdefault(step_key(run.spec), []).append(run)
@@ -124,26 +127,33 @@ def forecast(
         prepared_bytes={run.spec.data: prepared_bytes(run.spec.data, run.size) for run in runs if not run.done},
         available_mib=available,
         missing=tuple(name for name in names if DATASETS[name].make is None and find(name, data_root) is None),
+        remarks=tuple(remarks),
     )
 
 
-def runs_of(request: Request, results: Path) -> list[Run]:
-    """All runs, each once and in the order of training, also those on data sets that are not available.
+def runs_of(request: Request, data_root: Path, results: Path) -> tuple[list[Run], list[str]]:
+    """All runs, each once and in the order of training, also those on data sets that are not available; and remarks.
 
     Raises:
         PlanError: lists every error found.
     """
     errors: list[str] = []
     runs = []
-    for spec in all_specs(request, data_names(request, errors), errors):
+    names = data_names(request, errors)
+    specs = all_specs(request, names, errors)
+    sight = look_at_data(specs, {name: folder for name in names if (folder := find(name, data_root))}, errors)
+    kept: list[tuple[RunSpec, Record]] = []
+    for spec in specs:
         try:
             size = dataset_size(spec.data, spec.settings.data)
-            runs.append(Run(spec, size, done=kept_record(spec, results) is not None))
+            record = kept_record(spec, results, sight.of(spec))
+            runs.append(Run(spec, size, done=record is not None))
+            kept += [(spec, record)] if record is not None else []
         except (PlanError, RecordError) as error:
             errors.append(str(error))
     if errors:
         raise PlanError("\n".join(dict.fromkeys(errors)))
-    return runs
+    return runs, data_remarks(sight, kept)
 
 
 def step_key(spec: RunSpec) -> str:

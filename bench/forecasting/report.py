@@ -53,6 +53,7 @@ def _notes(forecast: Forecast) -> list[str]:
     if forecast.missing:
         names = ", ".join(forecast.missing)
         notes.append(f"Not found: {names}. python -m bench.data how NAME says where to get them.")
+    notes += forecast.remarks
     costs = [group.cost for group in forecast.groups if group.pending and isinstance(group.cost, StepCost)]
     if any(not cost.source.startswith("from") for cost in costs):
         notes.append(

@@ -9,9 +9,10 @@ from bench.spec.planning import PlanError
 from datasets import DATASETS
 from datasets.contract import DataSettings
 from datasets.embedded import digits
-from datasets.inventory import PARTS, SCENE_PARTS
+from datasets.inventory import PARTS
 from datasets.losses import cross_entropy
 from datasets.nyuv2 import VALIDATION_SHARE
+from datasets.scene_inventory import SCENE_PARTS
 from methods.architectures.backbones import BACKBONES
 
 

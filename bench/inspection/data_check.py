@@ -17,7 +17,8 @@ from datasets.contract import Counts, DataError, FileGroup, Inventory
 # wrong: runs stop there, or would learn from invalid data.
 Verdict = Literal["ok", "differs", "wrong"]
 
-# How many files of each group are read, unless all are.
+# All files are read if there are at most so many; of more, so many of each group, unless all are asked for.
+FULL_UP_TO = 50_000
 SAMPLE = 64
 SAMPLE_SEED = 0
 # At most this many errors, and as many remarks, are printed.
@@ -40,20 +41,28 @@ class Report:
 
     errors: what is wrong, sentences that begin with the file.
     remarks: what is unusual but usable, likewise.
+    read, files: the number of files that were read, and of all files.
     """
 
     rows: Sequence[Row]
     errors: Sequence[str]
     remarks: Sequence[str]
+    read: int
+    files: int
 
     @property
     def conclusion(self) -> str:
-        """Whether runs can use the data."""
+        """Whether runs can use the data, as far as it was read."""
+        sample = f"the sample of {self.read:,} of {self.files:,} files" if self.read < self.files else ""
         if self.errors:
-            return f"{_number(len(self.errors), 'error')}: fix before any run."
-        if any(row.verdict == "differs" for row in self.rows):
-            return "Usable, but not as published: say so when you report numbers."
-        return "No errors."
+            conclusion = f"{_number(len(self.errors), 'error')}: fix before any run."
+        elif any(row.verdict == "differs" for row in self.rows):
+            conclusion = "Usable, but not as published: say so when you report numbers."
+        elif sample:
+            return f"No errors in {sample}; --full reads every one."
+        else:
+            conclusion = "No errors."
+        return f"{conclusion} This holds for {sample}; --full reads every one." if sample else conclusion
 
 
 @dataclass(frozen=True)
@@ -72,25 +81,50 @@ class _Reading:
     remark: str = ""
 
 
-def check(
-    inventory: Inventory, published: Counts, full: bool, on_group: Callable[[str], None] = lambda key: None
-) -> Report:
-    """Compares counts with the published ones and reads files: a sample of each group, or all of them.
+@dataclass(frozen=True)
+class Position:
+    """How far a check has come. key: of the group that is read; done, total: numbers of its files."""
 
-    on_group: called with the key of each group before its files are read.
+    key: str
+    done: int
+    total: int
+
+
+def check(
+    inventory: Inventory, published: Counts, full: bool, report: Callable[[Position], None] = lambda position: None
+) -> Report:
+    """Compares counts with the published ones and reads files: all of them, or a sample of each group.
+
+    full: read all, also if there are more than FULL_UP_TO.
+    report: called before each group and after each file.
     """
+    files = sum(len(group.paths) for group in inventory.groups)
+    full = full or files <= FULL_UP_TO
     rows = [*_count_rows(inventory.counts, published)]
     errors, remarks = [*inventory.errors], [*inventory.remarks]
     if errors:
         rows.append(Row("folders and lists", "complete", _number(len(errors), "error"), "wrong"))
+    read = 0
     for index, group in enumerate(inventory.groups):
-        on_group(group.key)
-        readings = _read(group, sampled(group.paths, index, full))
+        readings = _read(group, sampled(group.paths, index, full), report)
+        read += len(readings)
         rows.append(_group_row(group, readings))
         errors += [reading.error for reading in readings if reading.error]
-        remarks += [f"{reading.path}: {reading.remark}." for reading in readings if reading.remark]
+        remarks += _remarks(group.key, readings)
     # A file of several columns that can't be opened appears once per column.
-    return Report(rows, list(dict.fromkeys(errors)), remarks)
+    return Report(rows, list(dict.fromkeys(errors)), remarks, read, files)
+
+
+def _remarks(key: str, readings: Sequence[_Reading]) -> list[str]:
+    """A sentence for everything unusual in a group of files; the first file stands for all with the same."""
+    alike: dict[str, list[Path]] = {}
+    for reading in readings:
+        if reading.remark:
+            alike.setdefault(reading.remark, []).append(reading.path)
+    return [
+        f"{paths[0]}{f' and {len(paths) - 1:,} more of {key}' if len(paths) > 1 else ''}: {remark}."
+        for remark, paths in alike.items()
+    ]
 
 
 def sampled(paths: Sequence[Path], stream: int, full: bool) -> list[Path]:
@@ -111,7 +145,7 @@ def _count_rows(found: Counts, published: Counts) -> Iterable[Row]:
             yield Row(what, _numbers(numbers), "none", "wrong")
 
 
-def _read(group: FileGroup, paths: Sequence[Path]) -> list[_Reading]:
+def _read(group: FileGroup, paths: Sequence[Path], report: Callable[[Position], None]) -> list[_Reading]:
     """Reads files in threads: Pillow and numpy release the interpreter's lock while they decode."""
 
     def look(path: Path) -> _Reading:
@@ -121,10 +155,15 @@ def _read(group: FileGroup, paths: Sequence[Path]) -> list[_Reading]:
             return _Reading(path, error=str(error))
         if array.size == 0:
             return _Reading(path, error=f"{path}: expected pixels, found an array of {_extents([array.shape])}.")
-        return _Reading(path, array.shape, float(array.min()), float(array.max()), remark=group.oddness(array))
+        return _Reading(path, array.shape, float(array.min()), float(array.max()), remark=group.oddness(path, array))
 
     with ThreadPoolExecutor(cores()) as pool:
-        return list(pool.map(look, paths))
+        report(Position(group.key, 0, len(paths)))
+        readings = []
+        for reading in pool.map(look, paths):
+            readings.append(reading)
+            report(Position(group.key, len(readings), len(paths)))
+    return readings
 
 
 def _group_row(group: FileGroup, readings: Sequence[_Reading]) -> Row:
@@ -137,8 +176,7 @@ def _group_row(group: FileGroup, readings: Sequence[_Reading]) -> Row:
     found += [f"{odd} unusual"] if odd else []
     total = len(group.paths)
     share = f"all {total:,}" if len(readings) == total else f"{len(readings)} of {total:,}"
-    verdict: Verdict = "wrong" if wrong else "differs" if odd else "ok"
-    return Row(f"{group.key}: {share} files read", group.expected, ", ".join(found), verdict)
+    return Row(f"{group.key}: {share} files read", group.expected, ", ".join(found), "wrong" if wrong else "ok")
 
 
 def _extents(shapes: Sequence[tuple[int, ...]]) -> str:

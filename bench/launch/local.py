@@ -17,12 +17,15 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from bench.engine.context import RunContext
 from bench.engine.device import choose_device
 from bench.engine.loop import train
 from bench.engine.recording import failed_record
 from bench.records.record import Record
 from bench.records.store import run_folder, write_record
+from bench.spec.data_seen import Sight
 from bench.spec.resolve import RunSpec
 
 ERROR_LOG = "error.txt"
@@ -37,25 +40,36 @@ class LaunchConfig:
     results: the folder of all records.
     device: its name.
     threads: per run.
+    cache: the folder of decoded data; None for the default.
+    sight: what the data was when the runs were planned.
     """
 
     data: Mapping[str, Path]
     results: Path
     device: str
     threads: int
+    cache: Path | None = None
+    sight: Sight = field(default_factory=lambda: Sight({}, {}))
 
     def folder(self, spec: RunSpec) -> Path:
         return run_folder(self.results, spec.data, spec.variant, spec.seed)
 
+    def context(self, spec: RunSpec, device: torch.device) -> RunContext:
+        """Where a run happens."""
+        seen = self.sight.of(spec)
+        fingerprint = seen.fingerprint if seen else None
+        return RunContext(self.data[spec.data], self.folder(spec), device, self.threads, self.cache, fingerprint)
+
 
 @dataclass(frozen=True)
 class Event:
-    """Progress of one run: an epoch is done, or the run has ended with this record."""
+    """Progress of one run: an epoch is done, the run has ended with this record, or there is something to know."""
 
-    kind: Literal["epoch", "end"]
+    kind: Literal["epoch", "end", "note"]
     spec: RunSpec
     epochs: int = 0
     record: Record | None = None
+    note: str = ""
 
 
 @dataclass
@@ -135,15 +149,19 @@ def _work(connection: Connection, config: LaunchConfig) -> None:
             spec: RunSpec = connection.recv()
         except (EOFError, OSError):
             return
-        context = RunContext(config.data[spec.data], config.folder(spec), device, config.threads)
-        _send(connection, _attempt(spec, context, connection))
+        _send(connection, _attempt(spec, config.context(spec, device), connection))
 
 
 def _attempt(spec: RunSpec, context: RunContext, connection: Connection) -> Event:
     """One run. An error becomes a record with the reason, and a file with the traceback."""
     log = context.folder / ERROR_LOG
     try:
-        record = train(spec, context, lambda epochs: _send(connection, Event("epoch", spec, epochs)))
+        record = train(
+            spec,
+            context,
+            on_epoch=lambda epochs: _send(connection, Event("epoch", spec, epochs)),
+            on_note=lambda note: _send(connection, Event("note", spec, note=note)),
+        )
         log.unlink(missing_ok=True)
     except Exception as error:  # an error of one run must not stop the others
         record = failed_record(spec, f"{type(error).__name__}: {error}")

@@ -101,6 +101,8 @@ class Record(_Part):
     seconds: wall-clock time of training and evaluation, without interruptions.
     solver_fallbacks: steps at which the weighting used its documented substitute.
     field_evaluations: None without a flow. Evaluations on validation and test are not counted.
+    fingerprint: of the data, by part: a hash of its images and targets in their order. Empty in records made before
+        fingerprints were kept.
     versions: of the engine, the weighting, the architecture, the problem and, for embedded data, its maker. Empty in
         records made before versions were kept.
     """
@@ -138,5 +140,6 @@ class Record(_Part):
     field_evaluations: FieldEvaluations | None = None
     head_rule: str = ""
     splits: dict[str, Any] = Field(default_factory=dict)
+    fingerprint: dict[str, str] = Field(default_factory=dict)
     environment: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, int] = Field(default_factory=dict)

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.records.record import Record, Scores, TaskRecord
 from bench.records.store import RecordError
-from bench.reporting.differences import row_differences, seed_differences
+from bench.reporting.differences import data_differences, row_differences, seed_differences
 from bench.reporting.labels import row_labels, run_name, seed_list, without
 
 BASELINE = "ew"
@@ -126,11 +126,12 @@ def _variants(
     finished = {key: {seed: run for seed, run in runs.items() if run.status == "done"} for key, runs in grouped.items()}
     labels = row_labels({key: next(iter(runs.values())) for key, runs in grouped.items()}, common)
     odd = row_differences({key: next(iter((finished[key] or runs).values())) for key, runs in grouped.items()})
+    elsewhere = data_differences({key: list((finished[key] or runs).values()) for key, runs in grouped.items()})
     variants = []
     for key, runs in grouped.items():
         done, first = finished[key], next(iter(runs.values()))
         mixed = seed_differences(list(done.values()))
-        notes = (*_unfinished(runs, seeds), *mixed, *odd[key])
+        notes = (*_unfinished(runs, seeds), *mixed, *elsewhere[key], *odd[key])
         scored = {} if mixed else done
         variants.append(Variant(key, first.method, labels[key], first.order.method, runs, scored, notes))
     return tuple(variants)

@@ -1,13 +1,13 @@
-"""What makes rows or seeds incomparable: settings, splits of the data and versions of the code that differ."""
+"""What makes rows or seeds incomparable: settings, data and versions of the code that differ."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.records.record import Record
-from bench.reporting.labels import show_value
+from bench.reporting.labels import seed_list, show_value
 
 # Sections of `settings` that belong to a method; the others are meant to be the same for every row of a table.
 METHOD_SECTIONS = ("arch", "weighting")
@@ -25,11 +25,54 @@ def seed_differences(runs: Sequence[Record]) -> list[str]:
         "settings": _differing([flat(run.settings) for run in runs]),
         "versions": _differing([{name: run.versions.get(name, NOT_KEPT) for name in names} for run in runs]),
     }
-    return [
+    notes = [
         f"seeds ran with different {what} and are not averaged: {'; '.join(found)}"
         for what, found in differing.items()
         if found
     ]
+    odd = [run.seed for run in runs if not _same_data(run, runs[0])]
+    if odd and not _split_per_seed(runs[0]):
+        notes.append(f"seeds saw different data and are not averaged: {seed_list(odd)} other than seed {runs[0].seed}")
+    return notes
+
+
+def _split_per_seed(run: Record) -> bool:
+    """Whether every seed has a partition of its own, by declaration."""
+    return bool(run.settings.get("data", {}).get("split_per_seed"))
+
+
+def _same_data(run: Record, other: Record) -> bool:
+    """Whether two runs saw the same images and targets in each part, as far as their records say.
+
+    Records made before fingerprints were kept have only a digest of file names. A failed run may have nothing.
+    """
+    if run.fingerprint and other.fingerprint:
+        return run.fingerprint == other.fingerprint
+    digests = {one.splits.get("digest") for one in (run, other)} - {None}
+    return len(digests) < 2
+
+
+def data_differences(rows: Mapping[str, Collection[Record]]) -> dict[str, tuple[str, ...]]:
+    """By variant, a note on runs whose data is not that of most runs of the table that should have seen the same.
+
+    rows: the runs of each row. All seeds are compared, or each with its like if every seed has a partition of its own.
+    """
+    groups: dict[str, list[tuple[str, Record]]] = {}
+    for key, runs in rows.items():
+        for run in runs:
+            settings = show_value(run.settings.get("data", {}))
+            groups.setdefault(f"{settings} {run.seed if _split_per_seed(run) else ''}", []).append((key, run))
+    odd: dict[str, list[int]] = {key: [] for key in rows}
+    for group in groups.values():
+        counts = [sum(_same_data(run, other) for _, other in group) for _, run in group]
+        usual = group[counts.index(max(counts))][1]
+        for key, run in group:
+            if not _same_data(run, usual):
+                odd[key].append(run.seed)
+    return {
+        key: (f"data differs from that of the other rows ({seed_list(seeds)})",) if seeds else ()
+        for key, seeds in odd.items()
+    }
 
 
 def _differing(mappings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -40,7 +83,7 @@ def _differing(mappings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def row_differences(rows: Mapping[str, Record]) -> dict[str, tuple[str, ...]]:
-    """By variant, notes on settings, splits and versions that are not those of most rows.
+    """By variant, notes on settings and versions that are not those of most rows.
 
     rows: one run of each row, a finished one where there is any.
     """
@@ -49,26 +92,21 @@ def row_differences(rows: Mapping[str, Record]) -> dict[str, tuple[str, ...]]:
 
 
 def _odd_settings(rows: Mapping[str, Record]) -> dict[str, list[str]]:
-    """Shared settings and splits that are not those of most rows, unless the row's label says so already."""
+    """Shared settings that are not those of most rows, unless the row's label says so already."""
     shared = {key: _shared(run) for key, run in rows.items()}
     odd: dict[str, list[str]] = {key: [] for key in rows}
     for name in dict.fromkeys(name for settings in shared.values() for name in settings):
         values = {key: show_value(settings[name]) for key, settings in shared.items() if name in settings}
         usual = Counter(values.values()).most_common(1)[0][0]
         for key, value in values.items():
-            if value == usual or name in rows[key].overrides:
-                continue
-            if name == "splits":
-                odd[key].append("split of the data differs from that of the other rows")
-            else:
+            if value != usual and name not in rows[key].overrides:
                 odd[key].append(f"{name}={value}, other rows have {usual}")
     return odd
 
 
 def _shared(run: Record) -> dict[str, Any]:
-    """Settings and splits meant to be the same for every row; a run that failed early may not know its splits."""
-    sections = {name: part for name, part in run.settings.items() if name not in METHOD_SECTIONS}
-    return {**flat(sections), **({"splits": run.splits} if run.splits else {})}
+    """Settings meant to be the same for every row."""
+    return flat({name: part for name, part in run.settings.items() if name not in METHOD_SECTIONS})
 
 
 def _odd_versions(rows: Mapping[str, Record]) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.records.record import Record
 from bench.records.store import RECORD, RecordError, read_record, run_folder
+from bench.spec.data_seen import SeenData, Sight, data_difference, data_remarks, look_at_data
 from bench.spec.lookup import UnknownName, lookup
 from bench.spec.resolve import RunSpec, resolve, weighting_info
 from bench.spec.settings import SpecError
@@ -44,19 +45,24 @@ class Plan:
     """The runs of a request.
 
     pending: still to be trained.
-    kept: already in the results.
+    kept: already in the results, and made from the data that is here now.
     folders: of the data sets, by key.
+    sight: the data that is here now.
     remarks: for the user: data sets left out, runs kept from other versions.
     """
 
     pending: list[RunSpec]
     kept: list[RunSpec]
     folders: dict[str, Path]
+    sight: Sight
     remarks: list[str]
 
 
 def make_plan(request: Request, data_root: Path, results: Path, make_data: bool = True) -> Plan:
-    """Resolves every run and finds its data; makes embedded data unless make_data is False.
+    """Resolves every run, finds its data and decodes it; makes embedded data unless make_data is False.
+
+    Data is decoded as `datasets.decoding.prepare.preparing` says, for kept runs too: a run is kept only if it saw the
+    data that is here now.
 
     Raises:
         PlanError: lists all errors, not only the first.
@@ -68,11 +74,13 @@ def make_plan(request: Request, data_root: Path, results: Path, make_data: bool 
         names, remarks = _found_names(names, request, data_root)
     specs = all_specs(request, names, errors)
     folders = _data_folders(names, data_root, make_data, errors)
+    _raise(errors)  # before anything is decoded
+    sight = look_at_data(specs, folders, errors)
     pending: list[RunSpec] = []
     kept: list[tuple[RunSpec, Record]] = []
     for spec in specs:
         try:
-            record = kept_record(spec, results)
+            record = kept_record(spec, results, sight.of(spec))
         except (PlanError, RecordError) as error:
             errors.append(str(error))
             continue
@@ -80,9 +88,14 @@ def make_plan(request: Request, data_root: Path, results: Path, make_data: bool 
             pending.append(spec)
         else:
             kept.append((spec, record))
+    _raise(errors)
+    remarks += [*version_remarks(kept, results), *data_remarks(sight, kept)]
+    return Plan(pending, [spec for spec, _ in kept], folders, sight, remarks)
+
+
+def _raise(errors: Sequence[str]) -> None:
     if errors:
         raise PlanError("\n".join(dict.fromkeys(errors)))
-    return Plan(pending, [spec for spec, _ in kept], folders, [*remarks, *version_remarks(kept, results)])
 
 
 def data_names(request: Request, errors: list[str]) -> list[str]:
@@ -158,26 +171,28 @@ def specs_of(row: StudyRow, data: str, seed: int) -> list[RunSpec]:
     ]
 
 
-def kept_record(spec: RunSpec, results: Path) -> Record | None:
+def kept_record(spec: RunSpec, results: Path, seen: SeenData | None) -> Record | None:
     """The record of this run in the results; None if the run is still to be trained.
 
+    seen: the data that is here now, if it is known.
+
     Raises:
-        PlanError: the record was made with other settings. RecordError: it can't be read.
+        PlanError: the record was made with other settings or from other data. RecordError: it can't be read.
     """
     path = run_folder(results, spec.data, spec.variant, spec.seed) / RECORD
     if not path.is_file():
         return None
     record = read_record(path)
-    return record if is_kept(spec, record, path) else None
+    return record if is_kept(spec, record, path, seen) else None
 
 
-def is_kept(spec: RunSpec, record: Record, path: Path) -> bool:
+def is_kept(spec: RunSpec, record: Record, path: Path, seen: SeenData | None) -> bool:
     """Whether the record at `path` is of this run. A failed run is not kept but trained again.
 
     A record of an older version of the weighting is kept even if the defaults of its settings were others then.
 
     Raises:
-        PlanError: the record was made with other settings.
+        PlanError: the record was made with other settings or from other data.
     """
     if record.status == "failed":
         return False
@@ -189,5 +204,11 @@ def is_kept(spec: RunSpec, record: Record, path: Path) -> bool:
         raise PlanError(
             f"{path}: made with other settings than today's defaults of {spec.variant}; move it away, or keep both "
             "with another --results."
+        )
+    difference = data_difference(record, seen) if seen else ""
+    if difference:
+        raise PlanError(
+            f"{path}: expected the data that is here now, found a run on {difference}; restore the data, move the "
+            "run's folder away to train it again, or use another --results."
         )
     return True

@@ -7,12 +7,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 from bench.spec.lookup import lookup
 from bench.spec.settings import BackboneSettings, GramianSettings, HeadSettings, Settings, SpecError, plain
 from datasets import DATASETS
-from datasets.contract import DatasetInfo, DataSettings
+from datasets.contract import DataError, DatasetInfo, DataSettings
+from datasets.split_lists import content_name
 from methods import ARCHITECTURES, METHODS, WEIGHTINGS
 from methods.adapters import adapted_weightings, is_adapter
 from methods.architectures.backbones import BACKBONES
@@ -25,6 +27,8 @@ class RunSpec:
     """One run: a method on a data set with a seed.
 
     overrides: the dotted settings that differ from the defaults.
+    lists: the folder whose lists replace the random partition. Settings and variant name their contents, so that the
+        same lists elsewhere are the same run, and other lists in the same folder are another.
     """
 
     data: str
@@ -34,10 +38,18 @@ class RunSpec:
     seed: int
     settings: Settings
     overrides: Mapping[str, Any]
+    lists: Path | None = None
 
     @property
     def info(self) -> DatasetInfo:
         return DATASETS[self.data].scored_by(self.settings.data.metrics_batch)
+
+    @property
+    def data_settings(self) -> DataSettings:
+        """How this run reads its data: with the folder of lists, and the seed of its own partition."""
+        data = self.settings.data
+        seed = data.split_seed + self.seed if data.split_per_seed else data.split_seed
+        return dataclasses.replace(data, split_seed=seed, splits=str(self.lists) if self.lists else "")
 
     @property
     def tasks(self) -> list[str]:
@@ -88,7 +100,7 @@ def resolve(
         arch=ARCHITECTURES[architecture].factory(),
         weighting=weighting_info(weighting).factory(),
     )
-    settings = _with_known_names(defaults.changed(assignments or {}))
+    settings, lists = _with_named_lists(_with_known_names(defaults.changed(assignments or {})))
     _check_contract(settings.weighting)
     _check_network(settings, info)
     _check_gramian(settings, weighting, info)
@@ -106,6 +118,7 @@ def resolve(
         seed=seed,
         settings=settings,
         overrides=settings.overrides(defaults),
+        lists=lists,
     )
 
 
@@ -125,6 +138,18 @@ def _with_known_names(settings: Settings) -> Settings:
     backbone = dataclasses.replace(settings.backbone, name=lookup(BACKBONES, "backbone", settings.backbone.name))
     heads = dataclasses.replace(settings.heads, name=lookup(HEADS, "head", settings.heads.name))
     return dataclasses.replace(settings, backbone=backbone, heads=heads)
+
+
+def _with_named_lists(settings: Settings) -> tuple[Settings, Path | None]:
+    """The settings with the contents of the lists instead of their folder; and that folder, if there is one."""
+    if not settings.data.splits:
+        return settings, None
+    lists = Path(settings.data.splits).expanduser()
+    try:
+        named = dataclasses.replace(settings.data, splits=content_name(lists))
+    except DataError as error:
+        raise SpecError(str(error)) from error
+    return dataclasses.replace(settings, data=named), lists
 
 
 def _check_network(settings: Settings, info: DatasetInfo) -> None:

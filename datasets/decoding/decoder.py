@@ -10,33 +10,23 @@ import json
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
-    from datasets.decoding.prepared import Array, Layout, Rows
+    from datasets.decoding.prepared import Digests, Layout
+    from datasets.decoding.rows import Chunk
 
 
 @dataclass(frozen=True)
-class Job:
-    """Files to decode, and the array to write them to.
+class Output:
+    """The file that decoded rows are written to."""
 
-    paths: one file per row of the array; in a part of a job, only those of its rows.
-    load: decodes one file.
-    part: the file of the array.
-    """
-
-    paths: Sequence[Path]
-    load: Callable[[Path], Array]
-    part: Path
+    path: Path
     layout: Layout
-
-    def only(self, rows: Rows) -> Job:
-        """The same job with only the paths of these rows."""
-        return replace(self, paths=[self.paths[row] for row in rows.tolist()])
 
 
 @contextlib.contextmanager
@@ -49,41 +39,44 @@ def opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def decode(job: Job, rows: Rows) -> None:
-    """Decodes job.paths into these rows.
+def decode(output: Output, chunk: Chunk) -> Digests:
+    """Decodes and writes the rows of a chunk; returns their digests (n, 16).
 
     Raises:
-        DataError: a file can't be read or differs from the layout. OSError: a row can't be written.
+        DataError: a row can't be read or differs from the layout. OSError: a row can't be written.
     """
-    from datasets.decoding.prepared import write_row
+    import numpy as np
+
+    from datasets.decoding.prepared import DIGEST_BYTES, digest_of, write_row
     from datasets.errors import DataError
 
-    shape, dtype = job.layout.shape[1:], job.layout.dtype
-    with opened(job.part) as descriptor:
-        for path, row in zip(job.paths, rows.tolist(), strict=True):
-            values = job.load(path)
+    shape, dtype = output.layout.shape[1:], output.layout.dtype
+    digests = []
+    with opened(output.path) as descriptor:
+        for row, (place, values) in zip(chunk.rows.tolist(), chunk.arrays(), strict=True):
             if values.shape != shape:
                 raise DataError(
-                    f"{path}: expected {shape} like the others, found {values.shape}; "
-                    "set `data.image_size` to bring all images to one size."
+                    f"{place}: expected {shape} like the others, found {values.shape}; {chunk.if_shapes_differ}."
                 )
             if values.dtype != dtype:
-                raise DataError(f"{path}: expected {dtype} like the others, found {values.dtype}; replace the file.")
-            write_row(descriptor, job.layout, row, values)
+                raise DataError(f"{place}: expected {dtype} like the others, found {values.dtype}; replace the file.")
+            content = np.ascontiguousarray(values).data.cast("B")
+            write_row(descriptor, output.layout, row, content)
+            digests.append(digest_of(content))
+    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
 
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
-    """Replies to each (job, rows) with None, or with the error of data or disk, until the input ends."""
+    """Replies to each (output, chunk) with its digests, or with the error of data or disk, until the input ends."""
     from datasets.errors import DataError
 
     while True:
         try:
-            job, rows = pickle.load(requests)
+            output, chunk = pickle.load(requests)
         except EOFError:
             return
-        reply: Exception | None = None
         try:
-            decode(job, rows)
+            reply: Digests | Exception = decode(output, chunk)
         except (DataError, OSError) as error:
             reply = error
         pickle.dump(reply, replies)

@@ -5,13 +5,14 @@ Imports no torch, since those processes need none.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from datasets.decoding.prepared import Array
 from datasets.errors import DataError, forbidden
@@ -20,6 +21,11 @@ from datasets.errors import DataError, forbidden
 def image_loader(size: tuple[int, int] | None) -> Callable[[Path], Array]:
     """A function from an image file to (H, W, 3) uint8, resized to `size` (height, width) if one is given."""
     return _ImageLoader(size)
+
+
+def image_content_loader(size: tuple[int, int] | None) -> Callable[[bytes], Array]:
+    """The same from the content of an image file. It raises ValueError, "expected ..., found ..."."""
+    return _ContentLoader(size)
 
 
 def npy_loader(convert: Callable[[Array], Array], shape: tuple[int | None, ...]) -> Callable[[Path], Array]:
@@ -37,15 +43,42 @@ class _ImageLoader:
 
     def __call__(self, path: Path) -> Array:
         try:
-            with Image.open(path) as image:
-                rgb = image.convert("RGB")
+            content = path.read_bytes()
         except PermissionError as error:
             raise forbidden(path) from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except OSError as error:
             raise DataError(f"{path}: expected a readable image, found {error}; replace the file.") from error
-        if self.size is not None and rgb.size != (self.size[1], self.size[0]):
-            rgb = rgb.resize((self.size[1], self.size[0]), Image.Resampling.BILINEAR)
-        return np.asarray(rgb)
+        try:
+            return decoded_image(content, self.size)
+        except ValueError as error:
+            raise DataError(f"{path}: {error}; replace the file.") from error
+
+
+@dataclass(frozen=True)
+class _ContentLoader:
+    size: tuple[int, int] | None
+
+    def __call__(self, content: bytes) -> Array:
+        return decoded_image(content, self.size)
+
+
+def decoded_image(content: bytes, size: tuple[int, int] | None) -> Array:
+    """The image (H, W, 3) uint8 in an encoded file, resized to `size` (height, width) if one is given.
+
+    Raises:
+        ValueError: "expected a readable image, found ...".
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            rgb = image.convert("RGB")
+    except UnidentifiedImageError as error:  # its message names an object in memory
+        found = f"something else, beginning with {content[:16]!r}" if content else "a file of 0 bytes"
+        raise ValueError(f"expected a readable image, found {found}") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"expected a readable image, found {error}") from error
+    if size is not None and rgb.size != (size[1], size[0]):
+        rgb = rgb.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(rgb)
 
 
 @dataclass(frozen=True)

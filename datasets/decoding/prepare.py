@@ -1,4 +1,4 @@
-"""Decoding of source files into a prepared array, by several processes; an interrupted attempt is continued."""
+"""Decoding of source rows into a prepared array, by several processes; an interrupted attempt is continued."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.decoding.decoder import Job, decode, opened
+from datasets.decoding.decoder import Output, decode, opened
+from datasets.decoding.integrity import Condition, examine, seal
+from datasets.decoding.places import array_folders, choose_folder
 from datasets.decoding.prepared import (
-    Array,
+    Digests,
     Layout,
+    Marks,
     Rows,
     Stamps,
     create,
     finish,
-    is_current,
     layout_of,
-    stamp,
-    stamps_in,
+    mark,
+    marks_in,
     take_over,
 )
+from datasets.decoding.rows import Chunk, RowSource
 from datasets.decoding.workers import decode_by_workers
-from datasets.errors import DataError
+from datasets.errors import DataError, NotPrepared
 
-Load = Callable[[Path], Array]
-
-_CHUNK = 32
 # Workers take some tenths of a second to start. Decoding that takes less than this many seconds does without them.
 _WORTH_WORKERS = 1.0
-# Seconds between two times that decoded rows are flushed to disk and stamped, and by which factor a slow disk may
-# exceed it. Rows that aren't stamped yet are decoded again after an interruption.
-_STAMP_EVERY = 2.0
+# Seconds between two times that decoded rows are flushed to disk and marked, and by which factor a slow disk may
+# exceed it. Rows that aren't marked yet are decoded again after an interruption.
+_MARK_EVERY = 2.0
 _PATIENCE = 5
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -49,10 +49,11 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 class Progress:
     """The progress of an array.
 
-    what: what the files are, in words.
+    what: what the rows are, in words.
     folder: where the array is written.
-    done, total: numbers of files.
-    kept: number of files that an earlier attempt decoded.
+    done, total: numbers of rows.
+    kept: number of rows that an earlier attempt decoded.
+    damaged: number of rows that were decoded and have changed on disk since; they are decoded again.
     needed, free: bytes on disk, at the start.
     """
 
@@ -61,6 +62,7 @@ class Progress:
     done: int
     total: int
     kept: int
+    damaged: int
     needed: int
     free: int
 
@@ -71,14 +73,18 @@ def _silent(progress: Progress) -> None:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How files are decoded.
+    """How source rows are decoded.
 
     workers: number of processes; None for one per core, if that saves time.
     report: called with the progress.
+    cache: the folder for prepared arrays of all data sets; None for beside the data, or the user's cache folder.
+    allowed: whether arrays may be decoded and written. If not, an array that isn't current is an error.
     """
 
     workers: int | None = None
     report: Callable[[Progress], None] = _silent
+    cache: Path | None = None
+    allowed: bool = True
 
 
 _PREPARATION: ContextVar[Preparation] = ContextVar("preparation")
@@ -86,7 +92,7 @@ _PREPARATION: ContextVar[Preparation] = ContextVar("preparation")
 
 @contextlib.contextmanager
 def preparing(preparation: Preparation) -> Iterator[None]:
-    """A context in which files are decoded this way."""
+    """A context in which source rows are decoded this way."""
     token = _PREPARATION.set(preparation)
     try:
         yield
@@ -94,33 +100,64 @@ def preparing(preparation: Preparation) -> Iterator[None]:
         _PREPARATION.reset(token)
 
 
-def prepare_array(paths: Sequence[Path], load: Load, stamps: Stamps, target: Path, what: str) -> None:
-    """Decodes files into the array `target`, one row per path in this order, unless it is up to date.
+def prepare_array(source: RowSource, root: Path, name: str, what: str) -> Path:
+    """The array `name` of the data set in `root`, up to date; rows that aren't are decoded.
 
-    Rows of unchanged files are reused from an interrupted attempt or an older `target`. An unfinished array is another
-    file, so `target` is complete at all times. If another process prepares arrays in this folder, this one waits.
+    Rows of unchanged files are reused from an interrupted attempt or the former array. An unfinished array is another
+    file, so the array is complete at all times. If another process prepares arrays in this folder, this one waits.
 
     Raises:
-        DataError: a file can't be read or differs from the first in shape or type, the disk is full or not writable,
+        NotPrepared: the array isn't up to date, and nothing may be decoded.
+        DataError: a row can't be read or differs from the first in shape or type, the disk is full or not writable,
             or a worker died.
     """
+    preparation, stamps = _PREPARATION.get(Preparation()), source.stamps()
+    arrays = [folder / name for folder in array_folders(root, preparation.cache)]
+    for array in arrays:
+        condition = examine(array, stamps)
+        if condition is not None and condition.is_current:
+            if condition.compared and preparation.allowed:
+                with contextlib.suppress(OSError):  # read-only: the next run compares again
+                    seal(array)
+            return array
+    if not preparation.allowed:
+        raise _not_prepared(source, root, arrays, stamps, what)
+    target = choose_folder([array.parent for array in arrays]) / name
     try:
-        if is_current(target, stamps):
-            return
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         with _alone(target.parent):
-            if not is_current(target, stamps):
-                part = target.with_suffix(".part")
-                _fill(Job(paths, load, part, _begin(paths, load, stamps, target, part)), stamps, what)
-                finish(part, target)
+            condition = examine(target, stamps)
+            if condition is None or not condition.is_current:
+                _make(source, stamps, target, condition, what)
+                seal(target)
     except OSError as error:
         raise _not_written(target.parent, error) from error
+    return target
+
+
+def _not_prepared(source: RowSource, root: Path, arrays: Sequence[Path], stamps: Stamps, what: str) -> NotPrepared:
+    found = next((condition for array in arrays if (condition := examine(array, stamps)) is not None), None)
+    if found is not None:
+        pending = np.setdiff1d(np.arange(len(stamps)), found.intact)
+    else:
+        parts = [_unmarked(array.with_suffix(".part"), stamps) for array in arrays]
+        pending = min(parts, key=len)
+    return NotPrepared(root, what, len(pending), len(stamps), source.place(int(pending[0])), found is not None)
+
+
+def _unmarked(part: Path, stamps: Stamps) -> Rows:
+    """The rows that an unfinished array, if there is one, lacks."""
+    layout = layout_of(part)
+    if layout is None or layout.shape[0] != len(stamps):
+        return np.arange(len(stamps))
+    with part.open("rb") as file:
+        return np.flatnonzero((marks_in(file, layout).stamps != stamps).any(axis=1))
 
 
 def _not_written(folder: Path, error: OSError) -> DataError:
     return DataError(
-        f"{folder}: could not write decoded files ({error.strerror}); make room or allow writing there, and run "
-        "the same command again: it continues."
+        f"{folder}: could not write decoded files ({error.strerror}); make room or allow writing there, or choose "
+        "another folder with --cache-dir, and run the same command again: it continues."
     )
 
 
@@ -136,15 +173,23 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _begin(paths: Sequence[Path], load: Load, stamps: Stamps, target: Path, part: Path) -> Layout:
-    """Creates the array to fill, with the rows that can be reused. The first file determines the layout."""
-    first = load(paths[0])
-    layout = Layout(first.dtype, (len(paths), *first.shape))
+def _make(source: RowSource, stamps: Stamps, target: Path, former: Condition | None, what: str) -> None:
+    part = target.with_suffix(".part")
+    output = Output(part, _begin(source, len(stamps), target, former))
+    _fill(source, stamps, output, 0 if former is None else len(former.damaged), what)
+    finish(part, target)
+
+
+def _begin(source: RowSource, count: int, target: Path, former: Condition | None) -> Layout:
+    """Creates the array to fill, with the rows that can be reused. The first row determines the layout."""
+    (first,) = source.chunks(np.array([0]))
+    ((_, values),) = first.arrays()
+    layout, part = Layout(values.dtype, (count, *values.shape)), target.with_suffix(".part")
     if layout_of(part) != layout:
         create(part, layout)
-        if layout_of(target) == layout:
+        if former is not None and former.layout == layout:
             with opened(part) as descriptor:
-                take_over(target, descriptor, layout, stamps)
+                take_over(target, descriptor, layout, former.intact)
     return layout
 
 
@@ -154,60 +199,76 @@ def _require_room(folder: Path, needed: int) -> int:
     if free < needed:
         raise DataError(
             f"{folder}: expected {needed / 2**30:.2f} GiB free for decoded files, found {free / 2**30:.2f} GiB; "
-            "make room, or set a data root on another disk."
+            "make room, or choose a folder on another disk with --cache-dir."
         )
     return free
 
 
-def _fill(job: Job, stamps: Stamps, what: str) -> None:
-    """Decodes all rows whose stamps differ from those of their files."""
-    preparation, folder, total = _PREPARATION.get(Preparation()), job.part.parent, len(job.paths)
-    pending = np.flatnonzero((stamps_in(job.part, job.layout) != stamps).any(axis=1))
+def _fill(source: RowSource, stamps: Stamps, output: Output, damaged: int, what: str) -> None:
+    """Decodes all rows whose stamps differ from those of their sources."""
+    preparation, folder, total = _PREPARATION.get(Preparation()), output.path.parent, len(stamps)
+    pending = _unmarked(output.path, stamps)
     done = kept = total - len(pending)
-    needed = max(0, job.layout.file_bytes - 512 * job.part.stat().st_blocks)  # blocks that it has are its own
+    needed = max(0, output.layout.file_bytes - 512 * output.path.stat().st_blocks)  # blocks that it has are its own
     free = _require_room(folder, needed)
-    preparation.report(Progress(what, folder, done, total, kept, needed, free))
-    with opened(job.part) as descriptor, ThreadPoolExecutor(1) as flusher:
+    preparation.report(Progress(what, folder, done, total, kept, damaged, needed, free))
+    with _marking(output, stamps) as note:
+        for chunk, digests in _decoded_chunks(output, source.chunks(pending), preparation.workers):
+            done += len(chunk.rows)
+            note(chunk.rows, digests)
+            preparation.report(Progress(what, folder, done, total, kept, damaged, needed, free))
+
+
+@contextlib.contextmanager
+def _marking(output: Output, stamps: Stamps) -> Iterator[Callable[[Rows, Digests], None]]:
+    """A function that takes decoded rows and their digests; they are marked from time to time, and at the end."""
+    fresh: list[tuple[Rows, Digests]] = []
+
+    with opened(output.path) as descriptor, ThreadPoolExecutor(1) as flusher:
         # Flushing rows to disk takes as long as decoding them, so a thread does it in parallel.
-        stamped: Future[None] | None = None
-        decoded: list[Rows] = []
+        running: Future[None] | None = None
+        last = time.monotonic()
+
+        def write(decoded: Sequence[tuple[Rows, Digests]]) -> None:
+            rows = np.concatenate([rows for rows, _ in decoded])
+            digests = np.concatenate([digests for _, digests in decoded])
+            mark(descriptor, output.layout, rows, Marks(stamps[rows], digests))
+
+        def note(rows: Rows, digests: Digests) -> None:
+            nonlocal running, last
+            fresh.append((rows, digests))
+            since, idle = time.monotonic() - last, running is None or running.done()
+            # Wait for a disk that can't keep up, so that an interruption loses little.
+            if since > _MARK_EVERY and (idle or since > _PATIENCE * _MARK_EVERY):
+                if running is not None:
+                    running.result()
+                running = flusher.submit(write, tuple(fresh))
+                fresh.clear()
+                last = time.monotonic()
+
         try:
-            last = time.monotonic()
-            for rows in _decoded_rows(job, pending, preparation.workers):
-                decoded.append(rows)
-                done += len(rows)
-                preparation.report(Progress(what, folder, done, total, kept, needed, free))
-                since = time.monotonic() - last
-                idle = stamped is None or stamped.done()
-                # Wait for a disk that can't keep up, so that an interruption loses little.
-                if since > _STAMP_EVERY and (idle or since > _PATIENCE * _STAMP_EVERY):
-                    if stamped is not None:
-                        stamped.result()
-                    stamped = flusher.submit(stamp, descriptor, job.layout, np.concatenate(decoded), stamps)
-                    decoded = []
-                    last = time.monotonic()
+            yield note
         finally:
-            if stamped is not None:
-                stamped.result()
-            if decoded:
-                stamp(descriptor, job.layout, np.concatenate(decoded), stamps)
+            if running is not None:
+                running.result()
+            if fresh:
+                write(fresh)
 
 
-def _decoded_rows(job: Job, pending: Rows, workers: int | None) -> Iterator[Rows]:
-    """Decodes and yields rows, a chunk at a time, in this process or by workers."""
-    chunks = [pending[start : start + _CHUNK] for start in range(0, len(pending), _CHUNK)]
-    if workers is None and len(chunks) > 1:
+def _decoded_chunks(output: Output, chunks: Sequence[Chunk], workers: int | None) -> Iterator[tuple[Chunk, Digests]]:
+    """Decodes and yields chunks, with the digests of their rows, in this process or by workers."""
+    left = list(chunks)
+    if workers is None and len(left) > 1:
         workers, start = _cores(), time.perf_counter()
-        decode(job.only(chunks[0]), chunks[0])
-        yield chunks.pop(0)
-        if (time.perf_counter() - start) * len(chunks) < _WORTH_WORKERS:
+        first = left.pop(0)
+        yield first, decode(output, first)
+        if (time.perf_counter() - start) * len(left) < _WORTH_WORKERS:
             workers = 1
-    if workers is None or workers == 1 or len(chunks) < 2:
-        for rows in chunks:
-            decode(job.only(rows), rows)
-            yield rows
+    if workers is None or workers == 1 or len(left) < 2:
+        for chunk in left:
+            yield chunk, decode(output, chunk)
     else:
-        yield from decode_by_workers(job, chunks, min(workers, len(chunks)))
+        yield from decode_by_workers(output, left, min(workers, len(left)))
 
 
 def _cores() -> int:

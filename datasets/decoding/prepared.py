@@ -1,21 +1,23 @@
-"""Prepared arrays: one row per source file, on disk, filled row by row; memory-mapped once they are complete.
+"""Prepared arrays: one row per source row, on disk, filled row by row; memory-mapped once they are complete.
 
-A file is a .npy array (N, ...) followed by N stamps, which numpy ignores: the size and time of the source that the row
-was decoded from, or zeros if it isn't decoded yet. The file has another name until it is complete. Rows are written by
-offset, never through a memory map: a full disk is then an error instead of a crash, and written rows don't count as
-memory of this process.
+A file is a .npy array (N, ...) followed by N marks, which numpy ignores. A mark has a stamp, the size and time of the
+file that the row was decoded from, and the digest of the row; it is zero if the row isn't decoded yet. The file has
+another name until it is complete. Rows are written by offset, never through a memory map: a full disk is then an error
+instead of a crash, and written rows don't count as memory of this process.
 
 Imports no torch, since processes that decode need none.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,16 +26,19 @@ from datasets.errors import DataError, forbidden
 
 Array = NDArray[np.generic]
 Stamps = NDArray[np.int64]
+Digests = NDArray[np.uint8]
 Rows = NDArray[np.intp]
 
-# Bytes of a stamp: size and time, in ns.
-_STAMP = 16
+DIGEST_BYTES = 16
+# A stamp is size (bytes) and time (ns). A mark begins at a multiple of its size, so that no mark crosses a disk sector
+# and a power cut leaves it whole.
+_MARK = np.dtype([("stamp", np.int64, (2,)), ("digest", np.uint8, (DIGEST_BYTES,))])
 _COPIED_AT_ONCE = 2**24
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Type and shape (N, ...) of an array, and the byte offsets of its rows and stamps in the file."""
+    """Type and shape (N, ...) of an array, and the byte offsets of its rows and marks in the file."""
 
     dtype: np.dtype[np.generic]
     shape: tuple[int, ...]
@@ -54,12 +59,24 @@ class Layout:
         return len(self.header)
 
     @property
-    def stamps_at(self) -> int:
+    def rows_end(self) -> int:
         return self.rows_at + self.shape[0] * self.row_bytes
 
     @property
+    def marks_at(self) -> int:
+        return math.ceil(self.rows_end / _MARK.itemsize) * _MARK.itemsize
+
+    @property
     def file_bytes(self) -> int:
-        return self.stamps_at + self.shape[0] * _STAMP
+        return self.marks_at + self.shape[0] * _MARK.itemsize
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What is noted of the rows of an array: stamps (N, 2) of their sources, digests (N, 16) of their content."""
+
+    stamps: Stamps
+    digests: Digests
 
 
 def stamps_of(paths: Sequence[Path]) -> Stamps:
@@ -80,28 +97,36 @@ def stamps_of(paths: Sequence[Path]) -> Stamps:
     return stamps
 
 
+def digest_of(row: memoryview | bytes) -> bytes:
+    """The digest of the bytes of a row."""
+    return hashlib.blake2b(row, digest_size=DIGEST_BYTES).digest()
+
+
+def layout_in(file: BinaryIO) -> Layout | None:
+    """The layout of an open file; None if its length differs from what its header says."""
+    try:
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    except ValueError:
+        return None
+    layout = Layout(dtype, shape)
+    return layout if os.fstat(file.fileno()).st_size == layout.file_bytes else None
+
+
 def layout_of(path: Path) -> Layout | None:
-    """The layout of a file; None if there is no file, or if its length differs from what its header says."""
+    """The layout of a file; None if there is no such file, or it can't be read."""
     try:
         with path.open("rb") as file:
-            np.lib.format.read_magic(file)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            layout = Layout(dtype, shape)
-            complete = os.fstat(file.fileno()).st_size == layout.file_bytes
-    except (FileNotFoundError, ValueError):
+            return layout_in(file)
+    except OSError:
         return None
-    return layout if complete else None
 
 
-def stamps_in(path: Path, layout: Layout) -> Stamps:
-    """The stamps (N, 2) in a file of this layout."""
-    return np.fromfile(path, dtype=np.int64, offset=layout.stamps_at).reshape(-1, 2)
-
-
-def is_current(path: Path, stamps: Stamps) -> bool:
-    """Whether every row was decoded from the current version of its source."""
-    layout = layout_of(path)
-    return layout is not None and np.array_equal(stamps_in(path, layout), stamps)
+def marks_in(file: BinaryIO, layout: Layout) -> Marks:
+    """The marks in an open file of this layout."""
+    file.seek(layout.marks_at)
+    marks = np.frombuffer(file.read(layout.shape[0] * _MARK.itemsize), dtype=_MARK)
+    return Marks(marks["stamp"], marks["digest"])
 
 
 def create(path: Path, layout: Layout) -> None:
@@ -111,30 +136,36 @@ def create(path: Path, layout: Layout) -> None:
         file.truncate(layout.file_bytes)
 
 
-def write_row(descriptor: int, layout: Layout, row: int, values: Array) -> None:
-    """Writes one row, without its stamp.
+def write_row(descriptor: int, layout: Layout, row: int, content: memoryview) -> None:
+    """Writes the bytes of one row, without its mark.
 
     Raises:
         OSError: it could not be written completely.
     """
-    _write_all(descriptor, memoryview(values.tobytes()), layout.rows_at + row * layout.row_bytes)
+    _write_all(descriptor, content, layout.rows_at + row * layout.row_bytes)
 
 
-def stamp(descriptor: int, layout: Layout, rows: Rows, stamps: Stamps) -> None:
-    """Marks rows as decoded. stamps: (N, 2) of the sources of all rows."""
-    os.fsync(descriptor)  # a stamp must not reach the disk before its row
-    for row in rows.tolist():
-        _write_all(descriptor, memoryview(stamps[row].tobytes()), layout.stamps_at + row * _STAMP)
+def mark(descriptor: int, layout: Layout, rows: Rows, marks: Marks) -> None:
+    """Marks rows as decoded. marks: of these rows, in their order."""
+    os.fsync(descriptor)  # a mark must not reach the disk before its row
+    order = np.argsort(rows)
+    packed = np.empty(len(rows), dtype=_MARK)
+    packed["stamp"], packed["digest"] = marks.stamps[order], marks.digests[order]
+    ascending = rows[order]
+    starts = [0, *(np.flatnonzero(np.diff(ascending) != 1) + 1).tolist()] if len(rows) else []
+    for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):  # runs of neighbours
+        content = memoryview(packed[start:end].tobytes())
+        _write_all(descriptor, content, layout.marks_at + int(ascending[start]) * _MARK.itemsize)
 
 
-def take_over(former: Path, descriptor: int, layout: Layout, stamps: Stamps) -> None:
-    """Copies the rows of another array of this layout, and stamps those whose source is unchanged."""
+def take_over(former: Path, descriptor: int, layout: Layout, rows: Rows) -> None:
+    """Copies another array of this layout, and the marks of these rows."""
     with former.open("rb") as file:
-        for start in range(layout.rows_at, layout.stamps_at, _COPIED_AT_ONCE):
-            count = min(_COPIED_AT_ONCE, layout.stamps_at - start)
+        for start in range(layout.rows_at, layout.rows_end, _COPIED_AT_ONCE):
+            count = min(_COPIED_AT_ONCE, layout.rows_end - start)
             _write_all(descriptor, memoryview(os.pread(file.fileno(), count, start)), start)
-    same = (stamps_in(former, layout) == stamps).all(axis=1)
-    stamp(descriptor, layout, np.flatnonzero(same), stamps)
+        marks = marks_in(file, layout)
+    mark(descriptor, layout, rows, Marks(marks.stamps[rows], marks.digests[rows]))
 
 
 def finish(part: Path, target: Path) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from datasets.decoding import decoder
-from datasets.decoding.decoder import Job
-from datasets.decoding.prepared import Rows
+from datasets.decoding.decoder import Output
+from datasets.decoding.prepared import Digests
+from datasets.decoding.rows import Chunk
 from datasets.errors import DataError
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -26,15 +27,15 @@ _REUSED_MEMORY = dict.fromkeys(("MALLOC_TOP_PAD_", "MALLOC_TRIM_THRESHOLD_", "MA
 Worker = subprocess.Popen[bytes]
 
 
-def decode_by_workers(job: Job, chunks: Sequence[Rows], workers: int) -> Iterator[Rows]:
-    """Decodes every chunk by workers, and yields it when it is done, in any order.
+def decode_by_workers(output: Output, chunks: Sequence[Chunk], workers: int) -> Iterator[tuple[Chunk, Digests]]:
+    """Decodes every chunk by workers, and yields it with its digests when it is done, in any order.
 
     Raises:
-        DataError: a file is invalid, or a worker died. OSError: a row can't be written.
+        DataError: a row is invalid, or a worker died. OSError: a row can't be written.
     """
     idle: SimpleQueue[Worker] = SimpleQueue()
     todo = iter(chunks)
-    running: dict[Future[None], Rows] = {}
+    running: dict[Future[Digests], Chunk] = {}
     with ExitStack() as stack:
         for _ in range(workers):
             idle.put(stack.enter_context(_started()))
@@ -43,16 +44,16 @@ def decode_by_workers(job: Job, chunks: Sequence[Rows], workers: int) -> Iterato
         error: BaseException | None = None
         while True:
             # At most one chunk per worker, so that a dead worker gets no more.
-            for rows in itertools.islice(todo, 0 if error else workers - len(running)):
-                running[threads.submit(_hand_out, idle, job.only(rows), rows)] = rows
+            for chunk in itertools.islice(todo, 0 if error else workers - len(running)):
+                running[threads.submit(_hand_out, idle, output, chunk)] = chunk
             if not running:
                 if error is not None:  # after the other workers' chunks are written
                     raise error
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                rows = running.pop(future)
+                chunk = running.pop(future)
                 if future.exception() is None:
-                    yield rows
+                    yield chunk, future.result()
                 else:
                     error = error or future.exception()
 
@@ -68,23 +69,24 @@ def _started() -> Worker:
     )
 
 
-def _hand_out(idle: SimpleQueue[Worker], job: Job, rows: Rows) -> None:
-    """Has an idle worker decode rows, and waits for it."""
+def _hand_out(idle: SimpleQueue[Worker], output: Output, chunk: Chunk) -> Digests:
+    """Has an idle worker decode a chunk, and waits for it."""
     worker = idle.get()
     assert worker.stdin is not None and worker.stdout is not None
     try:
-        worker.stdin.write(pickle.dumps((job, rows)))
+        worker.stdin.write(pickle.dumps((output, chunk)))
         worker.stdin.flush()
-        error = pickle.load(worker.stdout)
+        reply: Digests | Exception = pickle.load(worker.stdout)
     except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
         with suppress(BrokenPipeError):
             worker.stdin.close()
         raise DataError(
-            f"{job.paths[0]}: expected this file and the next {len(rows) - 1} to be decoded, found its process dead "
-            f"(exit code {worker.wait()}; -9 often means out of memory). Run the same command again with fewer "
-            "workers: it continues."
+            f"{chunk.first}: expected this {chunk.unit} and the next {len(chunk.rows) - 1} to be decoded, found their "
+            f"process dead (exit code {worker.wait()}; -9 often means out of memory). Run the same command again with "
+            "fewer workers: it continues."
         ) from error
     finally:
         idle.put(worker)
-    if error is not None:
-        raise error
+    if isinstance(reply, Exception):
+        raise reply
+    return reply

@@ -18,6 +18,7 @@ from bench.reporting.differences import METHOD_SECTIONS, SHARED_VERSIONS, seed_d
 from bench.spec.lookup import lookup
 from datasets import DATASETS, obtain
 from datasets.contract import DataMissing, DataSettings
+from datasets.fingerprint import fingerprint
 from datasets.losses import binary_cross_entropy
 
 COMMAND = "python -m bench.run --study relations"
@@ -107,6 +108,8 @@ def _label_correlations(record: Record, data_root: Path) -> Numbers | str:
     except DataMissing:
         return f"data set not found; python -m bench.data how {record.data} says where to get it"
     splits = info.read(folder, TypeAdapter(DataSettings).validate_python(record.settings["data"]))
+    if record.fingerprint and fingerprint(splits) != record.fingerprint:
+        return "the data set found is not that of the runs"
     if splits.provenance.get("digest") != record.splits.get("digest"):
         return "the data set found has another split than that of the runs"
     (images,) = splits.train

@@ -1,0 +1,110 @@
+"""The data that runs would see now, and whether it is what kept runs saw."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.records.record import Record
+from bench.spec.resolve import RunSpec
+from datasets.contract import DataError, DataSettings, NotPrepared
+from datasets.fingerprint import fingerprint
+
+# Runs with an equal key read the same images and targets.
+DataKey = tuple[str, DataSettings]
+
+
+@dataclass(frozen=True)
+class SeenData:
+    """What a reader found.
+
+    fingerprint: of each part.
+    digest: of which file is in which part, by name; older records have nothing else.
+    unlisted: by domain, how many images no list names.
+    """
+
+    fingerprint: Mapping[str, str]
+    digest: str
+    unlisted: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """The data of all runs of a request.
+
+    seen: what is known.
+    unprepared: why the rest isn't known, in words: it is not decoded, and may not be.
+    """
+
+    seen: Mapping[DataKey, SeenData]
+    unprepared: Mapping[DataKey, str]
+
+    def of(self, spec: RunSpec) -> SeenData | None:
+        return self.seen.get(data_key(spec))
+
+
+def data_key(spec: RunSpec) -> DataKey:
+    return spec.data, spec.data_settings
+
+
+def look_at_data(specs: Sequence[RunSpec], folders: Mapping[str, Path], errors: list[str]) -> Sight:
+    """What runs would see of each data set with a folder. It is decoded first, if that is allowed.
+
+    Errors in the data are added to `errors`.
+    """
+    seen: dict[DataKey, SeenData] = {}
+    unprepared: dict[DataKey, str] = {}
+    for key, spec in {data_key(spec): spec for spec in specs if spec.data in folders}.items():
+        try:
+            splits = spec.info.read(folders[spec.data], spec.data_settings)
+        except NotPrepared as error:
+            unprepared[key] = str(error)
+        except DataError as error:
+            errors.append(str(error))
+        else:
+            found: Mapping[str, Any] = splits.provenance
+            seen[key] = SeenData(fingerprint(splits), found.get("digest", ""), found.get("unlisted", {}))
+    return Sight(seen, unprepared)
+
+
+def changed_parts(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The parts whose fingerprints differ."""
+    return [part for part in now if before.get(part) != now[part]]
+
+
+def data_difference(record: Record, now: SeenData) -> str:
+    """How the data of a record differs from today's, in words; empty if it doesn't, as far as the record says."""
+    if record.fingerprint:
+        parts = changed_parts(record.fingerprint, now.fingerprint)
+        return f"other images or labels in {', '.join(parts)}" if parts else ""
+    digest = record.splits.get("digest")
+    return "another split of the files" if digest not in (None, now.digest) else ""
+
+
+def data_remarks(sight: Sight, kept: Sequence[tuple[RunSpec, Record]]) -> list[str]:
+    """What the user should know: images left out by lists, and kept runs whose data could not be compared."""
+    remarks = [
+        f"{name}: {count:,} images of {domain} are in no list; runs ignore them."
+        for (name, _), seen in sight.seen.items()
+        for domain, count in seen.unlisted.items()
+    ]
+    unknown = Counter(data_key(spec) for spec, _ in kept if data_key(spec) in sight.unprepared)
+    remarks += [
+        f"{sight.unprepared[key]}; `python -m bench.run` decodes that and then compares it with what "
+        f"{_runs(count)} of {key[0]} saw."
+        for key, count in unknown.items()
+    ]
+    unmarked = Counter(spec.data for spec, record in kept if data_key(spec) in sight.seen and not record.fingerprint)
+    remarks += [
+        f"{name}: {_runs(count)} were made before fingerprints of the data were stored; only which files are in which "
+        "part was compared."
+        for name, count in unmarked.items()
+    ]
+    return remarks
+
+
+def _runs(count: int) -> str:
+    return f"{count} kept run{'s' * (count != 1)}"

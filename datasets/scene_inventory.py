@@ -1,0 +1,135 @@
+"""What is in the folder of NYUv2, or of a data set in its layout, with all errors, before anything is decoded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from datasets.contract import Counts, DataError, DataSettings, FileGroup, Inventory
+from datasets.inventory import or_error
+from datasets.listing import entries
+from datasets.nyuv2 import COLUMNS, KINDS, npy_size, packed_size, refuse_unused, scene_loader
+from datasets.parquet import converted, row_count
+from datasets.pixels import Array
+from datasets.scene_parts import PART_NAMES, is_packed, part_folder, part_shards
+from datasets.scenes import SCENE_KINDS, SceneConversion, Size, final_size, resized
+
+SCENE_PARTS = tuple(PART_NAMES)
+# The 13 classes of github.com/ankurhanda/nyuv2-meta-data, in its order.
+SEGMENTS = (
+    "bed", "books", "ceiling", "chair", "floor", "furniture", "objects", "picture", "sofa", "table", "tv", "wall",
+    "window",
+)  # fmt: skip
+
+
+def nyuv2_inventory(root: Path, settings: DataSettings) -> Inventory:
+    """Files of NYUv2, by part and kind. All must have the height and width of the first readable image."""
+    refuse_unused(settings)
+    if is_packed(root):
+        return _packed_inventory(root, settings)
+    errors: list[str] = []
+    counts: dict[str, tuple[int, ...]] = {}
+    files: dict[tuple[str, str], list[Path]] = {}
+    for part in SCENE_PARTS:
+        folder = or_error(partial(part_folder, root, part), None, errors)
+        if folder is None:
+            continue
+        present = {kind: _npy_files(folder / kind, errors) for kind in KINDS}
+        count = max(map(len, present.values()))
+        counts[f"{part}: images"] = (count,)
+        for kind, found in present.items():
+            wanted = [folder / kind / f"{index}.npy" for index in range(count)]
+            files[part, kind] = [path for path in wanted if path in found]
+            if found:  # an empty folder is reported once
+                errors += [
+                    f"{path}: expected a file, found none; copy it there." for path in wanted if path not in found
+                ]
+    stored = _image_size([path for (_, kind), paths in files.items() if kind == "image" for path in paths])
+    groups = [
+        _group(f"{part}/{kind}", kind, paths, scene_loader(SceneConversion(kind, stored)))
+        for (part, kind), paths in files.items()
+    ]
+    size_errors, remarks = _size_sentences(root, stored, settings)
+    return Inventory({**counts, **_size_count(stored)}, groups, [*errors, *size_errors], remarks, classes=SEGMENTS)
+
+
+def _group(key: str, kind: str, paths: Sequence[Path], load: Callable[[Path], Array]) -> FileGroup:
+    rule = SCENE_KINDS[kind]
+    return FileGroup(key, paths, load, rule.expected, ranged=True, oddness=lambda path, array: rule.oddness(array))
+
+
+def _size_count(stored: Size | None) -> Counts:
+    return {"height / width": stored} if stored else {}
+
+
+def _size_sentences(root: Path, stored: Size | None, settings: DataSettings) -> tuple[list[str], list[str]]:
+    """Errors and remarks on the size of the arrays."""
+    try:
+        size = final_size(stored, settings.image_size, root)
+    except DataError as error:
+        return [str(error)], []
+    changed = resized(stored, size)
+    return [], [f"{root}: arrays will be resized {changed} to {size[0]}×{size[1]}."] if size and changed else []
+
+
+def _npy_files(folder: Path, errors: list[str]) -> set[Path]:
+    """Its .npy files; if there are none, an error is added."""
+    reported = len(errors)
+    nothing: list[os.DirEntry[str]] = []
+    listed = or_error(lambda: entries(folder), nothing, errors) if folder.is_dir() else nothing
+    found = {Path(entry) for entry in listed if entry.name.endswith(".npy")}
+    if not found and len(errors) == reported:
+        errors.append(f"{folder}: expected files 0.npy, 1.npy, ..., found none; copy them there.")
+    return found
+
+
+def _image_size(paths: Sequence[Path]) -> Size | None:
+    """Height and width of the first readable file."""
+    for path in paths:
+        try:
+            return npy_size(path)
+        except DataError:  # reported when all files are read
+            continue
+    return None
+
+
+def _packed_inventory(root: Path, settings: DataSettings) -> Inventory:
+    """Of NYUv2 as .parquet files, whose rows have the channels first."""
+    counts: dict[str, tuple[int, ...]] = {}
+    errors: list[str] = []
+    no_files: list[Path] = []
+    tables = {part: or_error(partial(part_shards, root, part), no_files, errors) for part in SCENE_PARTS}
+    for part, files in tables.items():
+        try:
+            counts[f"{part}: images"] = (sum(map(row_count, files)),)
+        except DataError as error:
+            errors.append(str(error))
+    try:
+        stored = packed_size(tables["train"])
+    except DataError:  # reported when all files are read
+        stored = None
+    groups = [
+        _group(f"{part}/{kind}", kind, files, partial(_load_column, SceneConversion(kind, stored, planar=True)))
+        for part, files in tables.items()
+        for kind in KINDS
+    ]
+    size_errors, remarks = _size_sentences(root, stored, settings)
+    return Inventory({**counts, **_size_count(stored)}, groups, [*errors, *size_errors], remarks, classes=SEGMENTS)
+
+
+def _load_column(conversion: SceneConversion, path: Path) -> Array:
+    """(N, ...) all rows of a kind in one file.
+
+    Raises:
+        DataError: they can't be read, are invalid, or differ in shape.
+    """
+    column = COLUMNS[conversion.kind]
+    rows = [row for _, row in converted([path], column, conversion)]
+    shapes = sorted({row.shape for row in rows})
+    if len(shapes) != 1:
+        raise DataError(f"{path}: expected rows of one shape in {column}, found {shapes}; download the file again.")
+    return np.stack(rows)
