@@ -15,6 +15,7 @@ from bench.cli.options import add_cache_dir, add_data_root, guarded, image_size,
 from bench.cli.preparation import prepare
 from bench.cli.progress import DecodingProgress
 from bench.inspection.data_check import FULL_UP_TO, MOST_PRINTED, Position, Report, check
+from bench.inspection.instructions import instructions
 from bench.spec.lookup import UnknownName, lookup
 from datasets import DATASETS, find, obtain
 from datasets.contract import DataError, DataSettings
@@ -92,7 +93,7 @@ def _decoded(folder: Path | None, cache: Path | None) -> str:
 
 def _how(arguments: Namespace, console: Console) -> int:
     info = DATASETS[lookup(DATASETS, "data set", arguments.name)]
-    console.print(f"{info.label}: {info.how}\nIt goes into {arguments.data_root / info.folder[0]}.\n{info.source}")
+    console.print(instructions(info, arguments.data_root / info.folder[0]))
     return 0
 
 
