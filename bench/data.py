@@ -15,6 +15,7 @@ from bench.cli.options import add_cache_dir, add_data_root, guarded, image_size,
 from bench.cli.preparation import given_size, prepare
 from bench.cli.progress import DecodingProgress
 from bench.inspection.data_check import FULL_UP_TO, MOST_PRINTED, Position, Report, check
+from bench.inspection.instructions import instructions
 from bench.spec.lookup import UnknownName, lookup
 from datasets import DATASETS, find, obtain
 from datasets.contract import DataError, DataSettings
@@ -93,7 +94,7 @@ def _decoded(folder: Path | None, cache: Path | None) -> str:
 
 def _how(arguments: Namespace, console: Console) -> int:
     info = DATASETS[lookup(DATASETS, "data set", arguments.name)]
-    console.print(f"{info.label}: {info.how}\nIt goes into {arguments.data_root / info.folder[0]}.\n{info.source}")
+    console.print(instructions(info, arguments.data_root / info.folder[0]))
     return 0
 
 
@@ -104,7 +105,8 @@ def _check(arguments: Namespace, console: Console) -> int:
     settings = DataSettings(given_size(info, arguments.image_size), splits=arguments.splits)
     console.print(f"{info.label} in {folder}\n")
     if info.inventory is None:
-        return _check_by_reading(name, folder, settings, arguments.cache_dir, console)
+        with preparing(Preparation(cache=arguments.cache_dir)):
+            return _check_by_reading(name, folder, settings, console)
     with console.status("Listing files") as status:
         inventory = info.inventory(folder, settings)
 
@@ -116,11 +118,10 @@ def _check(arguments: Namespace, console: Console) -> int:
     return 1 if report.errors else 0
 
 
-def _check_by_reading(name: str, folder: Path, settings: DataSettings, cache: Path | None, console: Console) -> int:
+def _check_by_reading(name: str, folder: Path, settings: DataSettings, console: Console) -> int:
     """The check of a data set without an inventory: its reader finds the first error."""
     try:
-        with preparing(Preparation(cache=cache)):
-            splits = DATASETS[name].read(folder, settings)
+        splits = DATASETS[name].read(folder, settings)
     except DataError as error:
         console.print(f"{error}\nThis is the first error; there may be more, since this data set has no `inventory`.")
         return 1

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from datasets.archives import unpacking
+from datasets.celeba import ATTRIBUTES, IMAGE_FOLDERS, PARTITION_FILES, read_celeba
 from datasets.celeba import TASKS as CELEBA_TASKS
-from datasets.celeba import read_celeba
 from datasets.contract import DataError, DataMissing, DatasetInfo, Recipe
+from datasets.downloads import ORIGINS
 from datasets.embedded import digits, faces, rooms
 from datasets.embedded.atomic_folder import noted_version
+from datasets.finding import find_folder, packed
 from datasets.inventory import celeba_inventory, office_counts, office_inventory
-from datasets.listing import folders
+from datasets.nyuv2 import COLUMNS as NYUV2_COLUMNS
 from datasets.nyuv2 import TASKS as NYUV2_TASKS
 from datasets.nyuv2 import read_nyuv2
 from datasets.office import (
@@ -24,6 +27,8 @@ from datasets.office import (
 )
 from datasets.scene_inventory import nyuv2_inventory
 
+PARQUET = ("data/train-*.parquet", "train-*.parquet")
+
 _OFFICE_RECIPE = Recipe(epochs=100, batch_size=64, lr=1e-4, weight_decay=1e-5)
 _CENTRED: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
@@ -32,8 +37,17 @@ DATASETS: dict[str, DatasetInfo] = {
         label="Office-31",
         kind="multi-input",
         tasks=domain_tasks(OFFICE31_DOMAINS, OFFICE31_CLASSES),
-        folder=("office31", "office-31", "Office31", "Office-31", "office_31", "domain_adaptation_images"),
-        markers=("amazon", "Amazon"),
+        folder=(
+            "office31",
+            "office-31",
+            "Office31",
+            "Office-31",
+            "office_31",
+            "domain_adaptation_images",
+            "Original_images",
+        ),
+        markers=("amazon",),
+        traces=("dslr", "webcam"),
         backbone="resnet18",
         backbone_weights="imagenet",
         head="linear",
@@ -41,8 +55,8 @@ DATASETS: dict[str, DatasetInfo] = {
         selection="accuracy",
         image_size=(224, 224),
         read=office_reader(OFFICE31_DOMAINS, OFFICE31_CLASSES),
-        how="Get Office-31 (4,110 images) from https://www.cc.gatech.edu/~judy/domainadapt/ and lay it out as "
-        "amazon|dslr|webcam/images/<class>/.",
+        how=ORIGINS["office31"].summary,
+        origin=ORIGINS["office31"],
         source="Saenko, Kulis, Fritz, Darrell: Adapting visual category models to new domains (ECCV 2010)",
         inventory=office_inventory(OFFICE31_DOMAINS, OFFICE31_CLASSES),
         published=office_counts(OFFICE31_CLASSES, amazon=(1680, 552, 585), dslr=(287, 89, 122), webcam=(466, 149, 180)),
@@ -51,8 +65,19 @@ DATASETS: dict[str, DatasetInfo] = {
         label="Office-Home",
         kind="multi-input",
         tasks=domain_tasks(OFFICEHOME_DOMAINS, OFFICEHOME_CLASSES),
-        folder=("officehome", "office-home", "office_home", "OfficeHome", "Office-Home", "OfficeHomeDataset_10072016"),
-        markers=("Art",),
+        folder=(
+            "officehome",
+            "office-home",
+            "office_home",
+            "OfficeHome",
+            "Office-Home",
+            "OfficeHomeDataset_10072016",
+            "OfficeHomeDataset",
+            "OfficeHome_raw",
+        ),
+        markers=("Art", *PARQUET),
+        traces=("Clipart", "Product", "Real_World"),
+        columns=("domain", "label"),
         backbone="resnet18",
         backbone_weights="imagenet",
         head="linear",
@@ -60,8 +85,8 @@ DATASETS: dict[str, DatasetInfo] = {
         selection="accuracy",
         image_size=(224, 224),
         read=office_reader(OFFICEHOME_DOMAINS, OFFICEHOME_CLASSES),
-        how="Get Office-Home (15,588 images) from https://www.hemanthdv.org/officeHomeDataset.html and lay it out as "
-        "Art|Clipart|Product|Real_World/<class>/.",
+        how=ORIGINS["officehome"].summary,
+        origin=ORIGINS["officehome"],
         source="Venkateswara, Eusebio, Chakraborty, Panchanathan: Deep hashing network (CVPR 2017)",
         inventory=office_inventory(OFFICEHOME_DOMAINS, OFFICEHOME_CLASSES),
         published=office_counts(
@@ -77,7 +102,9 @@ DATASETS: dict[str, DatasetInfo] = {
         kind="single-input",
         tasks=NYUV2_TASKS,
         folder=("nyuv2", "NYUv2", "nyu_v2", "NYU_v2"),
-        markers=("train/image", "data/train-*.parquet", "train-*.parquet"),
+        markers=("train/image", *PARQUET),
+        traces=("val/image", "test/image"),
+        columns=tuple(NYUV2_COLUMNS.values()),
         backbone="resnet18_dilated",
         backbone_weights="imagenet",
         head="aspp",
@@ -85,9 +112,8 @@ DATASETS: dict[str, DatasetInfo] = {
         selection="gain",
         image_size=(288, 384),
         read=read_nyuv2,
-        how="Get the NYUv2 preprocessed for MTAN (https://github.com/lorenmt/mtan) and lay it out as "
-        "train|val/image|label|depth|normal/<i>.npy (795 and 654 files each), or use the public parquet files "
-        "unchanged (data/train-*.parquet, data/val-*.parquet; needs pyarrow).",
+        how=ORIGINS["nyuv2"].summary,
+        origin=ORIGINS["nyuv2"],
         source="Silberman, Hoiem, Kohli, Fergus: Indoor segmentation and support inference (ECCV 2012)",
         inventory=nyuv2_inventory,
         published={"train: images": (795,), "val: images": (654,), "height / width": (288, 384)},
@@ -102,7 +128,10 @@ DATASETS: dict[str, DatasetInfo] = {
             "list_attr_celeba.txt",
             "list_attr_celeba.csv",
             "Anno/list_attr_celeba.csv",
+            *PARQUET,
         ),
+        traces=(*PARTITION_FILES, *IMAGE_FOLDERS),
+        columns=tuple(ATTRIBUTES),
         backbone="resnet18_quarters",
         backbone_weights="imagenet",
         head="linear",
@@ -110,9 +139,8 @@ DATASETS: dict[str, DatasetInfo] = {
         selection="accuracy",
         image_size=(64, 64),
         read=read_celeba,
-        how="Get CelebA from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html and lay it out as "
-        "Anno/list_attr_celeba.txt, Eval/list_eval_partition.txt, Img/img_align_celeba/; torchvision's flat layout "
-        "and the one with list_attr_celeba.csv work as well.",
+        how=ORIGINS["celeba"].summary,
+        origin=ORIGINS["celeba"],
         source="Liu, Luo, Wang, Tang: Deep learning face attributes in the wild (ICCV 2015)",
         inventory=celeba_inventory,
         published={"images": (202_599,), "train / validation / test": (162_770, 19_867, 19_962)},
@@ -189,30 +217,20 @@ DATASETS: dict[str, DatasetInfo] = {
 }
 
 
-LEVELS_BELOW = 2  # how deep below its own folder a data set may be, as unpacked archives often are
-
-
 def find(name: str, root: Path) -> Path | None:
-    """The folder of a data set: in the data root, or up to two levels below its own folder there. None if not found.
+    """The folder of a data set: in the data root, below its own folder there, or the root itself. None if not found.
 
     Raises:
         DataError: a folder can't be listed.
     """
-    info = DATASETS[name]
-    level = [root / candidate for candidate in info.folder]
-    for _ in range(LEVELS_BELOW + 1):
-        for place in level:
-            if any(next(place.glob(marker), None) for marker in info.markers):
-                return place
-        level = [below for place in level if place.is_dir() for below in folders(place)]
-    return None
+    return find_folder(DATASETS[name], root)
 
 
 def obtain(name: str, root: Path) -> Path:
     """The folder of a data set. Embedded data is made if it isn't there.
 
     Raises:
-        DataMissing: it was not found and can't be made; the message says how to get it.
+        DataMissing: it was not found and can't be made; the message says how to get it, or how to unpack it.
         DataError: it is embedded data of another version.
     """
     info = DATASETS[name]
@@ -226,10 +244,7 @@ def obtain(name: str, root: Path) -> Path:
                 raise DataMissing(f"{name}: expected {info.markers[0]} in {place}, found none. {error}") from error
         folder = find(name, root)
     if folder is None:
-        raise DataMissing(
-            f"{name}: expected a folder {' or '.join(info.folder[:2])} with {info.markers[0]} in {root}, found none. "
-            f"{info.how} Set another data root with --data-root or MTL_DATA."
-        )
+        raise _missing(name, root)
     version = noted_version(folder)
     if info.make is not None and version != info.maker_version:
         found = f"version {version}" if version else "an unknown version"
@@ -238,3 +253,12 @@ def obtain(name: str, root: Path) -> Path:
             "made again."
         )
     return folder
+
+
+def _missing(name: str, root: Path) -> DataMissing:
+    info = DATASETS[name]
+    expected = f"{name}: expected a folder {' or '.join(info.folder[:2])} with {info.markers[0]} in {root}"
+    archives = packed(info, root)
+    if archives:
+        return DataMissing(f"{expected}, found it packed; {unpacking(archives)}")
+    return DataMissing(f"{expected}, found none. {info.how} Set another data root with --data-root or MTL_DATA.")

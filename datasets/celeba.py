@@ -7,6 +7,7 @@ with the folder of images inside a folder of the same name.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from datasets.archives import packed_files, unpacking
 from datasets.contract import IMAGES, DataError, DataSettings, Source, Splits, Task, refuse
 from datasets.errors import forbidden
-from datasets.listing import entries
+from datasets.listing import IMAGE_ENDINGS, entries
 from datasets.losses import attribute_prior, binary_cross_entropy
 from datasets.metrics import ATTRIBUTE
 from datasets.pixels import decoded, image_loader
@@ -73,6 +75,7 @@ ATTRIBUTE_FILES = tuple(f"{folder}list_attr_celeba.{ending}" for ending in ("txt
 PARTITION_FILES = tuple(
     f"{folder}list_eval_partition.{ending}" for ending in ("txt", "csv") for folder in ("Eval/", "")
 )
+PACKED_IMAGES = ("img_align_celeba", "img_align_celeba_png")
 IMAGE_FOLDERS = ("Img/img_align_celeba", "img_align_celeba", "Img/img_align_celeba_png", "img_align_celeba_png")
 
 
@@ -115,10 +118,17 @@ def refuse_unused(settings: DataSettings) -> None:
 
 
 def existing(root: Path, candidates: tuple[str, ...]) -> Path:
+    """The one of these files or folders that is there; an error names what else of CelebA is."""
     for candidate in candidates:
         if (root / candidate).exists():
             return root / candidate
-    raise DataError(f"{root}: expected {' or '.join(candidates)}, found none of them; copy it there.")
+    groups = (ATTRIBUTE_FILES, PARTITION_FILES, IMAGE_FOLDERS)
+    present = [next((name for name in group if (root / name).exists()), "") for group in groups]
+    found = f"only {' and '.join(filter(None, present))}" if any(present) else "none of them"
+    places = (root, root / "Img") if candidates == IMAGE_FOLDERS else ()
+    archives = [archive for place in places for archive in packed_files(place, PACKED_IMAGES)]
+    todo = unpacking([(archive, archive.parent) for archive in archives], "copy it there.")
+    raise DataError(f"{root}: expected {' or '.join(candidates)}, found {found}; {todo}")
 
 
 def _image_paths(folder: Path, names: list[str], partition: Path) -> list[Path]:
@@ -146,13 +156,21 @@ def few(names: Sequence[str], most: int = 3) -> str:
 
 
 def names_on_disk(folder: Path, names: list[str]) -> tuple[Path, list[str], set[str]]:
-    """The folder with the images, the names that they should have there, and the names of all files there."""
+    """The folder with the images, the names that they should have there, and the names of all files there.
+
+    The ending of the names is that of most of the images, as they may have been converted.
+    """
     if (folder / folder.name).is_dir():
         folder = folder / folder.name
     present = {entry.name for entry in entries(folder)}
-    as_png = {str(Path(name).with_suffix(".png")) for name in names}
-    if folder.name.endswith("_png") or len(present & as_png) > len(present & set(names)):
-        names = [str(Path(name).with_suffix(".png")) for name in names]
+    expected = set(names)
+    stems = {Path(name).stem for name in names}
+    endings = Counter(Path(name).suffix for name in present - expected if Path(name).stem in stems)
+    ending, count = endings.most_common(1)[0] if endings else ("", 0)
+    if folder.name.endswith("_png"):
+        ending, count = ".png", len(present) + 1
+    if ending.lower() in IMAGE_ENDINGS and count > len(present & expected):
+        names = [str(Path(name).with_suffix(ending)) for name in names]
     return folder, names, present
 
 
@@ -169,17 +187,34 @@ def _fields(line: str, path: Path) -> list[str]:
     return [field.strip() for field in line.split(",")] if path.suffix == ".csv" else line.split()
 
 
+def _attribute_order(header: Sequence[str], where: str, path: Path) -> list[int]:
+    """Where each of `ATTRIBUTES` is in the header.
+
+    Raises:
+        DataError: one is missing, unknown, or there twice.
+    """
+    unknown = [name for name in header if name not in ATTRIBUTES]
+    missing = [name for name in ATTRIBUTES if name not in header]
+    twice = [name for name in dict.fromkeys(header) if header.count(name) > 1]
+    odd = [
+        *(f"{name!r}, which is none of them" for name in unknown[:1]),
+        *(f"no {name!r}" for name in missing[:1]),
+        *(f"{name!r} twice" for name in twice[:1]),
+    ]
+    if odd:
+        raise DataError(
+            f"{path}: expected the 40 attribute names of CelebA {where}, found {' and '.join(odd)}; download the file "
+            "again."
+        )
+    return [header.index(name) for name in ATTRIBUTES]
+
+
 def read_attributes(path: Path) -> tuple[list[str], NDArray[np.uint8]]:
-    """File names and attributes (N, 40) as 0 and 1, in the order of `ATTRIBUTES`."""
+    """File names and attributes (N, 40) as 0 and 1, in the order of `ATTRIBUTES`, whatever that of the file."""
     lines = _lines(path)
     names_at = 0 if path.suffix == ".csv" else 1  # the .txt file begins with the number of rows
     header = _fields("".join(lines[names_at : names_at + 1]), path)[1 - names_at :]
-    if header != list(ATTRIBUTES):
-        odd = next((a for a, b in zip(header, ATTRIBUTES, strict=False) if a != b), f"{len(header)} names")
-        raise DataError(
-            f"{path}: expected the 40 attribute names of CelebA in line {names_at + 1}, found {odd!r}; download "
-            "the file again."
-        )
+    order = _attribute_order(header, f"in line {names_at + 1}", path)
     values: dict[str, bytes] = {}  # 0 and 1 as bytes; lists of strings would take half a gigabyte
     for number, line in enumerate(lines[names_at + 1 :], names_at + 2):
         row = _fields(line, path)
@@ -195,7 +230,7 @@ def read_attributes(path: Path) -> tuple[list[str], NDArray[np.uint8]]:
             raise DataError(
                 f"{path}:{number}: expected each image once, found {row[0]} again; download the file again."
             )
-        values[row[0]] = bytes(value == "1" for value in row[1:])
+        values[row[0]] = bytes(row[1 + column] == "1" for column in order)
     if names_at == 1 and lines[0].strip() != str(len(values)):
         raise DataError(
             f"{path}: expected {lines[0].strip()} rows as line 1 says, found {len(values)}; download the file again."

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datasets.downloads import Origin
 from datasets.errors import DataError as DataError
 from datasets.errors import DataMissing as DataMissing
 from datasets.errors import NotPrepared as NotPrepared
@@ -254,15 +255,18 @@ class Inventory:
 class DatasetInfo:
     """A row of the registry of data sets.
 
-    folder: names that its folder may have under the data root.
+    folder: names that its folder may have under the data root, in any case, with or without hyphens and the like.
     markers: paths, or patterns of paths; the folder is recognised by any of them.
+    traces: likewise, of an incomplete copy, which the reader describes.
+    columns: those that its parquet files must have, if several data sets have such files.
     backbone, head, backbone_weights: names that `methods` knows.
     mean, std: per-channel normalisation of images in [0, 1].
     selection: criterion for the best epoch on validation; "accuracy" is the mean over tasks, "gain" the mean over tasks
         of the log gain over the dummy baseline.
     read(folder, settings): the splits.
     make(folder): writes an embedded data set in the layout of its kind.
-    how: where to get it and how to lay it out.
+    how: where to get it and how to lay it out, in a sentence or two.
+    origin: the same in detail.
     inventory(folder, settings): what is there, with every error that would stop `read`.
     published: the counts that the inventory should give.
     version: raised by hand with every change of reader, losses, metrics or recipe that changes numbers.
@@ -286,6 +290,9 @@ class DatasetInfo:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     make: Callable[[Path], None] | None = None
     source: str = ""
+    traces: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    origin: Origin | None = None
     inventory: Callable[[Path, DataSettings], Inventory] | None = None
     published: Counts = field(default_factory=dict)
     version: int = 1

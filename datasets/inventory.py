@@ -31,7 +31,7 @@ from datasets.office import (
     LEAST_FILES,
     Domain,
     Listing,
-    domain_folder,
+    domain_folders,
     list_classes,
     listed_domains,
     partition,
@@ -51,7 +51,6 @@ ODD_MODES = {
     "LAB": "LAB colours, converted to RGB",
     "HSV": "HSV colours, converted to RGB",
 }
-NO_IMAGES = {"Thumbs.db", "desktop.ini"}  # written by file managers
 Result = TypeVar("Result")
 
 
@@ -61,12 +60,10 @@ def office_inventory(domains: Sequence[Domain], classes: int) -> Callable[[Path,
     def take(root: Path, settings: DataSettings) -> Inventory:
         office.refuse_unused(settings)
         listings: dict[str, Listing] = {}
-        places: dict[str, Path] = {}
-        errors: list[str] = []
-        for domain in domains:
+        places, errors = domain_folders(root, domains)
+        for key, place in places.items():
             try:
-                places[domain.key] = domain_folder(root, domain)
-                listings[domain.key] = list_classes(places[domain.key])
+                listings[key] = list_classes(place)
             except DataError as error:
                 errors.append(str(error))
         known = _class_names(list(listings.values()))
@@ -153,12 +150,7 @@ def _class_errors(place: Path, listing: Listing, known: Sequence[str], classes: 
 def _ignored_files(key: str, place: Path, listing: Listing) -> list[str]:
     """One sentence on the files in class folders that readers ignore because of their names; none if there are none."""
     taken = {path for files in listing.values() for path in files}
-    found = [
-        Path(entry)
-        for name in listing
-        for entry in entries(place / name)
-        if Path(entry) not in taken and not entry.name.startswith(".") and entry.name not in NO_IMAGES
-    ]
+    found = [Path(entry) for name in listing for entry in entries(place / name) if Path(entry) not in taken]
     if not found:
         return []
     others = f" and {len(found) - 1} more of {key}" if len(found) > 1 else ""

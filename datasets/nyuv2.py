@@ -1,8 +1,8 @@
 """NYUv2 as preprocessed for MTAN: three dense tasks on one input.
 
 Two layouts are read: {train,val}/{image,label,depth,normal}/<i>.npy, channels last; and the public parquet files
-{train,val}-*.parquet with columns image, segmentation, depth and normal, channels first. Arrays of another size than
-`data.image_size` are resized, if their aspect ratio is the same.
+{train,val}-*.parquet with columns image, segmentation, depth and normal, channels first. "test" may stand for "val".
+Arrays of another size than `data.image_size` are resized, if their aspect ratio is the same.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from datasets.losses import (
     normal_loss,
 )
 from datasets.metrics import DEPTH, NORMALS, SEGMENTATION, averaged
-from datasets.parquet import converted, decoded_column, shards
+from datasets.parquet import converted, decoded_column
 from datasets.pixels import Array, Stored, decoded, npy_loader
+from datasets.scene_parts import PART_NAMES, is_packed, part_folder, part_shards
 from datasets.scenes import CLASSES, SCENE_KINDS, SceneConversion, Size, final_size, resized
 
 KINDS = ("image", "label", "depth", "normal")
@@ -59,13 +60,17 @@ def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
     "published": all images of "train" are training images, and the validation set is empty.
     """
     refuse_unused(settings)
-    packed = is_packed(root)
-    stored = packed_size(shards(root, "train")) if packed else _first_size(root)
-    size = final_size(stored, settings.image_size, root)
-    everything, test = (
-        _read_part(_parquet_stack(root, part, stored, size) if packed else _npy_stack(root, part, stored, size))
-        for part in ("train", "val")
-    )
+    if is_packed(root):
+        shards = {part: part_shards(root, part) for part in PART_NAMES}
+        stored = packed_size(shards["train"])
+        size = final_size(stored, settings.image_size, root)
+        stacks = [_parquet_stack(root, part, files, stored, size) for part, files in shards.items()]
+    else:
+        folders = [part_folder(root, part) for part in PART_NAMES]
+        stored = _first_size(folders[0])
+        size = final_size(stored, settings.image_size, root)
+        stacks = [_npy_stack(root, folder, stored, size) for folder in folders]
+    everything, test = map(_read_part, stacks)
     if settings.protocol == "published":
         rule: dict[str, object] = {"rule": "published: all training images train, none validates, val is the test set"}
         validation: list[int] = []
@@ -110,11 +115,6 @@ def _read_part(stack: Stack) -> Source:
     return Source(arrays[IMAGES].values, {key: arrays[key].values for key in range(len(TASKS))}, digests=digests)
 
 
-def is_packed(root: Path) -> bool:
-    """Whether the scenes are read from .parquet files."""
-    return not (root / "train").is_dir() and bool(shards(root, "train"))
-
-
 def npy_size(path: Path) -> Size:
     """Height and width of an image file (H, W, 3), from its header.
 
@@ -146,15 +146,14 @@ def scene_loader(conversion: SceneConversion) -> Callable[[Path], Array]:
     return npy_loader(conversion, (None, None, *SCENE_KINDS[conversion.kind].channels))
 
 
-def _first_size(root: Path) -> Size | None:
+def _first_size(train: Path) -> Size | None:
     """Height and width of the first image; None if it is absent, which is reported when all are read."""
-    first = root / "train" / "image" / "0.npy"
+    first = train / "image" / "0.npy"
     return npy_size(first) if first.is_file() else None
 
 
-def _npy_stack(root: Path, part: str, stored: Size | None, size: Size | None) -> Stack:
-    """A function from a kind to all its files as one array."""
-    folder = root / part
+def _npy_stack(root: Path, folder: Path, stored: Size | None, size: Size | None) -> Stack:
+    """A function from a kind to all its files in the folder of a part as one array."""
     # The largest count of any kind, so that a file that only one kind lacks is noticed.
     present = [folder / kind for kind in KINDS if (folder / kind).is_dir()]
     count = max((sum(entry.name.endswith(".npy") for entry in entries(kind)) for kind in present), default=0)
@@ -164,18 +163,13 @@ def _npy_stack(root: Path, part: str, stored: Size | None, size: Size | None) ->
     def stack(kind: str) -> Stored:
         paths = [folder / kind / f"{index}.npy" for index in range(count)]
         conversion = SceneConversion(kind, stored, size)
-        return decoded(root, paths, scene_loader(conversion), conversion.recipe, f"{part}/{kind}")
+        return decoded(root, paths, scene_loader(conversion), conversion.recipe, f"{folder.name}/{kind}")
 
     return stack
 
 
-def _parquet_stack(root: Path, part: str, stored: Size | None, size: Size | None) -> Stack:
+def _parquet_stack(root: Path, part: str, files: Sequence[Path], stored: Size | None, size: Size | None) -> Stack:
     """A function from a kind to its column of all files as one array."""
-    files = shards(root, part)
-    if not files:
-        raise DataError(
-            f"{root}: expected files {part}-*.parquet beside train-*.parquet, found none; download them as well."
-        )
 
     def stack(kind: str) -> Stored:
         conversion = SceneConversion(kind, stored, size, planar=True)

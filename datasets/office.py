@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from datasets.archives import packed_files, unpacking
 from datasets.contract import IMAGES, DataError, DataSettings, Source, Split, Splits, Task, refuse
-from datasets.listing import entries, folders
+from datasets.listing import folders, folders_named, image_files
 from datasets.losses import class_prior, cross_entropy
 from datasets.metrics import CLASSES
 from datasets.pixels import decoded, image_loader
 from datasets.split_lists import ListedDomain, Parts, listed_parts
 
-IMAGE_ENDINGS = {".jpg", ".jpeg", ".png"}
 PARTS = ("train", "validation", "test")
 LEAST_FILES = 5  # fewer than that leave validation without an image of the class
 
@@ -47,7 +47,10 @@ def office_reader(domains: Sequence[Domain], classes: int) -> Callable[[Path, Da
 
     def read(root: Path, settings: DataSettings) -> Splits:
         refuse_unused(settings)
-        places = [domain_folder(root, domain) for domain in domains]
+        found, errors = domain_folders(root, domains)
+        if errors:
+            raise DataError(errors[0])
+        places = list(found.values())
         listings = [list_classes(place) for place in places]
         _check_classes(root, domains, places, listings, classes)
         rule, memberships = _membership(domains, places, listings, settings)
@@ -80,21 +83,37 @@ def partition(files: int, seed: int, domain: str, name: str) -> tuple[list[int],
     return order[:first], order[first:second], order[second:]
 
 
-def domain_folder(root: Path, domain: Domain) -> Path:
-    """The folder with the class folders of a domain."""
-    folder = next((root / name for name in domain.folders if (root / name).is_dir()), None)
-    if folder is None:
-        raise DataError(
-            f"{root}: expected a folder {' or '.join(domain.folders)}, found none of them; unpack that domain there."
-        )
-    return folder / "images" if (folder / "images").is_dir() else folder
+def domain_folders(root: Path, domains: Sequence[Domain]) -> tuple[dict[str, Path], list[str]]:
+    """By key of each domain that is there, the folder with its classes; and what is wrong, in sentences."""
+    folders_of = {domain.key: folders_named(root, (*domain.folders, domain.key)) for domain in domains}
+    errors = [
+        f"{root}: expected one folder of the domain {domain.folders[0]}, found "
+        f"{' and '.join(folder.name for folder in folders_of[domain.key])}; keep only one of them."
+        for domain in domains
+        if len(folders_of[domain.key]) > 1
+    ]
+    absent = [domain for domain in domains if not folders_of[domain.key]]
+    if absent:
+        errors.append(_absence(root, domains, absent, [found[0].name for found in folders_of.values() if found]))
+    return {key: _class_level(found[0]) for key, found in folders_of.items() if found}, errors
+
+
+def _absence(root: Path, domains: Sequence[Domain], absent: Sequence[Domain], found: Sequence[str]) -> str:
+    """The sentence that lists the domains that are there and those that are not."""
+    expected = f"{len(domains)} domains, {', '.join(domain.folders[0] for domain in domains)}"
+    names = " and ".join(domain.folders[0] for domain in absent)
+    there = f"only {' and '.join(found)}" if found else "none of them"
+    archives = packed_files(root, [name for domain in absent for name in domain.folders])
+    todo = unpacking([(archive, root) for archive in archives], f"unpack {names} there.")
+    return f"{root}: expected {expected}, found {there}; {todo}"
+
+
+def _class_level(folder: Path) -> Path:
+    return next(iter(folders_named(folder, ("images",))), folder)
 
 
 def list_classes(place: Path) -> Listing:
-    return {
-        folder.name: [Path(file) for file in entries(folder) if Path(file).suffix.lower() in IMAGE_ENDINGS]
-        for folder in folders(place)
-    }
+    return {folder.name: image_files(folder) for folder in folders(place)}
 
 
 def _check_classes(
@@ -102,6 +121,8 @@ def _check_classes(
 ) -> None:
     """Raises DataError if a domain has a wrong number of classes, or other classes than the first domain."""
     for place, listing in zip(places, listings, strict=True):
+        if not listing:
+            raise DataError(f"{place}: expected {classes} class folders, found none; unpack that domain again.")
         if len(listing) != classes:
             others = [set(other) for other in listings if other is not listing]
             raise DataError(

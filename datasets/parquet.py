@@ -18,13 +18,18 @@ from datasets.pixels import Array, Stored, stored
 _OF = re.compile(r"-of-(\d+)")
 
 
+def part_files(root: Path, part: str) -> list[Path]:
+    """The files that are there of a part, complete or not."""
+    return sorted(root.glob(f"data/{part}-*.parquet")) or sorted(root.glob(f"{part}-*.parquet"))
+
+
 def shards(root: Path, part: str) -> list[Path]:
     """The files of a part, <part>-00000-of-00010-<hash>.parquet and the like, in `data` or in the root itself.
 
     Raises:
         DataError: fewer files than their names count.
     """
-    found = sorted(root.glob(f"data/{part}-*.parquet")) or sorted(root.glob(f"{part}-*.parquet"))
+    found = part_files(root, part)
     if not found:
         return []
     counted = _OF.search(found[0].name)
@@ -81,6 +86,13 @@ def converted(files: Sequence[Path], column: str, convert: Convert) -> Iterator[
 def row_count(file: Path) -> int:
     """The number of rows of a file."""
     return shard(file).rows
+
+
+def column_names(file: Path) -> list[str]:
+    """The names of the columns of a file."""
+    with opened_parquet(file) as opened:
+        names: list[str] = opened.schema_arrow.names
+        return names
 
 
 def _decoded(root: Path, files: Sequence[Path], source: TableRows, recipe: str, what: str) -> Stored:

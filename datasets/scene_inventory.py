@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,12 +12,13 @@ import numpy as np
 from datasets.contract import Counts, DataError, DataSettings, FileGroup, Inventory
 from datasets.inventory import or_error
 from datasets.listing import entries
-from datasets.nyuv2 import COLUMNS, KINDS, is_packed, npy_size, packed_size, refuse_unused, scene_loader
-from datasets.parquet import converted, row_count, shards
+from datasets.nyuv2 import COLUMNS, KINDS, npy_size, packed_size, refuse_unused, scene_loader
+from datasets.parquet import converted, row_count
 from datasets.pixels import Array
+from datasets.scene_parts import PART_NAMES, is_packed, part_folder, part_shards
 from datasets.scenes import SCENE_KINDS, SceneConversion, Size, final_size, resized
 
-SCENE_PARTS = ("train", "val")
+SCENE_PARTS = tuple(PART_NAMES)
 # The 13 classes of github.com/ankurhanda/nyuv2-meta-data, in its order.
 SEGMENTS = (
     "bed", "books", "ceiling", "chair", "floor", "furniture", "objects", "picture", "sofa", "table", "tv", "wall",
@@ -28,26 +29,26 @@ SEGMENTS = (
 def nyuv2_inventory(root: Path, settings: DataSettings) -> Inventory:
     """Files of NYUv2, by part and kind. All must have the height and width of the first readable image."""
     refuse_unused(settings)
-    try:
-        if is_packed(root):
-            return _packed_inventory(root, {part: shards(root, part) for part in SCENE_PARTS}, settings)
-    except DataError as error:
-        return Inventory({}, (), (str(error),), classes=SEGMENTS)
+    if is_packed(root):
+        return _packed_inventory(root, settings)
     errors: list[str] = []
     counts: dict[str, tuple[int, ...]] = {}
     files: dict[tuple[str, str], list[Path]] = {}
     for part in SCENE_PARTS:
-        present = {kind: _npy_files(root / part / kind, errors) for kind in KINDS}
+        folder = or_error(partial(part_folder, root, part), None, errors)
+        if folder is None:
+            continue
+        present = {kind: _npy_files(folder / kind, errors) for kind in KINDS}
         count = max(map(len, present.values()))
         counts[f"{part}: images"] = (count,)
         for kind, found in present.items():
-            wanted = [root / part / kind / f"{index}.npy" for index in range(count)]
+            wanted = [folder / kind / f"{index}.npy" for index in range(count)]
             files[part, kind] = [path for path in wanted if path in found]
             if found:  # an empty folder is reported once
                 errors += [
                     f"{path}: expected a file, found none; copy it there." for path in wanted if path not in found
                 ]
-    stored = _image_size([path for part in SCENE_PARTS for path in files[part, "image"]])
+    stored = _image_size([path for (_, kind), paths in files.items() if kind == "image" for path in paths])
     groups = [
         _group(f"{part}/{kind}", kind, paths, scene_loader(SceneConversion(kind, stored)))
         for (part, kind), paths in files.items()
@@ -96,15 +97,13 @@ def _image_size(paths: Sequence[Path]) -> Size | None:
     return None
 
 
-def _packed_inventory(root: Path, tables: Mapping[str, Sequence[Path]], settings: DataSettings) -> Inventory:
+def _packed_inventory(root: Path, settings: DataSettings) -> Inventory:
     """Of NYUv2 as .parquet files, whose rows have the channels first."""
     counts: dict[str, tuple[int, ...]] = {}
     errors: list[str] = []
+    no_files: list[Path] = []
+    tables = {part: or_error(partial(part_shards, root, part), no_files, errors) for part in SCENE_PARTS}
     for part, files in tables.items():
-        if not files:
-            errors.append(
-                f"{tables['train'][0].parent}: expected files {part}-*.parquet, found none; download them as well."
-            )
         try:
             counts[f"{part}: images"] = (sum(map(row_count, files)),)
         except DataError as error:

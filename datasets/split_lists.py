@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from datasets.contract import DataError
+from datasets.listing import plain
 
 PARTS = ("train", "val", "test")
 
@@ -198,7 +199,7 @@ def _lines(path: Path, classes: int) -> tuple[list[_Line], list[str]]:
 def _member(line: _Line, domain: ListedDomain, members: Mapping[tuple[str, str], Member]) -> Member | None:
     """The class and the index of the image that a line names."""
     parts = PurePosixPath(line.path).parts
-    if parts[:1] and parts[0] in domain.spellings:
+    if parts[:1] and plain(parts[0]) in {plain(spelling) for spelling in domain.spellings}:
         parts = parts[1:]
     if parts[:1] == ("images",):
         parts = parts[1:]

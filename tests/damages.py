@@ -120,7 +120,7 @@ DAMAGES: dict[str, dict[str, Damage]] = {
             "dslr/images/TV", renamed("Vision"), "the same classes in amazon and dslr, found 'TV' in only one", ""
         ),
         "empty domain": Damage(
-            "amazon/images/TV", lambda path: emptied(path.parent), "31 class folders, found 0", "amazon/images"
+            "amazon/images/TV", lambda path: emptied(path.parent), "31 class folders, found none", "amazon/images"
         ),
         "too few images": Damage(
             "dslr/images/back_pack_26/frame_0001.jpg",
@@ -139,7 +139,10 @@ DAMAGES: dict[str, dict[str, Damage]] = {
             "Product/TV", renamed("Vision"), "the same classes in art and product, found 'TV' in only one", ""
         ),
         "domain missing": Damage(
-            "Real_World", removed, "a folder Real_World or Real World or RealWorld or Real, found none", ""
+            "Real_World",
+            removed,
+            "4 domains, Art, Clipart, Product, Real_World, found only Art and Clipart and Product; unpack Real_World",
+            "",
         ),
     },
     "nyuv2": {
@@ -190,7 +193,7 @@ DAMAGES: dict[str, dict[str, Damage]] = {
         "infinite normal": Damage(NORMAL, valued(np.inf), "finite values, found inf"),
         "label missing": Damage(LABEL, removed, "a file, found none"),
         "last image missing": Damage("train/image/14.npy", removed, "a file, found none"),
-        "test part missing": Damage("val", removed, "files 0.npy, 1.npy, ..., found none", "val/image"),
+        "test part missing": Damage("val", removed, "a folder val or a folder test beside", ""),
     },
     "celeba": {
         "truncated image": Damage(FACE, cut, "a readable image, found"),
@@ -198,12 +201,12 @@ DAMAGES: dict[str, dict[str, Damage]] = {
         "image missing": Damage(FACE, removed, "a file, found none"),
         "images missing": Damage("Img/img_align_celeba", removed, "Img/img_align_celeba or", ""),
         "partition missing": Damage(PARTITION_FILE, removed, f"{PARTITION_FILE} or", ""),
-        "empty file": Damage(ATTRIBUTE_FILE, filled(b""), f"{HEADER} '0 names'"),
+        "empty file": Damage(ATTRIBUTE_FILE, filled(b""), f"{HEADER} no '5_o_Clock_Shadow'"),
         "bytes for text": Damage(ATTRIBUTE_FILE, filled(b"10\n\xff\xfe\x80\n"), HEADER),
         "count missing": Damage(ATTRIBUTE_FILE, edited(r"^10\n", ""), f"{HEADER} '000001.jpg'"),
-        "other name": Damage(ATTRIBUTE_FILE, edited(" Male ", " Female "), f"{HEADER} 'Female'"),
-        "a name less": Damage(ATTRIBUTE_FILE, edited(" Young$", ""), f"{HEADER} '39 names'"),
-        "a name more": Damage(ATTRIBUTE_FILE, edited(" Young$", " Young Old"), f"{HEADER} '41 names'"),
+        "other name": Damage(ATTRIBUTE_FILE, edited(" Male ", " Female "), f"{HEADER} 'Female', which is none of"),
+        "a name less": Damage(ATTRIBUTE_FILE, edited(" Young$", ""), f"{HEADER} no 'Young'"),
+        "a name more": Damage(ATTRIBUTE_FILE, edited(" Young$", " Young Old"), f"{HEADER} 'Old', which is none"),
         "row missing": Damage(ATTRIBUTE_FILE, edited(r"^000004.*\n", ""), "10 rows as line 1 says, found 9"),
         "zero for -1": Damage(ATTRIBUTE_FILE, edited(r"^(000002.*) -?1$", r"\1 0"), f"{ROW} '0'", ROW_2),
         "a value less": Damage(ATTRIBUTE_FILE, edited(r"^(000002.*) -?1$", r"\1"), f"{ROW} 40 fields", ROW_2),

@@ -154,7 +154,7 @@ def test_what_is_wrong_is_named(root: Path, fault: tuple[str, Spoil, str]) -> No
 def test_a_missing_test_part_is_named(root: Path) -> None:
     for file in root.glob("data/val-*"):
         file.unlink()
-    with pytest.raises(DataError, match=r"expected files val-\*\.parquet beside train-\*\.parquet, found none"):
+    with pytest.raises(DataError, match=r"expected files val-\*\.parquet or files test-\*\.parquet beside"):
         read("nyuv2", root)
 
 

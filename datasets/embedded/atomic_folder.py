@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ _DIGESTS_OF_VERSION_1 = ("5faa050c575f7897", "9d836cb67d180fbf", "64a1019dd9a5a4
 def noted_version(folder: Path) -> int | None:
     """The version of the maker that wrote this folder; None without a note, or with one that isn't known."""
     note = folder / _NOTE
-    if not note.is_file():
+    if not os.path.isfile(note):  # nor may it be looked for in a folder without permission to search
         return None
     text = note.read_text(encoding="ascii", errors="replace").strip()
     if text in _DIGESTS_OF_VERSION_1:
