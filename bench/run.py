@@ -14,6 +14,7 @@ from bench.cli.options import INTERRUPTED, guarded, plain_console
 from bench.cli.progress import DecodingProgress, RunProgress, run_name
 from bench.cli.request import add_how, add_what, jobs_at_a_time, requested
 from bench.engine.build import build_network
+from bench.engine.checkpoint import checkpoint_remarks
 from bench.engine.device import DeviceUnavailable, choose_device
 from bench.launch.local import Event, LaunchConfig, run_locally
 from bench.spec.lookup import UnknownName
@@ -46,6 +47,8 @@ def _run(arguments: Namespace) -> int:
     for remark in plan.remarks:
         console.print(remark)
     if arguments.dry_run:
+        for remark in checkpoint_remarks(plan.pending, results, plan.sight, device):
+            console.print(remark)
         _describe(plan, console)
         return 0
     if not plan.pending:

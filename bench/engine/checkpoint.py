@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ import torch
 
 from bench.engine.train_state import TrainState
 from bench.records.record import Scores
-from bench.records.store import atomic_write
+from bench.records.store import CHECKPOINT, atomic_write, run_folder
 from bench.records.upgrade import upgraded_settings
-from bench.spec.data_seen import changed_parts
+from bench.spec.data_seen import Sight, changed_parts
 from bench.spec.resolve import RunSpec
 from bench.spec.versions import versions_of
 from methods.contract import State
+
+STARTS_AGAIN = "starts again from the first epoch, since its checkpoint can't be resumed:"
 
 
 @dataclass
@@ -117,6 +119,20 @@ def load_checkpoint(
     stored = content["history"]
     best = Best(**stored.pop("best")) if stored["best"] else stored.pop("best")
     return History(**stored, best=best), ""
+
+
+def checkpoint_remarks(specs: Sequence[RunSpec], results: Path, sight: Sight, device: torch.device) -> list[str]:
+    """Which of these runs would start again though they have a checkpoint, and why; as far as their data is known."""
+    remarks = []
+    for spec in specs:
+        path, seen = run_folder(results, spec.data, spec.variant, spec.seed) / CHECKPOINT, sight.of(spec)
+        if not path.is_file() or seen is None:
+            continue
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        difference = _difference(content, spec, device, seen.fingerprint)
+        if difference:
+            remarks.append(f"{spec.data}/{spec.variant}/seed-{spec.seed}: {STARTS_AGAIN} {difference}.")
+    return remarks
 
 
 def _difference(content: Mapping[str, Any], spec: RunSpec, device: torch.device, fingerprint: Mapping[str, str]) -> str:

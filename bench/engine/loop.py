@@ -11,7 +11,7 @@ import torch
 from bench.engine.backward import added
 from bench.engine.batches import on_device, training_batches
 from bench.engine.build import build_network
-from bench.engine.checkpoint import Best, History, best_epoch, load_checkpoint, save_checkpoint
+from bench.engine.checkpoint import STARTS_AGAIN, Best, History, best_epoch, load_checkpoint, save_checkpoint
 from bench.engine.clock import StepClock
 from bench.engine.context import Run, RunContext
 from bench.engine.device import reset_peak_memory
@@ -61,7 +61,7 @@ def train(
     checkpoint = context.folder / CHECKPOINT
     history, not_resumed = load_checkpoint(checkpoint, spec, context.device, state, seen)
     if not_resumed:
-        on_note(f"starts again from the first epoch, since its checkpoint can't be resumed: {not_resumed}")
+        on_note(f"{STARTS_AGAIN} {not_resumed}")
     run = _start(spec, context, splits, seen)
     on_epoch(history.epochs)
     try:

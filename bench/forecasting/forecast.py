@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 
 from bench import ROOT
+from bench.engine.checkpoint import checkpoint_remarks
 from bench.engine.device import device_name
 from bench.forecasting.probe import StepCost, available_memory, measure
 from bench.forecasting.sizes import DatasetSize, dataset_size, prepared_bytes
 from bench.records.environment import describe_environment
 from bench.records.record import Record
 from bench.records.store import RECORD, RecordError, read_record, run_folder
-from bench.spec.data_seen import data_remarks, look_at_data
+from bench.spec.data_seen import Sight, data_remarks, look_at_data
 from bench.spec.planning import PlanError, Request, all_specs, data_names, kept_record
 from bench.spec.resolve import RunSpec
 from datasets import DATASETS, find
@@ -107,7 +108,9 @@ def forecast(
     """
     torch.set_num_threads(machine.threads)
     available = available_memory(machine.device)
-    runs, remarks = runs_of(request, data_root, results)
+    runs, sight, remarks = runs_of(request, data_root, results)
+    pending = [run.spec for run in runs if not run.done]
+    remarks += checkpoint_remarks(pending, results, sight, machine.device)
     members: dict[str, list[Run]] = {}
     for run in runs:
         members.setdefault(step_key(run.spec), []).append(run)
@@ -131,8 +134,10 @@ def forecast(
     )
 
 
-def runs_of(request: Request, data_root: Path, results: Path) -> tuple[list[Run], list[str]]:
-    """All runs, each once and in the order of training, also those on data sets that are not available; and remarks.
+def runs_of(request: Request, data_root: Path, results: Path) -> tuple[list[Run], Sight, list[str]]:
+    """All runs, each once and in the order of training, also those on data sets that are not available.
+
+    Also the data that is here now, and what the user should know about it.
 
     Raises:
         PlanError: lists every error found.
@@ -153,7 +158,7 @@ def runs_of(request: Request, data_root: Path, results: Path) -> tuple[list[Run]
             errors.append(str(error))
     if errors:
         raise PlanError("\n".join(dict.fromkeys(errors)))
-    return runs, data_remarks(sight, kept)
+    return runs, sight, data_remarks(sight, kept)
 
 
 def step_key(spec: RunSpec) -> str:

@@ -127,13 +127,12 @@ def _found_names(names: Sequence[str], request: Request, data_root: Path) -> tup
 
 
 def _data_folders(names: Sequence[str], data_root: Path, make_data: bool, errors: list[str]) -> dict[str, Path]:
-    """The folder of each data set; embedded data that may not be made is left out."""
+    """The folder of each data set; embedded data that is not here and may not be made is left out."""
     folders = {}
     for name in names:
-        if not make_data and DATASETS[name].make is not None:
-            continue
         try:
-            folders[name] = obtain(name, data_root)
+            if make_data or DATASETS[name].make is None or find(name, data_root) is not None:
+                folders[name] = obtain(name, data_root)
         except DataError as error:
             errors.append(str(error))
     return folders
