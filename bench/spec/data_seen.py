@@ -12,6 +12,7 @@ from bench.records.record import Record
 from bench.spec.resolve import RunSpec
 from datasets.contract import DataError, DataSettings, NotPrepared
 from datasets.fingerprint import fingerprint
+from datasets.split_lists import unlisted_remarks
 
 # Runs with an equal key read the same images and targets.
 DataKey = tuple[str, DataSettings]
@@ -87,9 +88,9 @@ def data_difference(record: Record, now: SeenData) -> str:
 def data_remarks(sight: Sight, kept: Sequence[tuple[RunSpec, Record]]) -> list[str]:
     """What the user should know: images left out by lists, and kept runs whose data could not be compared."""
     remarks = [
-        f"{name}: {count:,} images of {domain} are in no list; runs ignore them."
+        f"{name}: {remark}"
         for (name, _), seen in sight.seen.items()
-        for domain, count in seen.unlisted.items()
+        for remark in unlisted_remarks(seen.unlisted)
     ]
     unknown = Counter(data_key(spec) for spec, _ in kept if data_key(spec) in sight.unprepared)
     remarks += [
