@@ -69,7 +69,7 @@ def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
         folders = [part_folder(root, part) for part in PART_NAMES]
         stored = _first_size(folders[0])
         size = final_size(stored, settings.image_size, root)
-        stacks = [_npy_stack(folder, stored, size) for folder in folders]
+        stacks = [_npy_stack(root, folder, stored, size) for folder in folders]
     everything, test = map(_read_part, stacks)
     if settings.protocol == "published":
         rule: dict[str, object] = {"rule": "published: all training images train, none validates, val is the test set"}
@@ -152,9 +152,8 @@ def _first_size(train: Path) -> Size | None:
     return npy_size(first) if first.is_file() else None
 
 
-def _npy_stack(root: Path, part: str, stored: Size | None, size: Size | None) -> Stack:
-    """A function from a kind to all its files as one array."""
-    folder = root / part
+def _npy_stack(root: Path, folder: Path, stored: Size | None, size: Size | None) -> Stack:
+    """A function from a kind to all its files in the folder of a part as one array."""
     # The largest count of any kind, so that a file that only one kind lacks is noticed.
     present = [folder / kind for kind in KINDS if (folder / kind).is_dir()]
     count = max((sum(entry.name.endswith(".npy") for entry in entries(kind)) for kind in present), default=0)
@@ -164,7 +163,7 @@ def _npy_stack(root: Path, part: str, stored: Size | None, size: Size | None) ->
     def stack(kind: str) -> Stored:
         paths = [folder / kind / f"{index}.npy" for index in range(count)]
         conversion = SceneConversion(kind, stored, size)
-        return decoded(root, paths, scene_loader(conversion), conversion.recipe, f"{part}/{kind}")
+        return decoded(root, paths, scene_loader(conversion), conversion.recipe, f"{folder.name}/{kind}")
 
     return stack
 
