@@ -14,6 +14,7 @@ usage() {
 Further options go to `python -m bench.run`: --data-root DIR, --jobs N, --device NAME, --seeds N ...
 MTL_VENV=DIR   an environment elsewhere than .venv (torch with CUDA takes 6 GB)
 MTL_DATA=DIR   data sets elsewhere than data/
+MTL_CACHE=DIR  decoded images elsewhere than beside the data
 TEXT
 }
 

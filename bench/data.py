@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import ROOT
-from bench.cli.options import add_data_root, guarded, plain_console, positive
+from bench.cli.options import add_cache_dir, add_data_root, guarded, image_size, plain_console, positive
 from bench.cli.preparation import prepare
 from bench.cli.progress import DecodingProgress
 from bench.inspection.data_check import FULL_UP_TO, MOST_PRINTED, Position, Report, check
@@ -19,8 +19,8 @@ from bench.inspection.instructions import instructions
 from bench.spec.lookup import UnknownName, lookup
 from datasets import DATASETS, find, obtain
 from datasets.contract import DataError, DataSettings
+from datasets.decoding.places import array_folders
 from datasets.decoding.prepare import Preparation, preparing
-from datasets.pixels import CACHE
 
 PARTS = ("train", "validation", "test")
 COLOURS = {"ok": "green", "differs": "yellow", "wrong": "red"}
@@ -46,6 +46,13 @@ def _parser() -> ArgumentParser:
     checking.add_argument("--splits", default="", metavar="DIR", help="also check lists <domain>_<train|val|test>.txt")
     decoding = commands.add_parser("prepare", help="decode a data set once, for all runs")
     decoding.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per core)")
+    decoding.add_argument(
+        "--image-size",
+        nargs="+",
+        type=image_size,
+        metavar="PIXELS",
+        help="height and width, or none for the size on disk (default: the size that runs use by default)",
+    )
     showing = commands.add_parser("show", help="draw some images with their labels; decodes the data set first")
     showing.add_argument("--part", choices=PARTS, default="train", help="default: train")
     showing.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the images (default: 0)")
@@ -54,6 +61,8 @@ def _parser() -> ArgumentParser:
         command.add_argument("name", metavar="NAME")
     for command in (listing, how, checking, decoding, showing):
         add_data_root(command)
+    for command in (listing, checking, decoding, showing):
+        add_cache_dir(command)
     return parser
 
 
@@ -68,7 +77,7 @@ def _list(arguments: Namespace, console: Console) -> int:
         except DataError as error:
             folder, state = None, str(error)
         counts = (str(len(info.tasks)), info.backbone, str(info.recipe.epochs))
-        table.add_row(name, info.label, info.kind, *counts, _decoded(folder), state)
+        table.add_row(name, info.label, info.kind, *counts, _decoded(folder, arguments.cache_dir), state)
     console.print(table)
     console.print(
         f"\nSearched {root} (--data-root or MTL_DATA); `python -m bench.data how NAME` says where to get a data set."
@@ -76,10 +85,9 @@ def _list(arguments: Namespace, console: Console) -> int:
     return 0
 
 
-def _decoded(folder: Path | None) -> str:
+def _decoded(folder: Path | None, cache: Path | None) -> str:
     """The size of a data set's decoded arrays of all image sizes; unfinished ones don't count."""
-    # NYUv2 has its arrays in the folder of each part.
-    arrays = [path for pattern in (CACHE, f"*/{CACHE}") for path in folder.glob(f"{pattern}/*.npy")] if folder else []
+    arrays = [path for place in array_folders(folder, cache) for path in place.glob("*.npy")] if folder else []
     return f"{sum(path.stat().st_size for path in arrays) / 1e6:,.0f} MB" if arrays else "no"
 
 
@@ -96,7 +104,8 @@ def _check(arguments: Namespace, console: Console) -> int:
     settings = DataSettings(info.image_size, splits=arguments.splits)
     console.print(f"{info.label} in {folder}\n")
     if info.inventory is None:
-        return _check_by_reading(name, folder, settings, console)
+        with preparing(Preparation(cache=arguments.cache_dir)):
+            return _check_by_reading(name, folder, settings, console)
     with console.status("Listing files") as status:
         inventory = info.inventory(folder, settings)
 
@@ -139,7 +148,8 @@ def _print(report: Report, console: Console) -> None:
 
 
 def _prepare(arguments: Namespace, console: Console) -> int:
-    return prepare(arguments.name, arguments.data_root, arguments.workers, console)
+    preparation = Preparation(arguments.workers, cache=arguments.cache_dir)
+    return prepare(arguments.name, arguments.data_root, preparation, arguments.image_size, console)
 
 
 def _show(arguments: Namespace, console: Console) -> int:
@@ -149,7 +159,10 @@ def _show(arguments: Namespace, console: Console) -> int:
     info = DATASETS[name]
     folder = obtain(name, arguments.data_root)
     settings = DataSettings(info.image_size)
-    with DecodingProgress(console, only_bars=True) as progress, preparing(Preparation(report=progress)):
+    with (
+        DecodingProgress(console, only_bars=True) as progress,
+        preparing(Preparation(report=progress, cache=arguments.cache_dir)),
+    ):
         splits = info.read(folder, settings)
     classes = info.inventory(folder, settings).classes if info.inventory else ()
     path = arguments.out or ROOT / "reports" / "data" / f"{name}-{arguments.part}.png"

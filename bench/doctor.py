@@ -36,23 +36,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     rival = rival_finding()
     basics += [rival] if rival else []
-    from bench.cli.options import add_data_root, plain_console
+    from bench.cli.options import add_cache_dir, add_data_root, plain_console
 
     parser = ArgumentParser(prog="python -m bench.doctor", description=__doc__)
     parser.add_argument(
         "--results", type=Path, default=ROOT / "results", metavar="DIR", help="records (default: results)"
     )
     add_data_root(parser)
+    add_cache_dir(parser)
     arguments = parser.parse_args(argv)
-    return _examine(basics, arguments.data_root, arguments.results, plain_console())
+    return _examine(basics, arguments.data_root, arguments.cache_dir, arguments.results, plain_console())
 
 
-def _examine(basics: list[Finding], root: Path, results: Path, console: Console) -> int:
+def _examine(basics: list[Finding], root: Path, cache: Path | None, results: Path, console: Console) -> int:
     from bench.inspection.machine import data_findings, disk_findings, machine_findings, peer_findings, weight_findings
 
     sections = {
         "Python and machine": [*basics, *machine_findings()],
-        f"Data in {root}": [*data_findings(root), *weight_findings(root)],
+        f"Data in {root}": [*data_findings(root, cache), *weight_findings(root)],
         "Optional": list(peer_findings()),
         "Disks": list(disk_findings(root, results)),
     }

@@ -10,11 +10,12 @@ from bench import ROOT
 from bench.analyses.relations.figure import dendrogram_figure, heatmap_figure
 from bench.analyses.relations.measures import related, runs_with_cosines
 from bench.analyses.relations.page import pairs_csv, relations_csv, relations_page
-from bench.cli.options import add_data_root, guarded
+from bench.cli.options import add_cache_dir, add_data_root, guarded
 from bench.records.store import RecordError, atomic_write_text
 from bench.reporting.figures.style import save
 from bench.spec.lookup import UnknownName
 from datasets.contract import DataError
+from datasets.decoding.prepare import Preparation, preparing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,8 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--data", nargs="+", default=[], metavar="NAME", help="only these data sets")
     add_data_root(parser)
+    add_cache_dir(parser)
     arguments = parser.parse_args(argv)
-    return guarded(lambda: _relations(arguments), RecordError, UnknownName, DataError, OSError)
+    with preparing(Preparation(cache=arguments.cache_dir)):
+        return guarded(lambda: _relations(arguments), RecordError, UnknownName, DataError, OSError)
 
 
 def _relations(arguments: Namespace) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from training import splits_of
 
 from bench.engine.batches import training_batches
 from bench.engine.build import build_network
@@ -15,7 +16,6 @@ from bench.engine.seeds import generator_for
 from bench.engine.step import compute_gradients
 from bench.engine.train_state import TrainState, make_train_state
 from bench.spec.resolve import resolve
-from datasets import find
 from datasets.contract import Batch, Group
 from methods import WEIGHTINGS
 from methods.contract import Signal, Update, batches_of
@@ -32,9 +32,7 @@ def prepared(
     """A network, in float64 by default, with one batch."""
     settings = {"train.batch_size": 4, **assignments}
     spec = resolve(data, architecture=arch, weighting=weighting, assignments=settings)
-    folder = find(data, data_root)
-    assert folder is not None
-    splits = spec.info.read(folder, spec.data_settings)
+    splits = splits_of(spec, data_root)
     network = build_network(spec, CPU)
     size = spec.settings.train.batch_size
     batch: Batch = next(iter(training_batches(splits.train, spec.info, size, generator_for(0, "test"), CPU)))

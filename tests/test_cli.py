@@ -192,7 +192,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_resumes_the_rest(
     ask: Callable[..., int], capsys: pytest.CaptureFixture[str], data_root: Path, tmp_path: Path
 ) -> None:
     arguments = ["--method", "ew", "--data", "digits", "--device", "cpu"]
-    arguments += ["--seeds", "0", "1", "--epochs", "12", "--jobs", "1"]
+    arguments += ["--seeds", "0", "1", "--epochs", "6", "--jobs", "1"]
     command = [sys.executable, "-m", "bench.run", *arguments]
     process = subprocess.Popen(
         [*command, "--results", str(tmp_path), "--data-root", str(data_root)],
@@ -220,7 +220,7 @@ def test_a_killed_worker_is_a_failed_run_and_the_others_go_on(
     ask: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     arguments = ["--method", "ew", "uw", "--data", "digits", "--device", "cpu"]
-    arguments += ["--seeds", "0", "--epochs", "12", "--jobs", "1"]
+    arguments += ["--seeds", "0", "--epochs", "6", "--jobs", "1"]
 
     def kill_worker() -> None:
         wait_for(lambda: list(tmp_path.rglob(CHECKPOINT)), lambda: bool(active_children()))

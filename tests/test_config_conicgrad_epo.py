@@ -20,9 +20,9 @@ from methods.weightings.conicgrad import ConicGrad, conic_weights
 from methods.weightings.epo import EPO, adjustments, search_weights
 from methods.weightings.linear_program import maximise_over_simplex
 from methods.weightings.mgda import MGDA
+from methods.weightings.rounding import FLOAT32_EPSILON
 from methods.weightings.simplex import Matrix, Vector
 
-SINGLE = float(np.finfo(np.float32).eps)
 PRECISIONS = ("single", "double")
 RNG = np.random.default_rng
 
@@ -79,7 +79,7 @@ def by_pseudo_inverse(rows: Matrix, cosines: Vector) -> Vector:
     """Liu et al. (2025), Eq. (2) and (3), on the gradients themselves."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     units = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
-    direction = np.linalg.pinv(units, rcond=np.sqrt(len(rows) * SINGLE)) @ cosines
+    direction = np.linalg.pinv(units, rcond=np.sqrt(len(rows) * FLOAT32_EPSILON)) @ cosines
     if np.linalg.norm(direction) < 1e-9:  # the gradients cancel
         return np.zeros(rows.shape[1])
     unit = direction / np.linalg.norm(direction)
@@ -93,7 +93,7 @@ def test_config_has_equal_cosines_and_the_length_of_all_projections(precision: s
     products, norms = gram @ weights, np.sqrt(gram.diagonal())
     length = np.sqrt(weights @ products)
     assert not singular
-    rounding = SINGLE * (np.abs(gram) @ np.abs(weights) / norms).max()  # of products in float32
+    rounding = FLOAT32_EPSILON * (np.abs(gram) @ np.abs(weights) / norms).max()  # of products in float32
     np.testing.assert_allclose(products / norms, (products / norms).mean(), rtol=1e-9, atol=rounding)
     assert (
         abs(length - products.sum() / length) <= m * rounding * np.abs(weights * norms).sum() / length + 1e-9 * length

@@ -317,14 +317,16 @@ def share_of(colour: tuple[int, ...], picture: NDArray[np.uint8], tolerance: int
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_show_draws_the_embedded_data(name: str, data_root: Path, tmp_path: Path, ask: Ask) -> None:
     pictures = []
-    for options in ([], ["--seed", "1", "--part", "test"]):
+    # The options are the same for all data sets, and drawing takes long.
+    for options in ([], ["--seed", "1", "--part", "test"])[: 2 if name == "rooms" else 1]:
         path = tmp_path / f"{len(pictures)}.png"
         code, out = ask("show", name, "--out", path, *options, "--data-root", data_root)
         assert code == 0 and out == f"Drawn: {path}\n"
         pictures.append(sheet(path))
-    first, other = pictures
+    first = pictures[0]
     assert np.mean(first != 255) > 0.3  # more than frames and text
-    assert first.shape != other.shape or np.mean(first != other) > 0.05
+    for other in pictures[1:]:
+        assert first.shape != other.shape or np.mean(first != other) > 0.05
 
 
 @pytest.mark.parametrize("name", ["office31", "officehome", "celeba"])

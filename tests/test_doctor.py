@@ -85,6 +85,22 @@ def test_data_is_found_and_its_weights_are_missed(examine: Examine, tmp_path: Pa
     assert "Skipped: office31, officehome, nyuv2" in out and "celeba," not in out
 
 
+def test_it_says_where_prepared_arrays_go(examine: Examine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "data" / "celeba"
+    write_celeba(root)
+    assert re.fullmatch(rf"ok +go into {root}/\.decoded", examine()[1]["celeba arrays"])
+    own = rf"{tmp_path}/own/celeba-\w{{8}}"
+    assert re.fullmatch(rf"ok +go into {own}", examine("--cache-dir", tmp_path / "own")[1]["celeba arrays"])
+    assert not (tmp_path / "own").exists() and not (root / ".decoded").exists()  # it makes nothing
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (root / ".decoded").touch()  # as a folder that can't be written, not even by root
+    row = examine()[1]["celeba arrays"]
+    assert re.match(rf"note +go into {tmp_path}/cache/mtl-bench/celeba-\w{{8}}\. {root}/\.decoded is not writable", row)
+    (tmp_path / "file").touch()
+    row = examine("--cache-dir", tmp_path / "file")[1]["celeba arrays"]
+    assert row.startswith("skipped") and f"{tmp_path}/file/celeba-" in row and row.endswith("--cache-dir DIR")
+
+
 def test_damaged_weights_are_reported(examine: Examine, tmp_path: Path) -> None:
     path = tmp_path / "torch" / "hub" / "checkpoints" / WEIGHTS
     path.parent.mkdir(parents=True)
@@ -147,7 +163,7 @@ def test_pairs_of_torch_and_torchvision(
 def test_the_versions_that_the_suite_installs_are_trusted() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {r.package: r.clauses[0][1] for r in map(parse_requirement, lines) if r.clauses}
-    for requirement in (*requirements(), *requirements("peers"), *requirements("parquet")):
+    for requirement in (*requirements(), *requirements("peers"), *requirements("parquet"), *requirements("jpeg")):
         exact = next(found for name, found in pinned.items() if name.lower() == requirement.package.lower())
         assert requirement.admits(exact), requirement.package
     if installed("torchvision") == pinned["torchvision"]:

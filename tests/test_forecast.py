@@ -57,9 +57,9 @@ def test_sizes_are_published() -> None:
     assert published.training == 795  # without a validation set
 
 
-def test_sizes_and_bytes_agree_with_the_reader(tmp_path: Path) -> None:
+def test_sizes_and_bytes_agree_with_the_reader(data_root: Path) -> None:
     settings = DataSettings(None)
-    found, splits = dataset_size("digits", settings), DATASETS["digits"].read(obtain("digits", tmp_path), settings)
+    found, splits = dataset_size("digits", settings), DATASETS["digits"].read(obtain("digits", data_root), settings)
     parts = [list(map(len, part)) for part in (splits.train, splits.validation, splits.test)]
     assert found.training == max(parts[0]) and found.images == sum(map(sum, parts))
     assert found.image_size == tuple(splits.train[0].images.shape[1:3])

@@ -19,7 +19,8 @@ from methods.weightings.fairgrad import FairGrad, fair_weights
 from methods.weightings.gradvac import VANISHING, GradVac, vaccinated_weights
 from methods.weightings.nash_mtl import bargaining_weights
 from methods.weightings.pcgrad import projected_weights
-from methods.weightings.upgrad import OPTIMALITY, SINGLE, UPGrad, unconflicting_weights
+from methods.weightings.rounding import FLOAT32_EPSILON, above_rounding
+from methods.weightings.upgrad import OPTIMALITY, UPGrad, unconflicting_weights
 
 ZOO = [(kind, m) for kind in REGULAR + DEGENERATE for m in SIZES]
 REGULAR_ZOO = [(kind, m) for kind in REGULAR for m in SIZES]
@@ -219,7 +220,7 @@ def test_upgrad_does_not_conflict(kind: str, m: int, precision: Literal["double"
     assert not missed
     norms = np.sqrt(gram.diagonal())
     share = norms * np.abs(weights)
-    tolerance = OPTIMALITY if least_eigenvalue(gram) > m * SINGLE else m * SINGLE
+    tolerance = OPTIMALITY if least_eigenvalue(gram) > m * FLOAT32_EPSILON else m * FLOAT32_EPSILON
     assert (gram @ weights >= -tolerance * norms * share.sum()).all()
 
 
@@ -233,7 +234,7 @@ def test_upgrad_is_the_same_for_few_and_for_many_tasks(kind: str) -> None:
     few, many = unconflicting_weights(cosines)[0], unconflicting_weights(padded)[0][:13]
     scale = max(np.linalg.norm(rows, axis=1).max(), 1e-300)
     # Where sparse gradients cancel, the update has its length from what is added to the diagonal, which depends on m.
-    tolerance = np.sqrt(40 * SINGLE) if kind == "sparse" else 1e-4
+    tolerance = np.sqrt(40 * FLOAT32_EPSILON) if kind == "sparse" else 1e-4
     np.testing.assert_allclose(40 * many @ rows / scale, 13 * few @ rows / scale, atol=tolerance)
 
 
@@ -262,7 +263,7 @@ def test_upgrad_of_sparse_gradients(kind: str) -> None:
     weights, missed = unconflicting_weights(gram)
     assert not missed
     m, norms = len(rows), np.linalg.norm(rows, axis=1)
-    update, tolerance = weights @ rows, np.sqrt(m * SINGLE)
+    update, tolerance = weights @ rows, np.sqrt(m * FLOAT32_EPSILON)
     assert np.linalg.norm(update) <= norms.mean()
     assert (rows @ update >= -tolerance * norms * norms.mean()).all()
     assert (weights * norms <= norms.mean() / tolerance)[norms > 0].all()
@@ -317,3 +318,11 @@ def test_upgrad_is_linear_under_scaling() -> None:
     scaled = rows * factors[:, None]
     weights, _ = unconflicting_weights(scaled @ scaled.T)
     np.testing.assert_allclose(weights @ scaled, factors @ np.array(parts), rtol=1e-8)
+
+
+def test_eigenvalues_are_cut_where_float32_ends() -> None:
+    """Relative to the largest, and by the number of tasks; of no gradient at all, nothing is left."""
+    m = 3
+    eigenvalues = np.array([0.9, 1.1 * m, 1e9]) * [m * FLOAT32_EPSILON, FLOAT32_EPSILON, 1e-9]
+    assert above_rounding(eigenvalues).tolist() == above_rounding(1e6 * eigenvalues).tolist() == [False, True, True]
+    assert not above_rounding(np.zeros(m)).any() and not above_rounding(np.array([-1e-9, 0.0])).any()

@@ -285,7 +285,7 @@ def test_an_interrupted_table_is_continued_and_reported(numbers: list[Path]) -> 
     with pytest.raises(KeyboardInterrupt), preparing(Preparation(1, interrupt)):
         decoded_column(numbers[0].parent, numbers, "x", logged_numbers, "number", "numbers")
     assert [now.done for now in news] == [0, 6, 12, 18, 20, 26, 32]
-    assert {(now.what, now.total, now.kept) for now in news} == {("numbers", 60, 0)}
+    assert {(now.what, now.unit, now.total, now.kept) for now in news} == {("numbers", "row", 60, 0)}
     logged(numbers)
     assert read_numbers(numbers) == list(range(60))
     assert logged(numbers) == list(range(32, 60))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import resource
@@ -22,8 +23,11 @@ from byte_loaders import DEADLY, LOG, deadly_byte, first_byte, logged_byte, mebi
 from data_trees import REAL, SETTINGS, Trees, files_of, read, same, tensors, view
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
 
 from bench import data
+from bench.cli import progress as progress_module
+from bench.cli.progress import DecodingProgress
 from bench.engine.device import peak_memory_mib, reset_peak_memory
 from datasets import DATASETS
 from datasets.contract import DataError, DataSettings
@@ -389,6 +393,81 @@ def test_the_command_prepares_for_the_reader(tmp_path: Path, trees: Trees, capsy
     arrays = set((root / CACHE).iterdir())
     read("office31", root, DataSettings(info.image_size))
     assert set((root / CACHE).iterdir()) == arrays
+
+
+@pytest.fixture
+def office(tmp_path: Path, trees: Trees) -> Path:
+    """A small Office-31, in a data root of its own."""
+    (tmp_path / "data").mkdir()
+    view(trees("office31"), tmp_path / "data/office31", "dslr/images/TV")
+    return tmp_path / "data/office31"
+
+
+def command(root: Path, *arguments: str | Path) -> int:
+    return data.main([*map(str, arguments), "--data-root", str(root.parent)])
+
+
+def sizes_in(folder: Path) -> set[tuple[int, ...]]:
+    """The shapes of rows of all arrays there."""
+    return {np.load(path, mmap_mode="r").shape[1:] for path in folder.glob("*.npy")}
+
+
+def test_the_command_prepares_an_image_size(office: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for size in (["8", "6"], ["none"]):
+        assert command(office, "prepare", "office31", "--image-size", *size) == 0
+    assert sizes_in(office / CACHE) == {(8, 6, 3), (7, 9, 3)}
+    capsys.readouterr()
+    for size in (["8"], ["none", "8"], ["1", "2", "3"]):
+        assert command(office, "prepare", "office31", "--image-size", *size) == 2
+        assert f"expected height and width, or none, found {' '.join(size)}" in capsys.readouterr().err
+
+
+def test_the_command_says_where_the_arrays_are(
+    office: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(office, "prepare", "office31", "--image-size", "8", "6") == 0
+    assert f"reads the arrays in {office / CACHE}.\n" in capsys.readouterr().out
+    cache = tmp_path / "arrays"
+    for arguments in (["--cache-dir", cache], []):  # the second finds what the first made
+        assert command(office, "prepare", "office31", "--image-size", "8", "8", *arguments) == 0
+        (folder,) = cache.iterdir()
+        printed = capsys.readouterr().out
+        assert f"reads the arrays in {folder}.\n" in printed
+        assert ("nothing to do" in printed) == (not arguments)
+        monkeypatch.setenv("MTL_CACHE", str(cache))
+    assert sizes_in(folder) == {(8, 8, 3)} and sizes_in(office / CACHE) == {(8, 6, 3)}
+    shutil.rmtree(office / CACHE)
+    command(office, "list")
+    assert re.search(r"^office31 .* 0 MB ", capsys.readouterr().out, re.MULTILINE)
+
+
+def progress_lines(only_bars: bool, steps: Sequence[tuple[int, int]]) -> list[str]:
+    """What is printed on an array with (done, damaged) as reported, if output is piped."""
+    stream = io.StringIO()
+    with DecodingProgress(Console(file=stream, width=200), only_bars) as progress:
+        for done, damaged in steps:
+            progress(Progress("images", "file", Path("folder"), done, 1000, 0, damaged, 2**30, 2**31))
+    return stream.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("only_bars", [False, True])
+def test_progress_is_a_line_per_tenth_if_output_is_piped(monkeypatch: pytest.MonkeyPatch, only_bars: bool) -> None:
+    monkeypatch.setattr(progress_module, "LONG_DECODING", 0.0)
+    opening, *lines = progress_lines(only_bars, [(done, 0) for done in range(0, 1001, 25)])
+    assert opening == "images: 1,000 files; needs 1.00 GiB in folder, 2.0 GiB are free"
+    assert [line.split(" of ")[0] for line in lines] == [f"images: {100 * tenth:,}" for tenth in range(1, 11)]
+    assert "1,000 files (10 %), " in lines[0] and lines[0].endswith(" s left")
+    assert lines[-1].startswith("images: 1,000 of 1,000 files (100 %), done in ")
+
+
+def test_quick_arrays_get_no_such_lines() -> None:
+    steps = [(0, 0), (500, 0), (1000, 0)]
+    assert not progress_lines(True, steps) and len(progress_lines(False, steps)) == 1
+
+
+def test_damaged_rows_are_said() -> None:
+    (line,) = progress_lines(True, [(997, 3), (1000, 3)])
+    assert line.startswith("images: 3 of 1,000 rows of the prepared array in folder changed on disk")
 
 
 def test_the_command_names_an_invalid_file(tmp_path: Path, trees: Trees, capsys: pytest.CaptureFixture[str]) -> None:

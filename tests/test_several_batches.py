@@ -14,6 +14,7 @@ import torch
 from plain_gradients import CPU, applied_gradients, as_double, assert_near, plain_gradients, row_of
 from scipy.optimize import minimize
 from torch import Tensor
+from training import splits_of
 
 from bench.engine.batches import training_batches
 from bench.engine.build import build_network
@@ -38,9 +39,7 @@ def prepared(
 ) -> tuple[TrainState, list[Batch]]:
     """A network in float64, and as many different batches as a step reads."""
     spec = resolve(data, architecture=arch, weighting=weighting, assignments={"train.batch_size": 4, **settings})
-    folder = find(data, data_root)
-    assert folder is not None
-    splits = spec.info.read(folder, spec.data_settings)
+    splits = splits_of(spec, data_root)
     state = make_train_state(spec, build_network(spec, CPU))
     state.network.double()  # type: ignore[attr-defined]
     stream = training_batches(splits.train, spec.info, 4, generator_for(0, "test"), CPU)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from record_factory import without_drawing
 from torch import Tensor
 
 from bench import toy
@@ -174,7 +175,8 @@ def test_what_runs_is_said_before_the_first_result(
             assert WEIGHTINGS[name].label in capsys.readouterr().out  # a line as each weighting finishes
 
     monkeypatch.setattr(toy, "all_trajectories", all_trajectories)
-    assert toy.main(["--method", "ew", "mgda", "--steps", "1", "--jobs", "1", "--out", str(tmp_path)]) == 0
+    with without_drawing():
+        assert toy.main(["--method", "ew", "mgda", "--steps", "1", "--jobs", "1", "--out", str(tmp_path)]) == 0
 
 
 def test_tables_and_figures_need_no_torch() -> None:

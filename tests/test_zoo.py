@@ -12,8 +12,7 @@ from methods import WEIGHTINGS
 from methods.adapters.counterparts import COUNTERPARTS
 from methods.contract import Signal, Update
 from methods.optimality import CRITERIA
-
-SINGLE = float(np.finfo(np.float32).eps)
+from methods.weightings.rounding import FLOAT32_EPSILON
 
 
 @for_every("family, m", [(family, m) for family in FAMILIES for m in SIZES if m > 1])
@@ -23,9 +22,9 @@ def test_families_are_what_they_are_called(family: str, m: int) -> None:
     rank = np.linalg.matrix_rank(jacobian(family, m))
     assert (rank < m) == (family in DEPENDENT)
     if family in REGULAR:
-        assert least_eigenvalue(single) > m * SINGLE
+        assert least_eigenvalue(single) > m * FLOAT32_EPSILON
     if family in NEARLY_DEPENDENT and m >= 13:
-        assert least_eigenvalue(exact) < m * SINGLE
+        assert least_eigenvalue(exact) < m * FLOAT32_EPSILON
     norms = np.sqrt(exact.diagonal())
     half = np.arange(m // 2)
     if family in OPPOSED:

@@ -1,7 +1,9 @@
-"""A train_state and a batch of real data, ready for a step."""
+"""A train_state and a batch of real data, ready for a step; data sets are read once per process."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -10,9 +12,21 @@ from bench.engine.batches import training_batches
 from bench.engine.build import build_network
 from bench.engine.seeds import generator_for
 from bench.engine.train_state import TrainState, make_train_state
-from bench.spec.resolve import resolve
+from bench.spec.resolve import RunSpec, resolve
 from datasets import find
-from datasets.contract import Batch
+from datasets.contract import Batch, DataSettings, Splits
+
+
+def splits_of(spec: RunSpec, data_root: Path) -> Splits:
+    """The data of a run. All callers share it, so none may change it."""
+    folder = find(spec.data, data_root)
+    assert folder is not None
+    return _read(spec.info.read, folder, spec.data_settings)
+
+
+@cache
+def _read(reader: Callable[[Path, DataSettings], Splits], folder: Path, settings: DataSettings) -> Splits:
+    return reader(folder, settings)
 
 
 def prepared(
@@ -23,9 +37,7 @@ def prepared(
     spec = resolve(
         data, method, architecture=arch, weighting=weighting, assignments={"train.batch_size": 4, **settings}
     )
-    folder = find(data, data_root)
-    assert folder is not None
-    splits = spec.info.read(folder, spec.data_settings)
+    splits = splits_of(spec, data_root)
     network = build_network(spec, torch.device("cpu"))
     batches = training_batches(splits.train, spec.info, 4, generator_for(0, "test"), torch.device("cpu"))
     return make_train_state(spec, network), next(iter(batches))

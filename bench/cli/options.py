@@ -27,14 +27,14 @@ def add_data_root(parser: ArgumentParser) -> None:
 
 
 def add_cache_dir(parser: ArgumentParser) -> None:
-    """Adds --cache-dir; its default is $MTL_CACHE, else beside the data."""
+    """Adds --cache-dir; its default is $MTL_CACHE, else None."""
     default = Path(os.environ["MTL_CACHE"]) if os.environ.get("MTL_CACHE") else None
     parser.add_argument(
         "--cache-dir",
         type=Path,
         default=default,
         metavar="DIR",
-        help="decoded files (default: $MTL_CACHE, or beside the data)",
+        help="prepared arrays (default: $MTL_CACHE, or beside the data where it is writable, else ~/.cache/mtl-bench)",
     )
 
 
@@ -54,6 +54,11 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"expected a whole number ≥ 1, found {text!r}")
     return int(text)
+
+
+def image_size(text: str) -> int | None:
+    """Parses height or width in pixels; None for "none"."""
+    return None if text == "none" else positive(text)
 
 
 def cores() -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -10,27 +12,45 @@ from bench.cli.options import INTERRUPTED
 from bench.cli.progress import DecodingProgress
 from bench.spec.lookup import lookup
 from datasets import DATASETS, obtain
-from datasets.contract import DataSettings
+from datasets.contract import DataError, DataSettings
+from datasets.decoding.places import array_folders
 from datasets.decoding.prepare import Preparation, preparing
 
 
-def prepare(name: str, root: Path, workers: int | None, console: Console) -> int:
+def prepare(
+    name: str, root: Path, preparation: Preparation, image_size: Sequence[int | None] | None, console: Console
+) -> int:
     """Returns 0, or 130 if interrupted.
+
+    preparation: how; the progress is reported on the console.
+    image_size: height and width, or None alone for the size on disk; None for the size that runs use by default.
 
     Raises:
         UnknownName: there is no such data set.
         DataError: the data set is absent or damaged, or the disk is full.
     """
     info = DATASETS[lookup(DATASETS, "data set", name)]
+    size = info.image_size if image_size is None else _size(image_size)
     folder = obtain(name, root)
     with DecodingProgress(console) as progress:
         try:
-            with preparing(Preparation(workers, progress)):
-                info.read(folder, DataSettings(info.image_size))
+            with preparing(replace(preparation, report=progress)):
+                info.read(folder, DataSettings(size))
         except KeyboardInterrupt:
             progress.bars.stop()
             console.print("Interrupted. Decoded files are saved; run the same command again to decode the rest.")
             return INTERRUPTED
     done = f"{progress.files:,} files decoded" if progress.files else "nothing to do, all files are already decoded"
-    console.print(f"{info.label}: {done}. Every run reads them from {folder}.")
+    present = [str(place) for place in array_folders(folder, preparation.cache) if any(place.glob("*.npy"))]
+    console.print(f"{info.label}: {done}. Every run reads the arrays in {' and '.join(present)}.")
     return 0
+
+
+def _size(given: Sequence[int | None]) -> tuple[int, int] | None:
+    match given:
+        case [None]:
+            return None
+        case [int(height), int(width)]:
+            return height, width
+    found = " ".join("none" if extent is None else str(extent) for extent in given)
+    raise DataError(f"--image-size: expected height and width, or none, found {found}.")

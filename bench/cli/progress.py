@@ -24,6 +24,8 @@ from bench.records.store import run_folder
 from bench.spec.resolve import RunSpec
 from datasets.decoding.prepare import Progress as Decoded
 
+LONG_DECODING = 3.0  # seconds, from which on an array's progress is printed if output is piped
+
 
 def run_name(spec: RunSpec) -> str:
     """The name of a run in messages."""
@@ -122,30 +124,69 @@ class RunProgress(LiveProgress):
 
 
 class DecodingProgress(LiveProgress):
-    """Follows the decoding of a data set: a bar for each array, and a line at its start unless `only_bars`."""
+    """Follows the decoding of a data set: a bar for each array, and a line at its start unless `only_bars`.
+
+    Where there are no bars, arrays that take longer than a few seconds get that line in any case, and one per 10 %.
+    """
 
     def __init__(self, console: Console, only_bars: bool = False) -> None:
         super().__init__(console)
         self.only_bars = only_bars
         self.files = 0
         self.current: TaskID | None = None
+        self.lines: _DecodingLines | None = None
 
     def __call__(self, now: Decoded) -> None:
         if self.current is None:
+            if now.damaged:
+                self.print(_damage(now), "yellow")
             if not self.only_bars:
                 self.print(_opening(now))
             self.current = self.bars.add_task(now.what, total=now.total)
+            self.lines = None if self.console.is_terminal else _DecodingLines(now, self.seconds, not self.only_bars)
         self.bars.update(self.current, completed=now.done)
+        for line in self.lines.due(now, self.seconds) if self.lines else ():
+            self.print(line)
         if now.done == now.total:
             self.files += now.total - now.kept
             self.bars.remove_task(self.current)
             self.current = None
 
 
+class _DecodingLines:
+    """Decides which lines on an array are due.
+
+    first: its progress at the start, at `start` in seconds.
+    opened: whether the opening line is already printed.
+    """
+
+    def __init__(self, first: Decoded, start: float, opened: bool) -> None:
+        self.first, self.start, self.opened = first, start, opened
+        self.tenths = 10 * first.done // first.total
+
+    def due(self, now: Decoded, seconds: float) -> list[str]:
+        """The lines to print, at `seconds`."""
+        passed, tenths = seconds - self.start, 10 * now.done // now.total
+        if passed < LONG_DECODING or tenths == self.tenths:
+            return []
+        lines = [] if self.opened else [_opening(self.first)]
+        self.opened, self.tenths = True, tenths
+        left = passed / (now.done - now.kept) * (now.total - now.done)
+        ending = f"{left:.0f} s left" if left else f"done in {passed:.0f} s"
+        return [*lines, f"{now.what}: {now.done:,} of {now.total:,} {now.unit}s ({10 * tenths} %), {ending}"]
+
+
+def _damage(now: Decoded) -> str:
+    return (
+        f"{now.what}: {now.damaged:,} of {now.total:,} rows of the prepared array in {now.folder} changed on disk "
+        "since they were decoded; they are decoded again. Check that disk."
+    )
+
+
 def _opening(now: Decoded) -> str:
     kept = f", {now.kept:,} of them already decoded" if now.kept else ""
     return (
-        f"{now.what}: {now.total:,} files{kept}; needs {now.needed / 2**30:.2f} GiB in {now.folder}, "
+        f"{now.what}: {now.total:,} {now.unit}s{kept}; needs {now.needed / 2**30:.2f} GiB in {now.folder}, "
         f"{now.free / 2**30:.1f} GiB are free"
     )
 

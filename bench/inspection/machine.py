@@ -28,6 +28,7 @@ from bench.inspection.packages import (
 from bench.records.environment import describe_environment
 from datasets import DATASETS, find
 from datasets.contract import DataError
+from datasets.decoding.places import array_folders, choose_folder, is_writable
 from methods.adapters import libmtl
 from methods.adapters.bridge import PeerUnavailable, import_peer
 from methods.architectures.backbones import BACKBONES
@@ -54,8 +55,8 @@ def machine_findings() -> Iterator[Finding]:
     yield _accelerator_finding()
 
 
-def data_findings(root: Path) -> Iterator[Finding]:
-    """Every data set: where it is, or what is left out without it."""
+def data_findings(root: Path, cache: Path | None) -> Iterator[Finding]:
+    """Every data set: where it is and where its prepared arrays go, or what is left out without it."""
     for name, info in DATASETS.items():
         try:
             folder = find(name, root)
@@ -64,6 +65,7 @@ def data_findings(root: Path) -> Iterator[Finding]:
             continue
         if folder is not None:
             yield Finding(name, str(folder))
+            yield _arrays_finding(name, folder, cache)
         elif info.make is not None:
             yield Finding(name, "made when needed")
         else:
@@ -181,6 +183,19 @@ def _weight_finding(weights: str, users: list[str]) -> Finding:
     if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(digits):
         return Finding(topic, f"{path} is damaged", "note", f"Delete it; the next run downloads it again; {offline}")
     return Finding(topic, str(path))
+
+
+def _arrays_finding(name: str, folder: Path, cache: Path | None) -> Finding:
+    """Where prepared arrays of a data set are written."""
+    topic, folders = f"{name} arrays", array_folders(folder, cache)
+    chosen = choose_folder(folders)
+    if not is_writable(chosen):
+        advice = "Nothing can be decoded there, only arrays that are there already can be read; choose another folder"
+        return Finding(topic, f"{chosen} is not writable", "skipped", advice, "--cache-dir DIR")
+    if chosen != folders[0]:
+        advice = f"{folders[0]} is not writable; arrays that are current there are read from there"
+        return Finding(topic, f"go into {chosen}", "note", advice)
+    return Finding(topic, f"go into {chosen}")
 
 
 def _peer(topic: str, load: Callable[[], object], install: str, needed_by: str) -> Finding:

@@ -14,6 +14,7 @@ from tokenize import TokenError
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from datasets.decoding.jpeg import quick_pixels
 from datasets.decoding.prepared import Array
 from datasets.errors import DataError, forbidden
 
@@ -69,8 +70,9 @@ def decoded_image(content: bytes, size: tuple[int, int] | None) -> Array:
         ValueError: "expected a readable image, found ...".
     """
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            rgb = image.convert("RGB")
+        image = Image.open(io.BytesIO(content))
+        pixels = quick_pixels(image, content)
+        rgb = _rgb(image) if pixels is None else Image.fromarray(pixels)
     except UnidentifiedImageError as error:  # its message names an object in memory
         found = f"something else, beginning with {content[:16]!r}" if content else "a file of 0 bytes"
         raise ValueError(f"expected a readable image, found {found}") from error
@@ -79,6 +81,11 @@ def decoded_image(content: bytes, size: tuple[int, int] | None) -> Array:
     if size is not None and rgb.size != (size[1], size[0]):
         rgb = rgb.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     return np.asarray(rgb)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class Progress:
     """The progress of an array.
 
     what: what the rows are, in words.
+    unit: what each is decoded from, in a word.
     folder: where the array is written.
     done, total: numbers of rows.
     kept: number of rows that an earlier attempt decoded.
@@ -58,6 +59,7 @@ class Progress:
     """
 
     what: str
+    unit: str
     folder: Path
     done: int
     total: int
@@ -211,12 +213,12 @@ def _fill(source: RowSource, stamps: Stamps, output: Output, damaged: int, what:
     done = kept = total - len(pending)
     needed = max(0, output.layout.file_bytes - 512 * output.path.stat().st_blocks)  # blocks that it has are its own
     free = _require_room(folder, needed)
-    preparation.report(Progress(what, folder, done, total, kept, damaged, needed, free))
+    preparation.report(Progress(what, source.unit, folder, done, total, kept, damaged, needed, free))
     with _marking(output, stamps) as note:
         for chunk, digests in _decoded_chunks(output, source.chunks(pending), preparation.workers):
             done += len(chunk.rows)
             note(chunk.rows, digests)
-            preparation.report(Progress(what, folder, done, total, kept, damaged, needed, free))
+            preparation.report(Progress(what, source.unit, folder, done, total, kept, damaged, needed, free))
 
 
 @contextlib.contextmanager

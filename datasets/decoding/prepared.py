@@ -147,12 +147,14 @@ def write_row(descriptor: int, layout: Layout, row: int, content: memoryview) ->
 
 def mark(descriptor: int, layout: Layout, rows: Rows, marks: Marks) -> None:
     """Marks rows as decoded. marks: of these rows, in their order."""
+    if not len(rows):
+        return
     os.fsync(descriptor)  # a mark must not reach the disk before its row
     order = np.argsort(rows)
     packed = np.empty(len(rows), dtype=_MARK)
     packed["stamp"], packed["digest"] = marks.stamps[order], marks.digests[order]
     ascending = rows[order]
-    starts = [0, *(np.flatnonzero(np.diff(ascending) != 1) + 1).tolist()] if len(rows) else []
+    starts = [0, *(np.flatnonzero(np.diff(ascending) != 1) + 1).tolist()]
     for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):  # runs of neighbours
         content = memoryview(packed[start:end].tobytes())
         _write_all(descriptor, content, layout.marks_at + int(ascending[start]) * _MARK.itemsize)

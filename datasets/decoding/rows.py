@@ -45,6 +45,10 @@ class Chunk(Protocol):
 class RowSource(Protocol):
     """All rows of an array."""
 
+    @property
+    def unit(self) -> str:
+        """What a row is decoded from, in a word."""
+
     def stamps(self) -> Stamps:
         """Size (bytes) and time (ns) of the file of each row, (N, 2)."""
 
@@ -79,6 +83,7 @@ class FileRows:
 
     paths: Sequence[Path]
     load: Callable[[Path], Array]
+    unit: str = "file"
 
     def stamps(self) -> Stamps:
         return stamps_of(self.paths)

@@ -90,6 +90,7 @@ class TableRows:
     column: str
     cells: Cells
     convert: Convert
+    unit: str = "row"
 
     def stamps(self) -> Stamps:
         return stamps_of([shard.path for shard in self.shards]).repeat([shard.rows for shard in self.shards], axis=0)

@@ -12,10 +12,9 @@ from torch import Tensor
 from methods.checks import require_one_of
 from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.fixed import one_per_task, require_weights
+from methods.weightings.rounding import above_rounding
 
 Scale = Literal["min", "median", "rmse"]
-
-_SINGLE = float(np.finfo(np.float32).eps)
 
 
 def alignment(gramian: Tensor, scale: Scale) -> tuple[Tensor, int]:
@@ -28,7 +27,7 @@ def alignment(gramian: Tensor, scale: Scale) -> tuple[Tensor, int]:
     Source: Senushkin, Patakin, Kuznetsov, Konushin (CVPR 2023), Eq. (10)-(13), Algorithm 1.
     """
     eigenvalues, vectors = np.linalg.eigh(gramian.numpy())
-    kept = eigenvalues > max(float(eigenvalues[-1]), 0.0) * len(gramian) * _SINGLE
+    kept = above_rounding(eigenvalues)
     rank = int(kept.sum())
     if rank == 0:
         return torch.eye(len(gramian), dtype=gramian.dtype), 0

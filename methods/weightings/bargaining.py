@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dposv
 
+from methods.weightings.rounding import FLOAT32_EPSILON
 from methods.weightings.simplex import Matrix, Vector
 
 RESIDUAL = 1e-8
 # The others cancel a unit gradient of weight β up to β⁻² of its length. Jacobians and their products are float32: if
 # less than two units of its rounding are left, which is β > 2048, it is not known whether anything is.
-STATIONARY = 2 * float(np.finfo(np.float32).eps)
+STATIONARY = 2 * FLOAT32_EPSILON
 _RIDGE = 1e-6
 _MAX_NEWTON_STEPS = 200
 # After so many steps that don't halve the residual, it is rounding.

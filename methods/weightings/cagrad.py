@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from methods.checks import require_at_least, require_one_of
 from methods.contract import HeadRule, Needs, Signal, State, Update
+from methods.weightings.rounding import FLOAT32_EPSILON
 from methods.weightings.simplex import Matrix, Vector, minimise_over_simplex, solve_with_unit_sum
 
 Rescale = Literal["none", "1+c^2", "1+c"]
@@ -20,7 +21,7 @@ Variant = Literal["released", "paper"]
 _RESCALES: Mapping[Variant, Rescale] = {"released": "1+c^2", "paper": "none"}
 
 # Below this, relative to its terms, ‖g_w‖² is rounding: Jacobians and their products are float32.
-CANCELLED = 2 * float(np.finfo(np.float32).eps)
+CANCELLED = 2 * FLOAT32_EPSILON
 _TINY = float(np.finfo(np.float64).tiny)
 
 

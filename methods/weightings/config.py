@@ -11,10 +11,8 @@ import torch
 
 from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.fixed import one_per_task, require_weights
+from methods.weightings.rounding import FLOAT32_EPSILON, above_rounding
 from methods.weightings.simplex import Matrix, Vector
-
-# Gradients are float32. Eigenvalues of their cosines below m times this, relative to the largest, may be rounding.
-_ROUNDING = float(np.finfo(np.float32).eps)
 
 
 def conflict_free_weights(gramian: Matrix, cosines: Vector) -> tuple[Vector, bool]:
@@ -34,12 +32,11 @@ def conflict_free_weights(gramian: Matrix, cosines: Vector) -> tuple[Vector, boo
     norms = np.sqrt(gramian.diagonal()[present])
     units = gramian[present[:, None], present] / (norms[:, None] * norms)
     values, vectors = np.linalg.eigh((units + units.T) / 2)  # a product in float32 need not be symmetric
-    relative = len(present) * _ROUNDING
-    kept = values > relative * values[-1]
+    kept = above_rounding(values)
     values, vectors = values[kept], vectors[:, kept]
     parts = vectors.T @ cosines[present]
     singular = not kept.all()
-    if np.linalg.norm(parts) <= relative * np.linalg.norm(cosines[present]):
+    if np.linalg.norm(parts) <= len(present) * FLOAT32_EPSILON * np.linalg.norm(cosines[present]):
         return weights, True
     norm = sqrt(float(parts @ (parts / values)))  # of d
     length = float(norms @ (vectors @ parts)) / norm

@@ -12,10 +12,8 @@ import torch
 from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.cagrad import CANCELLED, linear_plus_norm_weights
 from methods.weightings.mgda import min_norm_weights
+from methods.weightings.rounding import FLOAT32_EPSILON
 from methods.weightings.simplex import Matrix, Vector
-
-# Gradients are float32: relative to its terms, a product of two is known up to this.
-_ROUNDING = float(np.finfo(np.float32).eps)
 
 
 def conic_weights(gramian: Matrix, c: float) -> tuple[Vector, bool]:
@@ -31,7 +29,7 @@ def conic_weights(gramian: Matrix, c: float) -> tuple[Vector, bool]:
     m = len(gramian)
     mean, weights = np.full(m, 1 / m), np.zeros(m)
     scaled = gramian / max(float(gramian.diagonal().max()), np.finfo(np.float64).tiny)
-    squared_mean, rounding = float(scaled.sum()) / m**2, _ROUNDING * float(np.abs(scaled).sum()) / m
+    squared_mean, rounding = float(scaled.sum()) / m**2, FLOAT32_EPSILON * float(np.abs(scaled).sum()) / m
     if squared_mean <= rounding:
         return mean, bool(gramian.any())
     present = (scaled.diagonal() > 0).nonzero()[0]
@@ -53,7 +51,7 @@ def conic_weights(gramian: Matrix, c: float) -> tuple[Vector, bool]:
     part = sqrt(squared_mean) * float(w @ np.abs(along))
     uncertainty = float(w @ np.abs(scaled)[present].sum(axis=1)) / (m * sqrt(squared_mean))
     relative = float(np.abs(scaled).sum()) / (m**2 * squared_mean)
-    if squared_norm <= 2 * _ROUNDING * (float(w @ np.abs(gram) @ w) + 2 * part * uncertainty + relative * part**2):
+    if squared_norm <= CANCELLED * (float(w @ np.abs(gram) @ w) + 2 * part * uncertainty + relative * part**2):
         return mean, True
     share = sine * sqrt(squared_mean / squared_norm)
     weights[present] = share * w

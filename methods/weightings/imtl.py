@@ -15,11 +15,9 @@ from methods.checks import require_one_of, require_positive
 from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.adam import adam_memory, adam_step
 from methods.weightings.log_loss import SMALLEST_LOSS
+from methods.weightings.rounding import FLOAT32_EPSILON, above_rounding
 
 Variant = Literal["full", "loss", "gradient"]
-
-# The Jacobian and its products are float32: a cosine is known up to about this.
-_ROUNDING = float(np.finfo(np.float32).eps)
 
 
 def equal_projection_weights(gramian: Tensor) -> tuple[Tensor, bool]:
@@ -41,12 +39,12 @@ def equal_projection_weights(gramian: Tensor) -> tuple[Tensor, bool]:
     cosines = gram * (inverse_norms[:, None] * inverse_norms)
     if np.isfinite(cosines).all():  # learned scales may overflow
         eigenvalues, vectors, _ = dsyevd(cosines)
-        first = int((eigenvalues <= m * _ROUNDING * eigenvalues[-1]).sum())
+        first = m - int(above_rounding(eigenvalues).sum())
         kept = vectors[:, first:]
         shares = players @ kept  # of the vector of ones
         solution = kept @ (shares / eigenvalues[first:]) * inverse_norms
         total = float(solution.sum())
-        vanishing = m * _ROUNDING
+        vanishing = m * FLOAT32_EPSILON
         if shares @ shares > vanishing * m and abs(total) > vanishing * float(np.abs(solution).sum()):
             return torch.from_numpy(solution / total), m - first < int(players.sum())
     return torch.full((m,), 1 / m, dtype=torch.float64), True

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from methods.weightings.rounding import FLOAT32_EPSILON
 from methods.weightings.simplex import Matrix, Vector
 
 Indices = NDArray[np.intp]
 
-# Gradients are float32: relative to its terms, n times this is the rounding of a row's product with n weights.
-_ROUNDING = float(np.finfo(np.float32).eps)
 # Below these, a weight and a pivot may be rounding of float64.
 _NEGATIVE = 1e-12
 _NEGLIGIBLE = 1e-11
@@ -38,8 +37,9 @@ def maximise_over_simplex(gain: Vector, rows: Matrix, bounds: Vector, scales: Ve
         values = np.zeros(n + k)
         values[basic] = table[:-1, 0]
         sizes = np.abs(values[:n])
+        # Relative to its terms, a row's product with n weights is known up to n roundings of float32.
         allowed = np.append(
-            _NEGATIVE * (sizes @ scales) / scales, n * _ROUNDING * (magnitudes @ sizes + np.abs(bounds))
+            _NEGATIVE * (sizes @ scales) / scales, n * FLOAT32_EPSILON * (magnitudes @ sizes + np.abs(bounds))
         )
         short = (values < -allowed)[basic]
         if not short.any():

@@ -12,6 +12,7 @@ from scipy.linalg.lapack import dposv, dpotrf
 from scipy.optimize import nnls
 
 from methods.contract import HeadRule, Needs, Signal, State, Update
+from methods.weightings.rounding import FLOAT32_EPSILON
 from methods.weightings.simplex import Matrix, Vector
 
 Mask = NDArray[np.bool_]
@@ -19,8 +20,6 @@ Indices = NDArray[np.intp]
 
 # Tolerance of the optimality conditions of the projection of every unit gradient.
 OPTIMALITY = 1e-8
-# Times m: what single precision can't tell from 0 in the Gramian of unit gradients.
-SINGLE = float(np.finfo(np.float32).eps)
 _ROUNDING = 1e-12
 # Signs are exchanged while at most this share of the wrong ones is left by each step, but for _PATIENCE steps. After
 # that, least squares are more reliable.
@@ -55,7 +54,7 @@ def unconflicting_weights(gramian: Matrix) -> tuple[Vector, bool]:
     cosines = (cosines + cosines.T) / 2  # a product in single precision need not be symmetric
     if cosines.min() >= 0:
         return np.full(m, 1 / m), False
-    identity, rounding = np.eye(m), m * SINGLE
+    identity, rounding = np.eye(m), m * FLOAT32_EPSILON
     dependent = bool(dpotrf(cosines - rounding * identity)[1])
     system = cosines + rounding * identity if dependent else cosines
     additions = _additions(system)
