@@ -16,12 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from datasets.archives import packed_files, unpacking
+from datasets.celeba_table import packed_attributes, packed_parts
 from datasets.contract import IMAGES, DataError, DataSettings, Source, Splits, Task, refuse
 from datasets.errors import forbidden
-from datasets.listing import IMAGE_ENDINGS, entries, plain
+from datasets.listing import IMAGE_ENDINGS, entries
 from datasets.losses import attribute_prior, binary_cross_entropy
 from datasets.metrics import ATTRIBUTE
-from datasets.parquet import column_names, decoded_images, part_files, scalar_columns, shards
+from datasets.parquet import decoded_images, part_files
 from datasets.pixels import decoded, image_loader
 
 ATTRIBUTES = [
@@ -76,7 +77,6 @@ ATTRIBUTE_FILES = tuple(f"{folder}list_attr_celeba.{ending}" for ending in ("txt
 PARTITION_FILES = tuple(
     f"{folder}list_eval_partition.{ending}" for ending in ("txt", "csv") for folder in ("Eval/", "")
 )
-PACKED_PARTS = (("train",), ("valid", "validation"), ("test",))
 PACKED_IMAGES = ("img_align_celeba", "img_align_celeba_png")
 IMAGE_FOLDERS = ("Img/img_align_celeba", "img_align_celeba", "Img/img_align_celeba_png", "img_align_celeba_png")
 
@@ -111,49 +111,9 @@ def is_packed(root: Path) -> bool:
     return not any((root / name).exists() for name in ATTRIBUTE_FILES) and bool(part_files(root, "train"))
 
 
-def packed_parts(root: Path) -> list[list[Path]]:
-    """The parquet files of each of the three parts.
-
-    Raises:
-        DataError: a part is missing, or there under two names.
-    """
-    found = []
-    for names in PACKED_PARTS:
-        present = [files for name in names if (files := shards(root, name))]
-        if len(present) != 1:
-            wanted = " or ".join(f"{name}-*.parquet" for name in names)
-            raise DataError(
-                f"{root}: expected files {wanted}, found {'both' if present else 'none'}; keep one file of each part, "
-                "and download those that are missing."
-            )
-        found += present
-    return found
-
-
-def packed_attributes(files: Sequence[Path]) -> NDArray[np.uint8]:
-    """Attributes (N, 40) as 0 and 1. Files may have them as -1 and 1, 0 and 1, or truth values, in any order.
-
-    Raises:
-        DataError: one is missing, or has another value.
-    """
-    columns = {plain(name): name for name in column_names(files[0])}
-    missing = [name for name in ATTRIBUTES if plain(name) not in columns]
-    if missing:
-        raise DataError(
-            f"{files[0]}: expected a column for each of the 40 attributes of CelebA, found no {missing[0]!r}; download "
-            "the file again."
-        )
-    values = scalar_columns(files, [columns[plain(name)] for name in ATTRIBUTES])
-    for name, column in values.items():
-        odd = sorted(set(np.unique(column).tolist()) - {-1, 0, 1}, key=str)
-        if odd:
-            raise DataError(f"{files[0]}, {name}: expected 1 and either 0 or -1, found {odd[0]}; download it again.")
-    return np.stack([column == 1 for column in values.values()], axis=1).astype(np.uint8)
-
-
 def _read_packed(root: Path, settings: DataSettings) -> Splits:
     sources, parts = [], []
-    packed = [(files, packed_attributes(files)) for files in packed_parts(root)]
+    packed = [(files, packed_attributes(files, ATTRIBUTES)) for files in packed_parts(root)]
     for part, (files, attributes) in enumerate(packed):
         images, digests = decoded_images(root, files, "image", settings.image_size)
         values = torch.from_numpy(np.ascontiguousarray(attributes.T))  # (40, N)

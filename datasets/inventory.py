@@ -22,11 +22,10 @@ from datasets.celeba import (
     existing,
     few,
     names_on_disk,
-    packed_attributes,
-    packed_parts,
     read_attributes,
     read_partition,
 )
+from datasets.celeba_table import packed_attributes, packed_parts
 from datasets.contract import Counts, DataError, DataSettings, FileGroup, Inventory
 from datasets.listing import entries
 from datasets.office import (
@@ -121,7 +120,7 @@ def _table_inventory(root: Path, domains: Sequence[Domain], classes: int) -> Inv
 def _faces_table_inventory(root: Path) -> Inventory:
     """Of parquet files: what their small columns say."""
     try:
-        sizes = tuple(len(packed_attributes(files)) for files in packed_parts(root))
+        sizes = tuple(len(packed_attributes(files, celeba.ATTRIBUTES)) for files in packed_parts(root))
     except DataError as error:
         return Inventory({}, (), (str(error),))
     return Inventory({"images": (sum(sizes),), PARTS: sizes}, (), remarks=[_UNREAD.format(root)])
