@@ -16,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from datasets.archives import packed_files, unpacking
+from datasets.celeba_table import packed_attributes, packed_parts
 from datasets.contract import IMAGES, DataError, DataSettings, Source, Splits, Task, refuse
 from datasets.errors import forbidden
 from datasets.listing import IMAGE_ENDINGS, entries
 from datasets.losses import attribute_prior, binary_cross_entropy
 from datasets.metrics import ATTRIBUTE
+from datasets.parquet import decoded_images, part_files
 from datasets.pixels import decoded, image_loader
 
 ATTRIBUTES = [
@@ -82,6 +84,8 @@ IMAGE_FOLDERS = ("Img/img_align_celeba", "img_align_celeba", "Img/img_align_cele
 def read_celeba(root: Path, settings: DataSettings) -> Splits:
     """The official partition: 0 is training, 1 validation, 2 test."""
     refuse_unused(settings)
+    if is_packed(root):
+        return _read_packed(root, settings)
     names, attributes = read_attributes(existing(root, ATTRIBUTE_FILES))
     partition = existing(root, PARTITION_FILES)
     parts = read_partition(partition, names)
@@ -99,6 +103,26 @@ def read_celeba(root: Path, settings: DataSettings) -> Splits:
         )
         values = torch.from_numpy(np.ascontiguousarray(attributes[members].T))  # (40, N)
         sources.append(Source(images, dict(enumerate(values)), digests={IMAGES: digests}))
+    return _splits(sources, parts)
+
+
+def is_packed(root: Path) -> bool:
+    """Whether the images and attributes are read from parquet files; lists come first."""
+    return not any((root / name).exists() for name in ATTRIBUTE_FILES) and bool(part_files(root, "train"))
+
+
+def _read_packed(root: Path, settings: DataSettings) -> Splits:
+    sources, parts = [], []
+    packed = [(files, packed_attributes(files, ATTRIBUTES)) for files in packed_parts(root)]
+    for part, (files, attributes) in enumerate(packed):
+        images, digests = decoded_images(root, files, "image", settings.image_size)
+        values = torch.from_numpy(np.ascontiguousarray(attributes.T))  # (40, N)
+        sources.append(Source(images, dict(enumerate(values)), digests={IMAGES: digests}))
+        parts.append(np.full(len(attributes), part))
+    return _splits(sources, np.concatenate(parts))
+
+
+def _splits(sources: Sequence[Source], parts: NDArray[np.int64]) -> Splits:
     train, validation, test = sources
     return Splits(
         (train,),

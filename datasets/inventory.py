@@ -25,6 +25,7 @@ from datasets.celeba import (
     read_attributes,
     read_partition,
 )
+from datasets.celeba_table import packed_attributes, packed_parts
 from datasets.contract import Counts, DataError, DataSettings, FileGroup, Inventory
 from datasets.listing import entries
 from datasets.office import (
@@ -36,6 +37,8 @@ from datasets.office import (
     listed_domains,
     partition,
 )
+from datasets.office_table import read_table
+from datasets.parquet import part_files
 from datasets.pixels import Array, image_loader
 from datasets.split_lists import Parts, read_lists, unlisted_remarks
 
@@ -51,6 +54,7 @@ ODD_MODES = {
     "LAB": "LAB colours, converted to RGB",
     "HSV": "HSV colours, converted to RGB",
 }
+_UNREAD = "{}: images in parquet files are read when they are decoded, not here."
 Result = TypeVar("Result")
 
 
@@ -61,6 +65,8 @@ def office_inventory(domains: Sequence[Domain], classes: int) -> Callable[[Path,
         office.refuse_unused(settings)
         listings: dict[str, Listing] = {}
         places, errors = domain_folders(root, domains)
+        if not places and part_files(root, "train"):
+            return _table_inventory(root, domains, classes)
         for key, place in places.items():
             try:
                 listings[key] = list_classes(place)
@@ -92,6 +98,32 @@ def office_inventory(domains: Sequence[Domain], classes: int) -> Callable[[Path,
         return Inventory(_counts(listings, sizes), groups, errors, remarks, classes=known)
 
     return take
+
+
+def _table_inventory(root: Path, domains: Sequence[Domain], classes: int) -> Inventory:
+    """Of parquet files: what their small columns say. Images are checked when they are decoded."""
+    try:
+        table = read_table(root, [(*domain.folders, domain.key) for domain in domains])
+    except DataError as error:
+        return Inventory({}, (), (str(error),))
+    listings = {domain.key: names for domain, names in zip(domains, table.names, strict=True)}
+    known = _class_names(list(listings.values()))
+    errors = [
+        error
+        for key, listing in listings.items()
+        for error in _class_errors(table.files[0].parent / key, listing, known, classes, LEAST_FILES)
+    ]
+    sizes = {key: _part_sizes(key, listing) for key, listing in listings.items()}
+    return Inventory(_counts(listings, sizes), (), errors, [_UNREAD.format(root)], classes=known)
+
+
+def _faces_table_inventory(root: Path) -> Inventory:
+    """Of parquet files: what their small columns say."""
+    try:
+        sizes = tuple(len(packed_attributes(files, celeba.ATTRIBUTES)) for files in packed_parts(root))
+    except DataError as error:
+        return Inventory({}, (), (str(error),))
+    return Inventory({"images": (sum(sizes),), PARTS: sizes}, (), remarks=[_UNREAD.format(root)])
 
 
 def image_oddness(path: Path, pixels: Array) -> str:
@@ -194,6 +226,8 @@ def _part_sizes(key: str, listing: Listing) -> tuple[int, int, int]:
 def celeba_inventory(root: Path, settings: DataSettings) -> Inventory:
     """Lists and images of CelebA."""
     celeba.refuse_unused(settings)
+    if celeba.is_packed(root):
+        return _faces_table_inventory(root)
     errors: list[str] = []
     no_names: list[str] = []
     no_parts: NDArray[np.int64] = np.empty(0, dtype=np.int64)

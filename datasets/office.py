@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from datasets.contract import IMAGES, DataError, DataSettings, Source, Split, Sp
 from datasets.listing import folders, folders_named, image_files
 from datasets.losses import class_prior, cross_entropy
 from datasets.metrics import CLASSES
+from datasets.office_table import IMAGE, read_table
+from datasets.parquet import decoded_images, part_files
 from datasets.pixels import decoded, image_loader
 from datasets.split_lists import ListedDomain, Parts, listed_parts
 
@@ -48,6 +50,8 @@ def office_reader(domains: Sequence[Domain], classes: int) -> Callable[[Path, Da
     def read(root: Path, settings: DataSettings) -> Splits:
         refuse_unused(settings)
         found, errors = domain_folders(root, domains)
+        if not found and part_files(root, "train"):
+            return _read_table(root, domains, classes, settings)
         if errors:
             raise DataError(errors[0])
         places = list(found.values())
@@ -58,11 +62,52 @@ def office_reader(domains: Sequence[Domain], classes: int) -> Callable[[Path, Da
             _read_domain(root, task, listing, membership, settings)
             for task, (listing, membership) in enumerate(zip(listings, memberships, strict=True))
         ]
-        train, validation, test = (tuple(source[part] for source in sources) for part in range(3))
-        counts, digest = _counts(domains, train, validation, test), _digest(domains, listings, memberships)
-        return Splits(train, validation, test, {**rule, "counts": counts, "digest": digest})
+        return _splits(domains, sources, listings, memberships, rule)
 
     return read
+
+
+def _read_table(root: Path, domains: Sequence[Domain], classes: int, settings: DataSettings) -> Splits:
+    """The splits from parquet files; the same as from folders, if images have names."""
+    table = read_table(root, [(*domain.folders, domain.key) for domain in domains])
+    if settings.splits and not table.named:
+        raise DataError(
+            f"{table.files[0]}: expected images with names, which the lists of data.splits refer to, found none; use "
+            "the folders of the data set, or leave out `--splits`."
+        )
+    places = [root / domain.folders[0] for domain in domains]
+    _check_classes(root, domains, places, table.names, classes)
+    rule, memberships = _membership(domains, places, table.names, settings)
+    if not table.named:
+        rule = {**rule, "order": "of rows, since the parquet files have no names of images"}
+    images, digests = decoded_images(root, table.files, IMAGE, settings.image_size)
+    labels = torch.from_numpy(table.labels)
+    sources = [
+        [
+            Source(images, {task: labels}, torch.tensor(chosen, dtype=torch.long), {IMAGES: digests})
+            for chosen in _chosen(table.rows[task], membership)
+        ]
+        for task, membership in enumerate(memberships)
+    ]
+    return _splits(domains, sources, table.names, memberships, rule)
+
+
+def _chosen(rows: Mapping[str, Sequence[int]], membership: Mapping[str, Parts]) -> list[list[int]]:
+    """The rows of a domain in each part, class by class."""
+    return [[of[i] for name, of in rows.items() for i in membership[name][part]] for part in range(3)]
+
+
+def _splits(
+    domains: Sequence[Domain],
+    sources: Sequence[Sequence[Source]],
+    listings: Sequence[Listing],
+    memberships: Sequence[dict[str, Parts]],
+    rule: Mapping[str, object],
+) -> Splits:
+    """sources: per domain, its three parts."""
+    train, validation, test = (tuple(source[part] for source in sources) for part in range(3))
+    counts, digest = _counts(domains, train, validation, test), _digest(domains, listings, memberships)
+    return Splits(train, validation, test, {**rule, "counts": counts, "digest": digest})
 
 
 def refuse_unused(settings: DataSettings) -> None:

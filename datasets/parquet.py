@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -126,6 +127,27 @@ def scalar_columns(files: Sequence[Path], columns: Sequence[str]) -> dict[str, N
         if len({array.dtype.kind for array in arrays}) > 1:
             raise DataError(f"{files[0]}, {column}: expected one type in all files, found others; download them again.")
     return {column: np.concatenate(arrays) for column, arrays in parts.items()}
+
+
+def image_names(files: Sequence[Path], column: str) -> list[str] | None:
+    """The field `path` of a column of images, of all files; None if a row has none."""
+    names: list[str | None] = []
+    for path in files:
+        with opened_parquet(path, column) as file:
+            if "path" not in [field.name for field in file.schema_arrow.field(column).type]:
+                return None
+            table = file.read(columns=[f"{column}.path"], use_threads=False)
+            names += [cell and cell["path"] for cell in table[column].to_pylist()]
+    found = [name for name in names if name]
+    return found if len(found) == len(names) else None
+
+
+def label_names(file: Path, column: str) -> list[str]:
+    """The names of the labels of a column, which Hugging Face stores beside the schema; none if it has none."""
+    with opened_parquet(file, column) as opened:
+        stored = (opened.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
+    names: list[str] = json.loads(stored).get("info", {}).get("features", {}).get(column, {}).get("names", [])
+    return names
 
 
 def _scalars(column: Any, place: str) -> NDArray[Any]:

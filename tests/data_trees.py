@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -125,6 +126,48 @@ def write_parquet(root: Path, folder: str = "data", marked: bool = True) -> None
             table = columns_of([scene(int(index)) for index in share], marked)
             name = f"{part}-{number:05d}-of-{len(shares):05d}-0123456789abcdef.parquet"
             pyarrow.parquet.write_table(table, root / folder / name, row_group_size=2)
+
+
+def write_office_parquet(root: Path, tree: Path, name: str, named: bool = True) -> None:
+    """An Office tree as Hugging Face stores it: shuffled rows in two files, names of classes beside the schema."""
+    paths = [
+        (path, domain.split("/")[0].replace("_", " "), label)
+        for domain in DOMAINS[name]
+        for label, class_name in enumerate(CLASSES[name])
+        for path in sorted((tree / domain / class_name).iterdir())
+    ]
+    features = {"label": {"names": list(CLASSES[name]), "_type": "ClassLabel"}}
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    (root / "data").mkdir(parents=True)
+    for shard, members in enumerate(np.array_split(np.random.default_rng(0).permutation(len(paths)), 2)):
+        rows = [paths[index] for index in members]
+        images = [{"bytes": p.read_bytes(), "path": p.name if named else None} for p, _, _ in rows]
+        kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+        table = pyarrow.table(
+            {
+                "image": pyarrow.array(images, type=kind),
+                "domain": pyarrow.array([domain for _, domain, _ in rows]),
+                "label": pyarrow.array([label for _, _, label in rows]),
+            }
+        )
+        target = root / f"data/train-{shard:05d}-of-00002.parquet"
+        pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), target)
+
+
+def write_celeba_parquet(root: Path, tree: Path, validation: str, no: int | bool) -> None:
+    """CelebA as Hugging Face stores it. no: the value of an attribute that a face hasn't."""
+    root.mkdir(parents=True, exist_ok=True)
+    for part, name in enumerate(("train", validation, "test")):
+        members = [index for index, its in enumerate(PARTS) if its == part]
+        files = [tree / f"Img/img_align_celeba/{index + 1:06d}.jpg" for index in members]
+        values = celeba_attributes()[members]
+        columns = {
+            attribute: [type(no)(1) if value else no for value in values[:, column]]
+            for column, attribute in reversed(list(enumerate(ATTRIBUTES)))
+        }
+        images = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
+        table = pyarrow.table({"image": images, "celeb_id": members, **columns})
+        pyarrow.parquet.write_table(table, root / f"{name}-00000-of-00001.parquet")
 
 
 def celeba_colour(index: int) -> Colour:

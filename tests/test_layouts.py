@@ -23,6 +23,8 @@ from data_trees import (
     same,
     view,
     write_celeba,
+    write_celeba_parquet,
+    write_office_parquet,
     write_parquet,
 )
 from PIL import Image
@@ -368,3 +370,39 @@ def test_attributes_in_another_order_are_mapped_by_name(tmp_path: Path, trees: T
     assert "expected the 40 attribute names of CelebA in line 2, found no 'Young' and 'Smiling' twice" in str(
         _error("celeba", tmp_path)
     )
+
+
+def test_office_from_parquet_files_is_office_from_folders(tmp_path: Path, trees: Trees) -> None:
+    root = tmp_path / "officehome"
+    write_office_parquet(root, trees("officehome"), "officehome")
+    assert obtain("officehome", tmp_path) == find("officehome", root) == root and find("nyuv2", root) is None
+    assert_the_same("officehome", root, trees("officehome"))
+    inventory = DATASETS["officehome"].inventory
+    assert inventory is not None
+    assert inventory(root, SETTINGS).counts == inventory(trees("officehome"), SETTINGS).counts
+
+
+def test_office_from_parquet_files_without_names_keeps_the_order_of_rows(tmp_path: Path, trees: Trees) -> None:
+    write_office_parquet(tmp_path, trees("officehome"), "officehome", named=False)
+    splits, usual = read("officehome", tmp_path), read("officehome", trees("officehome"))
+    assert "no names" in str(splits.provenance["order"]) and splits.provenance["counts"] == usual.provenance["counts"]
+    with pytest.raises(DataError, match="expected images with names, which the lists of data"):
+        read("officehome", tmp_path, replace(SETTINGS, splits=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("validation", "no", "folder"), [("valid", False, ""), ("validation", -1, "data"), ("valid", 0, "data")]
+)
+def test_celeba_from_parquet_files_is_celeba_from_lists(
+    tmp_path: Path, trees: Trees, validation: str, no: int | bool, folder: str
+) -> None:
+    root = tmp_path / "celeba"
+    write_celeba_parquet(root / folder, trees("celeba"), validation, no)
+    assert obtain("celeba", tmp_path) == root
+    packed_one, usual = read("celeba", root), read("celeba", trees("celeba"))
+    assert same(packed_one, usual) and fingerprint(packed_one) == fingerprint(usual)
+    inventory = DATASETS["celeba"].inventory
+    assert inventory is not None
+    assert inventory(root, SETTINGS).counts == inventory(trees("celeba"), SETTINGS).counts
+    next(root.rglob("test-*")).unlink()
+    assert "expected files test-*.parquet, found none" in str(_error("celeba", root))
