@@ -88,9 +88,7 @@ def data_difference(record: Record, now: SeenData) -> str:
 def data_remarks(sight: Sight, kept: Sequence[tuple[RunSpec, Record]]) -> list[str]:
     """What the user should know: images left out by lists, and kept runs whose data could not be compared."""
     remarks = [
-        f"{name}: {remark}"
-        for (name, _), seen in sight.seen.items()
-        for remark in unlisted_remarks(seen.unlisted)
+        f"{name}: {remark}" for (name, _), seen in sight.seen.items() for remark in unlisted_remarks(seen.unlisted)
     ]
     unknown = Counter(data_key(spec) for spec, _ in kept if data_key(spec) in sight.unprepared)
     remarks += [
