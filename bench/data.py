@@ -12,7 +12,7 @@ from rich.text import Text
 
 from bench import ROOT
 from bench.cli.options import add_cache_dir, add_data_root, guarded, image_size, plain_console, positive
-from bench.cli.preparation import prepare
+from bench.cli.preparation import given_size, prepare
 from bench.cli.progress import DecodingProgress
 from bench.inspection.data_check import FULL_UP_TO, MOST_PRINTED, Position, Report, check
 from bench.inspection.instructions import instructions
@@ -46,17 +46,18 @@ def _parser() -> ArgumentParser:
     checking.add_argument("--splits", default="", metavar="DIR", help="also check lists <domain>_<train|val|test>.txt")
     decoding = commands.add_parser("prepare", help="decode a data set once, for all runs")
     decoding.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per core)")
-    decoding.add_argument(
-        "--image-size",
-        nargs="+",
-        type=image_size,
-        metavar="PIXELS",
-        help="height and width, or none for the size on disk (default: the size that runs use by default)",
-    )
     showing = commands.add_parser("show", help="draw some images with their labels; decodes the data set first")
     showing.add_argument("--part", choices=PARTS, default="train", help="default: train")
     showing.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the images (default: 0)")
     showing.add_argument("--out", type=Path, metavar="FILE", help="default: reports/data/NAME-PART.png")
+    for command in (checking, decoding):
+        command.add_argument(
+            "--image-size",
+            nargs="+",
+            type=image_size,
+            metavar="PIXELS",
+            help="height and width, or none for the size on disk (default: the size that runs use by default)",
+        )
     for command in (how, checking, decoding, showing):
         command.add_argument("name", metavar="NAME")
     for command in (listing, how, checking, decoding, showing):
@@ -101,7 +102,7 @@ def _check(arguments: Namespace, console: Console) -> int:
     name = lookup(DATASETS, "data set", arguments.name)
     info = DATASETS[name]
     folder = obtain(name, arguments.data_root)
-    settings = DataSettings(info.image_size, splits=arguments.splits)
+    settings = DataSettings(given_size(info, arguments.image_size), splits=arguments.splits)
     console.print(f"{info.label} in {folder}\n")
     if info.inventory is None:
         with preparing(Preparation(cache=arguments.cache_dir)):

@@ -130,8 +130,10 @@ DAMAGES: dict[str, dict[str, Damage]] = {
         ),
     },
     "officehome": {
-        "empty image": Damage(HOME_IMAGE, filled(b""), "a readable image, found"),
-        "text for an image": Damage(HOME_IMAGE, filled(b"<html>"), "a readable image, found"),
+        "empty image": Damage(HOME_IMAGE, filled(b""), "a readable image, found a file of 0 bytes"),
+        "text for an image": Damage(
+            HOME_IMAGE, filled(b"<html>"), "a readable image, found something else, beginning with b'<html>'"
+        ),
         "spare class": Damage("Clipart/TV", doubled("Vision"), "65 class folders, found 66", "Clipart"),
         "class in one domain only": Damage(
             "Product/TV", renamed("Vision"), "the same classes in art and product, found 'TV' in only one", ""
@@ -195,6 +197,7 @@ DAMAGES: dict[str, dict[str, Damage]] = {
     },
     "celeba": {
         "truncated image": Damage(FACE, cut, "a readable image, found"),
+        "empty image": Damage(FACE, filled(b""), "a readable image, found a file of 0 bytes"),
         "image missing": Damage(FACE, removed, "a file, found none"),
         "images missing": Damage("Img/img_align_celeba", removed, "Img/img_align_celeba or", ""),
         "partition missing": Damage(PARTITION_FILE, removed, f"{PARTITION_FILE} or", ""),

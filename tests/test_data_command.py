@@ -270,6 +270,10 @@ def test_scenes_of_another_size_differ_and_are_usable(trees: Trees, tmp_path: Pa
     code, out = ask("check", "nyuv2", "--data-root", tmp_path)
     assert code == 0 and f"\n{root}: arrays will be resized from 8×12 to 4×6.\n" in out
     assert re.search(r"height / width +288 / 384 +8 / 12 +differs", out) and "Usable, but not as published" in out
+    code, out = ask("check", "nyuv2", "--data-root", tmp_path, "--image-size", "8", "12")
+    assert code == 0 and "resized" not in out
+    code, out = ask("check", "nyuv2", "--data-root", tmp_path, "--image-size", "8", "8")
+    assert code == 1 and f"\n{root}: expected height and width in the ratio of 8 to 8, found 8×12; crop" in out
 
 
 def test_lists_that_a_data_set_does_not_use_are_refused(trees: Trees, tmp_path: Path, ask: Ask) -> None:

@@ -12,7 +12,7 @@ from bench.cli.options import INTERRUPTED
 from bench.cli.progress import DecodingProgress
 from bench.spec.lookup import lookup
 from datasets import DATASETS, obtain
-from datasets.contract import DataError, DataSettings
+from datasets.contract import DataError, DatasetInfo, DataSettings
 from datasets.decoding.places import array_folders
 from datasets.decoding.prepare import Preparation, preparing
 
@@ -30,7 +30,7 @@ def prepare(
         DataError: the data set is absent or damaged, or the disk is full.
     """
     info = DATASETS[lookup(DATASETS, "data set", name)]
-    size = info.image_size if image_size is None else _size(image_size)
+    size = given_size(info, image_size)
     folder = obtain(name, root)
     with DecodingProgress(console) as progress:
         try:
@@ -46,8 +46,15 @@ def prepare(
     return 0
 
 
-def _size(given: Sequence[int | None]) -> tuple[int, int] | None:
+def given_size(info: DatasetInfo, given: Sequence[int | None] | None) -> tuple[int, int] | None:
+    """The size that --image-size asks for; that of the data set's runs if it isn't given.
+
+    Raises:
+        DataError: it is neither two numbers nor "none".
+    """
     match given:
+        case None:
+            return info.image_size
         case [None]:
             return None
         case [int(height), int(width)]:
