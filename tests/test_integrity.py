@@ -105,6 +105,28 @@ def test_a_digest_that_changed_on_disk_is_made_again(files: list[Path]) -> None:
     assert np.array_equal(prepare(files).digests, before.digests)
 
 
+def test_a_row_of_an_unfinished_array_that_changed_on_disk_is_decoded_again(files: list[Path]) -> None:
+    """An array that is finished with such a row would have the right digests and the wrong content."""
+    prepare(files)
+    decoded_again(files)
+    array = array_of(files[0].parent / CACHE)
+    part = array.rename(array.with_suffix(".part"))
+    overwrite(part, b"\xff", 128 + DAMAGED)
+    news: list[Progress] = []
+    after = prepare(files, preparation=Preparation(1, news.append))
+    assert after.values[:, 0].tolist() == list(range(FILES))
+    assert decoded_again(files) == [files[DAMAGED].name]
+    assert {(now.damaged, now.kept) for now in news} == {(1, FILES - 1)}
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".part"])
+def test_a_damaged_header_is_no_array(files: list[Path], suffix: str) -> None:
+    prepare(files)
+    array = array_of(files[0].parent / CACHE)
+    overwrite(array.rename(array.with_suffix(suffix)), b"\x36", 8)  # the length of the header
+    assert prepare(files).values[:, 0].tolist() == list(range(FILES))
+
+
 def test_a_copied_data_set_is_compared_once_and_decodes_nothing(files: list[Path]) -> None:
     before = prepare(files)
     decoded_again(files)
