@@ -198,6 +198,17 @@ def test_records_without_fingerprints_are_compared_by_file_names() -> None:
     )
 
 
+def test_a_record_without_fingerprint_does_not_hide_that_others_differ() -> None:
+    """It agrees with every record that has its split of the files."""
+    old, first, other = ({"splits": {"digest": "x"}, **seen} for seen in ({}, *saw("a", "b").values()))
+    table = table_of(EW={0: old, 1: first, 2: other})
+    assert cell(table, "EW", 0).text == "--"
+    assert "seeds saw different data and are not averaged: seed 2 other than seed 1" in notes_of(table, "EW")
+    table = table_of(EW={0: old}, UW={0: first}, MGDA={0: first}, PCGrad={0: other})
+    assert notes_of(table, "PCGrad") == ("data differs from that of the other rows (seed 0)",)
+    assert notes_of(table, "EW") == notes_of(table, "UW") == notes_of(table, "MGDA") == ()
+
+
 VERSIONS = {"engine": 2, "weighting": 1, "architecture": 1, "problem": 1, "maker": 1}
 
 

@@ -30,9 +30,11 @@ def seed_differences(runs: Sequence[Record]) -> list[str]:
         for what, found in differing.items()
         if found
     ]
-    odd = [run.seed for run in runs if not _same_data(run, runs[0])]
-    if odd and not _split_per_seed(runs[0]):
-        notes.append(f"seeds saw different data and are not averaged: {seed_list(odd)} other than seed {runs[0].seed}")
+    if runs and not _split_per_seed(runs[0]):
+        usual, odd = _usual_data(runs)
+        if odd:
+            seeds = seed_list([run.seed for run in odd])
+            notes.append(f"seeds saw different data and are not averaged: {seeds} other than seed {usual.seed}")
     return notes
 
 
@@ -41,7 +43,7 @@ def _split_per_seed(run: Record) -> bool:
     return bool(run.settings.get("data", {}).get("split_per_seed"))
 
 
-def _same_data(run: Record, other: Record) -> bool:
+def same_data(run: Record, other: Record) -> bool:
     """Whether two runs saw the same images and targets in each part, as far as their records say.
 
     Records made before fingerprints were kept have only a digest of file names. A failed run may have nothing.
@@ -50,6 +52,16 @@ def _same_data(run: Record, other: Record) -> bool:
         return run.fingerprint == other.fingerprint
     digests = {one.splits.get("digest") for one in (run, other)} - {None}
     return len(digests) < 2
+
+
+def _usual_data(runs: Sequence[Record]) -> tuple[Record, list[Record]]:
+    """A run that saw the data that most runs saw, and all runs that saw other data."""
+    agreeing = [sum(same_data(run, other) for other in runs) for run in runs]
+    most = runs[agreeing.index(max(agreeing))]
+    # A record without a fingerprint agrees with different fingerprints; these don't agree with each other.
+    marked = [run for run in runs if run.fingerprint and same_data(run, most)]
+    usual = max(marked, key=lambda run: sum(same_data(run, other) for other in marked), default=most)
+    return usual, [run for run in runs if not (same_data(run, most) and same_data(run, usual))]
 
 
 def data_differences(rows: Mapping[str, Collection[Record]]) -> dict[str, tuple[str, ...]]:
@@ -64,10 +76,9 @@ def data_differences(rows: Mapping[str, Collection[Record]]) -> dict[str, tuple[
             groups.setdefault(f"{settings} {run.seed if _split_per_seed(run) else ''}", []).append((key, run))
     odd: dict[str, list[int]] = {key: [] for key in rows}
     for group in groups.values():
-        counts = [sum(_same_data(run, other) for _, other in group) for _, run in group]
-        usual = group[counts.index(max(counts))][1]
+        _, others = _usual_data([run for _, run in group])
         for key, run in group:
-            if not _same_data(run, usual):
+            if any(run is other for other in others):
                 odd[key].append(run.seed)
     return {
         key: (f"data differs from that of the other rows ({seed_list(seeds)})",) if seeds else ()
