@@ -135,6 +135,7 @@ def test_a_finished_run_on_other_lists_is_another_run(small: Bench, tmp_path: Pa
     moved = small.lists.rename(tmp_path / "moved")
     for path in moved.iterdir():  # the same lists elsewhere, with the line ends of another system
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    (moved / "._plain_train.txt").write_bytes(b"\0\5\x16\7")  # left by a file manager
     assert small.run("--splits", str(moved)) == 0
     assert len(read_records(small.results)) == 1
     swap(moved / "plain_train.txt", moved / "plain_test.txt")
@@ -157,6 +158,17 @@ def test_a_checkpoint_of_other_images_is_not_resumed(
         )
     (record,) = read_records(small.results)
     assert scores(record) == scores(small.fresh(tmp_path / "fresh"))
+
+
+@pytest.mark.parametrize("left", [0, 1000])
+def test_a_damaged_checkpoint_is_not_resumed(small: Bench, capsys: pytest.CaptureFixture[str], left: int) -> None:
+    os.truncate(small.interrupt() / CHECKPOINT, left)
+    assert small.run("--dry-run") == 0
+    assert small.run() == 0
+    said = "starts again from the first epoch, since its checkpoint can't be resumed: the file is damaged"
+    assert capsys.readouterr().out.count(said) == 2
+    (record,) = read_records(small.results)
+    assert (record.status, record.epochs) == ("done", 2)
 
 
 def test_a_checkpoint_of_the_same_images_is_resumed(small: Bench, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -105,9 +106,9 @@ def load_checkpoint(
     """
     if not path.is_file():
         return History(), ""
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = _content(path)
     difference = _difference(content, spec, device, fingerprint)
-    if difference:
+    if content is None or difference:
         return History(), difference
     state.network.load_state_dict(content["network"])
     for name, optimizer in state.optimizers.items():
@@ -128,15 +129,27 @@ def checkpoint_remarks(specs: Sequence[RunSpec], results: Path, sight: Sight, de
         path, seen = run_folder(results, spec.data, spec.variant, spec.seed) / CHECKPOINT, sight.of(spec)
         if not path.is_file() or seen is None:
             continue
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        difference = _difference(content, spec, device, seen.fingerprint)
+        difference = _difference(_content(path, mmap=True), spec, device, seen.fingerprint)
         if difference:
             remarks.append(f"{spec.data}/{spec.variant}/seed-{spec.seed}: {STARTS_AGAIN} {difference}.")
     return remarks
 
 
-def _difference(content: Mapping[str, Any], spec: RunSpec, device: torch.device, fingerprint: Mapping[str, str]) -> str:
+def _content(path: Path, mmap: bool = False) -> dict[str, Any] | None:
+    """What a checkpoint holds; None if the file is damaged."""
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except (RuntimeError, EOFError, UnpicklingError):
+        return None
+    return content
+
+
+def _difference(
+    content: Mapping[str, Any] | None, spec: RunSpec, device: torch.device, fingerprint: Mapping[str, str]
+) -> str:
     """What keeps a checkpoint from being resumed by this run, in words; empty if nothing does."""
+    if content is None:
+        return "the file is damaged"
     today = versions_of(spec)
     made_on = content.get("device", device.type)
     settings = upgraded_settings(content["settings"], spec.architecture, spec.weighting, made_on)
