@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -255,6 +256,7 @@ def open_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_data_set_that_may_not_be_written_has_its_arrays_in_the_users_cache(open_root: Path) -> None:
     paths = [open_root / f"set/{index}.bin" for index in range(3)]
     own = user_cache()
+    assert own is not None
 
     def work() -> None:
         assert prepare(paths, first_byte).values[:, 0].tolist() == [0, 1, 2]
@@ -283,7 +285,20 @@ def test_copied_arrays_of_a_data_set_that_may_not_be_written(open_root: Path, da
 
     as_another_user(work)
     assert contents(open_root / "set") == before
-    assert user_cache().exists() == damaged
+    assert (open_root / "cache" / "mtl-bench").exists() == damaged
+
+
+def test_a_user_without_a_home_has_arrays_beside_the_data(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs as a number without an account."""
+
+    def unknown(uid: int) -> NoReturn:
+        raise KeyError(uid)
+
+    for variable in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(variable)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    prepare(files)
+    assert array_of(files[0].parent / CACHE).is_file()
 
 
 def test_files_that_are_links_are_those_that_they_lead_to(files: list[Path], tmp_path: Path) -> None:
