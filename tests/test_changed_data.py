@@ -23,7 +23,7 @@ from bench.records.record import Record
 from bench.records.store import CHECKPOINT, RECORD, read_record, read_records, run_folder
 from bench.spec.resolve import resolve
 from datasets.contract import DataError
-from datasets.fingerprint import fingerprint
+from datasets.fingerprint import PARTS, WHOLE, fingerprint
 
 CPU = torch.device("cpu")
 DOMAINS = ("plain", "inverted", "outline", "noisy")
@@ -171,6 +171,15 @@ def test_a_damaged_checkpoint_is_not_resumed(small: Bench, capsys: pytest.Captur
     assert (record.status, record.epochs) == ("done", 2)
 
 
+def test_a_dry_run_says_if_it_could_not_compare_a_checkpoint(small: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    small.interrupt()
+    path = sorted((small.data / PLACE).iterdir())[2]
+    os.utime(path, ns=(0, 0))
+    assert small.run("--dry-run") == 0
+    said = f"1 of 60 images changed since they were decoded, the first is {path}; `python -m bench.run` decodes that"
+    assert f"{said} and then compares it with what the checkpoint of 1 unfinished run" in capsys.readouterr().out
+
+
 def test_a_checkpoint_of_the_same_images_is_resumed(small: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     small.interrupt()
     for path in small.data.rglob("*.png"):
@@ -231,7 +240,8 @@ def test_each_seed_may_have_a_partition_of_its_own(small: Bench) -> None:
     first, second = read_records(small.results)
     assert first.variant == second.variant and first.settings == second.settings
     assert (first.splits["seed"], second.splits["seed"]) == (0, 1)
-    assert all(first.fingerprint[part] != second.fingerprint[part] for part in first.fingerprint)
+    assert all(first.fingerprint[part] != second.fingerprint[part] for part in PARTS)
+    assert first.fingerprint[WHOLE] == second.fingerprint[WHOLE]
 
 
 @pytest.mark.parametrize(

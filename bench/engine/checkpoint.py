@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from bench.engine.train_state import TrainState
 from bench.records.record import Scores
 from bench.records.store import CHECKPOINT, atomic_write, run_folder
 from bench.records.upgrade import upgraded_settings
-from bench.spec.data_seen import Sight, changed_parts
+from bench.spec.data_seen import DataKey, Sight, changed_parts, data_key
 from bench.spec.resolve import RunSpec
 from bench.spec.versions import versions_of
 from methods.contract import State
@@ -123,15 +124,25 @@ def load_checkpoint(
 
 
 def checkpoint_remarks(specs: Sequence[RunSpec], results: Path, sight: Sight, device: torch.device) -> list[str]:
-    """Which of these runs would start again though they have a checkpoint, and why; as far as their data is known."""
+    """Which of these runs would start again though they have a checkpoint, and why; and what is not known of them."""
     remarks = []
+    unknown: Counter[DataKey] = Counter()
     for spec in specs:
         path, seen = run_folder(results, spec.data, spec.variant, spec.seed) / CHECKPOINT, sight.of(spec)
-        if not path.is_file() or seen is None:
+        if not path.is_file():
+            continue
+        if seen is None:
+            unknown[data_key(spec)] += 1
             continue
         difference = _difference(_content(path, mmap=True), spec, device, seen.fingerprint)
         if difference:
             remarks.append(f"{spec.data}/{spec.variant}/seed-{spec.seed}: {STARTS_AGAIN} {difference}.")
+    remarks += [
+        f"{sight.unprepared[key]}; `python -m bench.run` decodes that and then compares it with what the "
+        f"checkpoint{'s' * (count != 1)} of {count} unfinished run{'s' * (count != 1)} of {key[0]} saw."
+        for key, count in unknown.items()
+        if key in sight.unprepared
+    ]
     return remarks
 
 
