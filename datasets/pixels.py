@@ -28,7 +28,7 @@ class Stored(NamedTuple):
     """A prepared array.
 
     values: (N, ...), memory-mapped.
-    digests: (N, 16), a hash of the content of each row: BLAKE2b of its bytes.
+    digests: (N, 16), a hash of the content of each row: XXH3 of its bytes.
     """
 
     values: Tensor

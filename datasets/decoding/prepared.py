@@ -10,7 +10,6 @@ Imports no torch, since processes that decode need none.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import os
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from datasets.errors import DataError, forbidden
@@ -98,8 +98,11 @@ def stamps_of(paths: Sequence[Path]) -> Stamps:
 
 
 def digest_of(row: memoryview | bytes) -> bytes:
-    """The digest of the bytes of a row."""
-    return hashlib.blake2b(row, digest_size=DIGEST_BYTES).digest()
+    """The digest of the bytes of a row.
+
+    XXH3 finds every change that happens by accident, and takes a fiftieth of the time of a cryptographic hash.
+    """
+    return xxhash.xxh3_128_digest(row)
 
 
 def layout_in(file: BinaryIO) -> Layout | None:
