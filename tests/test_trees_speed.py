@@ -105,7 +105,6 @@ def test_the_start_of_a_run_ends_before_its_first_step(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    quick_workers: None,
 ) -> None:
     words = [
         "--method",
