@@ -92,7 +92,7 @@ def write_lists(folder: Path, data: Path) -> None:
 
 
 @pytest.fixture
-def small(tmp_path: Path, quick_workers: None) -> Bench:
+def small(tmp_path: Path) -> Bench:
     data = write_digits(tmp_path / "data")
     write_lists(tmp_path / "lists", data)
     return Bench(tmp_path / "data", tmp_path / "results", tmp_path / "lists")

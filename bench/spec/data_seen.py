@@ -98,8 +98,8 @@ def data_remarks(sight: Sight, kept: Sequence[tuple[RunSpec, Record]]) -> list[s
     ]
     unmarked = Counter(spec.data for spec, record in kept if data_key(spec) in sight.seen and not record.fingerprint)
     remarks += [
-        f"{name}: {_runs(count)} were made before fingerprints of the data were stored; only which files are in which "
-        "part was compared."
+        f"{name}: {_runs(count)} {'was' if count == 1 else 'were'} made before fingerprints of the data were stored; "
+        "only which files are in which part was compared."
         for name, count in unmarked.items()
     ]
     return remarks
