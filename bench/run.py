@@ -47,14 +47,14 @@ def _run(arguments: Namespace) -> int:
     for remark in plan.remarks:
         console.print(remark)
     if arguments.dry_run:
-        for remark in checkpoint_remarks(plan.pending, results, plan.sight, device):
+        for remark in checkpoint_remarks(plan.pending, results, plan.current, device):
             console.print(remark)
         _describe(plan, console)
         return 0
     if not plan.pending:
         console.print(f"All {len(plan.kept)} runs are already in {results}; nothing to train.")
         return 0
-    launch = LaunchConfig(plan.folders, results, str(device), arguments.threads, arguments.cache_dir, plan.sight)
+    launch = LaunchConfig(plan.folders, results, str(device), arguments.threads, arguments.cache_dir, plan.current)
     start_server(arguments.threads)  # workers import torch while this process builds networks
     for spec in {(s.data, s.settings.backbone): s for s in plan.pending}.values():
         build_network(spec, device)  # downloads weights before several workers need them at once

@@ -225,6 +225,25 @@ def test_a_kept_run_of_other_data_is_refused_by_run_and_plan(
     assert "All 1 runs are already" in capsys.readouterr().out
 
 
+def test_a_further_seed_on_other_data_is_announced_before_it_trains(
+    small: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert small.run() == 0
+    repaint(an_image(small))
+    small.prepare()
+    announced = (
+        f"digits: 1 finished run in {small.results / 'digits'} saw other data than what is here now, the first is"
+    )
+    capsys.readouterr()
+    for options in (("--seeds", "1"), ("--method", "uw")):
+        assert small.run(*options, "--dry-run") == 0
+        assert announced in capsys.readouterr().out
+    assert plan_command.main(small.words("--seeds", "1", "--budget", "1")) == 0
+    assert announced in capsys.readouterr().out
+    assert small.run("data.split_seed=3", "--dry-run") == 0  # declared as other data
+    assert announced not in capsys.readouterr().out
+
+
 def test_data_that_changes_while_runs_train_stops_them(small: Bench, tmp_path: Path) -> None:
     """A long study starts its last runs days after its first."""
     spec = resolve("digits", "ew", assignments=QUICK)

@@ -173,6 +173,10 @@ def test_seeds_that_saw_different_data_are_not_averaged() -> None:
 
 
 def test_rows_that_saw_other_data_say_so() -> None:
+    augmented = {seed: {**one, "settings": {"data": {"augment": True}}} for seed, one in saw("b", "b").items()}
+    for odd in (saw("b", "b"), augmented):
+        table = table_of(EW=saw("a", "a"), UW=odd, MGDA=saw("a", "a"))
+        assert "data differs from that of the other rows (seeds 0, 1)" in notes_of(table, "UW")
     table = table_of(EW=saw("a", "a"), UW=saw("b", "b"), MGDA=saw("a", "a"))
     assert notes_of(table, "UW") == ("data differs from that of the other rows (seeds 0, 1)",)
     assert notes_of(table, "EW") == notes_of(table, "MGDA") == ()

@@ -20,7 +20,7 @@ INTERRUPTED = 130
 
 def add_data_root(parser: ArgumentParser) -> None:
     """Adds --data-root; its default is $MTL_DATA, else the folder `data` of the checkout."""
-    default = Path(os.environ.get("MTL_DATA") or ROOT / "data")
+    default = Path(os.environ.get("MTL_DATA") or ROOT / "data").expanduser()
     parser.add_argument(
         "--data-root", type=Path, default=default, metavar="DIR", help="data sets (default: $MTL_DATA, or data)"
     )
@@ -28,7 +28,7 @@ def add_data_root(parser: ArgumentParser) -> None:
 
 def add_cache_dir(parser: ArgumentParser) -> None:
     """Adds --cache-dir; its default is $MTL_CACHE, else None."""
-    default = Path(os.environ["MTL_CACHE"]) if os.environ.get("MTL_CACHE") else None
+    default = Path(os.environ["MTL_CACHE"]).expanduser() if os.environ.get("MTL_CACHE") else None
     parser.add_argument(
         "--cache-dir",
         type=Path,

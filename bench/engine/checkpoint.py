@@ -16,7 +16,7 @@ from bench.engine.train_state import TrainState
 from bench.records.record import Scores
 from bench.records.store import CHECKPOINT, atomic_write, run_folder
 from bench.records.upgrade import upgraded_settings
-from bench.spec.data_seen import DataKey, Sight, changed_parts, data_key
+from bench.spec.data_seen import CurrentData, DataKey, changed_parts, data_key
 from bench.spec.resolve import RunSpec
 from bench.spec.versions import versions_of
 from methods.contract import State
@@ -123,12 +123,14 @@ def load_checkpoint(
     return History(**stored, best=best), ""
 
 
-def checkpoint_remarks(specs: Sequence[RunSpec], results: Path, sight: Sight, device: torch.device) -> list[str]:
+def checkpoint_remarks(
+    specs: Sequence[RunSpec], results: Path, current: CurrentData, device: torch.device
+) -> list[str]:
     """Which of these runs would start again though they have a checkpoint, and why; and what is not known of them."""
     remarks = []
     unknown: Counter[DataKey] = Counter()
     for spec in specs:
-        path, seen = run_folder(results, spec.data, spec.variant, spec.seed) / CHECKPOINT, sight.of(spec)
+        path, seen = run_folder(results, spec.data, spec.variant, spec.seed) / CHECKPOINT, current.of(spec)
         if not path.is_file():
             continue
         if seen is None:
@@ -138,10 +140,10 @@ def checkpoint_remarks(specs: Sequence[RunSpec], results: Path, sight: Sight, de
         if difference:
             remarks.append(f"{spec.data}/{spec.variant}/seed-{spec.seed}: {STARTS_AGAIN} {difference}.")
     remarks += [
-        f"{sight.unprepared[key]}; `python -m bench.run` decodes that and then compares it with what the "
+        f"{current.unprepared[key]}; `python -m bench.run` decodes that and then compares it with what the "
         f"checkpoint{'s' * (count != 1)} of {count} unfinished run{'s' * (count != 1)} of {key[0]} saw."
         for key, count in unknown.items()
-        if key in sight.unprepared
+        if key in current.unprepared
     ]
     return remarks
 

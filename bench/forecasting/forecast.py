@@ -18,7 +18,7 @@ from bench.forecasting.sizes import DatasetSize, dataset_size, prepared_bytes
 from bench.records.environment import describe_environment
 from bench.records.record import Record
 from bench.records.store import RECORD, RecordError, read_record, run_folder
-from bench.spec.data_seen import Sight, data_remarks, look_at_data
+from bench.spec.data_seen import CurrentData, data_remarks, look_at_data, neighbour_remarks
 from bench.spec.planning import PlanError, Request, all_specs, data_names, kept_record
 from bench.spec.resolve import RunSpec
 from datasets import DATASETS, find
@@ -108,9 +108,10 @@ def forecast(
     """
     torch.set_num_threads(machine.threads)
     available = available_memory(machine.device)
-    runs, sight, remarks = runs_of(request, data_root, results)
+    runs, current, remarks = runs_of(request, data_root, results)
     pending = [run.spec for run in runs if not run.done]
-    remarks += checkpoint_remarks(pending, results, sight, machine.device)
+    remarks += checkpoint_remarks(pending, results, current, machine.device)
+    remarks += neighbour_remarks(current, pending, results)
     members: dict[str, list[Run]] = {}
     for run in runs:
         members.setdefault(step_key(run.spec), []).append(run)
@@ -134,7 +135,7 @@ def forecast(
     )
 
 
-def runs_of(request: Request, data_root: Path, results: Path) -> tuple[list[Run], Sight, list[str]]:
+def runs_of(request: Request, data_root: Path, results: Path) -> tuple[list[Run], CurrentData, list[str]]:
     """All runs, each once and in the order of training, also those on data sets that are not available.
 
     Also the data that is here now, and what the user should know about it.
@@ -146,19 +147,19 @@ def runs_of(request: Request, data_root: Path, results: Path) -> tuple[list[Run]
     runs = []
     names = data_names(request, errors)
     specs = all_specs(request, names, errors)
-    sight = look_at_data(specs, {name: folder for name in names if (folder := find(name, data_root))}, errors)
+    current = look_at_data(specs, {name: folder for name in names if (folder := find(name, data_root))}, errors)
     kept: list[tuple[RunSpec, Record]] = []
     for spec in specs:
         try:
             size = dataset_size(spec.data, spec.settings.data)
-            record = kept_record(spec, results, sight.of(spec))
+            record = kept_record(spec, results, current.of(spec))
             runs.append(Run(spec, size, done=record is not None))
             kept += [(spec, record)] if record is not None else []
         except (PlanError, RecordError) as error:
             errors.append(str(error))
     if errors:
         raise PlanError("\n".join(dict.fromkeys(errors)))
-    return runs, sight, data_remarks(sight, kept)
+    return runs, current, data_remarks(current, kept)
 
 
 def step_key(spec: RunSpec) -> str:

@@ -25,7 +25,7 @@ from bench.engine.recording import failed_record
 from bench.launch.processes import process_context
 from bench.records.record import Record
 from bench.records.store import run_folder, write_record
-from bench.spec.data_seen import Sight
+from bench.spec.data_seen import CurrentData
 from bench.spec.resolve import RunSpec
 
 ERROR_LOG = "error.txt"
@@ -43,7 +43,7 @@ class LaunchConfig:
     device: its name.
     threads: per run.
     cache: the folder of decoded data; None for the default.
-    sight: what the data was when the runs were planned.
+    current: what the data was when the runs were planned.
     """
 
     data: Mapping[str, Path]
@@ -51,14 +51,14 @@ class LaunchConfig:
     device: str
     threads: int
     cache: Path | None = None
-    sight: Sight = field(default_factory=lambda: Sight({}, {}))
+    current: CurrentData = field(default_factory=lambda: CurrentData({}, {}))
 
     def folder(self, spec: RunSpec) -> Path:
         return run_folder(self.results, spec.data, spec.variant, spec.seed)
 
     def context(self, spec: RunSpec, device: torch.device) -> RunContext:
         """Where a run happens."""
-        seen = self.sight.of(spec)
+        seen = self.current.of(spec)
         fingerprint = seen.fingerprint if seen else None
         return RunContext(self.data[spec.data], self.folder(spec), device, self.threads, self.cache, fingerprint)
 

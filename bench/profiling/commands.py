@@ -151,7 +151,7 @@ def print_start_up() -> None:
     request, results = requested(arguments)
     with preparing(Preparation(cache=arguments.cache_dir)):
         plan = make_plan(request, arguments.data_root, results)
-    launch = LaunchConfig(plan.folders, results, arguments.device, arguments.threads, arguments.cache_dir, plan.sight)
+    launch = LaunchConfig(plan.folders, results, arguments.device, arguments.threads, arguments.cache_dir, plan.current)
     started: dict[int, float] = {}
     start = time.perf_counter()
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.records.record import Record
-from bench.reporting.labels import seed_list, show_value
+from bench.reporting.labels import seed_list, show_value, without
 
 # Sections of `settings` that belong to a method; the others are meant to be the same for every row of a table.
 METHOD_SECTIONS = ("arch", "weighting")
@@ -15,6 +15,8 @@ METHOD_SECTIONS = ("arch", "weighting")
 SHARED_VERSIONS = ("engine", "problem", "maker")
 METHOD_VERSIONS = ("weighting", "architecture")
 NOT_KEPT = "not kept"
+# Data settings that change how batches are made or scored, but not the data.
+_WITHOUT_EFFECT = {"augment": None, "metrics_batch": None}
 WHOLE = "whole"  # in fingerprints: of all parts together, whatever the partition
 UNVERSIONED = "made before versions were kept"
 
@@ -78,10 +80,12 @@ def data_differences(rows: Mapping[str, Collection[Record]]) -> dict[str, tuple[
     rows: the runs of each row. All seeds are compared. If every seed has a partition of its own, each is also compared
         with its like.
     """
+    if len(rows) < 2:  # the seeds of one row are compared with each other
+        return dict.fromkeys(rows, ())
     groups: dict[str, list[tuple[str, Record]]] = {}
     for key, runs in rows.items():
         for run in runs:
-            settings = show_value(run.settings.get("data", {}))
+            settings = show_value(without(run.settings.get("data", {}), _WITHOUT_EFFECT))
             for seeds in ["all seeds", *([f"seed {run.seed}"] if _split_per_seed(run) else [])]:
                 groups.setdefault(f"{settings}, {seeds}", []).append((key, run))
     odd: dict[str, set[int]] = {key: set() for key in rows}

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.records.record import Record
+from bench.records.store import RECORD, RecordError, read_record
 from bench.spec.resolve import RunSpec
 from datasets.contract import DataError, DataSettings, NotPrepared
-from datasets.fingerprint import PARTS, fingerprint
+from datasets.fingerprint import PARTS, WHOLE, fingerprint
 from datasets.split_lists import unlisted_remarks
 
 # Runs with an equal key read the same images and targets.
@@ -33,7 +34,7 @@ class SeenData:
 
 
 @dataclass(frozen=True)
-class Sight:
+class CurrentData:
     """The data of all runs of a request.
 
     seen: what is known.
@@ -51,7 +52,7 @@ def data_key(spec: RunSpec) -> DataKey:
     return spec.data, spec.data_settings
 
 
-def look_at_data(specs: Sequence[RunSpec], folders: Mapping[str, Path], errors: list[str]) -> Sight:
+def look_at_data(specs: Sequence[RunSpec], folders: Mapping[str, Path], errors: list[str]) -> CurrentData:
     """What runs would see of each data set with a folder. It is decoded first, if that is allowed.
 
     Errors in the data are added to `errors`.
@@ -68,7 +69,7 @@ def look_at_data(specs: Sequence[RunSpec], folders: Mapping[str, Path], errors: 
         else:
             found: Mapping[str, Any] = splits.provenance
             seen[key] = SeenData(fingerprint(splits), found.get("digest", ""), found.get("unlisted", {}))
-    return Sight(seen, unprepared)
+    return CurrentData(seen, unprepared)
 
 
 def changed_parts(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -85,24 +86,55 @@ def data_difference(record: Record, now: SeenData) -> str:
     return "another split of the files" if digest not in (None, now.digest) else ""
 
 
-def data_remarks(sight: Sight, kept: Sequence[tuple[RunSpec, Record]]) -> list[str]:
+def data_remarks(current: CurrentData, kept: Sequence[tuple[RunSpec, Record]]) -> list[str]:
     """What the user should know: images left out by lists, and kept runs whose data could not be compared."""
     remarks = [
-        f"{name}: {remark}" for (name, _), seen in sight.seen.items() for remark in unlisted_remarks(seen.unlisted)
+        f"{name}: {remark}" for (name, _), seen in current.seen.items() for remark in unlisted_remarks(seen.unlisted)
     ]
-    unknown = Counter(data_key(spec) for spec, _ in kept if data_key(spec) in sight.unprepared)
+    unknown = Counter(data_key(spec) for spec, _ in kept if data_key(spec) in current.unprepared)
     remarks += [
-        f"{sight.unprepared[key]}; `python -m bench.run` decodes that and then compares it with what "
+        f"{current.unprepared[key]}; `python -m bench.run` decodes that and then compares it with what "
         f"{_runs(count)} of {key[0]} saw."
         for key, count in unknown.items()
     ]
-    unmarked = Counter(spec.data for spec, record in kept if data_key(spec) in sight.seen and not record.fingerprint)
+    unmarked = Counter(spec.data for spec, record in kept if data_key(spec) in current.seen and not record.fingerprint)
     remarks += [
         f"{name}: {_runs(count)} {'was' if count == 1 else 'were'} made before fingerprints of the data were stored; "
         "only which files are in which part was compared."
         for name, count in unmarked.items()
     ]
     return remarks
+
+
+def neighbour_remarks(current: CurrentData, pending: Sequence[RunSpec], results: Path) -> list[str]:
+    """One line per data set for which other runs in the results, with the same data settings, saw other data.
+
+    New runs beside them could not be compared with them; a user should know before they train.
+    """
+    remarks = []
+    for spec in {data_key(spec): spec for spec in pending if current.of(spec)}.values():
+        folder = results / spec.data
+        others = [path for path in sorted(folder.glob(f"*/seed-*/{RECORD}")) if _differs(path, spec, current)]
+        if others:
+            remarks.append(
+                f"{spec.data}: {len(others)} finished run{'s' * (len(others) != 1)} in {folder} saw other data than "
+                f"what is here now, the first is {others[0].parent}; tables will mark rows of both."
+            )
+    return list(dict.fromkeys(remarks))
+
+
+def _differs(path: Path, spec: RunSpec, current: CurrentData) -> bool:
+    """Whether the record of another run with the same data settings is of other data; an unreadable one isn't."""
+    try:
+        record = read_record(path)
+    except RecordError:  # reports say so
+        return False
+    seen, settings = current.of(spec), spec.settings.as_dict()["data"]
+    if seen is None or not record.fingerprint or record.settings["data"] != settings:
+        return False
+    if spec.settings.data.split_per_seed and record.seed != spec.seed:
+        return record.fingerprint.get(WHOLE) != seen.fingerprint[WHOLE]
+    return bool(changed_parts(record.fingerprint, seen.fingerprint))
 
 
 def _runs(count: int) -> str:

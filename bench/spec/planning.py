@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.records.record import Record
 from bench.records.store import RECORD, RecordError, read_record, run_folder
-from bench.spec.data_seen import SeenData, Sight, data_difference, data_remarks, look_at_data
+from bench.spec.data_seen import CurrentData, SeenData, data_difference, data_remarks, look_at_data, neighbour_remarks
 from bench.spec.lookup import UnknownName, lookup
 from bench.spec.resolve import RunSpec, resolve, weighting_info
 from bench.spec.settings import SpecError
@@ -47,14 +47,14 @@ class Plan:
     pending: still to be trained.
     kept: already in the results, and made from the data that is here now.
     folders: of the data sets, by key.
-    sight: the data that is here now.
+    current: the data that is here now.
     remarks: for the user: data sets left out, runs kept from other versions.
     """
 
     pending: list[RunSpec]
     kept: list[RunSpec]
     folders: dict[str, Path]
-    sight: Sight
+    current: CurrentData
     remarks: list[str]
 
 
@@ -75,12 +75,12 @@ def make_plan(request: Request, data_root: Path, results: Path, make_data: bool 
     specs = all_specs(request, names, errors)
     folders = _data_folders(names, data_root, make_data, errors)
     _raise(errors)  # before anything is decoded
-    sight = look_at_data(specs, folders, errors)
+    current = look_at_data(specs, folders, errors)
     pending: list[RunSpec] = []
     kept: list[tuple[RunSpec, Record]] = []
     for spec in specs:
         try:
-            record = kept_record(spec, results, sight.of(spec))
+            record = kept_record(spec, results, current.of(spec))
         except (PlanError, RecordError) as error:
             errors.append(str(error))
             continue
@@ -89,8 +89,9 @@ def make_plan(request: Request, data_root: Path, results: Path, make_data: bool 
         else:
             kept.append((spec, record))
     _raise(errors)
-    remarks += [*version_remarks(kept, results), *data_remarks(sight, kept)]
-    return Plan(pending, [spec for spec, _ in kept], folders, sight, remarks)
+    remarks += [*version_remarks(kept, results), *data_remarks(current, kept)]
+    remarks += neighbour_remarks(current, pending, results)
+    return Plan(pending, [spec for spec, _ in kept], folders, current, remarks)
 
 
 def _raise(errors: Sequence[str]) -> None:

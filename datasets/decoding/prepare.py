@@ -200,7 +200,7 @@ def _require_room(folder: Path, needed: int) -> int:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DataError(
-            f"{folder}: expected {needed / 2**30:.2f} GiB free for decoded files, found {free / 2**30:.2f} GiB; "
+            f"{folder}: expected {needed / 2**20:,.1f} MiB free for decoded files, found {free / 2**20:,.1f} MiB; "
             "make room, or choose a folder on another disk with --cache-dir."
         )
     return free
