@@ -28,7 +28,7 @@ from datasets.losses import (
     normal_loss,
 )
 from datasets.metrics import DEPTH, NORMALS, SEGMENTATION, averaged
-from datasets.parquet import converted, decoded_column
+from datasets.parquet import decoded_column, first_row
 from datasets.pixels import Array, Stored, decoded, npy_loader
 from datasets.scene_parts import PART_NAMES, is_packed, part_folder, part_shards
 from datasets.scenes import CLASSES, SCENE_KINDS, SceneConversion, Size, final_size, resized
@@ -62,7 +62,7 @@ def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
     refuse_unused(settings)
     if is_packed(root):
         shards = {part: part_shards(root, part) for part in PART_NAMES}
-        stored = packed_size(shards["train"])
+        stored: Size | None = packed_size(shards["train"])
         size = final_size(stored, settings.image_size, root)
         stacks = [_parquet_stack(root, part, files, stored, size) for part, files in shards.items()]
     else:
@@ -130,15 +130,14 @@ def npy_size(path: Path) -> Size:
     return shape[0], shape[1]
 
 
-def packed_size(files: Sequence[Path]) -> Size | None:
-    """Height and width of the first image in .parquet files; None if they have no rows.
+def packed_size(files: Sequence[Path]) -> Size:
+    """Height and width of the first image in .parquet files.
 
     Raises:
         DataError: it can't be read, or is no image.
     """
-    for _, image in converted(files, COLUMNS["image"], SceneConversion("image", planar=True)):
-        return image.shape[0], image.shape[1]
-    return None
+    height, width, _ = first_row(files, COLUMNS["image"], SceneConversion("image", planar=True)).shape
+    return height, width
 
 
 def scene_loader(conversion: SceneConversion) -> Callable[[Path], Array]:

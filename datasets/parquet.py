@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from datasets.contract import DataError
 from datasets.decoding.loaders import image_content_loader
+from datasets.decoding.rows import valid_rows
 from datasets.decoding.table import Convert, Shard, TableRows, opened_parquet, shard
 from datasets.pixels import Array, Stored, stored
 
@@ -59,7 +60,7 @@ def decoded_column(
         NotPrepared: the array isn't up to date, and nothing may be decoded.
         DataError: a file can't be read, a row is invalid, or pyarrow is not installed.
     """
-    return _decoded(root, files, TableRows(_shards(files), column, "lists", convert), recipe, what)
+    return _decoded(root, files, list_rows(files, column, convert), recipe, what)
 
 
 def decoded_images(
@@ -72,21 +73,36 @@ def decoded_images(
     Raises:
         The same as decoded_column.
     """
-    return _decoded(
-        root, files, TableRows(_shards(files), column, "bytes", image_content_loader(size)), f"image {size}", what
-    )
+    return _decoded(root, files, image_rows(files, column, size), f"image {size}", what)
 
 
-def converted(files: Sequence[Path], column: str, convert: Convert) -> Iterator[tuple[str, Array]]:
-    """Every row of a column of nested lists in order, with a description of its place; nothing is stored."""
-    source = TableRows([shard(file) for file in files], column, "lists", convert)
-    for chunk in source.chunks(np.arange(sum(one.rows for one in source.shards))):
-        yield from chunk.arrays()
+def list_rows(files: Sequence[Path], column: str, convert: Convert) -> TableRows:
+    """The rows of a column of nested lists, of all files.
+
+    Raises:
+        DataError: a file can't be read, there are no rows, or pyarrow is not installed.
+    """
+    return TableRows(_shards(files), column, "lists", convert)
 
 
-def row_count(file: Path) -> int:
-    """The number of rows of a file."""
-    return shard(file).rows
+def image_rows(files: Sequence[Path], column: str, size: tuple[int, int] | None) -> TableRows:
+    """The rows of a column of encoded images, of all files.
+
+    Raises:
+        The same as list_rows.
+    """
+    return TableRows(_shards(files), column, "bytes", image_content_loader(size))
+
+
+def first_row(files: Sequence[Path], column: str, convert: Convert) -> Array:
+    """The first row of a column of nested lists.
+
+    Raises:
+        DataError: it can't be read or is invalid.
+    """
+    (chunk,) = list_rows(files, column, convert).chunks(np.array([0]))
+    ((_, row),) = valid_rows(chunk)
+    return row
 
 
 def column_names(file: Path) -> list[str]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from datasets.contract import Counts, DataError, DataSettings, FileGroup, Inventory
-from datasets.inventory import or_error
+from datasets.decoding.rows import Attempt, FileRows, RowSource
+from datasets.inventory import or_error, readable
 from datasets.listing import entries
 from datasets.nyuv2 import COLUMNS, KINDS, npy_size, packed_size, refuse_unused, scene_loader
-from datasets.parquet import converted, row_count
-from datasets.pixels import Array
+from datasets.parquet import list_rows
 from datasets.scene_parts import PART_NAMES, is_packed, part_folder, part_shards
 from datasets.scenes import SCENE_KINDS, SceneConversion, Size, final_size, resized
 
@@ -50,16 +48,20 @@ def nyuv2_inventory(root: Path, settings: DataSettings) -> Inventory:
                 ]
     stored = _image_size([path for (_, kind), paths in files.items() if kind == "image" for path in paths])
     groups = [
-        _group(f"{part}/{kind}", kind, paths, scene_loader(SceneConversion(kind, stored)))
+        _group(f"{part}/{kind}", kind, FileRows(paths, scene_loader(SceneConversion(kind, stored))))
         for (part, kind), paths in files.items()
     ]
     size_errors, remarks = _size_sentences(root, stored, settings)
     return Inventory({**counts, **_size_count(stored)}, groups, [*errors, *size_errors], remarks, classes=SEGMENTS)
 
 
-def _group(key: str, kind: str, paths: Sequence[Path], load: Callable[[Path], Array]) -> FileGroup:
+def _group(key: str, kind: str, source: RowSource) -> FileGroup:
     rule = SCENE_KINDS[kind]
-    return FileGroup(key, paths, load, rule.expected, ranged=True, oddness=lambda path, array: rule.oddness(array))
+
+    def oddness(attempt: Attempt) -> str:
+        return "" if isinstance(attempt.outcome, DataError) else rule.oddness(attempt.outcome)
+
+    return FileGroup(key, source, rule.expected, ranged=True, oddness=oddness)
 
 
 def _size_count(stored: Size | None) -> Counts:
@@ -102,34 +104,18 @@ def _packed_inventory(root: Path, settings: DataSettings) -> Inventory:
     counts: dict[str, tuple[int, ...]] = {}
     errors: list[str] = []
     no_files: list[Path] = []
-    tables = {part: or_error(partial(part_shards, root, part), no_files, errors) for part in SCENE_PARTS}
-    for part, files in tables.items():
-        try:
-            counts[f"{part}: images"] = (sum(map(row_count, files)),)
-        except DataError as error:
-            errors.append(str(error))
+    tables = {
+        part: readable(or_error(partial(part_shards, root, part), no_files, errors), errors) for part in SCENE_PARTS
+    }
     try:
-        stored = packed_size(tables["train"])
-    except DataError:  # reported when all files are read
+        stored = packed_size(tables["train"]) if tables["train"] else None
+    except DataError:  # reported when all rows are read
         stored = None
-    groups = [
-        _group(f"{part}/{kind}", kind, files, partial(_load_column, SceneConversion(kind, stored, planar=True)))
-        for part, files in tables.items()
-        for kind in KINDS
-    ]
+    groups = []
+    for part, files in tables.items():
+        for kind in KINDS if files else ():
+            rows = list_rows(files, COLUMNS[kind], SceneConversion(kind, stored, planar=True))
+            groups.append(_group(f"{part}/{kind}", kind, rows))
+            counts[f"{part}: images"] = (rows.count,)
     size_errors, remarks = _size_sentences(root, stored, settings)
     return Inventory({**counts, **_size_count(stored)}, groups, [*errors, *size_errors], remarks, classes=SEGMENTS)
-
-
-def _load_column(conversion: SceneConversion, path: Path) -> Array:
-    """(N, ...) all rows of a kind in one file.
-
-    Raises:
-        DataError: they can't be read, are invalid, or differ in shape.
-    """
-    column = COLUMNS[conversion.kind]
-    rows = [row for _, row in converted([path], column, conversion)]
-    shapes = sorted({row.shape for row in rows})
-    if len(shapes) != 1:
-        raise DataError(f"{path}: expected rows of one shape in {column}, found {shapes}; download the file again.")
-    return np.stack(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import shutil
 import subprocess
@@ -12,9 +13,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from damages import DAMAGES, Damage, cut, removed, scaled, valued
-from data_trees import PARTS, REAL, Trees, jpeg, scene, view, write_digits, write_parquet
+from data_trees import (
+    PARTS,
+    REAL,
+    SETTINGS,
+    Trees,
+    files_of,
+    jpeg,
+    scene,
+    view,
+    write_celeba_parquet,
+    write_digits,
+    write_office_parquet,
+    write_parquet,
+)
 from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image
@@ -24,7 +39,8 @@ from bench.inspection import data_check
 from bench.inspection.contact_sheet import SEGMENT_COLOURS
 from bench.inspection.data_check import sampled
 from datasets import DATASETS, find
-from datasets.contract import FileGroup, Inventory
+from datasets.contract import DataError, FileGroup, Inventory
+from datasets.decoding.rows import FileRows
 
 EMBEDDED = ("digits", "rooms", "faces")
 PUBLISHED = {"office31": "4,110", "officehome": "15,588", "nyuv2": "795", "celeba": "162,770 / 19,867 / 19,962"}
@@ -169,6 +185,48 @@ def test_check_reads_the_parquet_form_row_by_row(tmp_path: Path, ask: Ask) -> No
     assert code == 1 and "nyuv2: expected files val-*.parquet or files test-*.parquet beside the training part" in out
 
 
+def with_images(file: Path, images: dict[int, bytes | None]) -> None:
+    """Other contents for some images of a parquet file; the file's metadata stay."""
+    table = pyarrow.parquet.read_table(file)
+    cells = table["image"].to_pylist()
+    for row, content in images.items():
+        cells[row]["bytes"] = content
+    column = table.schema.get_field_index("image")
+    table = table.set_column(
+        column, table.schema.field(column), pyarrow.array(cells, type=table.schema.field(column).type)
+    )
+    pyarrow.parquet.write_table(table, file, row_group_size=7)
+
+
+def test_check_reads_the_images_in_parquet_files(trees: Trees, tmp_path: Path, ask: Ask) -> None:
+    home, faces = tmp_path / "officehome", tmp_path / "celeba"
+    write_office_parquet(home, trees("officehome"), "officehome")
+    write_celeba_parquet(faces, trees("celeba"), "valid", -1)
+    code, out = ask("check", "officehome", "--data-root", tmp_path)
+    count = sum(files_of(domain, label) for domain in range(4) for label in range(65))
+    assert code == 0 and re.search(rf"images: all {count:,} rows read +readable images +7×9×3 +ok", out)
+    moving = io.BytesIO()
+    frames = [Image.new("RGB", (8, 8), (100 * number, 0, 0)) for number in range(2)]
+    frames[0].save(moving, "PNG", save_all=True, append_images=frames[1:])
+    wrong = {4: jpeg((1, 2, 3))[:300], 9: b"", 10: None, 20: moving.getvalue()}
+    home_file, faces_file = home / "data/train-00001-of-00002.parquet", faces / "train-00000-of-00001.parquet"
+    with_images(home_file, wrong)
+    with_images(faces_file, {2: b""})
+    with pytest.raises(DataError, match=re.escape(f"{home_file}, row 4, image: expected a readable image, found")):
+        DATASETS["officehome"].read(home, SETTINGS)
+    code, out = ask("check", "officehome", "--data-root", tmp_path)
+    assert code == 1 and "3 errors: fix before any run." in out
+    for row in (4, 9, 10):
+        assert f"\n{home_file}, row {row}, image: expected a readable image, found" in out
+    assert f"\n{home_file}, row 20, image: 2 frames, of which the first is read.\n" in out
+    code, out = ask("check", "celeba", "--data-root", tmp_path)
+    assert code == 1 and f"\n{faces_file}, row 2, image: expected a readable image, found a file of 0 bytes" in out
+    cut(faces_file)
+    code, out = ask("check", "celeba", "--data-root", tmp_path)
+    assert code == 1 and "1 error:" in out and f"\n{faces_file}: expected a readable parquet file, found" in out
+    assert "test: all 2 rows read" in out
+
+
 def test_normals_of_other_lengths_are_odd_but_usable(trees: Trees, tmp_path: Path, ask: Ask) -> None:
     root = placed(trees, "nyuv2", tmp_path, "train/normal")
     file = root / "train/normal/1.npy"
@@ -185,9 +243,9 @@ def test_a_sample_of_many_files_is_read_unless_all_are_asked_for(
     monkeypatch.setattr(data_check, "FULL_UP_TO", len(PARTS) - 1)
     monkeypatch.setattr(data_check, "SAMPLE", 3)
     paths = [root / f"Img/img_align_celeba/{index + 1:06d}.jpg" for index, part in enumerate(PARTS) if part == 0]
-    sample = sampled(paths, 0, full=False)
+    sample = [paths[index] for index in sampled(len(paths), 0, full=False)]
     assert len(paths) == 5 and len(set(sample)) == 3 and set(sample) < set(paths)
-    assert sample == sampled(paths, 0, full=False) and sampled(paths, 0, full=True) == paths
+    assert sample == sorted(sample) and sampled(len(paths), 0, full=True).tolist() == list(range(5))
     rest = "the sample of 8 of 10 files; --full reads every one."
     cut(next(path for path in paths if path not in sample))
     code, out = ask("check", "celeba", "--data-root", tmp_path)
@@ -209,9 +267,11 @@ def test_up_to_fifty_thousand_files_are_all_read(trees: Trees, tmp_path: Path, a
     assert files == 50_000
     write_digits(tmp_path)
     last = sorted(root.rglob("*.png"))[-1]
-    many = Inventory({}, [FileGroup("digits", [last] * files, lambda path: np.ones(1), "")])
-    assert data_check.check(many, {}, full=False).conclusion == "No errors."
-    more = replace(many, groups=[replace(many.groups[0], paths=[last] * (files + 1))])
+    enough, more = (
+        Inventory({}, [FileGroup("digits", FileRows([last] * count, lambda path: np.ones(1)), "")])
+        for count in (files, files + 1)
+    )
+    assert data_check.check(enough, {}, full=False).conclusion == "No errors."
     assert "in the sample of 64 of 50,001 files" in data_check.check(more, {}, full=False).conclusion
     cut(last)
     code, out = ask("check", "digits", "--data-root", tmp_path)
