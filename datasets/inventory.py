@@ -6,6 +6,7 @@ Readers stop at the first error. These lists are complete, for people who repair
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from datasets import celeba, office
 from datasets.celeba import (
@@ -22,7 +23,6 @@ from datasets.celeba import (
     PARTITION_FILES,
     absent_images,
     existing,
-    few,
     names_on_disk,
     read_attributes,
     read_partition,
@@ -31,7 +31,7 @@ from datasets.celeba_table import PACKED_PARTS, packed_attributes, packed_parts
 from datasets.contract import Counts, DataError, DataSettings, FileGroup, Inventory
 from datasets.decoding.rows import Attempt, FileRows
 from datasets.decoding.table import shard
-from datasets.listing import entries
+from datasets.listing import entries, few
 from datasets.office import (
     LEAST_FILES,
     Domain,
@@ -58,6 +58,8 @@ ODD_MODES = {
     "LAB": "LAB colours, converted to RGB",
     "HSV": "HSV colours, converted to RGB",
 }
+# What Pillow raises for damaged frames and metadata, depending on the format.
+_DAMAGED = (OSError, EOFError, SyntaxError, ValueError, LookupError, struct.error)
 Result = TypeVar("Result")
 
 
@@ -113,7 +115,8 @@ def _table_inventory(root: Path, domains: Sequence[Domain], classes: int) -> Inv
         for error in _class_errors(table.files[0].parent / key, listing, known, classes, LEAST_FILES)
     ]
     sizes = {key: _part_sizes(key, listing) for key, listing in listings.items()}
-    return Inventory(_counts(listings, sizes), groups, errors, classes=known)
+    remarks = [] if table.named else [f"{root}: images are in the order {office.NAMELESS}."]
+    return Inventory(_counts(listings, sizes), groups, errors, remarks, classes=known)
 
 
 def _faces_table_inventory(root: Path) -> Inventory:
@@ -151,13 +154,30 @@ def image_oddness(attempt: Attempt) -> str:
     """What is unusual about an image that can be read, and what is done about it. Reads its header."""
     content = attempt.content
     with Image.open(content if isinstance(content, Path) else io.BytesIO(bytes(content))) as image:
-        mode, frames = image.mode, getattr(image, "n_frames", 1)
+        mode, frames, turned = image.mode, _frames(image), _is_turned(image)
         transparent = mode.endswith(("A", "a")) or "transparency" in image.info
     found = [ODD_MODES[mode]] if mode in ODD_MODES else []
     found += ["16 or more bits per pixel; values above 255 become white"] if mode[0] in "IF" else []
     found += ["an alpha channel, which is dropped"] if transparent else []
-    found += [f"{frames} frames, of which the first is read"] if frames > 1 else []
+    found += [f"{frames or 'damaged'} frames, of which the first is read"] if frames != 1 else []
+    found += ["an EXIF orientation, which is ignored"] if turned else []
     return "; ".join(found)
+
+
+def _frames(image: Image.Image) -> int:
+    """The number of frames; 0 if those after the first are damaged."""
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except _DAMAGED:
+        return 0
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether its metadata say that it should be turned for display. Readers don't, nor does torchvision."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    except _DAMAGED:
+        return False
 
 
 def or_error(read: Callable[[], Result], otherwise: Result, errors: list[str]) -> Result:

@@ -8,6 +8,7 @@ Arrays of another size than `data.image_size` are resized, if their aspect ratio
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -151,13 +152,34 @@ def _first_size(train: Path) -> Size | None:
     return npy_size(first) if first.is_file() else None
 
 
+def numbered_files(folder: Path) -> set[str]:
+    """The names of the .npy files in a folder that are numbers; none if there is no such folder."""
+    names = {entry.name for entry in entries(folder)} if folder.is_dir() else set()
+    return {name for name in names if re.fullmatch("[0-9]+[.]npy", name)}
+
+
+def absent_files(folder: Path, found: set[str], count: int) -> list[str]:
+    """An error for each of the files 0.npy to <count - 1>.npy that is not found."""
+    wanted = [f"{index}.npy" for index in range(count)]
+    spare = sorted(found.difference(wanted))
+    todo = (
+        f", but {spare[0]}; number the files from 0 to {count - 1}, without leading zeros."
+        if spare
+        else "; copy it there."
+    )
+    return [f"{folder / name}: expected a file, found none{todo}" for name in wanted if name not in found]
+
+
 def _npy_stack(root: Path, folder: Path, stored: Size | None, size: Size | None) -> Stack:
     """A function from a kind to all its files in the folder of a part as one array."""
     # The largest count of any kind, so that a file that only one kind lacks is noticed.
-    present = [folder / kind for kind in KINDS if (folder / kind).is_dir()]
-    count = max((sum(entry.name.endswith(".npy") for entry in entries(kind)) for kind in present), default=0)
+    present = {kind: numbered_files(folder / kind) for kind in KINDS}
+    count = max(map(len, present.values()))
     if count == 0:
         raise DataError(f"{folder / 'image'}: expected files 0.npy, 1.npy, ..., found none; unpack them there.")
+    absent = [error for kind, names in present.items() for error in absent_files(folder / kind, names, count)]
+    if absent:
+        raise DataError(absent[0])
 
     def stack(kind: str) -> Stored:
         paths = [folder / kind / f"{index}.npy" for index in range(count)]

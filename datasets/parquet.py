@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +137,11 @@ def scalar_columns(files: Sequence[Path], columns: Sequence[str]) -> dict[str, N
     for path in files:
         with opened_parquet(path, *columns) as file:
             table = file.read(columns=list(columns), use_threads=False)
-            for column in columns:
+            for column in columns if len(table) else ():  # without rows, a column has no type
                 parts[column].append(_scalars(table[column], f"{path}, {column}"))
     for column, arrays in parts.items():
+        if not arrays:
+            raise DataError(f"{files[0]}: expected rows, found none in any file of its part; download the files again.")
         if len({array.dtype.kind for array in arrays}) > 1:
             raise DataError(f"{files[0]}, {column}: expected one type in all files, found others; download them again.")
     return {column: np.concatenate(arrays) for column, arrays in parts.items()}
@@ -150,7 +152,9 @@ def image_names(files: Sequence[Path], column: str) -> list[str] | None:
     names: list[str | None] = []
     for path in files:
         with opened_parquet(path, column) as file:
-            if "path" not in [field.name for field in file.schema_arrow.field(column).type]:
+            kind = file.schema_arrow.field(column).type
+            # A column of mere bytes has no fields.
+            if "path" not in [kind.field(index).name for index in range(kind.num_fields)]:
                 return None
             table = file.read(columns=[f"{column}.path"], use_threads=False)
             names += [cell and cell["path"] for cell in table[column].to_pylist()]
@@ -158,19 +162,42 @@ def image_names(files: Sequence[Path], column: str) -> list[str] | None:
     return found if len(found) == len(names) else None
 
 
-def label_names(file: Path, column: str) -> list[str]:
-    """The names of the labels of a column, which Hugging Face stores beside the schema; none if it has none."""
-    with opened_parquet(file, column) as opened:
-        stored = (opened.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
-    names: list[str] = json.loads(stored).get("info", {}).get("features", {}).get(column, {}).get("names", [])
-    return names
+def label_names(files: Sequence[Path], column: str) -> list[str]:
+    """The names of the labels of a column, which Hugging Face stores beside the schema; none if no file has them.
+
+    Raises:
+        DataError: files have different names, so that a number means another class in each.
+    """
+    first: tuple[str, ...] = ()
+    for path in files:
+        with opened_parquet(path, column) as opened:
+            names = _label_names(opened.schema_arrow.metadata or {}, column)
+        first = first or names
+        if names not in ((), first):
+            raise DataError(
+                f"{path}: expected the names of {column} as in the files before, found others; download all files "
+                "again, of one version."
+            )
+    return list(first)
+
+
+def _label_names(metadata: Mapping[bytes, bytes], column: str) -> tuple[str, ...]:
+    try:
+        names = json.loads(metadata[b"huggingface"])["info"]["features"][column]["names"]
+    except (KeyError, TypeError, ValueError):  # there are none, or something else has that name
+        return ()
+    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def _scalars(column: Any, place: str) -> NDArray[Any]:
     values = column.to_pylist()
     if None in values:
-        raise DataError(f"{place}: expected a value in every row, found none in row {values.index(None)}.")
+        raise DataError(
+            f"{place}: expected a value in every row, found none in row {values.index(None)}; download the file again."
+        )
     for kind, dtype in ((bool, np.bool_), (int, np.int64), (str, np.str_)):
         if all(type(value) is kind for value in values):
             return np.array(values, dtype=dtype)
-    raise DataError(f"{place}: expected whole numbers, truth values or strings, found {column.type}.")
+    raise DataError(
+        f"{place}: expected whole numbers, truth values or strings, found {column.type}; download the file again."
+    )

@@ -23,6 +23,8 @@ from data_trees import (
     Trees,
     files_of,
     jpeg,
+    read,
+    same,
     scene,
     view,
     write_celeba_parquet,
@@ -32,7 +34,7 @@ from data_trees import (
 )
 from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from bench import data
 from bench.inspection import data_check
@@ -230,7 +232,7 @@ def test_check_reads_the_images_in_parquet_files(trees: Trees, tmp_path: Path, a
 def test_normals_of_other_lengths_are_odd_but_usable(trees: Trees, tmp_path: Path, ask: Ask) -> None:
     root = placed(trees, "nyuv2", tmp_path, "train/normal")
     file = root / "train/normal/1.npy"
-    np.save(file, 3 * np.load(file))
+    np.save(file, 0.8 * np.load(file))
     code, out = ask("check", "nyuv2", "--data-root", tmp_path)
     assert code == 0 and f"\n{file}: 100% of the normals are not of length 1." in out
 
@@ -287,6 +289,24 @@ def test_the_size_of_an_empty_image_is_named(trees: Trees, tmp_path: Path, ask: 
     assert code == 1 and "expected a readable image" in line and "0 bytes" in line
 
 
+def test_depths_that_may_be_scaled_are_remarked(trees: Trees, tmp_path: Path, ask: Ask) -> None:
+    root = placed(trees, "nyuv2", tmp_path, "val/depth")
+    file = root / "val/depth/3.npy"
+    np.save(file, np.load(file) / 10)
+    code, out = ask("check", "nyuv2", "--data-root", tmp_path)
+    assert code == 0 and f"\n{root}/val/depth/0.npy and 1 more of val/depth: no depth is above 1 m, as if scaled" in out
+
+
+def test_files_that_are_no_scenes_are_ignored_and_remarked(trees: Trees, tmp_path: Path, ask: Ask) -> None:
+    root = placed(trees, "nyuv2", tmp_path, "train/image")
+    for name in ("mean.npy", "3 (1).npy"):
+        np.save(root / "train/image" / name, np.ones(3))
+    code, out = ask("check", "nyuv2", "--data-root", tmp_path)
+    names = "3 (1).npy, mean.npy"
+    assert code == 0 and f"\n{root}/train/image: files whose names are no numbers ({names}); runs ignore them.\n" in out
+    assert same(read("nyuv2", root), read("nyuv2", trees("nyuv2")))
+
+
 def unusual_images(folder: Path) -> dict[str, str]:
     """Images of a class, and what is unusual about them."""
     colours = Image.new("RGB", (8, 8), (10, 20, 30))
@@ -301,8 +321,16 @@ def unusual_images(folder: Path) -> dict[str, str]:
         image.save(folder / name)
     frames = [Image.new("RGB", (8, 8), (100 * number, 0, 0)) for number in range(3)]
     frames[0].save(folder / "moving.png", save_all=True, append_images=frames[1:])
+    frames[0].save(folder / "broken.jpg", format="GIF", save_all=True, append_images=frames[1:])
+    content = (folder / "broken.jpg").read_bytes()
+    (folder / "broken.jpg").write_bytes(content[: content.rindex(b",") + 1])  # in the last frame
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    colours.save(folder / "turned.jpg", exif=turned)
     return {
         **{name: oddness for name, (_, oddness) in written.items()},
+        "broken.jpg": "a palette of at most 256 colours; damaged frames, of which the first is read",
+        "turned.jpg": "an EXIF orientation, which is ignored",
         "moving.png": "3 frames, of which the first is read",
     }
 
