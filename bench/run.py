@@ -16,7 +16,7 @@ from bench.cli.request import add_how, add_what, jobs_at_a_time, requested
 from bench.engine.build import build_network
 from bench.engine.checkpoint import checkpoint_remarks
 from bench.engine.device import DeviceUnavailable, choose_device
-from bench.launch.local import Event, LaunchConfig, run_locally
+from bench.launch.local import Event, LaunchConfig, run_locally, start_server
 from bench.spec.lookup import UnknownName
 from bench.spec.planning import Plan, PlanError, Request, make_plan
 from bench.spec.study import StudyError
@@ -55,6 +55,7 @@ def _run(arguments: Namespace) -> int:
         console.print(f"All {len(plan.kept)} runs are already in {results}; nothing to train.")
         return 0
     launch = LaunchConfig(plan.folders, results, str(device), arguments.threads, arguments.cache_dir, plan.sight)
+    start_server(arguments.threads)  # workers import torch while this process builds networks
     for spec in {(s.data, s.settings.backbone): s for s in plan.pending}.values():
         build_network(spec, device)  # downloads weights before several workers need them at once
     return _train(plan, launch, jobs_at_a_time(arguments, device), console)

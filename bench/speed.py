@@ -18,10 +18,13 @@ from bench import ROOT
 from bench.cli.options import INTERRUPTED, assignment, cores, guarded, plain_console, positive
 from bench.cli.progress import BenchmarkProgress
 from bench.engine.device import DeviceUnavailable, chip_name, choose_device
-from bench.profiling import data, flow, solvers
+from bench.profiling import commands, data, flow, solvers
+from bench.profiling.command_tables import commands_page
 from bench.profiling.memory import measure_memory
+from bench.profiling.processes import CommandFailed
 from bench.profiling.step import APPROXIMATED, WARMUP, MethodStep, StepBenchmark, time_steps
 from bench.profiling.tables import Page, samples_page, samples_table, solver_page
+from bench.profiling.trees import TREES
 from bench.profiling.workloads import SCALING_BACKBONES, SCALING_TASKS, Size, Workload, scaling_workloads, workloads
 from bench.records.environment import describe_environment
 from bench.records.speed import BASELINE, OURS, Cell, SpeedRecord, WorkloadRecord, merged, read_speeds, write_speed
@@ -90,12 +93,21 @@ def _parser() -> ArgumentParser:
     _add_device(ode, 1)
     ode.add_argument("--out", type=Path, metavar="DIR", help="also write flow.md and flow.csv there")
 
-    reading = command("data", _data, "images per second, from prepared arrays and with torchvision")
-    reading.add_argument("--images", type=positive, default=512, metavar="N", help="JPEGs to read (default: 512)")
-    _add_rounds(reading, 5)
-    _add_device(reading, 2)
-    reading.add_argument("--out", type=Path, metavar="DIR", help="also write data.md and data.csv there")
+    _add_reading(command("data", _data, "images per second, from prepared arrays and with torchvision"))
     return parser
+
+
+def _add_reading(parser: ArgumentParser) -> None:
+    parser.add_argument("--images", type=positive, default=512, metavar="N", help="JPEGs to read (default: 512)")
+    _add_rounds(parser, 5)
+    _add_device(parser, 2)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="also write data.md and data.csv there")
+    known = ", ".join(TREES)
+    parser.add_argument(
+        "--trees", nargs="*", metavar="NAME",
+        help=f"instead, time and memory of all commands on trees like those of {known} (default: both); with --out, "
+        "writes trees.md and trees.csv",
+    )  # fmt: skip
 
 
 def _add_list(
@@ -285,6 +297,8 @@ def _flow(arguments: Namespace) -> int:
 
 
 def _data(arguments: Namespace) -> int:
+    if arguments.trees is not None:
+        return _trees(arguments)
     device = choose_device(arguments.device)
     torch.set_num_threads(arguments.threads)
     results = data.measure(arguments.images, arguments.rounds, device)
@@ -292,6 +306,21 @@ def _data(arguments: Namespace) -> int:
     page = samples_page(results, _circumstances(images, arguments, device))
     print(page.text())
     return _write(page, arguments.out, "data")
+
+
+def _trees(arguments: Namespace) -> int:
+    """1 if one of the commands failed."""
+    names = list(dict.fromkeys(lookup(TREES, "tree", name) for name in arguments.trees or TREES))
+    console = plain_console()
+    try:
+        measured = commands.measure(names, console.print)
+    except CommandFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    environment, cpu = describe_environment(ROOT), torch.device("cpu")
+    page = commands_page(measured, f"On {chip_name(cpu)} with {cores()} cores, torch {environment['torch']}.")
+    print(page.text())
+    return _write(page, arguments.out, "trees")
 
 
 def _circumstances(images: str, arguments: Namespace, device: torch.device) -> str:

@@ -10,18 +10,24 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+import xxhash
 from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.contract import IMAGES, Source, Split, Splits
 
 PARTS = ("train", "validation", "test")
+WHOLE = "whole"
 _ROWS_AT_ONCE = 256
 
 
 def fingerprint(splits: Splits) -> dict[str, str]:
-    """Of each part, by its name: 16 hexadecimal digits that change with any image, any target and their order."""
-    return {part: _of_split(getattr(splits, part)) for part in PARTS}
+    """16 hexadecimal digits of each part, by its name, and of the whole.
+
+    Those of a part change with any image, any target and their order. Those of the whole don't depend on which row is
+    in which part: they are equal for partitions drawn with different seeds from the same data.
+    """
+    return {**{part: _of_split(getattr(splits, part)) for part in PARTS}, WHOLE: _of_whole(splits)}
 
 
 def _of_split(split: Split) -> str:
@@ -42,3 +48,30 @@ def _contents(source: Source, array: Tensor, digests: NDArray[np.uint8] | None) 
         return
     for places in torch.arange(len(source)).split(_ROWS_AT_ONCE):
         yield array[source.rows_at(places)].cpu().contiguous().numpy().tobytes()
+
+
+def _of_whole(splits: Splits) -> str:
+    digest = hashlib.sha256()
+    for sources in zip(*(getattr(splits, part) for part in PARTS), strict=True):
+        rows = sorted(row for source in sources for row in _row_digests(source))
+        digest.update(f"{len(rows)}\n".encode())
+        digest.update(b"".join(rows))
+    return digest.hexdigest()[:16]
+
+
+def _row_digests(source: Source) -> Iterator[bytes]:
+    """Of each row, a digest of its image and targets."""
+    arrays = {IMAGES: source.images, **source.targets}
+    for places in torch.arange(len(source)).split(_ROWS_AT_ONCE) if len(source) else ():
+        at = source.rows_at(places)
+        columns = [
+            source.digests[key][at.numpy()] if key in source.digests else _row_bytes(arrays[key][at])
+            for key in sorted(arrays)
+        ]
+        for row in np.concatenate(columns, axis=1):
+            yield xxhash.xxh3_128_digest(row.tobytes())
+
+
+def _row_bytes(rows: Tensor) -> NDArray[np.uint8]:
+    """The bytes of each row, (n, bytes)."""
+    return np.ascontiguousarray(rows.cpu().numpy()).reshape(len(rows), -1).view(np.uint8)

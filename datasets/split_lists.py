@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from datasets.contract import DataError
-from datasets.listing import plain
+from datasets.listing import entries, plain
 
 PARTS = ("train", "val", "test")
 
@@ -94,14 +94,15 @@ def read_lists(lists: Path, domains: Sequence[ListedDomain]) -> Listed:
 def content_name(lists: Path) -> str:
     """A name for the contents of all lists in a folder: "lists-" and 12 hexadecimal digits.
 
-    The order of lines, blank lines and line ends don't count, nor does the folder's own name.
+    The order of lines, blank lines and line ends don't count, nor do the folder's own name and hidden files.
 
     Raises:
-        DataError: there is no such folder, or a list can't be read.
+        DataError: there is no such folder, it can't be listed, or a list can't be read.
     """
     _require_folder(lists)
     digest = hashlib.sha256()
-    for path in sorted(path for part in PARTS for path in lists.glob(f"*_{part}.txt")):
+    endings = tuple(f"_{part}.txt" for part in PARTS)
+    for path in (Path(entry) for entry in entries(lists) if entry.name.endswith(endings)):
         digest.update(f"{path.name}\n".encode())
         digest.update("".join(f"{row}\n" for row in sorted(filter(None, map(str.strip, _rows(path))))).encode())
     return f"lists-{digest.hexdigest()[:12]}"

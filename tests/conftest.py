@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -36,15 +35,6 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             fcntl.flock(lock, fcntl.LOCK_EX)
             obtain(name, session / "embedded")
     return session / "embedded"
-
-
-@pytest.fixture
-def quick_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers of runs fork from a server that has imported torch, instead of importing it themselves."""
-    context = get_context("forkserver")
-    # torch imports torch._dynamo, which is slow, when it makes the first optimizer of a process.
-    context.set_forkserver_preload(["bench.launch.local", "torch._dynamo"])
-    monkeypatch.setattr("bench.launch.local.get_context", lambda method: context)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from bench.records.record import Record
 from bench.records.store import CHECKPOINT, RECORD, read_record, read_records, run_folder
 from bench.spec.resolve import resolve
 from datasets.contract import DataError
-from datasets.fingerprint import fingerprint
+from datasets.fingerprint import PARTS, WHOLE, fingerprint
 
 CPU = torch.device("cpu")
 DOMAINS = ("plain", "inverted", "outline", "noisy")
@@ -92,7 +92,7 @@ def write_lists(folder: Path, data: Path) -> None:
 
 
 @pytest.fixture
-def small(tmp_path: Path, quick_workers: None) -> Bench:
+def small(tmp_path: Path) -> Bench:
     data = write_digits(tmp_path / "data")
     write_lists(tmp_path / "lists", data)
     return Bench(tmp_path / "data", tmp_path / "results", tmp_path / "lists")
@@ -135,6 +135,7 @@ def test_a_finished_run_on_other_lists_is_another_run(small: Bench, tmp_path: Pa
     moved = small.lists.rename(tmp_path / "moved")
     for path in moved.iterdir():  # the same lists elsewhere, with the line ends of another system
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    (moved / "._plain_train.txt").write_bytes(b"\0\5\x16\7")  # left by a file manager
     assert small.run("--splits", str(moved)) == 0
     assert len(read_records(small.results)) == 1
     swap(moved / "plain_train.txt", moved / "plain_test.txt")
@@ -157,6 +158,26 @@ def test_a_checkpoint_of_other_images_is_not_resumed(
         )
     (record,) = read_records(small.results)
     assert scores(record) == scores(small.fresh(tmp_path / "fresh"))
+
+
+@pytest.mark.parametrize("left", [0, 1000])
+def test_a_damaged_checkpoint_is_not_resumed(small: Bench, capsys: pytest.CaptureFixture[str], left: int) -> None:
+    os.truncate(small.interrupt() / CHECKPOINT, left)
+    assert small.run("--dry-run") == 0
+    assert small.run() == 0
+    said = "starts again from the first epoch, since its checkpoint can't be resumed: the file is damaged"
+    assert capsys.readouterr().out.count(said) == 2
+    (record,) = read_records(small.results)
+    assert (record.status, record.epochs) == ("done", 2)
+
+
+def test_a_dry_run_says_if_it_could_not_compare_a_checkpoint(small: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    small.interrupt()
+    path = sorted((small.data / PLACE).iterdir())[2]
+    os.utime(path, ns=(0, 0))
+    assert small.run("--dry-run") == 0
+    said = f"1 of 60 images changed since they were decoded, the first is {path}; `python -m bench.run` decodes that"
+    assert f"{said} and then compares it with what the checkpoint of 1 unfinished run" in capsys.readouterr().out
 
 
 def test_a_checkpoint_of_the_same_images_is_resumed(small: Bench, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,7 +240,8 @@ def test_each_seed_may_have_a_partition_of_its_own(small: Bench) -> None:
     first, second = read_records(small.results)
     assert first.variant == second.variant and first.settings == second.settings
     assert (first.splits["seed"], second.splits["seed"]) == (0, 1)
-    assert all(first.fingerprint[part] != second.fingerprint[part] for part in first.fingerprint)
+    assert all(first.fingerprint[part] != second.fingerprint[part] for part in PARTS)
+    assert first.fingerprint[WHOLE] == second.fingerprint[WHOLE]
 
 
 @pytest.mark.parametrize(

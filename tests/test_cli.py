@@ -27,7 +27,7 @@ QUICK = ["--data", "digits", "--seeds", "0", "--epochs", "1", "--device", "cpu"]
 
 
 @pytest.fixture
-def ask(data_root: Path, tmp_path: Path, quick_workers: None) -> Callable[..., int]:
+def ask(data_root: Path, tmp_path: Path) -> Callable[..., int]:
     """bench.run with the test's own data and results."""
 
     def call(*arguments: str) -> int:

@@ -18,7 +18,7 @@ NINE = load_study("embedded").methods
 FACES_EPOCHS = "4"
 
 
-def test_nine_methods_from_the_command_to_the_tables(quick_workers: None, data_root: Path, tmp_path: Path) -> None:
+def test_nine_methods_from_the_command_to_the_tables(data_root: Path, tmp_path: Path) -> None:
     results, out = tmp_path / "results", tmp_path / "reports"
     common = ["--results", str(results), "--data-root", str(data_root)]
     assert run.main(["--method", *NINE, "--data", "digits", "--epochs", "3", "--seeds", "0", *common]) == 0

@@ -13,7 +13,7 @@ from synthetic_splits import random_splits
 
 from datasets import DATASETS
 from datasets.contract import IMAGES, Source, Splits
-from datasets.fingerprint import fingerprint
+from datasets.fingerprint import PARTS, WHOLE, fingerprint
 
 SPLITS = random_splits(DATASETS["rooms"], side=4)
 BEFORE = fingerprint(SPLITS)
@@ -63,10 +63,26 @@ CHANGES: Mapping[str, Callable[[Source], Source]] = {
 
 
 @for_every("change", list(CHANGES))
-@for_every("part", list(BEFORE))
+@for_every("part", PARTS)
 def test_every_change_changes_its_part_alone(part: str, change: str) -> None:
     after = fingerprint(changed(part, CHANGES[change]))
-    assert [name for name in BEFORE if after[name] != BEFORE[name]] == [part]
+    also = [] if change == "order" else [WHOLE]
+    assert [name for name in BEFORE if after[name] != BEFORE[name]] == [part, *also]
+
+
+@for_every("digests", [False, True])
+def test_the_whole_is_the_same_for_every_partition(digests: bool) -> None:
+    (source,) = SPLITS.train
+    source = with_digests(source) if digests else source
+
+    def partition(*rows: int) -> Splits:
+        """The first two of these rows train, the next validates, the others test."""
+        parts = rows[:2], rows[2:3], rows[3:]
+        return Splits(*((replace(source, rows=torch.tensor(chosen)),) for chosen in parts), provenance={})
+
+    first, second, other = (fingerprint(partition(*rows)) for rows in ((0, 1, 2, 3), (3, 0, 1, 2), (0, 1, 2, 2)))
+    assert first[WHOLE] == second[WHOLE] != other[WHOLE]
+    assert all(first[part] != second[part] for part in PARTS)
 
 
 def test_a_copy_is_the_same_data() -> None:
@@ -75,7 +91,7 @@ def test_a_copy_is_the_same_data() -> None:
             replace(source, images=source.images.clone(), rows=torch.arange(len(source)))
             for source in getattr(SPLITS, part)
         )
-        for part in BEFORE
+        for part in PARTS
     }
     assert fingerprint(replace(SPLITS, **copies)) == BEFORE
 

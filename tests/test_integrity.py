@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -103,6 +104,28 @@ def test_a_digest_that_changed_on_disk_is_made_again(files: list[Path]) -> None:
     array = array_of(files[0].parent / CACHE)
     overwrite(array, b"\xff", array.stat().st_size - 1)
     assert np.array_equal(prepare(files).digests, before.digests)
+
+
+def test_a_row_of_an_unfinished_array_that_changed_on_disk_is_decoded_again(files: list[Path]) -> None:
+    """An array that is finished with such a row would have the right digests and the wrong content."""
+    prepare(files)
+    decoded_again(files)
+    array = array_of(files[0].parent / CACHE)
+    part = array.rename(array.with_suffix(".part"))
+    overwrite(part, b"\xff", 128 + DAMAGED)
+    news: list[Progress] = []
+    after = prepare(files, preparation=Preparation(1, news.append))
+    assert after.values[:, 0].tolist() == list(range(FILES))
+    assert decoded_again(files) == [files[DAMAGED].name]
+    assert {(now.damaged, now.kept) for now in news} == {(1, FILES - 1)}
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".part"])
+def test_a_damaged_header_is_no_array(files: list[Path], suffix: str) -> None:
+    prepare(files)
+    array = array_of(files[0].parent / CACHE)
+    overwrite(array.rename(array.with_suffix(suffix)), b"\x36", 8)  # the length of the header
+    assert prepare(files).values[:, 0].tolist() == list(range(FILES))
 
 
 def test_a_copied_data_set_is_compared_once_and_decodes_nothing(files: list[Path]) -> None:
@@ -233,6 +256,7 @@ def open_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_data_set_that_may_not_be_written_has_its_arrays_in_the_users_cache(open_root: Path) -> None:
     paths = [open_root / f"set/{index}.bin" for index in range(3)]
     own = user_cache()
+    assert own is not None
 
     def work() -> None:
         assert prepare(paths, first_byte).values[:, 0].tolist() == [0, 1, 2]
@@ -261,7 +285,20 @@ def test_copied_arrays_of_a_data_set_that_may_not_be_written(open_root: Path, da
 
     as_another_user(work)
     assert contents(open_root / "set") == before
-    assert user_cache().exists() == damaged
+    assert (open_root / "cache" / "mtl-bench").exists() == damaged
+
+
+def test_a_user_without_a_home_has_arrays_beside_the_data(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs as a number without an account."""
+
+    def unknown(uid: int) -> NoReturn:
+        raise KeyError(uid)
+
+    for variable in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(variable)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    prepare(files)
+    assert array_of(files[0].parent / CACHE).is_file()
 
 
 def test_files_that_are_links_are_those_that_they_lead_to(files: list[Path], tmp_path: Path) -> None:

@@ -103,6 +103,13 @@ def test_leftovers_beside_parquet_files_are_passed_over(tmp_path: Path, trees: T
     assert same(read("nyuv2", tmp_path / "nyuv2"), read("nyuv2", trees("nyuv2")))
 
 
+def test_names_that_are_not_utf_8_are_read(tmp_path: Path, trees: Trees) -> None:
+    name, own = "office31", "dslr/images/TV"
+    view(trees(name), tmp_path, own)
+    os.rename(tmp_path / own / "frame_0000.jpg", os.fsencode(tmp_path / own) + b"/frame_0000\xff.jpg")
+    assert same(read(name, tmp_path), usual(name, trees(name))[0])
+
+
 def test_what_macos_packs_beside_a_data_set_is_not_taken_for_it(tmp_path: Path, trees: Trees) -> None:
     (tmp_path / "office-home/__MACOSX/Art").mkdir(parents=True)
     root = linked(trees("officehome"), tmp_path / "office-home/unpacked")

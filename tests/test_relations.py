@@ -281,6 +281,14 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         assert reason in page and "no finished run of EW" in page and f"--study relations --data {name}" in page
 
 
+def test_runs_of_ew_on_other_data_do_not_count(tmp_path: Path) -> None:
+    write_made_runs(tmp_path, "digits", ["NORMAL"], fingerprint={"train": "a"})
+    write_made_runs(tmp_path, "digits", ["EW"], fingerprint={"train": "b"})
+    (runs,) = runs_with_cosines(tmp_path, ["digits"]).values()
+    of_ew = related(tmp_path, runs, tmp_path).measures[2]
+    assert not of_ew.values and "settings and data of NORMAL" in of_ew.missing
+
+
 def test_without_usable_records_the_message_says_what_to_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

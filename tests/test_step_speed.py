@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import speed
+from bench.launch import processes
 from bench.profiling import harness, memory, step
 from bench.profiling.peers import STEADY_EPOCH, Problem
 from bench.profiling.step import BASELINES, MethodStep, StepBenchmark, StepFactory, baseline_step, time_steps
@@ -196,9 +197,9 @@ def test_peak_memory_of_two_steps() -> None:
 def test_processes_that_measure_memory_inherit_that_ctrl_c_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """They would print a traceback while they import torch; the parent process still handles Ctrl-C."""
     before, found = signal.getsignal(signal.SIGINT), []
-    monkeypatch.setattr(memory.forkserver, "ensure_running", lambda: found.append(signal.getsignal(signal.SIGINT)))
-    monkeypatch.setattr(memory, "get_context", MagicMock())
-    memory._process_context()
+    monkeypatch.setattr(processes.forkserver, "ensure_running", lambda: found.append(signal.getsignal(signal.SIGINT)))
+    monkeypatch.setattr(processes, "get_context", MagicMock())
+    processes.process_context([])
     assert found == [signal.SIG_IGN] and signal.getsignal(signal.SIGINT) == before
 
 

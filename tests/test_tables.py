@@ -187,6 +187,22 @@ def test_partitions_that_vary_with_the_seed_are_compared_seed_by_seed() -> None:
     assert notes_of(table, "EW") == notes_of(table, "MGDA") == ()
 
 
+def test_partitions_that_vary_with_the_seed_are_of_the_same_images() -> None:
+    def drawn(*wholes: str) -> dict[int, dict[str, Any]]:
+        runs = saw("a", "b", "c", per_seed=True)
+        return {
+            seed: {**runs[seed], "fingerprint": {"test": "abc"[seed], "whole": one}} for seed, one in enumerate(wholes)
+        }
+
+    table = table_of(EW=drawn("x", "x", "y"), UW=drawn("x", "x", "x"), MGDA=drawn("x", "x", "x"))
+    assert cell(table, "EW", 0).text == "--" != cell(table, "UW", 0).text
+    assert notes_of(table, "EW") == (
+        "seeds saw different data and are not averaged: seed 2 other than seed 0",
+        "data differs from that of the other rows (seed 2)",
+    )
+    assert notes_of(table, "UW") == notes_of(table, "MGDA") == ()
+
+
 def test_records_without_fingerprints_are_compared_by_file_names() -> None:
     old = {seed: {"splits": {"digest": digest}} for seed, digest in enumerate("xy")}
     new = {seed: {"splits": {"digest": "x"}, "fingerprint": {"test": "a"}} for seed in (0, 1)}
@@ -196,6 +212,17 @@ def test_records_without_fingerprints_are_compared_by_file_names() -> None:
         "seeds saw different data and are not averaged: seed 1 other than seed 0",
         "data differs from that of the other rows (seed 1)",
     )
+
+
+def test_a_record_without_fingerprint_does_not_hide_that_others_differ() -> None:
+    """It agrees with every record that has its split of the files."""
+    old, first, other = ({"splits": {"digest": "x"}, **seen} for seen in ({}, *saw("a", "b").values()))
+    table = table_of(EW={0: old, 1: first, 2: other})
+    assert cell(table, "EW", 0).text == "--"
+    assert "seeds saw different data and are not averaged: seed 2 other than seed 1" in notes_of(table, "EW")
+    table = table_of(EW={0: old}, UW={0: first}, MGDA={0: first}, PCGrad={0: other})
+    assert notes_of(table, "PCGrad") == ("data differs from that of the other rows (seed 0)",)
+    assert notes_of(table, "EW") == notes_of(table, "UW") == notes_of(table, "MGDA") == ()
 
 
 VERSIONS = {"engine": 2, "weighting": 1, "architecture": 1, "problem": 1, "maker": 1}

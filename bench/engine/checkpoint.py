@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from bench.engine.train_state import TrainState
 from bench.records.record import Scores
 from bench.records.store import CHECKPOINT, atomic_write, run_folder
 from bench.records.upgrade import upgraded_settings
-from bench.spec.data_seen import Sight, changed_parts
+from bench.spec.data_seen import DataKey, Sight, changed_parts, data_key
 from bench.spec.resolve import RunSpec
 from bench.spec.versions import versions_of
 from methods.contract import State
@@ -105,9 +107,9 @@ def load_checkpoint(
     """
     if not path.is_file():
         return History(), ""
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = _content(path)
     difference = _difference(content, spec, device, fingerprint)
-    if difference:
+    if content is None or difference:
         return History(), difference
     state.network.load_state_dict(content["network"])
     for name, optimizer in state.optimizers.items():
@@ -122,21 +124,43 @@ def load_checkpoint(
 
 
 def checkpoint_remarks(specs: Sequence[RunSpec], results: Path, sight: Sight, device: torch.device) -> list[str]:
-    """Which of these runs would start again though they have a checkpoint, and why; as far as their data is known."""
+    """Which of these runs would start again though they have a checkpoint, and why; and what is not known of them."""
     remarks = []
+    unknown: Counter[DataKey] = Counter()
     for spec in specs:
         path, seen = run_folder(results, spec.data, spec.variant, spec.seed) / CHECKPOINT, sight.of(spec)
-        if not path.is_file() or seen is None:
+        if not path.is_file():
             continue
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        difference = _difference(content, spec, device, seen.fingerprint)
+        if seen is None:
+            unknown[data_key(spec)] += 1
+            continue
+        difference = _difference(_content(path, mmap=True), spec, device, seen.fingerprint)
         if difference:
             remarks.append(f"{spec.data}/{spec.variant}/seed-{spec.seed}: {STARTS_AGAIN} {difference}.")
+    remarks += [
+        f"{sight.unprepared[key]}; `python -m bench.run` decodes that and then compares it with what the "
+        f"checkpoint{'s' * (count != 1)} of {count} unfinished run{'s' * (count != 1)} of {key[0]} saw."
+        for key, count in unknown.items()
+        if key in sight.unprepared
+    ]
     return remarks
 
 
-def _difference(content: Mapping[str, Any], spec: RunSpec, device: torch.device, fingerprint: Mapping[str, str]) -> str:
+def _content(path: Path, mmap: bool = False) -> dict[str, Any] | None:
+    """What a checkpoint holds; None if the file is damaged."""
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except (RuntimeError, EOFError, UnpicklingError):
+        return None
+    return content
+
+
+def _difference(
+    content: Mapping[str, Any] | None, spec: RunSpec, device: torch.device, fingerprint: Mapping[str, str]
+) -> str:
     """What keeps a checkpoint from being resumed by this run, in words; empty if nothing does."""
+    if content is None:
+        return "the file is damaged"
     today = versions_of(spec)
     made_on = content.get("device", device.type)
     settings = upgraded_settings(content["settings"], spec.architecture, spec.weighting, made_on)

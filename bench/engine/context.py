@@ -37,7 +37,7 @@ class Run:
     """A run with its data.
 
     splits: on the device, as far as they fit.
-    fingerprint: of the splits, by part.
+    fingerprint: of the splits, by part, and of the whole.
     dummy_validation: scores of the dummy baseline on validation; None for protocols without a validation set.
     dummy_test: its scores on test.
     """

@@ -11,11 +11,10 @@ import signal
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -23,12 +22,15 @@ from bench.engine.context import RunContext
 from bench.engine.device import choose_device
 from bench.engine.loop import train
 from bench.engine.recording import failed_record
+from bench.launch.processes import process_context
 from bench.records.record import Record
 from bench.records.store import run_folder, write_record
 from bench.spec.data_seen import Sight
 from bench.spec.resolve import RunSpec
 
 ERROR_LOG = "error.txt"
+# torch imports torch._dynamo, which is slow, when a process makes its first optimizer.
+_IMPORTED = (__name__, "torch._dynamo")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -74,7 +76,7 @@ class Event:
 
 @dataclass
 class _Worker:
-    process: SpawnProcess
+    process: BaseProcess
     connection: Connection
     spec: RunSpec | None = field(default=None)
 
@@ -86,8 +88,6 @@ def run_locally(specs: Sequence[RunSpec], config: LaunchConfig, jobs: int, on_ev
         KeyboardInterrupt: after all workers have stopped.
     """
     queue = list(specs)
-    # Workers read these before they import torch and numpy. More threads than cores would slow down all of them.
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(config.threads)))
     workers = [_start(config) for _ in range(min(jobs, len(queue)))]
     try:
         for worker in workers:
@@ -105,9 +105,20 @@ def run_locally(specs: Sequence[RunSpec], config: LaunchConfig, jobs: int, on_ev
             worker.process.join()
 
 
+def start_server(threads: int) -> Any:
+    """The context of worker processes, which import what they need from now on, beside what this process does.
+
+    threads: per run.
+    """
+    # Read when torch and numpy are imported. More threads than cores would slow down all of them.
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    return process_context(_IMPORTED)
+
+
 def _start(config: LaunchConfig) -> _Worker:
-    ours, theirs = get_context("spawn").Pipe()
-    process = get_context("spawn").Process(target=_work, args=(theirs, config), daemon=True)
+    context = start_server(config.threads)
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, config), daemon=True)
     process.start()
     theirs.close()
     return _Worker(process, ours)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import signal
 import warnings
 from collections.abc import Callable, Sequence
-from multiprocessing import forkserver, get_all_start_methods, get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 
 from bench.engine.device import peak_memory_mib, reset_peak_memory
+from bench.launch.processes import process_context
 from bench.profiling.step import MethodStep, StepBenchmark, StepFactory
 from bench.records.speed import BASELINE, OURS
 from methods.adapters.counterparts import import_errors
@@ -40,14 +40,7 @@ def measure_memory(
 
 
 def _process_context() -> Any:
-    """Its processes inherit that Ctrl-C is ignored, and begin with torch imported, if the system has fork servers."""
-    if "forkserver" not in get_all_start_methods():
-        return get_context("spawn")
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    forkserver.ensure_running()
-    signal.signal(signal.SIGINT, handler)
+    context = process_context([__name__])
     first = context.Process(target=int)  # waits for the server; interrupted meanwhile, it leaves no work behind
     first.start()
     first.join()

@@ -101,8 +101,8 @@ class Record(_Part):
     seconds: wall-clock time of training and evaluation, without interruptions.
     solver_fallbacks: steps at which the weighting used its documented substitute.
     field_evaluations: None without a flow. Evaluations on validation and test are not counted.
-    fingerprint: of the data, by part: a hash of its images and targets in their order. Empty in records made before
-        fingerprints were kept.
+    fingerprint: of the data, by part: a hash of its images and targets in their order; and of the whole, whatever the
+        partition. Empty in records made before fingerprints were kept.
     versions: of the engine, the weighting, the architecture, the problem and, for embedded data, its maker. Empty in
         records made before versions were kept.
     """

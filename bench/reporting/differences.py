@@ -15,6 +15,7 @@ METHOD_SECTIONS = ("arch", "weighting")
 SHARED_VERSIONS = ("engine", "problem", "maker")
 METHOD_VERSIONS = ("weighting", "architecture")
 NOT_KEPT = "not kept"
+WHOLE = "whole"  # in fingerprints: of all parts together, whatever the partition
 UNVERSIONED = "made before versions were kept"
 
 
@@ -30,9 +31,10 @@ def seed_differences(runs: Sequence[Record]) -> list[str]:
         for what, found in differing.items()
         if found
     ]
-    odd = [run.seed for run in runs if not _same_data(run, runs[0])]
-    if odd and not _split_per_seed(runs[0]):
-        notes.append(f"seeds saw different data and are not averaged: {seed_list(odd)} other than seed {runs[0].seed}")
+    usual, odd = _usual_data(runs)
+    if usual and odd:
+        seeds = seed_list([run.seed for run in odd])
+        notes.append(f"seeds saw different data and are not averaged: {seeds} other than seed {usual.seed}")
     return notes
 
 
@@ -41,36 +43,55 @@ def _split_per_seed(run: Record) -> bool:
     return bool(run.settings.get("data", {}).get("split_per_seed"))
 
 
-def _same_data(run: Record, other: Record) -> bool:
+def same_data(run: Record, other: Record) -> bool:
     """Whether two runs saw the same images and targets in each part, as far as their records say.
 
+    Where every seed has a partition of its own, runs of different seeds are compared by the whole of their data.
     Records made before fingerprints were kept have only a digest of file names. A failed run may have nothing.
     """
+    other_partition = run.seed != other.seed and _split_per_seed(run)
     if run.fingerprint and other.fingerprint:
-        return run.fingerprint == other.fingerprint
+        common = run.fingerprint.keys() & other.fingerprint.keys()
+        keys = common & {WHOLE} if other_partition else common
+        return all(run.fingerprint[key] == other.fingerprint[key] for key in keys)
+    if other_partition:
+        return True
     digests = {one.splits.get("digest") for one in (run, other)} - {None}
     return len(digests) < 2
+
+
+def _usual_data(runs: Sequence[Record]) -> tuple[Record | None, list[Record]]:
+    """A run that saw the data that most runs saw, and all runs that saw other data."""
+    if not runs:
+        return None, []
+    agreeing = [sum(same_data(run, other) for other in runs) for run in runs]
+    most = runs[agreeing.index(max(agreeing))]
+    # A record without a fingerprint agrees with different fingerprints; these don't agree with each other.
+    marked = [run for run in runs if run.fingerprint and same_data(run, most)]
+    usual = max(marked, key=lambda run: sum(same_data(run, other) for other in marked), default=most)
+    return usual, [run for run in runs if not (same_data(run, most) and same_data(run, usual))]
 
 
 def data_differences(rows: Mapping[str, Collection[Record]]) -> dict[str, tuple[str, ...]]:
     """By variant, a note on runs whose data is not that of most runs of the table that should have seen the same.
 
-    rows: the runs of each row. All seeds are compared, or each with its like if every seed has a partition of its own.
+    rows: the runs of each row. All seeds are compared. If every seed has a partition of its own, each is also compared
+        with its like.
     """
     groups: dict[str, list[tuple[str, Record]]] = {}
     for key, runs in rows.items():
         for run in runs:
             settings = show_value(run.settings.get("data", {}))
-            groups.setdefault(f"{settings} {run.seed if _split_per_seed(run) else ''}", []).append((key, run))
-    odd: dict[str, list[int]] = {key: [] for key in rows}
+            for seeds in ["all seeds", *([f"seed {run.seed}"] if _split_per_seed(run) else [])]:
+                groups.setdefault(f"{settings}, {seeds}", []).append((key, run))
+    odd: dict[str, set[int]] = {key: set() for key in rows}
     for group in groups.values():
-        counts = [sum(_same_data(run, other) for _, other in group) for _, run in group]
-        usual = group[counts.index(max(counts))][1]
+        _, others = _usual_data([run for _, run in group])
         for key, run in group:
-            if not _same_data(run, usual):
-                odd[key].append(run.seed)
+            if any(run is other for other in others):
+                odd[key].add(run.seed)
     return {
-        key: (f"data differs from that of the other rows ({seed_list(seeds)})",) if seeds else ()
+        key: (f"data differs from that of the other rows ({seed_list(sorted(seeds))})",) if seeds else ()
         for key, seeds in odd.items()
     }
 

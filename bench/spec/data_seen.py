@@ -11,7 +11,7 @@ from typing import Any
 from bench.records.record import Record
 from bench.spec.resolve import RunSpec
 from datasets.contract import DataError, DataSettings, NotPrepared
-from datasets.fingerprint import fingerprint
+from datasets.fingerprint import PARTS, fingerprint
 from datasets.split_lists import unlisted_remarks
 
 # Runs with an equal key read the same images and targets.
@@ -22,7 +22,7 @@ DataKey = tuple[str, DataSettings]
 class SeenData:
     """What a reader found.
 
-    fingerprint: of each part.
+    fingerprint: of each part, and of the whole.
     digest: of which file is in which part, by name; older records have nothing else.
     unlisted: by domain, how many images no list names.
     """
@@ -73,7 +73,7 @@ def look_at_data(specs: Sequence[RunSpec], folders: Mapping[str, Path], errors: 
 
 def changed_parts(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """The parts whose fingerprints differ."""
-    return [part for part in now if before.get(part) != now[part]]
+    return [part for part in PARTS if before.get(part) != now.get(part)]
 
 
 def data_difference(record: Record, now: SeenData) -> str:
@@ -98,8 +98,8 @@ def data_remarks(sight: Sight, kept: Sequence[tuple[RunSpec, Record]]) -> list[s
     ]
     unmarked = Counter(spec.data for spec, record in kept if data_key(spec) in sight.seen and not record.fingerprint)
     remarks += [
-        f"{name}: {_runs(count)} were made before fingerprints of the data were stored; only which files are in which "
-        "part was compared."
+        f"{name}: {_runs(count)} {'was' if count == 1 else 'were'} made before fingerprints of the data were stored; "
+        "only which files are in which part was compared."
         for name, count in unmarked.items()
     ]
     return remarks

@@ -17,7 +17,8 @@ def array_folders(root: Path, cache: Path | None) -> list[Path]:
     """
     if cache is not None:
         return [cache / _own_name(root)]
-    return [root / CACHE, user_cache() / _own_name(root)]
+    own = user_cache()
+    return [root / CACHE, *([own / _own_name(root)] if own is not None else [])]
 
 
 def choose_folder(folders: list[Path]) -> Path:
@@ -33,9 +34,12 @@ def is_writable(folder: Path) -> bool:
     return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK, effective_ids=effective)
 
 
-def user_cache() -> Path:
-    """This suite's folder in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / _OWN_FOLDER
+def user_cache() -> Path | None:
+    """This suite's folder in the user's cache folder; None for a user without a home, as in some containers."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / _OWN_FOLDER
+    except RuntimeError:
+        return None
 
 
 def _own_name(root: Path) -> str:

@@ -207,9 +207,15 @@ def _require_room(folder: Path, needed: int) -> int:
 
 
 def _fill(source: RowSource, stamps: Stamps, output: Output, damaged: int, what: str) -> None:
-    """Decodes all rows whose stamps differ from those of their sources."""
+    """Decodes all rows whose stamps differ from those of their sources, and those that differ from their digests.
+
+    damaged: number of damaged rows of the former array; for the progress.
+    """
     preparation, folder, total = _PREPARATION.get(Preparation()), output.path.parent, len(stamps)
-    pending = _unmarked(output.path, stamps)
+    # Rows that an earlier attempt marked may have changed on disk since, as in a finished array.
+    begun = examine(output.path, stamps)
+    pending = np.arange(total) if begun is None else np.setdiff1d(np.arange(total), begun.intact)
+    damaged += 0 if begun is None else len(begun.damaged)
     done = kept = total - len(pending)
     needed = max(0, output.layout.file_bytes - 512 * output.path.stat().st_blocks)  # blocks that it has are its own
     free = _require_room(folder, needed)

@@ -16,6 +16,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import BinaryIO
 
 import numpy as np
@@ -110,7 +111,7 @@ def layout_in(file: BinaryIO) -> Layout | None:
     try:
         np.lib.format.read_magic(file)
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    except ValueError:
+    except (ValueError, TokenError):  # TokenError: a damaged header
         return None
     layout = Layout(dtype, shape)
     return layout if os.fstat(file.fileno()).st_size == layout.file_bytes else None

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from bench.analyses.relations.agreement import Measure, Numbers, Relations, relate
 from bench.records.record import Record
 from bench.records.store import COSINES, RecordError, read_records, run_folder
-from bench.reporting.differences import METHOD_SECTIONS, SHARED_VERSIONS, seed_differences
+from bench.reporting.differences import METHOD_SECTIONS, SHARED_VERSIONS, same_data, seed_differences
 from bench.spec.lookup import lookup
 from datasets import DATASETS, obtain
 from datasets.contract import DataMissing, DataSettings
@@ -60,10 +60,14 @@ def related(results: Path, runs: Sequence[Record], data_root: Path) -> Relations
             f"{results / first.data}: expected runs of NORMAL that can be averaged, found {differing[0]}; keep those "
             "of one kind below --results and move the others away."
         )
-    ew = {run.seed: run for run in runs if run.method == "ew" and _shared(run) == _shared(first)}
+    ew = {
+        run.seed: run
+        for run in runs
+        if run.method == "ew" and _shared(run) == _shared(first) and same_data(run, normal.get(run.seed, first))
+    }
     tasks = {task.key: task.label for task in first.tasks}
     positions = {seed: np.array([run.positions[key] for key in tasks]) for seed, run in normal.items()}
-    no_ew = f"no finished run of EW with the settings of NORMAL; run {COMMAND} --data {first.data}"
+    no_ew = f"no finished run of EW with the settings and data of NORMAL; run {COMMAND} --data {first.data}"
     phi = _label_correlations(first, data_root)
     missing, values = (phi, {}) if isinstance(phi, str) else ("", dict.fromkeys(positions, phi))
     measures = (
