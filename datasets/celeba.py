@@ -6,6 +6,7 @@ with the folder of images inside a folder of the same name.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
@@ -16,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 
 from datasets.archives import packed_files, unpacking
-from datasets.celeba_table import packed_attributes, packed_parts
+from datasets.celeba_table import packed_attributes, packed_order, packed_parts
 from datasets.contract import IMAGES, DataError, DataSettings, Source, Splits, Task, refuse
 from datasets.errors import forbidden
-from datasets.listing import IMAGE_ENDINGS, entries
+from datasets.listing import IMAGE_ENDINGS, entries, few
 from datasets.losses import attribute_prior, binary_cross_entropy
 from datasets.metrics import ATTRIBUTE
 from datasets.parquet import decoded_images, part_files
@@ -112,14 +113,18 @@ def is_packed(root: Path) -> bool:
 
 
 def _read_packed(root: Path, settings: DataSettings) -> Splits:
-    sources, parts = [], []
+    """The splits from parquet files; the same as from lists, if images have names."""
     packed = [(files, packed_attributes(files, ATTRIBUTES)) for files in packed_parts(root)]
+    parts = np.repeat([0, 1, 2], [len(attributes) for _, attributes in packed])
+    order = packed_order([files for files, _ in packed], len(parts))
+    sources, start = [], 0
     for part, (files, attributes) in enumerate(packed):
         images, digests = decoded_images(root, files, "image", settings.image_size)
         values = torch.from_numpy(np.ascontiguousarray(attributes.T))  # (40, N)
-        sources.append(Source(images, dict(enumerate(values)), digests={IMAGES: digests}))
-        parts.append(np.full(len(attributes), part))
-    return _splits(sources, np.concatenate(parts))
+        rows = torch.from_numpy(order[parts[order] == part] - start)
+        sources.append(Source(images, dict(enumerate(values)), rows, {IMAGES: digests}))
+        start += len(attributes)
+    return _splits(sources, parts[order])
 
 
 def _splits(sources: Sequence[Source], parts: NDArray[np.int64]) -> Splits:
@@ -174,11 +179,6 @@ def absent_images(folder: Path, absent: Sequence[str], lists: str) -> str:
     return f"{folder / absent[0]}: expected a file, found none, though {lists} it{others}; unpack the images again."
 
 
-def few(names: Sequence[str], most: int = 3) -> str:
-    """The first of some names, with "..." for more."""
-    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
-
-
 def names_on_disk(folder: Path, names: list[str]) -> tuple[Path, list[str], set[str]]:
     """The folder with the images, the names that they should have there, and the names of all files there.
 
@@ -208,7 +208,11 @@ def _lines(path: Path) -> list[str]:
 
 
 def _fields(line: str, path: Path) -> list[str]:
-    return [field.strip() for field in line.split(",")] if path.suffix == ".csv" else line.split()
+    if path.suffix != ".csv":
+        return line.split()
+    # Quotes are rare, and splitting is quicker.
+    fields = next(csv.reader([line])) if '"' in line else line.split(",")
+    return [field.strip() for field in fields]
 
 
 def _attribute_order(header: Sequence[str], where: str, path: Path) -> list[int]:
@@ -234,20 +238,24 @@ def _attribute_order(header: Sequence[str], where: str, path: Path) -> list[int]
 
 
 def read_attributes(path: Path) -> tuple[list[str], NDArray[np.uint8]]:
-    """File names and attributes (N, 40) as 0 and 1, in the order of `ATTRIBUTES`, whatever that of the file."""
+    """File names and attributes (N, 40) as 0 and 1, in the order of `ATTRIBUTES`, whatever that of the file.
+
+    "No" is -1 in the official file. Copies have 0 instead, in all rows.
+    """
     lines = _lines(path)
     names_at = 0 if path.suffix == ".csv" else 1  # the .txt file begins with the number of rows
     header = _fields("".join(lines[names_at : names_at + 1]), path)[1 - names_at :]
     order = _attribute_order(header, f"in line {names_at + 1}", path)
+    no = _negative(lines[names_at + 1 :], path)
     values: dict[str, bytes] = {}  # 0 and 1 as bytes; lists of strings would take half a gigabyte
     for number, line in enumerate(lines[names_at + 1 :], names_at + 2):
         row = _fields(line, path)
         if not line.strip():
             continue
-        if len(row) != 41 or not set(row[1:]) <= {"1", "-1"}:
-            found = next((repr(value) for value in row[1:] if value not in ("1", "-1")), f"{len(row)} fields")
+        if len(row) != 41 or not set(row[1:]) <= {"1", no}:
+            found = next((repr(value) for value in row[1:] if value not in ("1", no)), f"{len(row)} fields")
             raise DataError(
-                f"{path}:{number}: expected a file name and 40 values of 1 or -1, found {found}; "
+                f"{path}:{number}: expected a file name and 40 values of 1 or {no}, found {found}; "
                 "download the file again."
             )
         if row[0] in values:
@@ -260,6 +268,11 @@ def read_attributes(path: Path) -> tuple[list[str], NDArray[np.uint8]]:
             f"{path}: expected {lines[0].strip()} rows as line 1 says, found {len(values)}; download the file again."
         )
     return list(values), np.frombuffer(b"".join(values.values()), dtype=np.uint8).reshape(len(values), len(ATTRIBUTES))
+
+
+def _negative(rows: Sequence[str], path: Path) -> str:
+    """How the file says no: "0" if the first "no" is 0, else "-1"."""
+    return next((value for row in rows for value in _fields(row, path)[1:] if value in ("0", "-1")), "-1")
 
 
 def read_partition(path: Path, names: list[str]) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datasets.decoding.rows import Attempt, RowSource
 from datasets.downloads import Origin
 from datasets.errors import DataError as DataError
 from datasets.errors import DataMissing as DataMissing
@@ -217,21 +218,20 @@ class Recipe:
 
 @dataclass(frozen=True)
 class FileGroup:
-    """Files of one kind, whose contents can be checked.
+    """Files of one kind, or rows of parquet files, whose contents can be checked.
 
     key: like "amazon" or "train/depth".
-    load(path): the array in a file; raises DataError if it isn't as expected.
-    expected: what a file should hold, in words.
+    source: reads them as runs do.
+    expected: what each should hold, in words.
     ranged: whether the minimum and maximum are worth showing.
-    oddness(path, array): what is unusual about a file that can be used, given what `load` returned; "" for nothing.
+    oddness(attempt): what is unusual about one that can be used; "" for nothing.
     """
 
     key: str
-    paths: Sequence[Path]
-    load: Callable[[Path], NDArray[np.generic]]
+    source: RowSource
     expected: str
     ranged: bool = False
-    oddness: Callable[[Path, NDArray[np.generic]], str] = lambda path, array: ""
+    oddness: Callable[[Attempt], str] = lambda attempt: ""
 
 
 @dataclass(frozen=True)

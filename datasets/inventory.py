@@ -5,13 +5,16 @@ Readers stop at the first error. These lists are complete, for people who repair
 
 from __future__ import annotations
 
+import io
+import struct
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from datasets import celeba, office
 from datasets.celeba import (
@@ -20,14 +23,15 @@ from datasets.celeba import (
     PARTITION_FILES,
     absent_images,
     existing,
-    few,
     names_on_disk,
     read_attributes,
     read_partition,
 )
-from datasets.celeba_table import packed_attributes, packed_parts
+from datasets.celeba_table import PACKED_PARTS, packed_attributes, packed_parts
 from datasets.contract import Counts, DataError, DataSettings, FileGroup, Inventory
-from datasets.listing import entries
+from datasets.decoding.rows import Attempt, FileRows
+from datasets.decoding.table import shard
+from datasets.listing import entries, few
 from datasets.office import (
     LEAST_FILES,
     Domain,
@@ -37,9 +41,9 @@ from datasets.office import (
     listed_domains,
     partition,
 )
-from datasets.office_table import read_table
-from datasets.parquet import part_files
-from datasets.pixels import Array, image_loader
+from datasets.office_table import IMAGE, read_table
+from datasets.parquet import image_rows, part_files
+from datasets.pixels import image_loader
 from datasets.split_lists import Parts, read_lists, unlisted_remarks
 
 PARTS = "train / validation / test"
@@ -54,7 +58,8 @@ ODD_MODES = {
     "LAB": "LAB colours, converted to RGB",
     "HSV": "HSV colours, converted to RGB",
 }
-_UNREAD = "{}: images in parquet files are read when they are decoded, not here."
+# What Pillow raises for damaged frames and metadata, depending on the format.
+_DAMAGED = (OSError, EOFError, SyntaxError, ValueError, LookupError, struct.error)
 Result = TypeVar("Result")
 
 
@@ -86,13 +91,7 @@ def office_inventory(domains: Sequence[Domain], classes: int) -> Callable[[Path,
         else:
             sizes = {key: _part_sizes(key, listing) for key, listing in listings.items()}
         groups = [
-            FileGroup(
-                key,
-                [path for files in listing.values() for path in files],
-                image_loader(None),
-                IMAGES,
-                oddness=image_oddness,
-            )
+            _image_group(key, [path for files in listing.values() for path in files])
             for key, listing in listings.items()
         ]
         return Inventory(_counts(listings, sizes), groups, errors, remarks, classes=known)
@@ -101,42 +100,84 @@ def office_inventory(domains: Sequence[Domain], classes: int) -> Callable[[Path,
 
 
 def _table_inventory(root: Path, domains: Sequence[Domain], classes: int) -> Inventory:
-    """Of parquet files: what their small columns say. Images are checked when they are decoded."""
+    """Of parquet files. Their images are read even if the small columns are wrong."""
+    errors: list[str] = []
+    groups = _packed_images("images", readable(part_files(root, "train"), errors))
     try:
         table = read_table(root, [(*domain.folders, domain.key) for domain in domains])
     except DataError as error:
-        return Inventory({}, (), (str(error),))
+        return Inventory({}, groups, list(dict.fromkeys([*errors, str(error)])))
     listings = {domain.key: names for domain, names in zip(domains, table.names, strict=True)}
     known = _class_names(list(listings.values()))
-    errors = [
+    errors += [
         error
         for key, listing in listings.items()
         for error in _class_errors(table.files[0].parent / key, listing, known, classes, LEAST_FILES)
     ]
     sizes = {key: _part_sizes(key, listing) for key, listing in listings.items()}
-    return Inventory(_counts(listings, sizes), (), errors, [_UNREAD.format(root)], classes=known)
+    remarks = [] if table.named else [f"{root}: images are in the order {office.NAMELESS}."]
+    return Inventory(_counts(listings, sizes), groups, errors, remarks, classes=known)
 
 
 def _faces_table_inventory(root: Path) -> Inventory:
-    """Of parquet files: what their small columns say."""
+    """Of parquet files. Their images are read even if the attributes are wrong."""
+    errors: list[str] = []
+    groups = [
+        group
+        for part, names in zip(PARTS.split(" / "), PACKED_PARTS, strict=True)
+        for group in _packed_images(part, readable([file for name in names for file in part_files(root, name)], errors))
+    ]
     try:
         sizes = tuple(len(packed_attributes(files, celeba.ATTRIBUTES)) for files in packed_parts(root))
     except DataError as error:
-        return Inventory({}, (), (str(error),))
-    return Inventory({"images": (sum(sizes),), PARTS: sizes}, (), remarks=[_UNREAD.format(root)])
+        return Inventory({}, groups, list(dict.fromkeys([*errors, str(error)])))
+    return Inventory({"images": (sum(sizes),), PARTS: sizes}, groups, errors)
 
 
-def image_oddness(path: Path, pixels: Array) -> str:
+def _image_group(key: str, paths: Sequence[Path]) -> FileGroup:
+    return FileGroup(key, FileRows(paths, image_loader(None)), IMAGES, oddness=image_oddness)
+
+
+def _packed_images(key: str, files: Sequence[Path]) -> list[FileGroup]:
+    """The images in parquet files that can be opened, as a group; none if there are none."""
+    if not any(shard(file).rows for file in files):
+        return []
+    return [FileGroup(key, image_rows(files, IMAGE, None), IMAGES, oddness=image_oddness)]
+
+
+def readable(files: Sequence[Path], errors: list[str]) -> list[Path]:
+    """Those parquet files that can be opened; an error is added for each other one."""
+    return [file for file in files if or_error(partial(shard, file), None, errors) is not None]
+
+
+def image_oddness(attempt: Attempt) -> str:
     """What is unusual about an image that can be read, and what is done about it. Reads its header."""
-    del pixels
-    with Image.open(path) as image:
-        mode, frames = image.mode, getattr(image, "n_frames", 1)
+    content = attempt.content
+    with Image.open(content if isinstance(content, Path) else io.BytesIO(bytes(content))) as image:
+        mode, frames, turned = image.mode, _frames(image), _is_turned(image)
         transparent = mode.endswith(("A", "a")) or "transparency" in image.info
     found = [ODD_MODES[mode]] if mode in ODD_MODES else []
     found += ["16 or more bits per pixel; values above 255 become white"] if mode[0] in "IF" else []
     found += ["an alpha channel, which is dropped"] if transparent else []
-    found += [f"{frames} frames, of which the first is read"] if frames > 1 else []
+    found += [f"{frames or 'damaged'} frames, of which the first is read"] if frames != 1 else []
+    found += ["an EXIF orientation, which is ignored"] if turned else []
     return "; ".join(found)
+
+
+def _frames(image: Image.Image) -> int:
+    """The number of frames; 0 if those after the first are damaged."""
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except _DAMAGED:
+        return 0
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether its metadata say that it should be turned for display. Readers don't, nor does torchvision."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    except _DAMAGED:
+        return False
 
 
 def or_error(read: Callable[[], Result], otherwise: Result, errors: list[str]) -> Result:
@@ -254,13 +295,7 @@ def celeba_inventory(root: Path, settings: DataSettings) -> Inventory:
             if not members[part]
         ]
     groups = [
-        FileGroup(
-            part,
-            [folder / on_disk[row] for row in rows if on_disk and on_disk[row] in present],
-            image_loader(None),
-            IMAGES,
-            oddness=image_oddness,
-        )
+        _image_group(part, [folder / on_disk[row] for row in rows if on_disk and on_disk[row] in present])
         for part, rows in members.items()
     ]
     return Inventory(counts, groups, errors, remarks)

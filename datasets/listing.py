@@ -47,6 +47,11 @@ def plain(name: str) -> str:
     return re.sub(r"[\s_-]+", "", name).casefold()
 
 
+def few(names: Sequence[str], most: int = 3) -> str:
+    """The first of some names, with "..." for more."""
+    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
+
+
 def folders_named(folder: Path, names: Sequence[str]) -> list[Path]:
     """The folders in a folder with one of these names, each once.
 

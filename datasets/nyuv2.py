@@ -8,6 +8,7 @@ Arrays of another size than `data.image_size` are resized, if their aspect ratio
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,7 +29,7 @@ from datasets.losses import (
     normal_loss,
 )
 from datasets.metrics import DEPTH, NORMALS, SEGMENTATION, averaged
-from datasets.parquet import converted, decoded_column
+from datasets.parquet import decoded_column, first_row
 from datasets.pixels import Array, Stored, decoded, npy_loader
 from datasets.scene_parts import PART_NAMES, is_packed, part_folder, part_shards
 from datasets.scenes import CLASSES, SCENE_KINDS, SceneConversion, Size, final_size, resized
@@ -62,7 +63,7 @@ def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
     refuse_unused(settings)
     if is_packed(root):
         shards = {part: part_shards(root, part) for part in PART_NAMES}
-        stored = packed_size(shards["train"])
+        stored: Size | None = packed_size(shards["train"])
         size = final_size(stored, settings.image_size, root)
         stacks = [_parquet_stack(root, part, files, stored, size) for part, files in shards.items()]
     else:
@@ -130,15 +131,14 @@ def npy_size(path: Path) -> Size:
     return shape[0], shape[1]
 
 
-def packed_size(files: Sequence[Path]) -> Size | None:
-    """Height and width of the first image in .parquet files; None if they have no rows.
+def packed_size(files: Sequence[Path]) -> Size:
+    """Height and width of the first image in .parquet files.
 
     Raises:
         DataError: it can't be read, or is no image.
     """
-    for _, image in converted(files, COLUMNS["image"], SceneConversion("image", planar=True)):
-        return image.shape[0], image.shape[1]
-    return None
+    height, width, _ = first_row(files, COLUMNS["image"], SceneConversion("image", planar=True)).shape
+    return height, width
 
 
 def scene_loader(conversion: SceneConversion) -> Callable[[Path], Array]:
@@ -152,13 +152,34 @@ def _first_size(train: Path) -> Size | None:
     return npy_size(first) if first.is_file() else None
 
 
+def numbered_files(folder: Path) -> set[str]:
+    """The names of the .npy files in a folder that are numbers; none if there is no such folder."""
+    names = {entry.name for entry in entries(folder)} if folder.is_dir() else set()
+    return {name for name in names if re.fullmatch("[0-9]+[.]npy", name)}
+
+
+def absent_files(folder: Path, found: set[str], count: int) -> list[str]:
+    """An error for each of the files 0.npy to <count - 1>.npy that is not found."""
+    wanted = [f"{index}.npy" for index in range(count)]
+    spare = sorted(found.difference(wanted))
+    todo = (
+        f", but {spare[0]}; number the files from 0 to {count - 1}, without leading zeros."
+        if spare
+        else "; copy it there."
+    )
+    return [f"{folder / name}: expected a file, found none{todo}" for name in wanted if name not in found]
+
+
 def _npy_stack(root: Path, folder: Path, stored: Size | None, size: Size | None) -> Stack:
     """A function from a kind to all its files in the folder of a part as one array."""
     # The largest count of any kind, so that a file that only one kind lacks is noticed.
-    present = [folder / kind for kind in KINDS if (folder / kind).is_dir()]
-    count = max((sum(entry.name.endswith(".npy") for entry in entries(kind)) for kind in present), default=0)
+    present = {kind: numbered_files(folder / kind) for kind in KINDS}
+    count = max(map(len, present.values()))
     if count == 0:
         raise DataError(f"{folder / 'image'}: expected files 0.npy, 1.npy, ..., found none; unpack them there.")
+    absent = [error for kind, names in present.items() for error in absent_files(folder / kind, names, count)]
+    if absent:
+        raise DataError(absent[0])
 
     def stack(kind: str) -> Stored:
         paths = [folder / kind / f"{index}.npy" for index in range(count)]

@@ -22,6 +22,7 @@ from datasets.pixels import decoded, image_loader
 from datasets.split_lists import ListedDomain, Parts, listed_parts
 
 PARTS = ("train", "validation", "test")
+NAMELESS = "of rows, since the parquet files have no names of images, or the same for several of a class"
 LEAST_FILES = 5  # fewer than that leave validation without an image of the class
 
 Listing = dict[str, list[Path]]  # class name -> its files, both in code-point order
@@ -72,14 +73,14 @@ def _read_table(root: Path, domains: Sequence[Domain], classes: int, settings: D
     table = read_table(root, [(*domain.folders, domain.key) for domain in domains])
     if settings.splits and not table.named:
         raise DataError(
-            f"{table.files[0]}: expected images with names, which the lists of data.splits refer to, found none; use "
-            "the folders of the data set, or leave out `--splits`."
+            f"{table.files[0]}: expected images with different names, which the lists of data.splits refer to, found "
+            "none, or a name twice in a class; use the folders of the data set, or leave out `--splits`."
         )
     places = [root / domain.folders[0] for domain in domains]
     _check_classes(root, domains, places, table.names, classes)
     rule, memberships = _membership(domains, places, table.names, settings)
     if not table.named:
-        rule = {**rule, "order": "of rows, since the parquet files have no names of images"}
+        rule = {**rule, "order": NAMELESS}
     images, digests = decoded_images(root, table.files, IMAGE, settings.image_size)
     labels = torch.from_numpy(table.labels)
     sources = [
@@ -122,7 +123,7 @@ def partition(files: int, seed: int, domain: str, name: str) -> tuple[list[int],
 
     Drawn from (seed, domain, class), so that it doesn't depend on other folders. LibMTL's lists have the same sizes.
     """
-    purpose = int.from_bytes(hashlib.sha256(f"{domain}/{name}".encode()).digest()[:8], "little")
+    purpose = int.from_bytes(hashlib.sha256(f"{domain}/{name}".encode(errors="surrogateescape")).digest()[:8], "little")
     order = np.random.default_rng([seed, purpose]).permutation(files).tolist()
     first, second = math.floor(0.6 * files), math.floor(0.6 * files) + math.floor(0.2 * files)
     return order[:first], order[first:second], order[second:]
@@ -261,7 +262,9 @@ def _digest(domains: Sequence[Domain], listings: Sequence[Listing], memberships:
     for domain, listing, membership in zip(domains, listings, memberships, strict=True):
         for name, files in listing.items():
             for part, indices in zip(PARTS, membership[name], strict=True):
-                digest.update(f"{domain.key}/{name} {part} {[files[i].name for i in indices]}\n".encode())
+                digest.update(
+                    f"{domain.key}/{name} {part} {[files[i].name for i in indices]}\n".encode(errors="surrogateescape")
+                )
     return digest.hexdigest()[:16]
 
 

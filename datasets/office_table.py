@@ -24,7 +24,7 @@ class OfficeTable:
     labels: (N,) of all rows; the index of the class among the sorted names of all classes.
     rows: per domain and class, the rows of its images; by name, if images have names, else as they are stored.
     names: likewise, their file names, or their numbers if they have no names.
-    named: whether they have names.
+    named: whether they have names, different ones in each class.
     """
 
     files: Sequence[Path]
@@ -42,15 +42,16 @@ def read_table(root: Path, spellings: Sequence[Sequence[str]]) -> OfficeTable:
     """
     files = shards(root, "train")
     columns = scalar_columns(files, (DOMAIN, LABEL))
-    domains = _domain_indices(files[0], columns[DOMAIN].tolist(), spellings)
-    classes = _class_names(files, columns[LABEL].tolist())
+    domains = _domain_indices(files[0], _in_words(files, DOMAIN, columns[DOMAIN].tolist()), spellings)
+    classes = _in_words(files, LABEL, columns[LABEL].tolist())
     known = {name: label for label, name in enumerate(sorted(set(classes)))}
-    names = image_names(files, IMAGE)
+    paths = image_names(files, IMAGE)
+    names = None if paths is None else [PurePosixPath(path).name for path in paths]
     places: dict[tuple[int, str], list[int]] = {}
     for row, place in enumerate(zip(domains, classes, strict=True)):
         places.setdefault(place, []).append(row)
     named = names is not None and all(len({names[row] for row in rows}) == len(rows) for rows in places.values())
-    order = [PurePosixPath(name).name for name in names] if names is not None and named else _numbers(len(classes))
+    order = names if names is not None and named else _numbers(len(classes))
     found = [
         {name: sorted(places[index, name], key=order.__getitem__) for name in known if (index, name) in places}
         for index in range(len(spellings))
@@ -68,10 +69,10 @@ def _numbers(rows: int) -> list[str]:
     return [f"{row:08d}" for row in range(rows)]
 
 
-def _domain_indices(file: Path, domains: Sequence[object], spellings: Sequence[Sequence[str]]) -> list[int]:
+def _domain_indices(file: Path, domains: Sequence[str], spellings: Sequence[Sequence[str]]) -> list[int]:
     index = {plain(name): place for place, names in enumerate(spellings) for name in names}
-    unknown = sorted({str(domain) for domain in domains if plain(str(domain)) not in index})
-    found = {index[plain(str(domain))] for domain in domains if plain(str(domain)) in index}
+    unknown = sorted({domain for domain in domains if plain(domain) not in index})
+    found = {index[plain(domain)] for domain in domains if plain(domain) in index}
     missing = [names[0] for place, names in enumerate(spellings) if place not in found]
     if unknown or missing:
         expected = ", ".join(names[0] for names in spellings)
@@ -80,20 +81,26 @@ def _domain_indices(file: Path, domains: Sequence[object], spellings: Sequence[S
             f"{file}: expected {len(spellings)} domains in the column {DOMAIN} of all files, {expected}, found "
             f"{' and '.join(shown)}; download all files again."
         )
-    return [index[plain(str(domain))] for domain in domains]
+    return [index[plain(domain)] for domain in domains]
 
 
-def _class_names(files: Sequence[Path], labels: Sequence[object]) -> list[str]:
-    """The name of the class of each row. Splits are drawn by names, so numbers alone are not enough."""
-    if all(isinstance(label, str) for label in labels):
-        return [str(label) for label in labels]
-    names = label_names(files[0], LABEL)
+def _in_words(files: Sequence[Path], column: str, values: Sequence[object]) -> list[str]:
+    """The values of a column of names, which may be stored as numbers of names.
+
+    Splits are drawn by the names of classes, so numbers alone are not enough.
+    """
+    if all(isinstance(value, str) for value in values):
+        return [str(value) for value in values]
+    names = label_names(files, column)
     if not names:
         raise DataError(
-            f"{files[0]}: expected the names of the classes, as Hugging Face stores them with {LABEL}, found only "
-            "numbers; download the files unchanged."
+            f"{files[0]}: expected the names of each {column}, as Hugging Face stores them, found only numbers; "
+            "download the files unchanged."
         )
-    odd = next((label for label in labels if not isinstance(label, int) or not 0 <= label < len(names)), None)
+    odd = next((value for value in values if not isinstance(value, int) or not 0 <= value < len(names)), None)
     if odd is not None:
-        raise DataError(f"{files[0]}, {LABEL}: expected numbers from 0 to {len(names) - 1}, found {odd}.")
-    return [names[int(str(label))] for label in labels]
+        raise DataError(
+            f"{files[0]}, {column}: expected numbers from 0 to {len(names) - 1} in all files, found {odd}; download "
+            "all files again."
+        )
+    return [names[int(str(value))] for value in values]

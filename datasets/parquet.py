@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from datasets.contract import DataError
 from datasets.decoding.loaders import image_content_loader
+from datasets.decoding.rows import valid_rows
 from datasets.decoding.table import Convert, Shard, TableRows, opened_parquet, shard
 from datasets.pixels import Array, Stored, stored
 
@@ -59,7 +60,7 @@ def decoded_column(
         NotPrepared: the array isn't up to date, and nothing may be decoded.
         DataError: a file can't be read, a row is invalid, or pyarrow is not installed.
     """
-    return _decoded(root, files, TableRows(_shards(files), column, "lists", convert), recipe, what)
+    return _decoded(root, files, list_rows(files, column, convert), recipe, what)
 
 
 def decoded_images(
@@ -72,21 +73,36 @@ def decoded_images(
     Raises:
         The same as decoded_column.
     """
-    return _decoded(
-        root, files, TableRows(_shards(files), column, "bytes", image_content_loader(size)), f"image {size}", what
-    )
+    return _decoded(root, files, image_rows(files, column, size), f"image {size}", what)
 
 
-def converted(files: Sequence[Path], column: str, convert: Convert) -> Iterator[tuple[str, Array]]:
-    """Every row of a column of nested lists in order, with a description of its place; nothing is stored."""
-    source = TableRows([shard(file) for file in files], column, "lists", convert)
-    for chunk in source.chunks(np.arange(sum(one.rows for one in source.shards))):
-        yield from chunk.arrays()
+def list_rows(files: Sequence[Path], column: str, convert: Convert) -> TableRows:
+    """The rows of a column of nested lists, of all files.
+
+    Raises:
+        DataError: a file can't be read, there are no rows, or pyarrow is not installed.
+    """
+    return TableRows(_shards(files), column, "lists", convert)
 
 
-def row_count(file: Path) -> int:
-    """The number of rows of a file."""
-    return shard(file).rows
+def image_rows(files: Sequence[Path], column: str, size: tuple[int, int] | None) -> TableRows:
+    """The rows of a column of encoded images, of all files.
+
+    Raises:
+        The same as list_rows.
+    """
+    return TableRows(_shards(files), column, "bytes", image_content_loader(size))
+
+
+def first_row(files: Sequence[Path], column: str, convert: Convert) -> Array:
+    """The first row of a column of nested lists.
+
+    Raises:
+        DataError: it can't be read or is invalid.
+    """
+    (chunk,) = list_rows(files, column, convert).chunks(np.array([0]))
+    ((_, row),) = valid_rows(chunk)
+    return row
 
 
 def column_names(file: Path) -> list[str]:
@@ -121,9 +137,11 @@ def scalar_columns(files: Sequence[Path], columns: Sequence[str]) -> dict[str, N
     for path in files:
         with opened_parquet(path, *columns) as file:
             table = file.read(columns=list(columns), use_threads=False)
-            for column in columns:
+            for column in columns if len(table) else ():  # without rows, a column has no type
                 parts[column].append(_scalars(table[column], f"{path}, {column}"))
     for column, arrays in parts.items():
+        if not arrays:
+            raise DataError(f"{files[0]}: expected rows, found none in any file of its part; download the files again.")
         if len({array.dtype.kind for array in arrays}) > 1:
             raise DataError(f"{files[0]}, {column}: expected one type in all files, found others; download them again.")
     return {column: np.concatenate(arrays) for column, arrays in parts.items()}
@@ -134,7 +152,9 @@ def image_names(files: Sequence[Path], column: str) -> list[str] | None:
     names: list[str | None] = []
     for path in files:
         with opened_parquet(path, column) as file:
-            if "path" not in [field.name for field in file.schema_arrow.field(column).type]:
+            kind = file.schema_arrow.field(column).type
+            # A column of mere bytes has no fields.
+            if "path" not in [kind.field(index).name for index in range(kind.num_fields)]:
                 return None
             table = file.read(columns=[f"{column}.path"], use_threads=False)
             names += [cell and cell["path"] for cell in table[column].to_pylist()]
@@ -142,19 +162,42 @@ def image_names(files: Sequence[Path], column: str) -> list[str] | None:
     return found if len(found) == len(names) else None
 
 
-def label_names(file: Path, column: str) -> list[str]:
-    """The names of the labels of a column, which Hugging Face stores beside the schema; none if it has none."""
-    with opened_parquet(file, column) as opened:
-        stored = (opened.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
-    names: list[str] = json.loads(stored).get("info", {}).get("features", {}).get(column, {}).get("names", [])
-    return names
+def label_names(files: Sequence[Path], column: str) -> list[str]:
+    """The names of the labels of a column, which Hugging Face stores beside the schema; none if no file has them.
+
+    Raises:
+        DataError: files have different names, so that a number means another class in each.
+    """
+    first: tuple[str, ...] = ()
+    for path in files:
+        with opened_parquet(path, column) as opened:
+            names = _label_names(opened.schema_arrow.metadata or {}, column)
+        first = first or names
+        if names not in ((), first):
+            raise DataError(
+                f"{path}: expected the names of {column} as in the files before, found others; download all files "
+                "again, of one version."
+            )
+    return list(first)
+
+
+def _label_names(metadata: Mapping[bytes, bytes], column: str) -> tuple[str, ...]:
+    try:
+        names = json.loads(metadata[b"huggingface"])["info"]["features"][column]["names"]
+    except (KeyError, TypeError, ValueError):  # there are none, or something else has that name
+        return ()
+    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def _scalars(column: Any, place: str) -> NDArray[Any]:
     values = column.to_pylist()
     if None in values:
-        raise DataError(f"{place}: expected a value in every row, found none in row {values.index(None)}.")
+        raise DataError(
+            f"{place}: expected a value in every row, found none in row {values.index(None)}; download the file again."
+        )
     for kind, dtype in ((bool, np.bool_), (int, np.int64), (str, np.str_)):
         if all(type(value) is kind for value in values):
             return np.array(values, dtype=dtype)
-    raise DataError(f"{place}: expected whole numbers, truth values or strings, found {column.type}.")
+    raise DataError(
+        f"{place}: expected whole numbers, truth values or strings, found {column.type}; download the file again."
+    )

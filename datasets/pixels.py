@@ -57,7 +57,7 @@ def decoded(
 
 def stored(root: Path, source: RowSource, key: str, what: str) -> Stored:
     """The array of all rows of a source. key: tells it from other arrays of the data set in `root`."""
-    digest = hashlib.sha256(f"{_FORMAT} {key}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{_FORMAT} {key}".encode(errors="surrogateescape")).hexdigest()[:16]
     return _mapped(prepare_array(source, root, f"{digest}.npy", what))
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from datasets.contract import Counts, DataError, DataSettings, FileGroup, Inventory
-from datasets.inventory import or_error
-from datasets.listing import entries
-from datasets.nyuv2 import COLUMNS, KINDS, npy_size, packed_size, refuse_unused, scene_loader
-from datasets.parquet import converted, row_count
-from datasets.pixels import Array
+from datasets.decoding.rows import Attempt, FileRows, RowSource
+from datasets.inventory import or_error, readable
+from datasets.listing import entries, few
+from datasets.nyuv2 import (
+    COLUMNS,
+    KINDS,
+    absent_files,
+    npy_size,
+    numbered_files,
+    packed_size,
+    refuse_unused,
+    scene_loader,
+)
+from datasets.parquet import list_rows
 from datasets.scene_parts import PART_NAMES, is_packed, part_folder, part_shards
 from datasets.scenes import SCENE_KINDS, SceneConversion, Size, final_size, resized
 
@@ -32,6 +38,7 @@ def nyuv2_inventory(root: Path, settings: DataSettings) -> Inventory:
     if is_packed(root):
         return _packed_inventory(root, settings)
     errors: list[str] = []
+    remarks: list[str] = []
     counts: dict[str, tuple[int, ...]] = {}
     files: dict[tuple[str, str], list[Path]] = {}
     for part in SCENE_PARTS:
@@ -42,24 +49,33 @@ def nyuv2_inventory(root: Path, settings: DataSettings) -> Inventory:
         count = max(map(len, present.values()))
         counts[f"{part}: images"] = (count,)
         for kind, found in present.items():
-            wanted = [folder / kind / f"{index}.npy" for index in range(count)]
-            files[part, kind] = [path for path in wanted if path in found]
+            names = [f"{index}.npy" for index in range(count)]
+            files[part, kind] = [folder / kind / name for name in names if name in found]
             if found:  # an empty folder is reported once
-                errors += [
-                    f"{path}: expected a file, found none; copy it there." for path in wanted if path not in found
-                ]
+                errors += absent_files(folder / kind, found, count)
+            remarks += _ignored_files(folder / kind, found)
     stored = _image_size([path for (_, kind), paths in files.items() if kind == "image" for path in paths])
     groups = [
-        _group(f"{part}/{kind}", kind, paths, scene_loader(SceneConversion(kind, stored)))
+        _group(f"{part}/{kind}", kind, FileRows(paths, scene_loader(SceneConversion(kind, stored))))
         for (part, kind), paths in files.items()
     ]
-    size_errors, remarks = _size_sentences(root, stored, settings)
-    return Inventory({**counts, **_size_count(stored)}, groups, [*errors, *size_errors], remarks, classes=SEGMENTS)
+    size_errors, size_remarks = _size_sentences(root, stored, settings)
+    return Inventory(
+        {**counts, **_size_count(stored)},
+        groups,
+        [*errors, *size_errors],
+        [*remarks, *size_remarks],
+        classes=SEGMENTS,
+    )
 
 
-def _group(key: str, kind: str, paths: Sequence[Path], load: Callable[[Path], Array]) -> FileGroup:
+def _group(key: str, kind: str, source: RowSource) -> FileGroup:
     rule = SCENE_KINDS[kind]
-    return FileGroup(key, paths, load, rule.expected, ranged=True, oddness=lambda path, array: rule.oddness(array))
+
+    def oddness(attempt: Attempt) -> str:
+        return "" if isinstance(attempt.outcome, DataError) else rule.oddness(attempt.outcome)
+
+    return FileGroup(key, source, rule.expected, ranged=True, oddness=oddness)
 
 
 def _size_count(stored: Size | None) -> Counts:
@@ -76,12 +92,18 @@ def _size_sentences(root: Path, stored: Size | None, settings: DataSettings) -> 
     return [], [f"{root}: arrays will be resized {changed} to {size[0]}×{size[1]}."] if size and changed else []
 
 
-def _npy_files(folder: Path, errors: list[str]) -> set[Path]:
-    """Its .npy files; if there are none, an error is added."""
+def _ignored_files(folder: Path, numbered: set[str]) -> list[str]:
+    """A sentence on the .npy files of a folder that are no scenes by their names; none if there are none."""
+    others = [entry.name for entry in entries(folder)] if numbered else []
+    found = [name for name in others if name.endswith(".npy") and name not in numbered]
+    return [f"{folder}: files whose names are no numbers ({few(found)}); runs ignore them."] if found else []
+
+
+def _npy_files(folder: Path, errors: list[str]) -> set[str]:
+    """The names of its .npy files that are numbers; if there are none, an error is added."""
     reported = len(errors)
-    nothing: list[os.DirEntry[str]] = []
-    listed = or_error(lambda: entries(folder), nothing, errors) if folder.is_dir() else nothing
-    found = {Path(entry) for entry in listed if entry.name.endswith(".npy")}
+    nothing: set[str] = set()
+    found = or_error(lambda: numbered_files(folder), nothing, errors)
     if not found and len(errors) == reported:
         errors.append(f"{folder}: expected files 0.npy, 1.npy, ..., found none; copy them there.")
     return found
@@ -102,34 +124,18 @@ def _packed_inventory(root: Path, settings: DataSettings) -> Inventory:
     counts: dict[str, tuple[int, ...]] = {}
     errors: list[str] = []
     no_files: list[Path] = []
-    tables = {part: or_error(partial(part_shards, root, part), no_files, errors) for part in SCENE_PARTS}
-    for part, files in tables.items():
-        try:
-            counts[f"{part}: images"] = (sum(map(row_count, files)),)
-        except DataError as error:
-            errors.append(str(error))
+    tables = {
+        part: readable(or_error(partial(part_shards, root, part), no_files, errors), errors) for part in SCENE_PARTS
+    }
     try:
-        stored = packed_size(tables["train"])
-    except DataError:  # reported when all files are read
+        stored = packed_size(tables["train"]) if tables["train"] else None
+    except DataError:  # reported when all rows are read
         stored = None
-    groups = [
-        _group(f"{part}/{kind}", kind, files, partial(_load_column, SceneConversion(kind, stored, planar=True)))
-        for part, files in tables.items()
-        for kind in KINDS
-    ]
+    groups = []
+    for part, files in tables.items():
+        for kind in KINDS if files else ():
+            rows = list_rows(files, COLUMNS[kind], SceneConversion(kind, stored, planar=True))
+            groups.append(_group(f"{part}/{kind}", kind, rows))
+            counts[f"{part}: images"] = (rows.count,)
     size_errors, remarks = _size_sentences(root, stored, settings)
     return Inventory({**counts, **_size_count(stored)}, groups, [*errors, *size_errors], remarks, classes=SEGMENTS)
-
-
-def _load_column(conversion: SceneConversion, path: Path) -> Array:
-    """(N, ...) all rows of a kind in one file.
-
-    Raises:
-        DataError: they can't be read, are invalid, or differ in shape.
-    """
-    column = COLUMNS[conversion.kind]
-    rows = [row for _, row in converted([path], column, conversion)]
-    shapes = sorted({row.shape for row in rows})
-    if len(shapes) != 1:
-        raise DataError(f"{path}: expected rows of one shape in {column}, found {shapes}; download the file again.")
-    return np.stack(rows)

@@ -22,10 +22,12 @@ from datasets.errors import DataError
 CLASSES = 13
 UNLABELLED = -1
 DEEPEST = 20  # metres; the sensor's range is half of it, and other units give more
+MILLIMETRES = 1500  # more than the sensor's range in centimetres, and less than the depth of a room in millimetres
 LENGTH_TOLERANCE, FEW = 0.05, 0.01
+ROUNDING = 1e-4  # by which interpolation may leave [0, 1]; a step of a byte is 40 times as large
 # Part of the keys of decoded arrays. Raise it with every change of a check or conversion in this module, so that
 # arrays which were decoded by other rules aren't used.
-RULES = 2
+RULES = 3
 
 Size = tuple[int, int]  # height, width
 
@@ -38,10 +40,10 @@ def to_uint8(image: Array) -> Array:
     """
     values = image.astype(np.float32)
     low, high = values.min(), values.max()
-    if not (low >= 0 and high <= 1):
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
         advice = " (stored as 0 to 255? divide by 255)" if low >= 0 and 1 < high <= 255 else ""
         raise ValueError(f"expected image values in [0, 1], found {low:g} to {high:g}{advice}")
-    return np.round(values * 255).astype(np.uint8)
+    return np.round(values.clip(0, 1) * 255).astype(np.uint8)
 
 
 def to_labels(labels: Array) -> Array:
@@ -69,10 +71,10 @@ def to_depth(depth: Array) -> Array:
     low, high = values.min(), values.max()
     if low < 0:
         advice = " (negative where unknown? store 0)"
-    elif high > 255:
+    elif high > MILLIMETRES:
         advice = " (in millimetres? divide by 1000)"
     else:
-        advice = " (scaled to 0 to 255? store metres)"
+        advice = " (in centimetres, or scaled to 0 to 255? store metres)"
     if low < 0 or high > DEEPEST:
         raise ValueError(f"expected depths from 0 to {DEEPEST} m, found {low:g} to {high:g}{advice}")
     return values
@@ -86,17 +88,18 @@ def to_normals(normals: Array) -> Array:
     negative component either; its normals have length 1 as they are.
 
     Raises:
-        ValueError: a component is not finite, or normals are coded as 0 to 1 or 0 to 255.
+        ValueError: a component is not finite or beyond 1, or normals are coded as 0 to 1 or 0 to 255.
     """
     values = channels_first(normals)
-    if values.min() < 0:
-        return values
-    top, formula = (255, "2·x / 255 - 1") if values.max() > 1 else (1, "2·x - 1")
-    if _unit_share(np.multiply(values, np.float32(2 / top)) - 1) > max(0.5, _unit_share(values)):
+    low, high = values.min(), values.max()
+    top, formula = (255, "2·x / 255 - 1") if high > 1 else (1, "2·x - 1")
+    if low >= 0 and _unit_share(np.multiply(values, np.float32(2 / top)) - 1) > max(0.5, _unit_share(values)):
         raise ValueError(
             f"expected unit normals with components from -1 to 1, found them coded as 0 to {top} "
             f"(decode them: {formula})"
         )
+    if max(high, -low) > 1 + LENGTH_TOLERANCE:
+        raise ValueError(f"expected unit normals with components from -1 to 1, found {low:g} to {high:g}")
     return values
 
 
@@ -142,7 +145,9 @@ def label_oddness(labels: Array) -> str:
 
 
 def depth_oddness(depth: Array) -> str:
-    return "" if depth.any() else "no pixel has a depth"
+    if not depth.any():
+        return "no pixel has a depth"
+    return "no depth is above 1 m, as if scaled to 0 to 1" if depth.max() <= 1 else ""
 
 
 def normal_oddness(normals: Array) -> str:
@@ -199,6 +204,8 @@ class SceneConversion:
     def __call__(self, array: Array) -> Array:
         """Raises ValueError, "expected ..., found ...", if the array is invalid."""
         rule = SCENE_KINDS[self.kind]
+        if array.dtype.kind not in "iuf":  # numpy would convert complex numbers, truth values and strings silently
+            raise ValueError(f"expected whole or floating-point numbers, found the type {array.dtype}")
         found = np.moveaxis(array, 0, -1) if self.planar and array.ndim == 3 else array
         wanted = (*(self.stored or found.shape[:2]), *rule.channels)
         if found.shape != wanted or not found.size:

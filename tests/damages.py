@@ -58,7 +58,7 @@ def valued(value: float) -> Change:
     return change
 
 
-def changed(change: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Change:
+def changed(change: Callable[[NDArray[np.float64]], NDArray[np.generic]]) -> Change:
     """The whole array changed."""
     return lambda path: np.save(path, change(np.load(path)))
 
@@ -180,7 +180,21 @@ DAMAGES: dict[str, dict[str, Damage]] = {
             f"{METRES} 0 to 3500 (in millimetres? divide by 1000)",
         ),
         "depth of 8 bit": Damage(
-            DEPTH, changed(lambda a: a / a.max() * 255), f"{METRES} 0 to 255 (scaled to 0 to 255?"
+            DEPTH, changed(lambda a: a / a.max() * 255), f"{METRES} 0 to 255 (in centimetres, or scaled to 0 to 255?"
+        ),
+        "depth in centimetres": Damage(DEPTH, changed(lambda a: 100 * a), f"{METRES} 0 to 350 (in centimetres, or"),
+        "complex depth": Damage(
+            DEPTH, changed(lambda a: a.astype(complex)), "whole or floating-point numbers, found the type complex128"
+        ),
+        "labels true or false": Damage(
+            LABEL, changed(lambda a: a > 3), "whole or floating-point numbers, found the type bool"
+        ),
+        "labels in words": Damage(
+            LABEL, changed(lambda a: a.astype("U4")), "whole or floating-point numbers, found the type <U4"
+        ),
+        "normals as signed bytes": Damage(NORMAL, changed(lambda a: -127 * abs(a)), f"{UNIT}, found -127 to -0"),
+        "leading zeros": Damage(
+            LABEL, renamed("0003.npy"), "a file, found none, but 0003.npy; number the files from 0 to 14"
         ),
         "negative depth": Damage(DEPTH, valued(-1), f"{METRES} -1 to 3.5 (negative where unknown? store 0)"),
         "normals from 0 to 1": Damage(

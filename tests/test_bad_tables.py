@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from data_trees import read, write_celeba
+from data_trees import read, same, write_celeba
 
 from datasets.contract import DataError
 
@@ -49,6 +49,7 @@ ERRORS: dict[str, tuple[Spoil, str]] = {
     ),
     "a value missing": (edited(ATTRIBUTES, r"^(000004.*),-?1$", r"\1"), f"/{ATTRIBUTES}:5: {ROW} 40 fields"),
     "a value that is none": (edited(ATTRIBUTES, r"^(000004.*),-?1$", r"\1,2"), f"/{ATTRIBUTES}:5: {ROW} '2'"),
+    "0 and -1 for no": (edited(ATTRIBUTES, r"^(000004.*),-?1$", r"\1,0"), f"/{ATTRIBUTES}:5: {ROW} '0'"),
     "another attribute": (
         edited(ATTRIBUTES, ",Male,", ",Female,"),
         f"/{ATTRIBUTES}: expected the 40 attribute names of CelebA in line 1, found 'Female'",
@@ -99,3 +100,13 @@ def test_errors_in_tables_are_named_with_file_and_line(tmp_path: Path) -> None:
             read("celeba", root)
         assert str(caught.value).startswith(f"{root}{message}"), name
         assert re.search(r"; (download|copy|unpack) ", str(caught.value)), name
+
+
+def test_tables_with_quotes_and_0_for_no_are_read(tmp_path: Path) -> None:
+    write_celeba(tmp_path / "intact", "re-packed")
+    shutil.copytree(tmp_path / "intact", tmp_path / "other")
+    for name in (ATTRIBUTES, PARTITION):
+        lines = (tmp_path / "other" / name).read_text().replace("-1", "0").splitlines()
+        quoted = [",".join(f'"{field}"' for field in line.split(",")) for line in lines]
+        (tmp_path / "other" / name).write_text("\n".join(quoted))
+    assert same(read("celeba", tmp_path / "other"), read("celeba", tmp_path / "intact"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import shutil
 import subprocess
@@ -12,19 +13,36 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from damages import DAMAGES, Damage, cut, removed, scaled, valued
-from data_trees import PARTS, REAL, Trees, jpeg, scene, view, write_digits, write_parquet
+from data_trees import (
+    PARTS,
+    REAL,
+    SETTINGS,
+    Trees,
+    files_of,
+    jpeg,
+    read,
+    same,
+    scene,
+    view,
+    write_celeba_parquet,
+    write_digits,
+    write_office_parquet,
+    write_parquet,
+)
 from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from bench import data
 from bench.inspection import data_check
 from bench.inspection.contact_sheet import SEGMENT_COLOURS
 from bench.inspection.data_check import sampled
 from datasets import DATASETS, find
-from datasets.contract import FileGroup, Inventory
+from datasets.contract import DataError, FileGroup, Inventory
+from datasets.decoding.rows import FileRows
 
 EMBEDDED = ("digits", "rooms", "faces")
 PUBLISHED = {"office31": "4,110", "officehome": "15,588", "nyuv2": "795", "celeba": "162,770 / 19,867 / 19,962"}
@@ -169,10 +187,52 @@ def test_check_reads_the_parquet_form_row_by_row(tmp_path: Path, ask: Ask) -> No
     assert code == 1 and "nyuv2: expected files val-*.parquet or files test-*.parquet beside the training part" in out
 
 
+def with_images(file: Path, images: dict[int, bytes | None]) -> None:
+    """Other contents for some images of a parquet file; the file's metadata stay."""
+    table = pyarrow.parquet.read_table(file)
+    cells = table["image"].to_pylist()
+    for row, content in images.items():
+        cells[row]["bytes"] = content
+    column = table.schema.get_field_index("image")
+    table = table.set_column(
+        column, table.schema.field(column), pyarrow.array(cells, type=table.schema.field(column).type)
+    )
+    pyarrow.parquet.write_table(table, file, row_group_size=7)
+
+
+def test_check_reads_the_images_in_parquet_files(trees: Trees, tmp_path: Path, ask: Ask) -> None:
+    home, faces = tmp_path / "officehome", tmp_path / "celeba"
+    write_office_parquet(home, trees("officehome"), "officehome")
+    write_celeba_parquet(faces, trees("celeba"), "valid", -1)
+    code, out = ask("check", "officehome", "--data-root", tmp_path)
+    count = sum(files_of(domain, label) for domain in range(4) for label in range(65))
+    assert code == 0 and re.search(rf"images: all {count:,} rows read +readable images +7×9×3 +ok", out)
+    moving = io.BytesIO()
+    frames = [Image.new("RGB", (8, 8), (100 * number, 0, 0)) for number in range(2)]
+    frames[0].save(moving, "PNG", save_all=True, append_images=frames[1:])
+    wrong = {4: jpeg((1, 2, 3))[:300], 9: b"", 10: None, 20: moving.getvalue()}
+    home_file, faces_file = home / "data/train-00001-of-00002.parquet", faces / "train-00000-of-00001.parquet"
+    with_images(home_file, wrong)
+    with_images(faces_file, {2: b""})
+    with pytest.raises(DataError, match=re.escape(f"{home_file}, row 4, image: expected a readable image, found")):
+        DATASETS["officehome"].read(home, SETTINGS)
+    code, out = ask("check", "officehome", "--data-root", tmp_path)
+    assert code == 1 and "3 errors: fix before any run." in out
+    for row in (4, 9, 10):
+        assert f"\n{home_file}, row {row}, image: expected a readable image, found" in out
+    assert f"\n{home_file}, row 20, image: 2 frames, of which the first is read.\n" in out
+    code, out = ask("check", "celeba", "--data-root", tmp_path)
+    assert code == 1 and f"\n{faces_file}, row 2, image: expected a readable image, found a file of 0 bytes" in out
+    cut(faces_file)
+    code, out = ask("check", "celeba", "--data-root", tmp_path)
+    assert code == 1 and "1 error:" in out and f"\n{faces_file}: expected a readable parquet file, found" in out
+    assert "test: all 2 rows read" in out
+
+
 def test_normals_of_other_lengths_are_odd_but_usable(trees: Trees, tmp_path: Path, ask: Ask) -> None:
     root = placed(trees, "nyuv2", tmp_path, "train/normal")
     file = root / "train/normal/1.npy"
-    np.save(file, 3 * np.load(file))
+    np.save(file, 0.8 * np.load(file))
     code, out = ask("check", "nyuv2", "--data-root", tmp_path)
     assert code == 0 and f"\n{file}: 100% of the normals are not of length 1." in out
 
@@ -185,9 +245,9 @@ def test_a_sample_of_many_files_is_read_unless_all_are_asked_for(
     monkeypatch.setattr(data_check, "FULL_UP_TO", len(PARTS) - 1)
     monkeypatch.setattr(data_check, "SAMPLE", 3)
     paths = [root / f"Img/img_align_celeba/{index + 1:06d}.jpg" for index, part in enumerate(PARTS) if part == 0]
-    sample = sampled(paths, 0, full=False)
+    sample = [paths[index] for index in sampled(len(paths), 0, full=False)]
     assert len(paths) == 5 and len(set(sample)) == 3 and set(sample) < set(paths)
-    assert sample == sampled(paths, 0, full=False) and sampled(paths, 0, full=True) == paths
+    assert sample == sorted(sample) and sampled(len(paths), 0, full=True).tolist() == list(range(5))
     rest = "the sample of 8 of 10 files; --full reads every one."
     cut(next(path for path in paths if path not in sample))
     code, out = ask("check", "celeba", "--data-root", tmp_path)
@@ -209,9 +269,11 @@ def test_up_to_fifty_thousand_files_are_all_read(trees: Trees, tmp_path: Path, a
     assert files == 50_000
     write_digits(tmp_path)
     last = sorted(root.rglob("*.png"))[-1]
-    many = Inventory({}, [FileGroup("digits", [last] * files, lambda path: np.ones(1), "")])
-    assert data_check.check(many, {}, full=False).conclusion == "No errors."
-    more = replace(many, groups=[replace(many.groups[0], paths=[last] * (files + 1))])
+    enough, more = (
+        Inventory({}, [FileGroup("digits", FileRows([last] * count, lambda path: np.ones(1)), "")])
+        for count in (files, files + 1)
+    )
+    assert data_check.check(enough, {}, full=False).conclusion == "No errors."
     assert "in the sample of 64 of 50,001 files" in data_check.check(more, {}, full=False).conclusion
     cut(last)
     code, out = ask("check", "digits", "--data-root", tmp_path)
@@ -225,6 +287,24 @@ def test_the_size_of_an_empty_image_is_named(trees: Trees, tmp_path: Path, ask: 
     code, out = ask("check", "celeba", "--data-root", tmp_path)
     line = next(line for line in out.splitlines() if line.startswith(str(file)))
     assert code == 1 and "expected a readable image" in line and "0 bytes" in line
+
+
+def test_depths_that_may_be_scaled_are_remarked(trees: Trees, tmp_path: Path, ask: Ask) -> None:
+    root = placed(trees, "nyuv2", tmp_path, "val/depth")
+    file = root / "val/depth/3.npy"
+    np.save(file, np.load(file) / 10)
+    code, out = ask("check", "nyuv2", "--data-root", tmp_path)
+    assert code == 0 and f"\n{root}/val/depth/0.npy and 1 more of val/depth: no depth is above 1 m, as if scaled" in out
+
+
+def test_files_that_are_no_scenes_are_ignored_and_remarked(trees: Trees, tmp_path: Path, ask: Ask) -> None:
+    root = placed(trees, "nyuv2", tmp_path, "train/image")
+    for name in ("mean.npy", "3 (1).npy"):
+        np.save(root / "train/image" / name, np.ones(3))
+    code, out = ask("check", "nyuv2", "--data-root", tmp_path)
+    names = "3 (1).npy, mean.npy"
+    assert code == 0 and f"\n{root}/train/image: files whose names are no numbers ({names}); runs ignore them.\n" in out
+    assert same(read("nyuv2", root), read("nyuv2", trees("nyuv2")))
 
 
 def unusual_images(folder: Path) -> dict[str, str]:
@@ -241,8 +321,16 @@ def unusual_images(folder: Path) -> dict[str, str]:
         image.save(folder / name)
     frames = [Image.new("RGB", (8, 8), (100 * number, 0, 0)) for number in range(3)]
     frames[0].save(folder / "moving.png", save_all=True, append_images=frames[1:])
+    frames[0].save(folder / "broken.jpg", format="GIF", save_all=True, append_images=frames[1:])
+    content = (folder / "broken.jpg").read_bytes()
+    (folder / "broken.jpg").write_bytes(content[: content.rindex(b",") + 1])  # in the last frame
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    colours.save(folder / "turned.jpg", exif=turned)
     return {
         **{name: oddness for name, (_, oddness) in written.items()},
+        "broken.jpg": "a palette of at most 256 colours; damaged frames, of which the first is read",
+        "turned.jpg": "an EXIF orientation, which is ignored",
         "moving.png": "3 frames, of which the first is read",
     }
 

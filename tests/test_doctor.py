@@ -85,6 +85,14 @@ def test_data_is_found_and_its_weights_are_missed(examine: Examine, tmp_path: Pa
     assert "Skipped: office31, officehome, nyuv2" in out and "celeba," not in out
 
 
+def test_an_incomplete_data_set_is_not_ok(examine: Examine, tmp_path: Path) -> None:
+    (tmp_path / "data/officehome/Art").mkdir(parents=True)
+    code, rows, out = examine()
+    assert code == 1 and "Fix before any run: officehome." in out
+    assert rows["officehome"].startswith(f"missing  {tmp_path}/data/officehome: expected 4 domains, ")
+    assert rows["officehome"].endswith("python -m bench.data check officehome")
+
+
 def test_it_says_where_prepared_arrays_go(examine: Examine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "data" / "celeba"
     write_celeba(root)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from bench.cli.options import cores
 from datasets.contract import Counts, DataError, FileGroup, Inventory
+from datasets.decoding.prepared import Rows
+from datasets.decoding.rows import Attempt, Chunk
 
 # differs: not as published, as in a cleaned version; runs accept it.
 # wrong: runs stop there, or would learn from invalid data.
@@ -41,7 +43,8 @@ class Report:
 
     errors: what is wrong, sentences that begin with the file.
     remarks: what is unusual but usable, likewise.
-    read, files: the number of files that were read, and of all files.
+    read, files: the number of files that were read, and of all files; of parquet files, of their rows.
+    unit: what these numbers count, in a word.
     """
 
     rows: Sequence[Row]
@@ -49,11 +52,12 @@ class Report:
     remarks: Sequence[str]
     read: int
     files: int
+    unit: str = "file"
 
     @property
     def conclusion(self) -> str:
         """Whether runs can use the data, as far as it was read."""
-        sample = f"the sample of {self.read:,} of {self.files:,} files" if self.read < self.files else ""
+        sample = f"the sample of {self.read:,} of {self.files:,} {self.unit}s" if self.read < self.files else ""
         if self.errors:
             conclusion = f"{_number(len(self.errors), 'error')}: fix before any run."
         elif any(row.verdict == "differs" for row in self.rows):
@@ -67,13 +71,14 @@ class Report:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What one file holds: the shape, and the lowest and highest value.
+    """What one file or row holds: the shape, and the lowest and highest value.
 
+    place: the file, or the row of a file.
     error: why it is unusable, or empty.
     remark: what is unusual about it, or empty.
     """
 
-    path: Path
+    place: str
     shape: tuple[int, ...] = ()
     low: float = np.inf
     high: float = -np.inf
@@ -83,7 +88,7 @@ class _Reading:
 
 @dataclass(frozen=True)
 class Position:
-    """How far a check has come. key: of the group that is read; done, total: numbers of its files."""
+    """How far a check has come. key: of the group that is read; done, total: numbers of its files or rows."""
 
     key: str
     done: int
@@ -96,9 +101,9 @@ def check(
     """Compares counts with the published ones and reads files: all of them, or a sample of each group.
 
     full: read all, also if there are more than FULL_UP_TO.
-    report: called before each group and after each file.
+    report: called before each group and after some files.
     """
-    files = sum(len(group.paths) for group in inventory.groups)
+    files = sum(group.source.count for group in inventory.groups)
     full = full or files <= FULL_UP_TO
     rows = [*_count_rows(inventory.counts, published)]
     errors, remarks = [*inventory.errors], [*inventory.remarks]
@@ -106,33 +111,33 @@ def check(
         rows.append(Row("folders and lists", "complete", _number(len(errors), "error"), "wrong"))
     read = 0
     for index, group in enumerate(inventory.groups):
-        readings = _read(group, sampled(group.paths, index, full), report)
+        readings = _read(group, sampled(group.source.count, index, full), report)
         read += len(readings)
         rows.append(_group_row(group, readings))
         errors += [reading.error for reading in readings if reading.error]
         remarks += _remarks(group.key, readings)
     # A file of several columns that can't be opened appears once per column.
-    return Report(rows, list(dict.fromkeys(errors)), remarks, read, files)
+    unit = inventory.groups[0].source.unit if inventory.groups else "file"
+    return Report(rows, list(dict.fromkeys(errors)), remarks, read, files, unit)
 
 
 def _remarks(key: str, readings: Sequence[_Reading]) -> list[str]:
     """A sentence for everything unusual in a group of files; the first file stands for all with the same."""
-    alike: dict[str, list[Path]] = {}
+    alike: dict[str, list[str]] = {}
     for reading in readings:
         if reading.remark:
-            alike.setdefault(reading.remark, []).append(reading.path)
+            alike.setdefault(reading.remark, []).append(reading.place)
     return [
-        f"{paths[0]}{f' and {len(paths) - 1:,} more of {key}' if len(paths) > 1 else ''}: {remark}."
-        for remark, paths in alike.items()
+        f"{places[0]}{f' and {len(places) - 1:,} more of {key}' if len(places) > 1 else ''}: {remark}."
+        for remark, places in alike.items()
     ]
 
 
-def sampled(paths: Sequence[Path], stream: int, full: bool) -> list[Path]:
-    """All paths, or SAMPLE of them, the same at every call."""
-    if full or len(paths) <= SAMPLE:
-        return list(paths)
-    chosen = np.random.default_rng([SAMPLE_SEED, stream]).choice(len(paths), size=SAMPLE, replace=False)
-    return [paths[index] for index in sorted(chosen.tolist())]
+def sampled(count: int, stream: int, full: bool) -> Rows:
+    """The indices of all of `count` rows, or of SAMPLE of them, the same at every call; ascending."""
+    if full or count <= SAMPLE:
+        return np.arange(count)
+    return np.sort(np.random.default_rng([SAMPLE_SEED, stream]).choice(count, size=SAMPLE, replace=False))
 
 
 def _count_rows(found: Counts, published: Counts) -> Iterable[Row]:
@@ -145,25 +150,34 @@ def _count_rows(found: Counts, published: Counts) -> Iterable[Row]:
             yield Row(what, _numbers(numbers), "none", "wrong")
 
 
-def _read(group: FileGroup, paths: Sequence[Path], report: Callable[[Position], None]) -> list[_Reading]:
-    """Reads files in threads: Pillow and numpy release the interpreter's lock while they decode."""
-
-    def look(path: Path) -> _Reading:
-        try:
-            array = group.load(path)
-        except DataError as error:
-            return _Reading(path, error=str(error))
-        if array.size == 0:
-            return _Reading(path, error=f"{path}: expected pixels, found an array of {_extents([array.shape])}.")
-        return _Reading(path, array.shape, float(array.min()), float(array.max()), remark=group.oddness(path, array))
-
+def _read(group: FileGroup, rows: Rows, report: Callable[[Position], None]) -> list[_Reading]:
+    """Reads rows in threads: Pillow and numpy release the interpreter's lock while they decode."""
     with ThreadPoolExecutor(cores()) as pool:
-        report(Position(group.key, 0, len(paths)))
-        readings = []
-        for reading in pool.map(look, paths):
-            readings.append(reading)
-            report(Position(group.key, len(readings), len(paths)))
+        report(Position(group.key, 0, len(rows)))
+        readings: list[_Reading] = []
+        for of_chunk in pool.map(partial(_read_chunk, group), group.source.chunks(rows)):
+            readings += of_chunk
+            report(Position(group.key, len(readings), len(rows)))
     return readings
+
+
+def _read_chunk(group: FileGroup, chunk: Chunk) -> list[_Reading]:
+    readings = []
+    try:
+        for attempt in chunk.attempts():
+            readings.append(_reading(group, attempt))
+    except DataError as error:  # a parquet file is damaged there, so that its next rows can't be reached
+        readings += [_Reading(chunk.first, error=str(error))] * (len(chunk.rows) - len(readings))
+    return readings
+
+
+def _reading(group: FileGroup, attempt: Attempt) -> _Reading:
+    place, array = attempt.place, attempt.outcome
+    if isinstance(array, DataError):
+        return _Reading(place, error=str(array))
+    if array.size == 0:
+        return _Reading(place, error=f"{place}: expected pixels, found an array of {_extents([array.shape])}.")
+    return _Reading(place, array.shape, float(array.min()), float(array.max()), remark=group.oddness(attempt))
 
 
 def _group_row(group: FileGroup, readings: Sequence[_Reading]) -> Row:
@@ -174,9 +188,11 @@ def _group_row(group: FileGroup, readings: Sequence[_Reading]) -> Row:
         found.append(f"{min(r.low for r in valid):.4g} to {max(r.high for r in valid):.4g}")
     found += [f"{wrong} unreadable or out of range"] if wrong else []
     found += [f"{odd} unusual"] if odd else []
-    total = len(group.paths)
+    total = group.source.count
     share = f"all {total:,}" if len(readings) == total else f"{len(readings)} of {total:,}"
-    return Row(f"{group.key}: {share} files read", group.expected, ", ".join(found), "wrong" if wrong else "ok")
+    return Row(
+        f"{group.key}: {share} {group.source.unit}s read", group.expected, ", ".join(found), "wrong" if wrong else "ok"
+    )
 
 
 def _extents(shapes: Sequence[tuple[int, ...]]) -> str:

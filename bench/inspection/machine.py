@@ -27,7 +27,7 @@ from bench.inspection.packages import (
 )
 from bench.records.environment import describe_environment
 from datasets import DATASETS, find
-from datasets.contract import DataError
+from datasets.contract import DataError, DataSettings
 from datasets.decoding.places import array_folders, choose_folder, is_writable
 from methods.adapters import libmtl
 from methods.adapters.bridge import PeerUnavailable, import_peer
@@ -60,10 +60,16 @@ def data_findings(root: Path, cache: Path | None) -> Iterator[Finding]:
     for name, info in DATASETS.items():
         try:
             folder = find(name, root)
+            errors = _errors(name, folder) if folder is not None else []
         except DataError as error:
             yield Finding(name, str(error), "skipped", "It can't be read")
             continue
-        if folder is not None:
+        if errors:
+            first = errors[0].splitlines()[0]
+            yield Finding(
+                name, first, "missing", "Runs stop there; see all errors", f"python -m bench.data check {name}"
+            )
+        elif folder is not None:
             yield Finding(name, str(folder))
             yield _arrays_finding(name, folder, cache)
         elif info.make is not None:
@@ -71,6 +77,12 @@ def data_findings(root: Path, cache: Path | None) -> Iterator[Finding]:
         else:
             advice = "Studies leave it out; how to get it"
             yield Finding(name, "not found", "skipped", advice, f"python -m bench.data how {name}")
+
+
+def _errors(name: str, folder: Path) -> list[str]:
+    """What is wrong with the lists and folders of a data set; its images are not read."""
+    info = DATASETS[name]
+    return list(info.inventory(folder, DataSettings(info.image_size)).errors) if info.inventory else []
 
 
 def weight_findings(root: Path) -> Iterator[Finding]:
@@ -93,7 +105,7 @@ def peer_findings() -> Iterator[Finding]:
         "the weightings torchjd:..., test_parity.py and test_adapters.py",
     )
     yield _solvers_finding()
-    yield _package("pyarrow", "parquet", "NYUv2 as .parquet files can't be read")
+    yield _package("pyarrow", "parquet", "data sets as .parquet files can't be read")
     yield _package("pytest", "dev", "no test can run")
     yield _program("pdflatex", "skipped", "The test that typesets the tables is left out; install TeX Live")
     yield _program("git", "note", "Records won't name the commit they were made with; install git")

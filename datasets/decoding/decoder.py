@@ -48,12 +48,13 @@ def decode(output: Output, chunk: Chunk) -> Digests:
     import numpy as np
 
     from datasets.decoding.prepared import DIGEST_BYTES, digest_of, write_row
+    from datasets.decoding.rows import valid_rows
     from datasets.errors import DataError
 
     shape, dtype = output.layout.shape[1:], output.layout.dtype
     digests = []
     with opened(output.path) as descriptor:
-        for row, (place, values) in zip(chunk.rows.tolist(), chunk.arrays(), strict=True):
+        for row, (place, values) in zip(chunk.rows.tolist(), valid_rows(chunk), strict=True):
             if values.shape != shape:
                 raise DataError(
                     f"{place}: expected {shape} like the others, found {values.shape}; {chunk.if_shapes_differ}."

@@ -48,7 +48,7 @@ class _ImageLoader:
         except PermissionError as error:
             raise forbidden(path) from error
         except OSError as error:
-            raise DataError(f"{path}: expected a readable image, found {error}; replace the file.") from error
+            raise DataError(f"{path}: expected a readable image, found {error.strerror}; replace the file.") from error
         try:
             return decoded_image(content, self.size)
         except ValueError as error:

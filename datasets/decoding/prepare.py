@@ -32,7 +32,7 @@ from datasets.decoding.prepared import (
     marks_in,
     take_over,
 )
-from datasets.decoding.rows import Chunk, RowSource
+from datasets.decoding.rows import Chunk, RowSource, valid_rows
 from datasets.decoding.workers import decode_by_workers
 from datasets.errors import DataError, NotPrepared
 
@@ -185,7 +185,7 @@ def _make(source: RowSource, stamps: Stamps, target: Path, former: Condition | N
 def _begin(source: RowSource, count: int, target: Path, former: Condition | None) -> Layout:
     """Creates the array to fill, with the rows that can be reused. The first row determines the layout."""
     (first,) = source.chunks(np.array([0]))
-    ((_, values),) = first.arrays()
+    ((_, values),) = valid_rows(first)
     layout, part = Layout(values.dtype, (count, *values.shape)), target.with_suffix(".part")
     if layout_of(part) != layout:
         create(part, layout)

@@ -11,8 +11,23 @@ from pathlib import Path
 from typing import Protocol
 
 from datasets.decoding.prepared import Array, Rows, Stamps, stamps_of
+from datasets.errors import DataError
 
 FILES_PER_CHUNK = 32
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A row that was read, or could not be.
+
+    place: what it is decoded from, for messages.
+    content: the path of its file, or the cell of its table.
+    outcome: the row, or why it is invalid.
+    """
+
+    place: str
+    content: Path | bytes | Array
+    outcome: Array | DataError
 
 
 class Chunk(Protocol):
@@ -34,12 +49,24 @@ class Chunk(Protocol):
     def if_shapes_differ(self) -> str:
         """What to do if a row differs from the others in shape."""
 
-    def arrays(self) -> Iterator[tuple[str, Array]]:
-        """Each row, in the order of `rows`, with the place that it is decoded from.
+    def attempts(self) -> Iterator[Attempt]:
+        """Each row, in the order of `rows`.
 
         Raises:
-            DataError: a row can't be read or is invalid.
+            DataError: neither this row nor those after it can be read.
         """
+
+
+def valid_rows(chunk: Chunk) -> Iterator[tuple[str, Array]]:
+    """Each row of a chunk in order, with the place that it is decoded from.
+
+    Raises:
+        DataError: a row can't be read or is invalid.
+    """
+    for attempt in chunk.attempts():
+        if isinstance(attempt.outcome, DataError):
+            raise attempt.outcome
+        yield attempt.place, attempt.outcome
 
 
 class RowSource(Protocol):
@@ -48,6 +75,10 @@ class RowSource(Protocol):
     @property
     def unit(self) -> str:
         """What a row is decoded from, in a word."""
+
+    @property
+    def count(self) -> int:
+        """N, the number of rows."""
 
     def stamps(self) -> Stamps:
         """Size (bytes) and time (ns) of the file of each row, (N, 2)."""
@@ -73,8 +104,14 @@ class FileChunk:
     def first(self) -> str:
         return str(self.paths[0])
 
-    def arrays(self) -> Iterator[tuple[str, Array]]:
-        return ((str(path), self.load(path)) for path in self.paths)
+    def attempts(self) -> Iterator[Attempt]:
+        return (Attempt(str(path), path, self._outcome(path)) for path in self.paths)
+
+    def _outcome(self, path: Path) -> Array | DataError:
+        try:
+            return self.load(path)
+        except DataError as error:
+            return error
 
 
 @dataclass(frozen=True)
@@ -84,6 +121,10 @@ class FileRows:
     paths: Sequence[Path]
     load: Callable[[Path], Array]
     unit: str = "file"
+
+    @property
+    def count(self) -> int:
+        return len(self.paths)
 
     def stamps(self) -> Stamps:
         return stamps_of(self.paths)

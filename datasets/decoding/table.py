@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from datasets.decoding.prepared import Array, Rows, Stamps, stamps_of
-from datasets.decoding.rows import Chunk
+from datasets.decoding.rows import Attempt, Chunk
 from datasets.errors import DataError, forbidden
 
 INSTALL = "pip install -e '.[parquet]'"
@@ -69,17 +69,20 @@ class TableChunk:
         images = "set `data.image_size` to bring all images to one size"
         return images if self.cells == "bytes" else "download the file again"
 
-    def arrays(self) -> Iterator[tuple[str, Array]]:
+    def attempts(self) -> Iterator[Attempt]:
         wanted, last = set(self.members), self.members[-1]
         for index, cell in enumerate(_cells(self.path, self.group, self.column, self.cells)):
             if index in wanted:
                 place = _place(self.path, self.offset + index, self.column)
-                try:
-                    yield place, self.convert(cell)
-                except ValueError as error:
-                    raise DataError(f"{place}: {error}; download the file again.") from error
+                yield Attempt(place, cell, self._outcome(place, cell))
             if index == last:
                 return
+
+    def _outcome(self, place: str, cell: bytes | Array) -> Array | DataError:
+        try:
+            return self.convert(cell)
+        except ValueError as error:
+            return DataError(f"{place}: {error}; download the file again.")
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,10 @@ class TableRows:
     cells: Cells
     convert: Convert
     unit: str = "row"
+
+    @property
+    def count(self) -> int:
+        return sum(shard.rows for shard in self.shards)
 
     def stamps(self) -> Stamps:
         return stamps_of([shard.path for shard in self.shards]).repeat([shard.rows for shard in self.shards], axis=0)
