@@ -147,10 +147,15 @@ def refuse_unused(settings: DataSettings) -> None:
 
 
 def existing(root: Path, candidates: tuple[str, ...]) -> Path:
-    """The one of these files or folders that is there; an error names what else of CelebA is."""
-    for candidate in candidates:
-        if (root / candidate).exists():
-            return root / candidate
+    """The one of these files or folders that is there; an error names what else of CelebA is.
+
+    Raises:
+        DataError: none is there, or two files that should be copies of each other aren't.
+    """
+    here = [root / candidate for candidate in candidates if (root / candidate).exists()]
+    if here:
+        _require_copies([path for path in here if path.is_file() and path.suffix == here[0].suffix])
+        return here[0]
     groups = (ATTRIBUTE_FILES, PARTITION_FILES, IMAGE_FOLDERS)
     present = [next((name for name in group if (root / name).exists()), "") for group in groups]
     found = f"only {' and '.join(filter(None, present))}" if any(present) else "none of them"
@@ -158,6 +163,12 @@ def existing(root: Path, candidates: tuple[str, ...]) -> Path:
     archives = [archive for place in places for archive in packed_files(place, PACKED_IMAGES)]
     todo = unpacking([(archive, archive.parent) for archive in archives], "copy it there.")
     raise DataError(f"{root}: expected {' or '.join(candidates)}, found {found}; {todo}")
+
+
+def _require_copies(paths: Sequence[Path]) -> None:
+    for path in paths[1:]:
+        if path.read_bytes() != paths[0].read_bytes():
+            raise DataError(f"{path}: expected a copy of {paths[0]}, found other content; remove the wrong one.")
 
 
 def _image_paths(folder: Path, names: list[str], partition: Path) -> list[Path]:

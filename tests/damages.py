@@ -88,6 +88,16 @@ def edited(pattern: str, substitute: str) -> Change:
     return change
 
 
+def copied_with_a_change(name: str) -> Change:
+    """A second file in the folder above, whose first line says another part."""
+
+    def change(path: Path) -> None:
+        first, *rest = path.read_text().splitlines(keepends=True)
+        (path.parent.parent / name).write_text("".join([first.replace(" 0", " 1"), *rest]))
+
+    return change
+
+
 @dataclass(frozen=True)
 class Damage:
     """A change to a file or folder, and the error message "<named>: expected <expected>".
@@ -215,6 +225,9 @@ DAMAGES: dict[str, dict[str, Damage]] = {
         "image missing": Damage(FACE, removed, "a file, found none"),
         "images missing": Damage("Img/img_align_celeba", removed, "Img/img_align_celeba or", ""),
         "partition missing": Damage(PARTITION_FILE, removed, f"{PARTITION_FILE} or", ""),
+        "two lists": Damage(
+            PARTITION_FILE, copied_with_a_change("list_eval_partition.txt"), "a copy of", "list_eval_partition.txt"
+        ),
         "empty file": Damage(ATTRIBUTE_FILE, filled(b""), f"{HEADER} no '5_o_Clock_Shadow'"),
         "bytes for text": Damage(ATTRIBUTE_FILE, filled(b"10\n\xff\xfe\x80\n"), HEADER),
         "count missing": Damage(ATTRIBUTE_FILE, edited(r"^10\n", ""), f"{HEADER} '000001.jpg'"),
