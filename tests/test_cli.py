@@ -188,6 +188,7 @@ def wait_for(found: Callable[[], object], running: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_resumes_the_rest(
     ask: Callable[..., int], capsys: pytest.CaptureFixture[str], data_root: Path, tmp_path: Path
 ) -> None:

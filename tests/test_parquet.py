@@ -214,6 +214,7 @@ print(len(column.digests), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - 
 """
 
 
+@pytest.mark.slow
 def test_memory_stays_constant(tmp_path: Path) -> None:
     """A row group of 120 rows, 160 MB of normals of NYUv2's size: only some rows are held at a time."""
     rows, shape = 120, (3, 288, 384)

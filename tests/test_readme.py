@@ -51,6 +51,7 @@ def in_copy(copy: Path, command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_adding_a_method_and_a_data_set_as_printed(extended_copy: Path, data_root: Path, tmp_path: Path) -> None:
     command = re.search(r"`python -m (bench\.run --method inverse_loss [^`]*)`", README)
     assert command is not None

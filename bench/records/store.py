@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import pandas
 from pydantic import ValidationError
 
 from bench.records.record import SCHEMA_VERSION, Record
@@ -53,6 +52,8 @@ def write_record(folder: Path, record: Record) -> None:
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
     """Writes a table of numbers at full precision."""
+    import pandas  # slow to import, and every process that trains would do it before its first step
+
     frame = pandas.DataFrame(list(rows), columns=list(columns))
     atomic_write(path, lambda temporary: frame.to_csv(temporary, index=False))
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from datasets.embedded.atomic_folder import atomic_folder
 from datasets.office import Domain
+
+# scipy and scikit-learn are imported where digits are made, since they are slow to import and needed only once.
 
 MAKER_VERSION = 1  # raise it with every change that changes a picture or a file name
 
@@ -39,6 +40,8 @@ def inverted(ink: Ink, rng: np.random.Generator) -> Picture:
 
 def outline(ink: Ink, rng: np.random.Generator) -> Picture:
     """Only the edges of the strokes, in a bright colour on grey."""
+    from scipy import ndimage
+
     slopes = ndimage.gaussian_gradient_magnitude(ink, sigma=0.6)
     edges: NDArray[np.float64] = np.clip(slopes / slopes.max(), 0, 1)[..., None]
     return 0.35 + edges * (rng.uniform(0.5, 1.0, size=3) - 0.35)
@@ -46,6 +49,8 @@ def outline(ink: Ink, rng: np.random.Generator) -> Picture:
 
 def noisy(ink: Ink, rng: np.random.Generator) -> Picture:
     """Rotated by up to 25° and covered with noise."""
+    from scipy import ndimage
+
     rotated = ndimage.rotate(ink, rng.uniform(-25, 25), reshape=False, order=1)
     return np.repeat(rotated[..., None], 3, axis=2) + rng.normal(0, 0.2, size=(SIDE, SIDE, 3))
 
@@ -74,7 +79,8 @@ def make(folder: Path) -> None:
 
 def pictures() -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """The path of every file below the folder, and its pixels (16, 16, 3)."""
-    from sklearn.datasets import load_digits  # slow to import, and needed only once
+    from scipy import ndimage
+    from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
     styles = list(STYLES.items())

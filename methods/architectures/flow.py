@@ -14,7 +14,6 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from torchdiffeq import odeint, odeint_adjoint
 
 from methods.contract import Diverged, Features
 
@@ -265,6 +264,8 @@ def _integrate(field: Field, start: Tensor, times: Tensor, solver: Solver) -> Te
     Raises:
         AssertionError: of torchdiffeq, when dopri5 fails.
     """
+    from torchdiffeq import odeint, odeint_adjoint  # imports scipy, which is slow; most runs have no flow
+
     options = {"max_num_steps": _MOST_ADAPTIVE_STEPS} if solver.name == "dopri5" else {}
     accuracy = {"method": solver.name, "rtol": solver.tolerance, "atol": solver.tolerance, "options": options}
     if solver.gradient == "backprop":

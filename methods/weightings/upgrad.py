@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dposv, dpotrf
-from scipy.optimize import nnls
 
 from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.rounding import FLOAT32_EPSILON
@@ -141,6 +140,8 @@ def _solve_inside(system: Matrix, task: int, support: Indices) -> Vector:
 
 def _least_squares_support(factor: Matrix, task: int) -> Mask:
     """(m,) where s is positive by least squares, which may be wrong without an error."""
+    from scipy.optimize import nnls  # slow to import, for all processes that train
+
     m = len(factor)
     try:
         return np.asarray(nnls(factor, -factor[:, task], maxiter=30 * m)[0] > 0)
