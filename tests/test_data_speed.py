@@ -14,7 +14,7 @@ from bench import speed
 from bench.engine.batches import gather
 from bench.profiling import data as data_speed
 from bench.profiling import harness
-from bench.profiling.data import ARRAYS, IMAGE_FOLDER, ONE_WORKER, SIZE, TWO_WORKERS, labels, write_photos
+from bench.profiling.data import ARRAYS, IMAGE_FOLDER, ONE_WORKER, PILLOW, SIZE, TWO_WORKERS, labels, write_photos
 from bench.profiling.harness import Result, Sample
 from bench.profiling.tables import samples_table
 from datasets import DATASETS
@@ -56,12 +56,12 @@ def test_the_command_times_and_writes(
     monkeypatch.setattr(harness, "_MOST_CALLS", 1)
     assert speed.main(command) == 0
     printed, written = capsys.readouterr().out, (tmp_path / "data.md").read_text(encoding="utf-8")
-    for name in (ARRAYS, IMAGE_FOLDER, ONE_WORKER, TWO_WORKERS):
+    for name in (ARRAYS, IMAGE_FOLDER, PILLOW, ONE_WORKER, TWO_WORKERS):
         assert name in printed and f" {name} |" in written
     with (tmp_path / "data.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     # Full batches of 8 only; all files if they are decoded.
     assert sorted((row["candidate"], row["images"]) for row in rows) == sorted(
-        [(ARRAYS, "16"), (IMAGE_FOLDER, "8"), (ONE_WORKER, "12"), (TWO_WORKERS, "12")]
+        [(ARRAYS, "16"), (IMAGE_FOLDER, "8"), (PILLOW, "12"), (ONE_WORKER, "12"), (TWO_WORKERS, "12")]
     )
     assert all(float(row["seconds"]) > 0 for row in rows)
