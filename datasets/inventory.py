@@ -71,7 +71,7 @@ def office_inventory(domains: Sequence[Domain], classes: int) -> Callable[[Path,
         listings: dict[str, Listing] = {}
         places, errors = domain_folders(root, domains)
         if not places and part_files(root, "train"):
-            return _table_inventory(root, domains, classes)
+            return _table_inventory(root, domains, classes, settings)
         for key, place in places.items():
             try:
                 listings[key] = list_classes(place)
@@ -84,10 +84,7 @@ def office_inventory(domains: Sequence[Domain], classes: int) -> Callable[[Path,
         remarks = [remark for key in listings for remark in _ignored_files(key, places[key], listings[key])]
         if settings.splits:
             present = [domain for domain in domains if domain.key in listings]
-            listed = read_lists(*listed_domains(present, list(places.values()), list(listings.values()), settings))
-            sizes = dict(zip(listings, map(_listed_sizes, listed.parts), strict=True))
-            errors += listed.errors
-            remarks += unlisted_remarks(dict(zip(listings, listed.unlisted, strict=True)))
+            sizes = _by_lists(present, list(places.values()), listings, settings, errors, remarks)
         else:
             sizes = {key: _part_sizes(key, listing) for key, listing in listings.items()}
         groups = [
@@ -99,7 +96,22 @@ def office_inventory(domains: Sequence[Domain], classes: int) -> Callable[[Path,
     return take
 
 
-def _table_inventory(root: Path, domains: Sequence[Domain], classes: int) -> Inventory:
+def _by_lists(
+    domains: Sequence[Domain],
+    places: Sequence[Path],
+    listings: dict[str, Listing],
+    settings: DataSettings,
+    errors: list[str],
+    remarks: list[str],
+) -> dict[str, tuple[int, int, int]]:
+    """The sizes of the parts of each domain as lists give them; adds what is wrong and what is odd about these."""
+    listed = read_lists(*listed_domains(domains, places, list(listings.values()), settings))
+    errors += listed.errors
+    remarks += unlisted_remarks(dict(zip(listings, listed.unlisted, strict=True)))
+    return dict(zip(listings, map(_listed_sizes, listed.parts), strict=True))
+
+
+def _table_inventory(root: Path, domains: Sequence[Domain], classes: int, settings: DataSettings) -> Inventory:
     """Of parquet files. Their images are read even if the small columns are wrong."""
     errors: list[str] = []
     groups = _packed_images("images", readable(part_files(root, "train"), errors))
@@ -109,13 +121,19 @@ def _table_inventory(root: Path, domains: Sequence[Domain], classes: int) -> Inv
         return Inventory({}, groups, list(dict.fromkeys([*errors, str(error)])))
     listings = {domain.key: names for domain, names in zip(domains, table.names, strict=True)}
     known = _class_names(list(listings.values()))
+    least = 0 if settings.splits else LEAST_FILES
     errors += [
         error
         for key, listing in listings.items()
-        for error in _class_errors(table.files[0].parent / key, listing, known, classes, LEAST_FILES)
+        for error in _class_errors(table.files[0].parent / key, listing, known, classes, least)
     ]
-    sizes = {key: _part_sizes(key, listing) for key, listing in listings.items()}
     remarks = [] if table.named else [f"{root}: images are in the order {office.NAMELESS}."]
+    if settings.splits and table.named:
+        places = [root / domain.folders[0] for domain in domains]
+        sizes = _by_lists(domains, places, listings, settings, errors, remarks)
+    else:
+        errors += [office.nameless_lists(table)] if settings.splits else []
+        sizes = {key: _part_sizes(key, listing) for key, listing in listings.items()}
     return Inventory(_counts(listings, sizes), groups, errors, remarks, classes=known)
 
 

@@ -16,7 +16,7 @@ from datasets.contract import IMAGES, DataError, DataSettings, Source, Split, Sp
 from datasets.listing import folders, folders_named, image_files
 from datasets.losses import class_prior, cross_entropy
 from datasets.metrics import CLASSES
-from datasets.office_table import IMAGE, read_table
+from datasets.office_table import IMAGE, OfficeTable, read_table
 from datasets.parquet import decoded_images, part_files
 from datasets.pixels import decoded, image_loader
 from datasets.split_lists import ListedDomain, Parts, listed_parts
@@ -72,10 +72,7 @@ def _read_table(root: Path, domains: Sequence[Domain], classes: int, settings: D
     """The splits from parquet files; the same as from folders, if images have names."""
     table = read_table(root, [(*domain.folders, domain.key) for domain in domains])
     if settings.splits and not table.named:
-        raise DataError(
-            f"{table.files[0]}: expected images with different names, which the lists of data.splits refer to, found "
-            "none, or a name twice in a class; use the folders of the data set, or leave out `--splits`."
-        )
+        raise DataError(nameless_lists(table))
     places = [root / domain.folders[0] for domain in domains]
     _check_classes(root, domains, places, table.names, classes)
     rule, memberships = _membership(domains, places, table.names, settings)
@@ -91,6 +88,14 @@ def _read_table(root: Path, domains: Sequence[Domain], classes: int, settings: D
         for task, membership in enumerate(memberships)
     ]
     return _splits(domains, sources, table.names, memberships, rule)
+
+
+def nameless_lists(table: OfficeTable) -> str:
+    """Why lists can't be used with parquet files whose images have no names of their own."""
+    return (
+        f"{table.files[0]}: expected images with different names, which the lists of data.splits refer to, found none, "
+        "or a name twice in a class; use the folders of the data set, or leave out `--splits`."
+    )
 
 
 def _chosen(rows: Mapping[str, Sequence[int]], membership: Mapping[str, Parts]) -> list[list[int]]:

@@ -424,8 +424,30 @@ def test_office_from_parquet_files_without_names_keeps_the_order_of_rows(tmp_pat
     assert splits.provenance["counts"] == expected.provenance["counts"]
     inventory = DATASETS[name].inventory
     assert inventory is not None and "images are in the order of rows" in inventory(tmp_path, SETTINGS).remarks[0]
-    with pytest.raises(DataError, match="expected images with different names, which the lists of data"):
-        read(name, tmp_path, replace(SETTINGS, splits=str(tmp_path)))
+    by_lists = replace(SETTINGS, splits=str(tmp_path))
+    with pytest.raises(DataError, match="expected images with different names, which the lists of data") as refused:
+        read(name, tmp_path, by_lists)
+    assert str(refused.value) in inventory(tmp_path, by_lists).errors
+
+
+def test_lists_are_checked_against_the_images_in_parquet_files(tmp_path: Path, trees: Trees) -> None:
+    name, lists = "office31", tmp_path / "lists"
+    write_office_parquet(tmp_path, trees(name), name)
+    lists.mkdir()
+    for domain in (folder.split("/")[0] for folder in DOMAINS[name]):
+        for index, ending in enumerate(("train", "val", "test")):
+            lines = [f"{domain}/images/{c}/frame_000{index}.jpg {label}" for label, c in enumerate(CLASSES[name])]
+            (lists / f"{domain}_{ending}.txt").write_text("\n".join(lines))
+    inventory, settings = DATASETS[name].inventory, replace(SETTINGS, splits=str(lists))
+    assert inventory is not None
+    found = inventory(tmp_path, settings)
+    assert not found.errors and found.counts["dslr: train / validation / test"] == (31, 31, 31)
+    assert any("of dslr are in no list" in remark for remark in found.remarks)
+    (lists / "dslr_test.txt").write_text((lists / "dslr_val.txt").read_text())
+    with pytest.raises(DataError) as refused:
+        read(name, tmp_path, settings)
+    errors = inventory(tmp_path, settings).errors
+    assert errors[0] == str(refused.value) and len(errors) == 31
 
 
 @pytest.mark.parametrize(
