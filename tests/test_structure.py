@@ -188,7 +188,7 @@ def test_every_package_is_shipped() -> None:
 def test_extras_are_those_in_use() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    assert set(config["options.extras_require"]) == {"dev", "peers", "parquet", "jpeg"}
+    assert set(config["options.extras_require"]) == {"dev", "peers", "parquet"}
 
 
 def test_tables_may_be_assigned_to() -> None:

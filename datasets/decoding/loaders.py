@@ -14,7 +14,6 @@ from tokenize import TokenError
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from datasets.decoding.jpeg import quick_pixels
 from datasets.decoding.prepared import Array
 from datasets.errors import DataError, forbidden
 
@@ -70,9 +69,7 @@ def decoded_image(content: bytes, size: tuple[int, int] | None) -> Array:
         ValueError: "expected a readable image, found ...".
     """
     try:
-        image = Image.open(io.BytesIO(content))
-        pixels = quick_pixels(image, content)
-        rgb = _rgb(image) if pixels is None else Image.fromarray(pixels)
+        rgb = _rgb(Image.open(io.BytesIO(content)))
     except UnidentifiedImageError as error:  # its message names an object in memory
         found = f"something else, beginning with {content[:16]!r}" if content else "a file of 0 bytes"
         raise ValueError(f"expected a readable image, found {found}") from error
