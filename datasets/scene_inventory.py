@@ -24,7 +24,6 @@ from datasets.parquet import list_rows
 from datasets.scene_parts import PART_NAMES, is_packed, part_folder, part_shards
 from datasets.scenes import SCENE_KINDS, SceneConversion, Size, final_size, resized
 
-SCENE_PARTS = tuple(PART_NAMES)
 # The 13 classes of github.com/ankurhanda/nyuv2-meta-data, in its order.
 SEGMENTS = (
     "bed", "books", "ceiling", "chair", "floor", "furniture", "objects", "picture", "sofa", "table", "tv", "wall",
@@ -41,7 +40,7 @@ def nyuv2_inventory(root: Path, settings: DataSettings) -> Inventory:
     remarks: list[str] = []
     counts: dict[str, tuple[int, ...]] = {}
     files: dict[tuple[str, str], list[Path]] = {}
-    for part in SCENE_PARTS:
+    for part in PART_NAMES:
         folder = or_error(partial(part_folder, root, part), None, errors)
         if folder is None:
             continue
@@ -125,7 +124,7 @@ def _packed_inventory(root: Path, settings: DataSettings) -> Inventory:
     errors: list[str] = []
     no_files: list[Path] = []
     tables = {
-        part: readable(or_error(partial(part_shards, root, part), no_files, errors), errors) for part in SCENE_PARTS
+        part: readable(or_error(partial(part_shards, root, part), no_files, errors), errors) for part in PART_NAMES
     }
     try:
         stored = packed_size(tables["train"]) if tables["train"] else None

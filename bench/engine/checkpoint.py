@@ -16,7 +16,7 @@ from bench.engine.train_state import TrainState
 from bench.records.record import Scores
 from bench.records.store import CHECKPOINT, atomic_write, run_folder
 from bench.records.upgrade import upgraded_settings
-from bench.spec.data_seen import CurrentData, DataKey, changed_parts, data_key
+from bench.spec.data_seen import CurrentData, DataKey, changed_parts, compared_later, data_key
 from bench.spec.resolve import RunSpec
 from bench.spec.versions import versions_of
 from methods.contract import State
@@ -140,8 +140,11 @@ def checkpoint_remarks(
         if difference:
             remarks.append(f"{spec.data}/{spec.variant}/seed-{spec.seed}: {STARTS_AGAIN} {difference}.")
     remarks += [
-        f"{current.unprepared[key]}; `python -m bench.run` decodes that and then compares it with what the "
-        f"checkpoint{'s' * (count != 1)} of {count} unfinished run{'s' * (count != 1)} of {key[0]} saw."
+        compared_later(
+            current,
+            key,
+            f"the checkpoint{'s' * (count != 1)} of {count} unfinished run{'s' * (count != 1)} of {key[0]}",
+        )
         for key, count in unknown.items()
         if key in current.unprepared
     ]

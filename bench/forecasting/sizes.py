@@ -12,7 +12,7 @@ from datasets.embedded import digits
 from datasets.inventory import PARTS
 from datasets.losses import cross_entropy
 from datasets.nyuv2 import VALIDATION_SHARE
-from datasets.scene_inventory import SCENE_PARTS
+from datasets.scene_parts import PART_NAMES
 from methods.architectures.backbones import BACKBONES
 
 
@@ -40,8 +40,8 @@ def dataset_size(name: str, settings: DataSettings) -> DatasetSize:
     sources = [sizes for key, sizes in counts.items() if key.endswith(PARTS)]
     if sources:
         training, images = max(sizes[0] for sizes in sources), sum(map(sum, sources))
-    elif all(f"{part}: images" in counts for part in SCENE_PARTS):
-        (training,), (tested,) = (counts[f"{part}: images"] for part in SCENE_PARTS)
+    elif all(f"{part}: images" in counts for part in PART_NAMES):
+        (training,), (tested,) = (counts[f"{part}: images"] for part in PART_NAMES)
         images = training + tested
         training -= round(VALIDATION_SHARE * training) if settings.protocol == "heldout" else 0
     else:

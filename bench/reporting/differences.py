@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.records.record import Record
-from bench.reporting.labels import seed_list, show_value, without
+from bench.records.same_data import data_settings, same_data, split_per_seed
+from bench.reporting.labels import seed_list, show_value
 
 # Sections of `settings` that belong to a method; the others are meant to be the same for every row of a table.
 METHOD_SECTIONS = ("arch", "weighting")
@@ -15,9 +16,6 @@ METHOD_SECTIONS = ("arch", "weighting")
 SHARED_VERSIONS = ("engine", "problem", "maker")
 METHOD_VERSIONS = ("weighting", "architecture")
 NOT_KEPT = "not kept"
-# Data settings that change how batches are made or scored, but not the data.
-_WITHOUT_EFFECT = {"augment": None, "metrics_batch": None}
-WHOLE = "whole"  # in fingerprints: of all parts together, whatever the partition
 UNVERSIONED = "made before versions were kept"
 
 
@@ -40,38 +38,26 @@ def seed_differences(runs: Sequence[Record]) -> list[str]:
     return notes
 
 
-def _split_per_seed(run: Record) -> bool:
-    """Whether every seed has a partition of its own, by declaration."""
-    return bool(run.settings.get("data", {}).get("split_per_seed"))
-
-
-def same_data(run: Record, other: Record) -> bool:
-    """Whether two runs saw the same images and targets in each part, as far as their records say.
-
-    Where every seed has a partition of its own, runs of different seeds are compared by the whole of their data.
-    Records made before fingerprints were kept have only a digest of file names. A failed run may have nothing.
-    """
-    other_partition = run.seed != other.seed and _split_per_seed(run)
-    if run.fingerprint and other.fingerprint:
-        common = run.fingerprint.keys() & other.fingerprint.keys()
-        keys = common & {WHOLE} if other_partition else common
-        return all(run.fingerprint[key] == other.fingerprint[key] for key in keys)
-    if other_partition:
-        return True
-    digests = {one.splits.get("digest") for one in (run, other)} - {None}
-    return len(digests) < 2
-
-
 def _usual_data(runs: Sequence[Record]) -> tuple[Record | None, list[Record]]:
     """A run that saw the data that most runs saw, and all runs that saw other data."""
-    if not runs:
+    alike: dict[str, list[Record]] = {}  # so that a table of thousands of runs takes few comparisons
+    for run in runs:
+        seed = run.seed if split_per_seed(run.settings) else None
+        alike.setdefault(show_value([run.fingerprint, run.splits.get("digest"), seed]), []).append(run)
+    if not alike:
         return None, []
-    agreeing = [sum(same_data(run, other) for other in runs) for run in runs]
-    most = runs[agreeing.index(max(agreeing))]
+    firsts = [group[0] for group in alike.values()]
+    most = max(firsts, key=lambda first: _agreeing(first, alike.values()))
     # A record without a fingerprint agrees with different fingerprints; these don't agree with each other.
-    marked = [run for run in runs if run.fingerprint and same_data(run, most)]
-    usual = max(marked, key=lambda run: sum(same_data(run, other) for other in marked), default=most)
-    return usual, [run for run in runs if not (same_data(run, most) and same_data(run, usual))]
+    marked = [group for group in alike.values() if group[0].fingerprint and same_data(group[0], most)]
+    usual = max((group[0] for group in marked), key=lambda first: _agreeing(first, marked), default=most)
+    odd = [run for run in runs if not (same_data(run, most) and same_data(run, usual))]
+    return usual, odd
+
+
+def _agreeing(run: Record, groups: Iterable[Sequence[Record]]) -> int:
+    """The number of runs that saw the same data as this one; those of a group are alike."""
+    return sum(len(group) for group in groups if same_data(run, group[0]))
 
 
 def data_differences(rows: Mapping[str, Collection[Record]]) -> dict[str, tuple[str, ...]]:
@@ -85,8 +71,8 @@ def data_differences(rows: Mapping[str, Collection[Record]]) -> dict[str, tuple[
     groups: dict[str, list[tuple[str, Record]]] = {}
     for key, runs in rows.items():
         for run in runs:
-            settings = show_value(without(run.settings.get("data", {}), _WITHOUT_EFFECT))
-            for seeds in ["all seeds", *([f"seed {run.seed}"] if _split_per_seed(run) else [])]:
+            settings = show_value(data_settings(run.settings))
+            for seeds in ["all seeds", *([f"seed {run.seed}"] if split_per_seed(run.settings) else [])]:
                 groups.setdefault(f"{settings}, {seeds}", []).append((key, run))
     odd: dict[str, set[int]] = {key: set() for key in rows}
     for group in groups.values():

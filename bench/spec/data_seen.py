@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.records.record import Record
+from bench.records.same_data import data_settings, same_fingerprint, split_per_seed
 from bench.records.store import RECORD, RecordError, read_record
 from bench.spec.resolve import RunSpec
 from datasets.contract import DataError, DataSettings, NotPrepared
-from datasets.fingerprint import PARTS, WHOLE, fingerprint
+from datasets.fingerprint import PARTS, fingerprint
 from datasets.split_lists import unlisted_remarks
 
 # Runs with an equal key read the same images and targets.
@@ -92,11 +94,7 @@ def data_remarks(current: CurrentData, kept: Sequence[tuple[RunSpec, Record]]) -
         f"{name}: {remark}" for (name, _), seen in current.seen.items() for remark in unlisted_remarks(seen.unlisted)
     ]
     unknown = Counter(data_key(spec) for spec, _ in kept if data_key(spec) in current.unprepared)
-    remarks += [
-        f"{current.unprepared[key]}; `python -m bench.run` decodes that and then compares it with what "
-        f"{_runs(count)} of {key[0]} saw."
-        for key, count in unknown.items()
-    ]
+    remarks += [compared_later(current, key, f"{_runs(count)} of {key[0]}") for key, count in unknown.items()]
     unmarked = Counter(spec.data for spec, record in kept if data_key(spec) in current.seen and not record.fingerprint)
     remarks += [
         f"{name}: {_runs(count)} {'was' if count == 1 else 'were'} made before fingerprints of the data were stored; "
@@ -106,35 +104,45 @@ def data_remarks(current: CurrentData, kept: Sequence[tuple[RunSpec, Record]]) -
     return remarks
 
 
+def compared_later(current: CurrentData, key: DataKey, who: str) -> str:
+    """That data is not decoded yet, so what `who` saw can't be compared with it now."""
+    return f"{current.unprepared[key]}; `python -m bench.run` decodes that and then compares it with what {who} saw."
+
+
 def neighbour_remarks(current: CurrentData, pending: Sequence[RunSpec], results: Path) -> list[str]:
     """One line per data set for which other runs in the results, with the same data settings, saw other data.
 
     New runs beside them could not be compared with them; a user should know before they train.
     """
+    records = {name: _records_in(results / name) for name in dict.fromkeys(spec.data for spec in pending)}
     remarks = []
-    for spec in {data_key(spec): spec for spec in pending if current.of(spec)}.values():
-        folder = results / spec.data
-        others = [path for path in sorted(folder.glob(f"*/seed-*/{RECORD}")) if _differs(path, spec, current)]
+    for spec in {data_key(spec): spec for spec in pending}.values():
+        seen = current.of(spec)
+        others = [path for path, record in records[spec.data] if seen and _saw_other_data(record, spec, seen)]
         if others:
             remarks.append(
-                f"{spec.data}: {len(others)} finished run{'s' * (len(others) != 1)} in {folder} saw other data than "
-                f"what is here now, the first is {others[0].parent}; tables will mark rows of both."
+                f"{spec.data}: {len(others)} finished run{'s' * (len(others) != 1)} in {results / spec.data} saw other "
+                f"data than what is here now, the first is {others[0].parent}; tables will mark rows of both."
             )
     return list(dict.fromkeys(remarks))
 
 
-def _differs(path: Path, spec: RunSpec, current: CurrentData) -> bool:
-    """Whether the record of another run with the same data settings is of other data; an unreadable one isn't."""
-    try:
-        record = read_record(path)
-    except RecordError:  # reports say so
+def _records_in(folder: Path) -> list[tuple[Path, Record]]:
+    """The records of a data set; those that can't be read are left to reports, which say so."""
+    found = []
+    for path in sorted(folder.glob(f"*/seed-*/{RECORD}")):
+        with suppress(RecordError):
+            found.append((path, read_record(path)))
+    return found
+
+
+def _saw_other_data(record: Record, spec: RunSpec, seen: SeenData) -> bool:
+    """Whether another run that should have seen the same data as this one saw other data."""
+    settings = spec.settings.as_dict()
+    if not record.fingerprint or data_settings(record.settings) != data_settings(settings):
         return False
-    seen, settings = current.of(spec), spec.settings.as_dict()["data"]
-    if seen is None or not record.fingerprint or record.settings["data"] != settings:
-        return False
-    if spec.settings.data.split_per_seed and record.seed != spec.seed:
-        return record.fingerprint.get(WHOLE) != seen.fingerprint[WHOLE]
-    return bool(changed_parts(record.fingerprint, seen.fingerprint))
+    other_partition = record.seed != spec.seed and split_per_seed(settings)
+    return not same_fingerprint(record.fingerprint, seen.fingerprint, other_partition)
 
 
 def _runs(count: int) -> str:

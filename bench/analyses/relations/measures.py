@@ -13,8 +13,9 @@ from pydantic import TypeAdapter
 
 from bench.analyses.relations.agreement import Measure, Numbers, Relations, relate
 from bench.records.record import Record
+from bench.records.same_data import same_data
 from bench.records.store import COSINES, RecordError, read_records, run_folder
-from bench.reporting.differences import METHOD_SECTIONS, SHARED_VERSIONS, same_data, seed_differences
+from bench.reporting.differences import METHOD_SECTIONS, SHARED_VERSIONS, seed_differences
 from bench.spec.lookup import lookup
 from datasets import DATASETS, obtain
 from datasets.contract import DataMissing, DataSettings
