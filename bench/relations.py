@@ -11,7 +11,8 @@ from bench.analyses.relations.figure import dendrogram_figure, heatmap_figure
 from bench.analyses.relations.measures import related, runs_with_cosines
 from bench.analyses.relations.page import pairs_csv, relations_csv, relations_page
 from bench.cli.options import add_cache_dir, add_data_root, guarded
-from bench.records.store import RecordError, atomic_write_text
+from bench.records.files import atomic_write_text
+from bench.records.store import RecordError
 from bench.reporting.figures.style import save
 from bench.spec.lookup import UnknownName
 from datasets.contract import DataError

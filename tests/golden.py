@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.records.store import atomic_write_text
+from bench.records.files import atomic_write_text
 
 GOLDEN = Path(__file__).with_name("golden.json")
 RENEW = "RENEW_GOLDEN=1 python -m pytest tests/test_versions.py"

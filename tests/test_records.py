@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from copy import deepcopy
 from pathlib import Path
 
 import pytest
 from record_factory import make_record, make_unfinished
 
-from bench.records.store import RECORD, RecordError, atomic_write, read_record, read_records, run_folder, write_record
+from bench.records.files import StorageError, atomic_write
+from bench.records.store import RECORD, RecordError, read_record, read_records, run_folder, write_record
 from bench.records.upgrade import ADDED, upgraded_record, upgraded_settings
 
 
@@ -58,9 +61,9 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
 
     def half(path: Path) -> None:
         path.write_text(before[:10])
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match="no space left on device; free some space there"):
         atomic_write(tmp_path / RECORD, half)
     assert (tmp_path / RECORD).read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == [RECORD]

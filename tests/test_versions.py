@@ -31,7 +31,8 @@ from bench.engine.factored_layers import Layer, LayerUse, LayerUses, worth_facto
 from bench.engine.loop import train
 from bench.engine.step import train_step
 from bench.engine.train_state import make_train_state
-from bench.records.store import CURVE, atomic_write_text
+from bench.records.files import atomic_write_text
+from bench.records.store import CURVE
 from bench.records.upgrade import ADDED, ADDED_TO_ARCHITECTURES, ADDED_TO_WEIGHTINGS
 from bench.spec import resolve as resolving
 from bench.spec.resolve import RunSpec, resolve

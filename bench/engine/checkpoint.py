@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,8 +14,9 @@ from typing import Any
 import torch
 
 from bench.engine.train_state import TrainState
+from bench.records.files import Guard, atomic_write
 from bench.records.record import Scores
-from bench.records.store import CHECKPOINT, atomic_write, run_folder
+from bench.records.store import CHECKPOINT, run_folder
 from bench.records.upgrade import upgraded_settings
 from bench.spec.data_seen import CurrentData, DataKey, changed_parts, compared_later, data_key
 from bench.spec.resolve import RunSpec
@@ -71,8 +73,9 @@ def save_checkpoint(
     state: TrainState,
     history: History,
     fingerprint: Mapping[str, str],
+    guard: Guard = nullcontext,
 ) -> None:
-    """Writes the checkpoint atomically. fingerprint: of the data that the run sees."""
+    """Writes the checkpoint atomically. fingerprint: of the data that the run sees. guard: as in `atomic_write`."""
     content = {
         "settings": spec.settings.as_dict(),
         "fingerprint": dict(fingerprint),
@@ -86,7 +89,7 @@ def save_checkpoint(
         "solver_fallbacks": state.solver_fallbacks,
         "history": {**vars(history), "best": asdict(history.best) if history.best else None},
     }
-    atomic_write(path, lambda temporary: torch.save(content, temporary))
+    atomic_write(path, lambda temporary: torch.save(content, temporary), guard)
 
 
 def load_checkpoint(

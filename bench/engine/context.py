@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from bench.records.files import Guard
 from bench.records.record import Scores
 from bench.spec.resolve import RunSpec
 from datasets.contract import Splits
@@ -22,6 +24,8 @@ class RunContext:
     device, threads: what it computes on.
     cache: the folder of decoded data; None for the default.
     fingerprint: what the data was when the run was planned; None if nobody looked.
+    guard: the context in which files of the run are moved to their place; it raises if the run is another process's.
+    lost: how earlier attempts at this run ended, one sentence each.
     """
 
     data: Path
@@ -30,6 +34,8 @@ class RunContext:
     threads: int
     cache: Path | None = None
     fingerprint: Mapping[str, str] | None = None
+    guard: Guard = nullcontext
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

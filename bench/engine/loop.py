@@ -68,16 +68,17 @@ def train(
         while history.epochs < spec.settings.train.epochs:
             with state.network.translate_errors():
                 _train_epoch(run, state, history)
-            save_checkpoint(checkpoint, spec, context.device, state, history, seen)
+            save_checkpoint(checkpoint, spec, context.device, state, history, seen, context.guard)
             on_epoch(history.epochs)
     except Diverged as error:
         outcome = Outcome("diverged", str(error))
     else:
         outcome = _score_selected(run, state, history)
     record = finished_record(run, state, history, outcome)
-    write_curves(context.folder, spec, state, history)
-    write_record(context.folder, record)
-    checkpoint.unlink(missing_ok=True)
+    write_curves(context, spec, state, history)
+    write_record(context.folder, record, context.guard)
+    with context.guard():
+        checkpoint.unlink(missing_ok=True)
     return record
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from bench import ROOT
 from bench.engine.checkpoint import History
 from bench.engine.clock import StepClock
-from bench.engine.context import Run
+from bench.engine.context import Run, RunContext
 from bench.engine.device import device_name, peak_memory_mib
 from bench.engine.train_state import TrainState
 from bench.records.environment import describe_environment
@@ -47,9 +47,9 @@ class Outcome:
     positions: dict[str, float] = field(default_factory=dict)
 
 
-def failed_record(spec: RunSpec, reason: str) -> Record:
-    """The record of a run that stopped on an error."""
-    return Record(status="failed", reason=reason, **_identity(spec))
+def failed_record(spec: RunSpec, reason: str, lost: Sequence[str] = ()) -> Record:
+    """The record of a run that stopped on an error. lost: how earlier attempts ended."""
+    return Record(status="failed", reason=reason, lost=list(lost), **_identity(spec))
 
 
 def finished_record(run: Run, state: TrainState, history: History, outcome: Outcome) -> Record:
@@ -75,20 +75,22 @@ def finished_record(run: Run, state: TrainState, history: History, outcome: Outc
         head_rule=state.head_rule,
         splits=dict(run.splits.provenance),
         fingerprint=dict(run.fingerprint),
+        lost=list(run.context.lost),
     )
 
 
-def write_curves(folder: Path, spec: RunSpec, state: TrainState, history: History) -> None:
+def write_curves(context: RunContext, spec: RunSpec, state: TrainState, history: History) -> None:
     """Writes curve.csv, and positions.csv and cosines.csv if they were recorded."""
     measured = [f"validation/{t.key}/{metric.key}" for t in spec.info.tasks for metric in t.measure.metrics]
     columns = ["epoch", "step", "seconds", *(f"train/{key}" for key in spec.tasks), *measured]
     columns += [*(f"weight/{key}" for key in spec.tasks), "score"]
-    write_csv(folder / CURVE, columns, history.curve)
+    folder, guard = context.folder, context.guard
+    write_csv(folder / CURVE, columns, history.curve, guard)
     if state.network.positions() is not None:
-        write_csv(folder / POSITIONS, ["step", *spec.tasks], history.positions)
+        write_csv(folder / POSITIONS, ["step", *spec.tasks], history.positions, guard)
     if spec.settings.train.cosines_every:
         pairs = [f"{first}|{second}" for first, second in itertools.combinations(spec.tasks, 2)]
-        write_csv(folder / COSINES, ["step", *pairs], history.cosines)
+        write_csv(folder / COSINES, ["step", *pairs], history.cosines, guard)
 
 
 def _count_parameters(network: Network) -> Parameters:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from bench.records.store import atomic_write
+from bench.records.files import atomic_write
 from datasets.contract import DatasetInfo, Source, Split
 
 # Images per domain; scenes; faces per row and per column.

@@ -14,8 +14,8 @@ from pandas import DataFrame
 from bench.profiling.flow import WHOLE_STEP
 from bench.profiling.harness import Result, Sample
 from bench.profiling.solvers import Solution
+from bench.records.files import atomic_write_text
 from bench.records.speed import OURS
-from bench.records.store import atomic_write_text
 from bench.reporting.render import aligned, markdown
 from bench.reporting.tables.table import MISSING, Cell, Column, Group, Head, Row, Table
 from methods import WEIGHTINGS

@@ -103,6 +103,8 @@ class Record(_Part):
     field_evaluations: None without a flow. Evaluations on validation and test are not counted.
     fingerprint: of the data, by part: a hash of its images and targets in their order; and of the whole, whatever the
         partition. Empty in records made before fingerprints were kept.
+    resumed: what changed when the run was resumed, one sentence each: another device, another number of threads.
+    lost: how earlier attempts ended, one sentence each: the signal that killed the process.
     versions: of the engine, the weighting, the architecture, the problem and, for embedded data, its maker. Empty in
         records made before versions were kept.
     """
@@ -142,4 +144,6 @@ class Record(_Part):
     splits: dict[str, Any] = Field(default_factory=dict)
     fingerprint: dict[str, str] = Field(default_factory=dict)
     environment: dict[str, Any] = Field(default_factory=dict)
+    resumed: list[str] = Field(default_factory=list)
+    lost: list[str] = Field(default_factory=list)
     versions: dict[str, int] = Field(default_factory=dict)

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from bench.records.store import RecordError, atomic_write_text
+from bench.records.files import atomic_write_text
+from bench.records.store import RecordError
 
 SPEED_SCHEMA_VERSION: Literal[1] = 1
 

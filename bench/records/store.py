@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from bench.records.files import Guard, atomic_write, atomic_write_text
+from bench.records.names import inside
 from bench.records.record import SCHEMA_VERSION, Record
 from bench.records.upgrade import upgraded_record
 
@@ -25,37 +27,20 @@ class RecordError(Exception):
 
 def run_folder(results: Path, data: str, variant: str, seed: int) -> Path:
     """The folder of one run."""
-    return results / data / variant / f"seed-{seed}"
+    return inside(results, data, variant, f"seed-{seed}")
 
 
-def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls write(temporary path), then moves the file to `path`: a crash leaves either the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def write_record(folder: Path, record: Record, guard: Guard = nullcontext) -> None:
+    """Writes record.json. guard: as in `atomic_write`."""
+    atomic_write_text(folder / RECORD, record.model_dump_json(indent=1) + "\n", guard)
 
 
-def atomic_write_text(path: Path, text: str) -> Path:
-    """Writes text atomically, as UTF-8 with Unix line ends; returns the path."""
-    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
-    return path
-
-
-def write_record(folder: Path, record: Record) -> None:
-    """Writes record.json."""
-    atomic_write_text(folder / RECORD, record.model_dump_json(indent=1) + "\n")
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
-    """Writes a table of numbers at full precision."""
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[float]], guard: Guard = nullcontext) -> None:
+    """Writes a table of numbers at full precision. guard: as in `atomic_write`."""
     import pandas  # slow to import, and every process that trains would do it before its first step
 
     frame = pandas.DataFrame(list(rows), columns=list(columns))
-    atomic_write(path, lambda temporary: frame.to_csv(temporary, index=False))
+    atomic_write(path, lambda temporary: frame.to_csv(temporary, index=False), guard)
 
 
 def read_record(path: Path) -> Record:

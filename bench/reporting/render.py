@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from bench.records.store import atomic_write_text
+from bench.records.files import atomic_write_text
 from bench.reporting.tables.table import MISSING, Table
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"

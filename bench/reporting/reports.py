@@ -8,9 +8,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from bench.records.files import atomic_write_text
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord
-from bench.records.store import CURVE, POSITIONS, atomic_write_text
+from bench.records.store import CURVE, POSITIONS
 from bench.reporting.comparison import Comparison, Variant, comparisons
 from bench.reporting.figures.lines import curves_figure, positions_figure
 from bench.reporting.figures.scores import scores_figure

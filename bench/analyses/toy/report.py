@@ -15,7 +15,7 @@ from bench.analyses.toy.descent import TOLERANCE, Trajectory, descend
 from bench.analyses.toy.figure import Panel, toy_figure
 from bench.analyses.toy.problem import SCALINGS, Points, front, losses_and_gradients
 from bench.analyses.toy.table import Outcome, scaling_title, toy_csv, toy_table
-from bench.records.store import atomic_write_text
+from bench.records.files import atomic_write_text
 from bench.reporting.figures.style import save
 from bench.reporting.render import latex, markdown
 from bench.reporting.tables.table import Table

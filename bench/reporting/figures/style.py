@@ -10,8 +10,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from bench.records.files import atomic_write
 from bench.records.record import MetricRecord
-from bench.records.store import atomic_write
 
 # Inches: a column of a two-column page.
 WIDTH = 3.4

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from bench.records.files import atomic_write_text
 from bench.records.speed import SpeedRecord
-from bench.records.store import atomic_write_text
 from bench.reporting.figures.style import save
 from bench.reporting.render import aligned, latex, markdown, md
 from bench.reporting.speed.figure import steps_figure
