@@ -18,6 +18,7 @@ from bench.engine.checkpoint import checkpoint_remarks
 from bench.engine.device import DeviceUnavailable, choose_device
 from bench.launch.local import Event, LaunchConfig, run_locally, start_server
 from bench.launch.stopping import exit_code
+from bench.records.store import RECORD, RecordError, set_aside
 from bench.spec.lookup import UnknownName
 from bench.spec.planning import Plan, PlanError, Request, make_plan
 from bench.spec.study import StudyError
@@ -29,7 +30,7 @@ from methods.architectures.backbones import WeightsUnavailable
 def main(argv: Sequence[str] | None = None) -> int:
     """0: all runs are in the results. 1: a run failed. 2: bad input. 130: interrupted."""
     arguments = _parser().parse_args(argv)
-    errors = (PlanError, StudyError, UnknownName, DataError, DeviceUnavailable, WeightsUnavailable)
+    errors = (PlanError, StudyError, UnknownName, DataError, DeviceUnavailable, WeightsUnavailable, RecordError)
     return guarded(lambda: _run(arguments), *errors)
 
 
@@ -55,6 +56,9 @@ def _run(arguments: Namespace) -> int:
     if not plan.pending:
         console.print(f"All {len(plan.kept)} runs are already in {results}; nothing to train.")
         return 0
+    for folder in plan.bad:
+        if new := set_aside(folder):
+            console.print(f"{folder / RECORD}: moved to {new.name}.")
     launch = LaunchConfig(plan.folders, results, str(device), arguments.threads, arguments.cache_dir, plan.current)
     start_server(arguments.threads)  # workers import torch while this process builds networks
     for spec in {(s.data, s.settings.backbone): s for s in plan.pending}.values():

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 _NAME = re.compile(r"[A-Za-z0-9_.@+-]+")
 _LONGEST = 200  # file systems allow 255 bytes, and endings are added
@@ -26,6 +26,8 @@ def checked_name(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(checked_name)]
+# Parts of longer names, as in positions-<variant>.png.
+ShortName = Annotated[Name, Field(max_length=120)]
 
 
 def inside(root: Path, *names: str) -> Path:
