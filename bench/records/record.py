@@ -18,7 +18,7 @@ Scores = dict[str, dict[str, float]]  # task key -> metric key -> value, as comp
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]  # infinite if a clock failed, never NaN
 
-PERCENT = "%"
+PERCENT = "%"  # the unit of shares, which reports print as 100 times the value
 _ROUNDING = 1e-6  # a mean of shares may exceed 1 by its rounding errors
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from bench.records.files import atomic_write_text
 from bench.records.speed import SpeedRecord
+from bench.reporting.escaping import md, paragraph
 from bench.reporting.figures.style import save
-from bench.reporting.render import aligned, latex, markdown, md
+from bench.reporting.render import aligned, latex, markdown
 from bench.reporting.speed.figure import steps_figure
 from bench.reporting.speed.numbers import speed_csv
 from bench.reporting.speed.scaling import scaling_figure
@@ -40,7 +41,7 @@ def write_speed_report(record: SpeedRecord, out: Path) -> list[Path]:
     tables = speed_tables(record)
     figures = {STEPS: steps_figure(record), SCALING: scaling_figure(record)}
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
-    parts = [f"# Training steps on {md(record.machine)}", md(circumstances(record)), md(f"{HOW}.")]
+    parts = [f"# Training steps on {md(record.machine)}", paragraph(circumstances(record)), md(f"{HOW}.")]
     for table in tables:
         parts += [markdown(_brief(table)).strip(), f"[LaTeX]({table.name}.tex)"]
     for name in drawn:
