@@ -39,6 +39,13 @@ def add_cache_dir(parser: ArgumentParser) -> None:
     )
 
 
+def folder(text: str) -> Path:
+    """Parses the path of a folder or a file, whether it exists or not."""
+    if not text.strip() or "\0" in text:
+        raise ArgumentTypeError(f"expected a path, found {text!r}")
+    return Path(text)
+
+
 def assignment(text: str) -> tuple[str, Any]:
     """Parses "section.key=value"; the value is read as YAML."""
     key, equals, value = text.partition("=")

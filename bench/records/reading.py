@@ -45,6 +45,25 @@ def is_there(path: Path) -> bool:
     return True
 
 
+def read_text(path: Path) -> str:
+    """The content of a file of text.
+
+    Raises:
+        Damaged: it isn't such a file, or has more than LARGEST bytes.
+        OSError: it can't be read.
+    """
+    if not is_there(path):
+        raise Damaged("expected a file, found none")
+    with path.open("rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise Damaged(f"expected at most {LARGEST:,} bytes, found more")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Damaged(f"expected text in UTF-8, found other bytes ({error.reason})") from error
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file that one of our commands has written.
 
@@ -52,14 +71,10 @@ def read_json(path: Path) -> Any:
         Damaged: it isn't such a file.
         OSError: it can't be read.
     """
-    if not is_there(path):
-        raise Damaged("expected a file, found none")
-    size = path.stat().st_size
-    if size > LARGEST:
-        raise Damaged(f"expected at most {LARGEST:,} bytes, found {size:,}")
+    text = read_text(path)
     try:
         content = json.loads(
-            path.read_bytes().decode("utf-8"),
+            text,
             parse_int=_integer,
             parse_constant=_constant,
             object_pairs_hook=_object,
@@ -68,7 +83,7 @@ def read_json(path: Path) -> Any:
         raise Damaged(_TOO_DEEP) from error
     except Damaged:
         raise
-    except ValueError as error:  # of the decoder of UTF-8, or of JSON
+    except ValueError as error:
         raise Damaged(f"expected JSON, found {_short(str(error))}") from error
     _check(content)
     return content

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from bench.records.files import atomic_write_text
+from bench.records.names import inside
 from bench.reporting.escaping import csv_row, md, paragraph, tex, texcell, texlabel
 from bench.reporting.tables.table import Table
 
@@ -77,7 +78,7 @@ def aligned(table: Table) -> str:
 def write_table(folder: Path, table: Table, data: str = "") -> list[Path]:
     """Writes <name>.tex, <name>.md and <name>.csv; returns their paths."""
     texts = {"tex": latex(table), "md": markdown(table), "csv": comma_separated(table, data)}
-    return [atomic_write_text(folder / f"{table.name}.{end}", text) for end, text in texts.items()]
+    return [atomic_write_text(inside(folder, f"{table.name}.{end}"), text) for end, text in texts.items()]
 
 
 def _full_heads(table: Table, between: str = " ") -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from bench.records.names import checked_short_name
 from bench.spec.lookup import lookup
 from bench.spec.settings import BackboneSettings, GramianSettings, HeadSettings, Settings, SpecError, plain
 from datasets import DATASETS
@@ -110,7 +111,7 @@ def resolve(
         settings.weighting.init(len(info.tasks))
     except ValueError as error:
         raise SpecError(f"{data}, {architecture} with {weighting}: {error}.") from error
-    return RunSpec(
+    spec = RunSpec(
         data=data,
         method=_method_name(architecture, weighting),
         architecture=architecture,
@@ -120,6 +121,20 @@ def resolve(
         overrides=settings.overrides(defaults),
         lists=lists,
     )
+    _check_names(spec)
+    return spec
+
+
+def _check_names(spec: RunSpec) -> None:
+    """Raises SpecError if the key of a data set, method, task or metric can't name a file."""
+    keys = {"data set": [spec.data], "run": [spec.variant], "task": spec.tasks}
+    keys["metric"] = [metric.key for task in spec.info.tasks for metric in task.measure.metrics]
+    for kind, names in keys.items():
+        for name in names:
+            try:
+                checked_short_name(name)
+            except ValueError as error:
+                raise SpecError(f"{spec.data}, key of a {kind}: {error}; rename it where it is registered.") from error
 
 
 def _check_contract(weighting: Weighting) -> None:

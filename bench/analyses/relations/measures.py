@@ -12,6 +12,7 @@ import torch
 from pydantic import TypeAdapter
 
 from bench.analyses.relations.agreement import Measure, Numbers, Relations, relate
+from bench.records.reading import Damaged, is_there
 from bench.records.record import Record
 from bench.records.same_data import same_data
 from bench.records.store import COSINES, RecordError, read_records, run_folder
@@ -94,6 +95,8 @@ def _cosines(results: Path, runs: Mapping[int, Record]) -> dict[int, Numbers]:
         path = run_folder(results, run.data, run.variant, seed) / COSINES
         pairs = ["|".join(keys) for keys in itertools.combinations([task.key for task in run.tasks], 2)]
         try:
+            if not is_there(path):
+                raise Damaged("expected a file, found none")
             found[seed] = np.nanmean(pandas.read_csv(path)[pairs].to_numpy(dtype=np.float64), axis=0)
         except (OSError, KeyError, ValueError) as error:
             raise RecordError(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.records.files import atomic_write_text
+from bench.records.names import inside
 from bench.records.speed import SpeedRecord
 from bench.reporting.escaping import md, paragraph
 from bench.reporting.figures.style import save
@@ -48,7 +49,7 @@ def write_speed_report(record: SpeedRecord, out: Path) -> list[Path]:
         parts += [f"![{TITLES[name]}]({name}.png)", f"{TITLES[name]}: [PDF]({name}.pdf) · [PNG]({name}.png)"]
     texts = {PAGE: "\n\n".join([*parts, f"Every number: [CSV]({NUMBERS})."]) + "\n", NUMBERS: speed_csv(record)}
     texts |= {f"{table.name}.tex": latex(table) for table in tables}
-    files = [atomic_write_text(out / name, text) for name, text in texts.items()]
+    files = [atomic_write_text(inside(out, name), text) for name, text in texts.items()]
     for name, figure in drawn.items():
-        files += save(figure, out / name)
+        files += save(figure, inside(out, name))
     return files
