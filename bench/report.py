@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from bench import ROOT
 from bench.cli.options import folder, guarded, plain_console
@@ -18,6 +19,8 @@ from bench.reporting.planned import PlannedRow, PlannedTable
 from bench.reporting.reports import write_reports
 from bench.spec.lookup import UnknownName, lookup
 from bench.spec.study import Study, StudyError, load_study, results_of
+
+_Read = TypeVar("_Read")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,11 +70,22 @@ def _parser() -> argparse.ArgumentParser:
 
 def _read(results: Path) -> tuple[list[Record], list[SpeedRecord]]:
     """Records of runs and measurements of steps; either may be missing, but not both."""
-    records, speeds = read_records(results), read_speeds(results / SPEED)
+    records, errors = _or_error(read_records, results)
+    speeds, others = _or_error(read_speeds, results / SPEED)
+    if errors or others:
+        raise RecordError("\n".join((*errors, *others)))
     if not records and not speeds:
         example = "python -m bench.run --method all --data digits"
         raise RecordError(f"{results}: expected records of runs, found none; run `{example}` first.")
     return records, speeds
+
+
+def _or_error(read: Callable[[Path], list[_Read]], folder: Path) -> tuple[list[_Read], list[str]]:
+    """What is read, or the message of the error, so that the errors of several folders are named at once."""
+    try:
+        return read(folder), []
+    except RecordError as error:
+        return [], [str(error)]
 
 
 def _looked_up(kind: str, known: Sequence[str], names: Sequence[str]) -> list[str]:
