@@ -139,9 +139,8 @@ def test_a_bad_record_is_announced_moved_aside_and_trained_again(
     path.write_text(json.dumps({**good, "seed": 5}))
     bad = path.read_bytes()
     capsys.readouterr()
-    remark = (
-        f"{path}: expected the run that its folder names, found digits/{path.parts[-3]}/seed-5; `bench.run` moves it"
-    )
+    found = f"digits/{path.parts[-3]}/seed-5"
+    remark = f"{path}: expected the run that its folder names, found {found}; `bench.run` moves it aside"
     assert ask("--method", "ew", *QUICK, "--dry-run") == 0
     out = capsys.readouterr().out
     assert remark in out and "1 runs to train" in out and path.read_bytes() == bad

@@ -209,11 +209,12 @@ def all_latex() -> list[str]:
     label = f"[*] {NASTY}"
     row = Row(Head(label, (every_character,)), (Cell("-0.10 ± 0.20", bold=True), Cell(notes=("other",))))
     columns = (Column(Head("A_b & c ↑")), Column(Head("Δ_b (%)"), "left"))
-    return [*found, latex(Table("odd", "tab:odd", every_character, "#1", (), columns, (row, row)))]
+    return [*found, latex(Table("odd", r"tab:x}\input{nowhere}", every_character, "#1", (), columns, (row, row)))]
 
 
 def test_latex_is_balanced() -> None:
     for text in all_latex():
+        assert re.search(r"\\label{[A-Za-z0-9_.:@+-]+}\n", text) and "\\input" not in text
         bare = re.sub(r"\\[{}&%$#_]", "", text)
         assert bare.count("{") == bare.count("}")
         assert text.count(r"\begin{") == text.count(r"\end{")

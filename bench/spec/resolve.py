@@ -111,22 +111,22 @@ def resolve(
         settings.weighting.init(len(info.tasks))
     except ValueError as error:
         raise SpecError(f"{data}, {architecture} with {weighting}: {error}.") from error
-    spec = RunSpec(
-        data=data,
-        method=_method_name(architecture, weighting),
-        architecture=architecture,
-        weighting=weighting,
-        seed=seed,
-        settings=settings,
-        overrides=settings.overrides(defaults),
-        lists=lists,
+    return _checked(
+        RunSpec(
+            data=data,
+            method=_method_name(architecture, weighting),
+            architecture=architecture,
+            weighting=weighting,
+            seed=seed,
+            settings=settings,
+            overrides=settings.overrides(defaults),
+            lists=lists,
+        )
     )
-    _check_names(spec)
-    return spec
 
 
-def _check_names(spec: RunSpec) -> None:
-    """Raises SpecError if the key of a data set, method, task or metric can't name a file."""
+def _checked(spec: RunSpec) -> RunSpec:
+    """The run; raises SpecError if the key of a data set, method, task or metric can't name a file."""
     keys = {"data set": [spec.data], "run": [spec.variant], "task": spec.tasks}
     keys["metric"] = [metric.key for task in spec.info.tasks for metric in task.measure.metrics]
     for kind, names in keys.items():
@@ -135,6 +135,7 @@ def _check_names(spec: RunSpec) -> None:
                 checked_short_name(name)
             except ValueError as error:
                 raise SpecError(f"{spec.data}, key of a {kind}: {error}; rename it where it is registered.") from error
+    return spec
 
 
 def _check_contract(weighting: Weighting) -> None:
