@@ -16,6 +16,7 @@ from bench.engine.loop import train
 from bench.launch.config import LaunchConfig
 from bench.launch.local import run_locally
 from bench.launch.messages import Event
+from bench.launch.run_queue import clear_finished
 from bench.records.claim import CLAIM, Claim, holder_of, release, take
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, CURVE, RECORD, read_record, write_record
@@ -172,3 +173,7 @@ def test_what_killed_processes_leave_is_cleared(config: LaunchConfig) -> None:
     for name in (".record.json.5.tmp", ".checkpoint.pt.0123456789abcdef.tmp", CLAIM):
         (folder / name).write_text("{")
     launch([ew], config)
+    for name in (".record.json.5.tmp", CHECKPOINT, CLAIM):  # of a process that was killed at its very end
+        (folder / name).write_text("{")
+    clear_finished([ew], config)
+    assert {path.name for path in folder.iterdir()} == {RECORD, CURVE}
