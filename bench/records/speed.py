@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from bench.records.files import atomic_write_text
+from bench.records.files import atomic_write_text, matching, storage_error
 from bench.records.store import RecordError
 
 SPEED_SCHEMA_VERSION: Literal[1] = 1
@@ -99,14 +99,16 @@ def read_speeds(folder: Path) -> list[SpeedRecord]:
     """All measurements in a folder, by name; none if there is no such folder.
 
     Raises:
-        RecordError: a file isn't a measurement of steps.
+        RecordError: a file isn't a measurement of steps. StorageError: a file or folder can't be read.
     """
-    return [_read(path) for path in sorted(folder.glob("*.json"))]
+    return [_read(path) for path in matching(folder, "*.json")]
 
 
 def _read(path: Path) -> SpeedRecord:
     try:
         return SpeedRecord.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise storage_error(path, error) from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

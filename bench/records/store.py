@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench.records.files import Guard, atomic_write, atomic_write_text
+from bench.records.files import Guard, atomic_write, atomic_write_text, matching, storage_error
 from bench.records.names import inside
 from bench.records.record import SCHEMA_VERSION, Record, Status
 from bench.records.upgrade import upgraded_record
@@ -81,10 +81,13 @@ def read_record(path: Path) -> Record:
 
     Raises:
         RecordError: the file is incomplete, has another schema version, or is not a record.
+        StorageError: it can't be read.
     """
     advice = "delete its folder and run it again"
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise storage_error(path, error) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RecordError(f"{path}: expected a record in JSON, found {error}; {advice}.") from error
     version = raw.get("schema_version") if isinstance(raw, dict) else None
@@ -102,7 +105,7 @@ def read_records(results: Path) -> list[Record]:
     """All records below a results folder, sorted by data set, method, variant and seed.
 
     Raises:
-        RecordError: any of them cannot be read.
+        RecordError: any of them cannot be read. StorageError: a file or folder can't be read.
     """
-    records = [read_record(path) for path in sorted(results.glob(f"*/*/seed-*/{RECORD}"))]
+    records = [read_record(path) for path in matching(results, "*", "*", "seed-*", RECORD)]
     return sorted(records, key=lambda r: (r.order.data, r.data, r.order.method, r.variant, r.seed))

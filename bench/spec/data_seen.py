@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.records.files import matching
 from bench.records.record import Record
 from bench.records.same_data import data_settings, same_fingerprint, split_per_seed
 from bench.records.store import RECORD, RecordError, read_record
@@ -128,9 +129,9 @@ def neighbour_remarks(current: CurrentData, pending: Sequence[RunSpec], results:
 
 
 def _records_in(folder: Path) -> list[tuple[Path, Record]]:
-    """The records of a data set; those that can't be read are left to reports, which say so."""
+    """The records of a data set; invalid ones are left to reports, which say so."""
     found = []
-    for path in sorted(folder.glob(f"*/seed-*/{RECORD}")):
+    for path in matching(folder, "*", "seed-*", RECORD):
         with suppress(RecordError):
             found.append((path, read_record(path)))
     return found

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.records.files import StorageError, is_file
 from bench.records.record import Record
 from bench.records.store import RECORD, RecordError, read_record, run_folder
 from bench.spec.data_seen import CurrentData, SeenData, data_difference, data_remarks, look_at_data, neighbour_remarks
@@ -81,7 +82,7 @@ def make_plan(request: Request, data_root: Path, results: Path, make_data: bool 
     for spec in specs:
         try:
             record = kept_record(spec, results, current.of(spec))
-        except (PlanError, RecordError) as error:
+        except (PlanError, RecordError, StorageError) as error:
             errors.append(str(error))
             continue
         if record is None:
@@ -177,10 +178,11 @@ def kept_record(spec: RunSpec, results: Path, seen: SeenData | None) -> Record |
     seen: the data that is here now, if it is known.
 
     Raises:
-        PlanError: the record was made with other settings or from other data. RecordError: it can't be read.
+        PlanError: the record was made with other settings or from other data. RecordError: it is invalid.
+        StorageError: it can't be read.
     """
     path = run_folder(results, spec.data, spec.variant, spec.seed) / RECORD
-    if not path.is_file():
+    if not is_file(path):
         return None
     record = read_record(path)
     return record if is_kept(spec, record, path, seen) else None

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas
 
+from bench.records.files import is_file, storage_error
 from bench.records.store import RecordError, run_folder
 from bench.reporting.comparison import Comparison, Variant
 
@@ -34,12 +35,12 @@ def read_series(
     """The file `name` of each finished seed of a row that has one.
 
     Raises:
-        RecordError: a file that isn't a table of numbers with these columns.
+        RecordError: a file that isn't a table of numbers with these columns. StorageError: a file can't be read.
     """
     frames = {}
     for seed in variant.scored:
         path = run_folder(results, comparison.data, variant.key, seed) / name
-        if path.exists():
+        if is_file(path):
             frames[seed] = _read(path, columns)
     return frames
 
@@ -48,6 +49,8 @@ def _read(path: Path, columns: Sequence[str]) -> pandas.DataFrame:
     advice = "delete the folder of the run and run it again"
     try:
         frame = pandas.read_csv(path)
+    except OSError as error:
+        raise storage_error(path, error) from error
     except (pandas.errors.ParserError, pandas.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise RecordError(f"{path}: expected a table in CSV, found {error}; {advice}.") from error
     lacking = [column for column in columns if column not in frame.columns]
