@@ -13,9 +13,11 @@ import torch
 from bench import ROOT
 from bench.engine.checkpoint import checkpoint_remarks
 from bench.engine.device import device_name
+from bench.engine.storage import storage_errors
 from bench.forecasting.probe import StepCost, available_memory, measure
 from bench.forecasting.sizes import DatasetSize, dataset_size, prepared_bytes
 from bench.records.environment import describe_environment
+from bench.records.files import StorageError, matching
 from bench.records.record import Record
 from bench.records.store import RECORD, RecordError, read_record, run_folder
 from bench.spec.data_seen import CurrentData, data_remarks, look_at_data, neighbour_remarks
@@ -112,6 +114,7 @@ def forecast(
     pending = [run.spec for run in runs if not run.done]
     remarks += checkpoint_remarks(pending, results, current, machine.device)
     remarks += neighbour_remarks(current, pending, results)
+    remarks += storage_errors(pending, results, machine.jobs)
     members: dict[str, list[Run]] = {}
     for run in runs:
         members.setdefault(step_key(run.spec), []).append(run)
@@ -155,7 +158,7 @@ def runs_of(request: Request, data_root: Path, results: Path) -> tuple[list[Run]
             record = kept_record(spec, results, current.of(spec))
             runs.append(Run(spec, size, done=record is not None))
             kept += [(spec, record)] if record is not None else []
-        except (PlanError, RecordError) as error:
+        except (PlanError, RecordError, StorageError) as error:
             errors.append(str(error))
     if errors:
         raise PlanError("\n".join(dict.fromkeys(errors)))
@@ -183,7 +186,7 @@ def recorded_cost(specs: Sequence[RunSpec], results: Path, machine: Machine) -> 
     same: list[Record] = []
     for spec in {spec.variant: spec for spec in specs}.values():
         variant = run_folder(results, spec.data, spec.variant, spec.seed).parent
-        records = [read_record(path) for path in sorted(variant.glob(f"seed-*/{RECORD}"))]
+        records = [read_record(path) for path in matching(variant, "seed-*", RECORD)]
         same += [
             record
             for record in records
