@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from bench import ROOT
-from bench.cli.options import BAD_INPUT, plain_console
+from bench.cli.options import guarded, plain_console
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord, read_speeds
 from bench.records.store import RecordError, read_records
@@ -21,29 +20,30 @@ from bench.spec.study import Study, StudyError, load_study
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the reports and prints where they are; 2 if there is nothing to report or a record is unreadable."""
+    """0, or 2 if there is nothing to report or a record is unreadable."""
     options = _parser().parse_args(argv)
-    try:
-        study = load_study(options.study) if options.study else None
-        folder = study.folder if study else ""
-        results, out = options.results or ROOT / "results" / folder, options.out or ROOT / "reports" / folder
-        records, speeds = _read(results)
-        data = _looked_up("data set", [record.data for record in records], options.data)
-        chosen = [record for record in records if record.data in data or not data]
-        tasks = _looked_up("task", [task.key for record in chosen for task in record.tasks], options.tasks)
-        files = write_reports(
-            results,
-            records,
-            out,
-            spread=options.spread,
-            data=data,
-            tasks=tasks,
-            tables_of=partial(planned_tables, study) if study and study.tables else None,
-            speeds=speeds,
-        )
-    except (RecordError, UnknownName, StudyError) as error:
-        print(error, file=sys.stderr)
-        return BAD_INPUT
+    return guarded(lambda: _report(options), RecordError, UnknownName, StudyError)
+
+
+def _report(options: argparse.Namespace) -> int:
+    """Writes the reports and prints where they are."""
+    study = load_study(options.study) if options.study else None
+    folder = study.folder if study else ""
+    results, out = options.results or ROOT / "results" / folder, options.out or ROOT / "reports" / folder
+    records, speeds = _read(results)
+    data = _looked_up("data set", [record.data for record in records], options.data)
+    chosen = [record for record in records if record.data in data or not data]
+    tasks = _looked_up("task", [task.key for record in chosen for task in record.tasks], options.tasks)
+    files = write_reports(
+        results,
+        records,
+        out,
+        spread=options.spread,
+        data=data,
+        tasks=tasks,
+        tables_of=partial(planned_tables, study) if study and study.tables else None,
+        speeds=speeds,
+    )
     _print_files(files, len(chosen), len(speeds))
     return 0
 
