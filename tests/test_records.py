@@ -63,7 +63,7 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
         path.write_text(before[:10])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(StorageError, match="expected free space, found .* make room there"):
+    with pytest.raises(StorageError, match=r"expected free space, found .* make room there"):
         atomic_write(tmp_path / RECORD, half)
     assert (tmp_path / RECORD).read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == [RECORD]

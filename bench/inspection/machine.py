@@ -256,7 +256,7 @@ def _disk(topic: str, place: Path, wanted: int, if_unwritable: Verdict, without:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        return Finding(topic, f"{place}: {explained(existing, error)}", if_unwritable, without)
+        return Finding(topic, f"{place} is not writable: {explained(existing, error)}", if_unwritable, without)
     if free < wanted:
         return Finding(topic, found, "note", f"The real data sets need {wanted / GIB:.2g} GiB; free some space")
     return Finding(topic, found)
