@@ -49,8 +49,9 @@ def not_written(place: Path, task: str, error: OSError, other: str) -> DataError
     reason = error.strerror or str(error)
     if error.errno in (None, errno.ENOSPC, errno.EDQUOT):
         usage = os.statvfs(next(folder for folder in (place, *place.absolute().parents) if os.path.exists(folder)))
-        reason += f": {usage.f_bavail * usage.f_frsize / 2**20:,.1f} MiB free"
-        reason += f", {usage.f_favail:,} files" if usage.f_files else ""
+        files = f" and {usage.f_favail:,} files" if usage.f_files else ""
+        # What is made is removed again when it fails, so this may be more than nothing.
+        reason += f"; {usage.f_bavail * usage.f_frsize / 2**20:,.1f} MiB{files} are free now"
     return DataError(
         f"{place}: could not {task} ({reason}); make room or allow writing there, or choose {other}, and run "
         "the same command again."
