@@ -24,7 +24,7 @@ _Read = TypeVar("_Read")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the reports and prints where they are; 2 if there is nothing to report or a record is unreadable."""
+    """0, or 2 if there is nothing to report or a record is unreadable."""
     options = _parser().parse_args(argv)
     return guarded(lambda: _report(options), RecordError, UnknownName, StudyError)
 

@@ -16,6 +16,7 @@ from bench.cli.request import add_how, add_what, jobs_at_a_time, requested
 from bench.engine.build import build_network
 from bench.engine.checkpoint import checkpoint_remarks
 from bench.engine.device import DeviceUnavailable, choose_device
+from bench.engine.storage import storage_errors
 from bench.launch.config import EXPIRY, RETRIES, LaunchConfig
 from bench.launch.local import run_locally, start_server
 from bench.launch.messages import Event
@@ -60,11 +61,14 @@ def _run(arguments: Namespace) -> int:
     plan = _plan(arguments, request, results, console)
     for remark in plan.remarks:
         console.print(remark)
+    unwritable = storage_errors(plan.pending, results, jobs_at_a_time(arguments, device))
     if arguments.dry_run:
-        for remark in checkpoint_remarks(plan.pending, results, plan.current, device):
+        for remark in [*checkpoint_remarks(plan.pending, results, plan.current, device), *unwritable]:
             console.print(remark)
         _describe(plan, console)
         return 0
+    if plan.pending and unwritable:
+        raise PlanError("\n".join(unwritable))
     launch = LaunchConfig(
         plan.folders,
         results,

@@ -172,7 +172,7 @@ def test_every_bad_record_and_every_unreadable_folder_is_named(tmp_path: Path) -
     assert len(lines) == 6
     for path in (*loops, *(tmp_path / "digits" / "ew" / f"seed-{seed}" for seed in (1, 2, 7))):
         assert len([line for line in lines if str(path) in line]) == 1, path
-    with pytest.raises(RecordError, match="not a directory"):
+    with pytest.raises(RecordError, match="expected a folder"):
         read_records(tmp_path / "notes.txt")
 
 
@@ -198,7 +198,7 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
         path.write_text(before[:10])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(StorageError, match="no space left on device; free some space there"):
+    with pytest.raises(StorageError, match=r"expected free space, found .* make room there"):
         atomic_write(tmp_path / RECORD, half)
     assert (tmp_path / RECORD).read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == [RECORD]

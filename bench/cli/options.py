@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
@@ -13,8 +14,10 @@ import yaml
 from rich.console import Console
 
 from bench import ROOT
+from bench.cli.output import PlainConsole, open_closed_streams, output_code, say
 from bench.launch.stopping import STOP_SIGNALS, exit_code, stopped_by
 from bench.records.files import StorageError, storage_error
+from bench.records.system_errors import KNOWN_ERRORS
 
 BAD_INPUT = 2
 
@@ -81,27 +84,49 @@ def cores() -> int:
 
 def plain_console() -> Console:
     """A console without markup and highlighting that doesn't wrap lines, even if output is piped."""
-    width = None if sys.stdout.isatty() else 200
-    return Console(width=width, soft_wrap=True, markup=False, highlight=False)
+    width = None if sys.stdout is not None and sys.stdout.isatty() else 200
+    return PlainConsole(width=width, soft_wrap=True, markup=False, highlight=False)
 
 
 def guarded(command: Callable[[], int], *errors: type[Exception]) -> int:
     """Runs a command; prints the message of one of these errors and returns exit code 2.
 
-    The same holds for files that can't be written or read. A signal that stops the command gives 128 and its number.
+    The same holds for files that can't be written or read, and for standard output that can't be written. A signal that
+    stops the command gives 128 and its number, and so does standard output that nobody reads any more.
     """
-    expected: tuple[type[Exception], ...] = (*errors, StorageError)
+    open_closed_streams()
+    code = _exit_code(command, (*errors, StorageError))
+    return output_code() or code
+
+
+def _exit_code(command: Callable[[], int], expected: tuple[type[Exception], ...]) -> int:
     try:
         with stopped_by(*STOP_SIGNALS):
             return command()
     except expected as error:
-        print(error, file=sys.stderr)
+        say(error)
         return BAD_INPUT
     except KeyboardInterrupt as stop:
-        print("Interrupted.", file=sys.stderr)
+        say("Interrupted.")
         return exit_code(stop)
     except OSError as error:
-        if error.filename is None:
-            raise
-        print(storage_error(Path(error.filename), error), file=sys.stderr)
-        return BAD_INPUT
+        code = output_code(error)
+        if not code:
+            say(_in_words(error))
+        return code or BAD_INPUT
+
+
+def _in_words(error: OSError) -> object:
+    """One sentence on an error of the file system. Others, which a command should have expected, are raised again."""
+    if isinstance(error.filename, str | bytes):
+        return storage_error(Path(os.fsdecode(error.filename)), error)
+    if error.errno is None or error.errno not in KNOWN_ERRORS:
+        raise error
+    if error.strerror != os.strerror(error.errno):  # Python's own sentence, such as on folders for temporary files
+        return f"{error.strerror}; make one of them writable and free some space there, or set TMPDIR to another."
+    if error.errno == errno.ENOENT:  # the working directory
+        return storage_error(Path(), error)
+    return (
+        f"{error.strerror}: expected to write or read a file, found this error without a name; check disks (`df -h`, "
+        "`df -i`) and limits (`ulimit -a`), then give the same command again. Finished runs are kept."
+    )

@@ -14,9 +14,11 @@ import torch
 from bench import ROOT
 from bench.engine.checkpoint import checkpoint_remarks
 from bench.engine.device import device_name
+from bench.engine.storage import storage_errors
 from bench.forecasting.probe import StepCost, available_memory, measure
 from bench.forecasting.sizes import DatasetSize, dataset_size, prepared_bytes
 from bench.records.environment import describe_environment
+from bench.records.files import StorageError, matching
 from bench.records.record import Record
 from bench.records.store import BadRecord, RecordError, read_run, run_folder
 from bench.spec.data_seen import CurrentData, data_remarks, look_at_data, neighbour_remarks
@@ -113,6 +115,7 @@ def forecast(
     pending = [run.spec for run in runs if not run.done]
     remarks += checkpoint_remarks(pending, results, current, machine.device)
     remarks += neighbour_remarks(current, pending, results)
+    remarks += storage_errors(pending, results, machine.jobs)
     members: dict[str, list[Run]] = {}
     for run in runs:
         members.setdefault(step_key(run.spec), []).append(run)
@@ -158,7 +161,7 @@ def runs_of(request: Request, data_root: Path, results: Path) -> tuple[list[Run]
             record = kept_record(spec, results, current.of(spec))
         except BadRecord as error:
             remarks.append(str(error))
-        except (PlanError, RecordError) as error:
+        except (PlanError, RecordError, StorageError) as error:
             errors.append(str(error))
             continue
         runs.append(Run(spec, size, done=record is not None))
@@ -207,7 +210,7 @@ def recorded_cost(specs: Sequence[RunSpec], results: Path, machine: Machine) -> 
 def _records_of(variant: Path) -> list[Record]:
     """The records of all seeds, without bad ones; those of the request are in the remarks."""
     found = []
-    for folder in sorted(variant.glob("seed-*")):
+    for folder in matching(variant, "seed-*"):
         with suppress(BadRecord):
             record = read_run(folder)
             found += [record] if record is not None else []

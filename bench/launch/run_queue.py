@@ -6,13 +6,14 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.launch.config import LaunchConfig
 from bench.launch.messages import Assignment, Event
 from bench.records.claim import CLAIM, Claim, Holder, release, take
-from bench.records.files import remove_temporary_files
+from bench.records.files import StorageError, remove_temporary_files
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, RECORD, read_run, set_aside
 from bench.spec.planning import is_kept
@@ -107,17 +108,16 @@ class RunQueue:
 def clear_finished(specs: Sequence[RunSpec], config: LaunchConfig) -> None:
     """Removes what processes that were killed at their very end have left in the folders of finished runs.
 
-    Raises:
-        StorageError: it can't be removed.
+    Where that can't be written, it stays.
     """
-    for spec in specs:
-        folder = config.folder(spec)
-        names = [path.name for path in folder.iterdir()]
-        if CLAIM in names or CHECKPOINT in names or any(name.startswith(".") for name in names):
-            claim = take(folder, os.getpid(), config.expiry)
-            if isinstance(claim, Claim):
-                clear(claim, finished=True)
-                release(claim)
+    for folder in map(config.folder, specs):
+        with suppress(StorageError, OSError):
+            names = os.listdir(folder)
+            if CLAIM in names or CHECKPOINT in names or any(name.startswith(".") for name in names):
+                claim = take(folder, os.getpid(), config.expiry)
+                if isinstance(claim, Claim):
+                    clear(claim, finished=True)
+                    release(claim)
 
 
 def clear(claim: Claim, finished: bool) -> None:

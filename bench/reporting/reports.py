@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from bench.records.files import StorageError, atomic_write_text, storage_error
+from bench.records.files import StorageError, atomic_write_text, is_file, storage_error
 from bench.records.names import inside
 from bench.records.reading import Damaged, is_there
 from bench.records.record import Record
@@ -121,8 +121,8 @@ def _earlier_section(comparison: Comparison, tables: Sequence[Table], out: Path)
     """The part of the index that an earlier report wrote, read from its files; no tables if there are none."""
     folder = inside(out, *comparison.places)
     paths = {table.name: inside(folder, f"{table.name}.md") for table in tables}
-    texts = {name: path.read_text(encoding="utf-8") for name, path in paths.items() if path.is_file()}
-    titles = {name: title for name, title in _titles(comparison).items() if inside(folder, f"{name}.png").is_file()}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in paths.items() if is_file(path)}
+    titles = {name: title for name, title in _titles(comparison).items() if is_file(inside(folder, f"{name}.png"))}
     return Section(comparison, texts, titles)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.records.files import matching
 from bench.records.record import Record
 from bench.records.same_data import data_settings, same_fingerprint, split_per_seed
 from bench.records.store import RECORD, RecordError, read_run
@@ -128,9 +129,9 @@ def neighbour_remarks(current: CurrentData, pending: Sequence[RunSpec], results:
 
 
 def _records_in(folder: Path) -> list[tuple[Path, Record]]:
-    """The records of a data set; those that can't be read are left to reports, which say so."""
+    """The records of a data set; invalid ones are left to reports, which say so."""
     found = []
-    for run in sorted(folder.glob("*/seed-*")):
+    for run in matching(folder, "*", "seed-*"):
         with suppress(RecordError):
             record = read_run(run)
             found += [(run / RECORD, record)] if record is not None else []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.records.files import StorageError
 from bench.records.record import Record
 from bench.records.store import RECORD, BadRecord, RecordError, read_run, run_folder
 from bench.spec.data_seen import CurrentData, SeenData, data_difference, data_remarks, look_at_data, neighbour_remarks
@@ -87,7 +88,7 @@ def make_plan(request: Request, data_root: Path, results: Path, make_data: bool 
             record = kept_record(spec, results, current.of(spec))
         except BadRecord as error:
             bad[run_folder(results, spec.data, spec.variant, spec.seed)] = str(error)
-        except (PlanError, RecordError) as error:
+        except (PlanError, RecordError, StorageError) as error:
             errors.append(str(error))
         if record is None:
             pending.append(spec)

@@ -36,7 +36,7 @@ def read_series(
     """The file `name` of each finished seed of a row that has one.
 
     Raises:
-        RecordError: a file that isn't a table of numbers with these columns.
+        RecordError: a file that isn't a table of numbers with these columns. StorageError: a file can't be read.
     """
     frames: dict[int, pandas.DataFrame] = {}
     for seed in variant.scored:
