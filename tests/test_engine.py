@@ -113,7 +113,9 @@ def test_a_checkpoint_of_other_versions_is_not_resumed(
     seen = torch.load(path, weights_only=True)["fingerprint"]
 
     def start() -> Start:
-        return start_or_resume(path, Origin(spec, seen, CPU, 1), lambda: make_train_state(spec, build_network(spec, CPU)))
+        return start_or_resume(
+            path, Origin(spec, seen, CPU, 1), lambda: make_train_state(spec, build_network(spec, CPU))
+        )
 
     assert (start().history.epochs, start().notes) == (2, ())
     monkeypatch.setattr(versions, "ENGINE_VERSION", 2)

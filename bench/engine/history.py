@@ -78,15 +78,15 @@ def inconsistency(history: History, spec: RunSpec) -> str:
     """What shows that this can't be the history of an unfinished run, in words; empty if nothing does."""
     best, tables = history.best, {"curve": curve_columns(spec), "cosines": cosine_columns(spec)}
     if not 1 <= history.epochs <= spec.settings.train.epochs:
-        return f"expected 1 to {spec.settings.train.epochs} epochs, found {history.epochs}"
+        return f"expected 1 to {spec.settings.train.epochs} epochs, found another number"
     if len(history.curve) != history.epochs:
-        return f"expected a row of the curve for each of {history.epochs} epochs, found {len(history.curve)}"
+        return f"expected {history.epochs} rows of the curve, one per epoch, found {len(history.curve)}"
     for name, columns in {**tables, "positions": position_columns(spec)}.items():
         rows: Sequence[Sequence[float]] = getattr(history, name)
         if any(len(row) != len(columns) for row in rows):
             return f"expected {len(columns)} numbers in every row of {name}, found others"
     if best is not None and not 1 <= best.epoch <= history.epochs:
-        return f"expected a best epoch of 1 to {history.epochs}, found {best.epoch}"
+        return f"expected a best epoch of 1 to {history.epochs}, found another"
     if not all(_has_all(spec.info, scores) for scores in [*history.last_tests, *([best.validation] if best else [])]):
         return "expected a score of every task and metric, found others"
     return ""
