@@ -57,6 +57,11 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def not_negative(text: str) -> int:
+    """Parses a whole number of at least 0."""
+    return 0 if text == "0" else positive(text)
+
+
 def image_size(text: str) -> int | None:
     """Parses height or width in pixels; None for "none"."""
     return None if text == "none" else positive(text)
