@@ -218,7 +218,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "no optimizers": drop("optimizers"),
     "no history": drop("history"),
     "history is a list": put("history", value=[1]),
-    "an unknown field of the history": put("history", "laps", value=1),
+    "an unknown field of the history": put("history", "more", value=1),
     "a field less in the history": drop("history", "curve"),
     "an unknown field of the best epoch": put("history", "best", "more", value=1),
     "epochs in words": put("history", "epochs", value="1"),
