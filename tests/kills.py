@@ -1,6 +1,6 @@
 """Kills whole commands at random instants, starts them again, and compares their results with uninterrupted ones.
 
-As a command, `python tests/kills.py --kills 100 --data-root DIR`, it prints the figures of docs/reliability.md.
+As a command, `python tests/kills.py --hits 100 --data-root DIR`, it prints the figures of docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ from bench.records.store import CHECKPOINT, CURVE, POSITIONS, RECORD, read_recor
 from datasets import obtain
 
 EPOCHS = 10
-_COMMON = ("--data", "digits", "--seeds", "0", "--epochs", str(EPOCHS), "--device", "cpu", "--jobs", "1")
+_COMMON = ("--data", "digits", "--seeds", "0", "--epochs", str(EPOCHS), "--device", "cpu")
+# Together at a time, so that each kill hits several runs: most of the time of a short command is its start.
 REQUESTS = (
-    ("--method", "ew", "gradnorm", "famo", "moco", *_COMMON),
-    ("--method", "nash_mtl", *_COMMON, "--set", "weighting.every=2"),
-    ("--method", "normal", *_COMMON, "--set", "arch.updates=alternating"),
+    ("--method", "ew", "gradnorm", "famo", "moco", *_COMMON, "--jobs", "4"),
+    ("--method", "nash_mtl", *_COMMON, "--jobs", "1", "--set", "weighting.every=2"),
+    ("--method", "normal", *_COMMON, "--jobs", "1", "--set", "arch.updates=alternating"),
 )
 COMPARED = (
     "status", "reason", "reference", "validation", "test", "last_test", "selected", "positions", "epochs", "steps",
@@ -44,24 +45,34 @@ COMPARED = (
 
 
 @dataclass(frozen=True)
-class Kill:
-    """What a kill hit.
+class Hit:
+    """A run that was in flight when its command was killed.
 
-    phase: of the command, as far as its files show it.
-    epochs: those that the run in flight goes on from; None without one.
+    phase: what it was doing, as far as its files show it.
+    epochs: finished ones, after which it goes on.
     """
 
     phase: str
-    epochs: int | None
+    epochs: int
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a soak found: all kills, how many finished runs were compared, and where they differed."""
+    """What a soak found.
 
-    kills: Sequence[Kill]
+    kills: of commands; the runs that each has hit.
+    runs: finished ones that were compared.
+    differences: those that differ.
+    """
+
+    kills: Sequence[Sequence[Hit]]
     runs: int
     differences: Sequence[str]
+
+    @property
+    def hits(self) -> list[Hit]:
+        """All runs that were hit."""
+        return [hit for hits in self.kills for hit in hits]
 
 
 def started(request: Sequence[str], results: Path, data_root: Path) -> subprocess.Popen[bytes]:
@@ -91,7 +102,7 @@ def _group(process: int) -> int | None:
         return None
 
 
-def kill_at(request: Sequence[str], results: Path, data_root: Path, due: Callable[[float], bool]) -> Kill | None:
+def kill_at(request: Sequence[str], results: Path, data_root: Path, due: Callable[[float], bool]) -> list[Hit] | None:
     """Starts a command and kills it when it is due, by its seconds; None if it ended before."""
     owners = _owners(results)
     process, start = started(request, results, data_root), time.monotonic()
@@ -101,7 +112,7 @@ def kill_at(request: Sequence[str], results: Path, data_root: Path, due: Callabl
             return None
         time.sleep(0.005)
     kill_all(process)
-    return _hit(results, {folder for folder, owner in _owners(results).items() if owners.get(folder) != owner})
+    return [_hit(folder) for folder, owner in _owners(results).items() if owners.get(folder) != owner]
 
 
 def _owners(results: Path) -> dict[Path, str]:
@@ -110,18 +121,15 @@ def _owners(results: Path) -> dict[Path, str]:
     return {folder: holder.owner for folder, holder in holders.items() if holder}
 
 
-def _hit(results: Path, claimed: set[Path]) -> Kill:
-    """What a kill hit, by the files that it left; claimed: the runs that the killed command had claimed."""
-    if not claimed:
-        return Kill("before the first run, between two runs, or after the last", None)
-    (folder,) = claimed
+def _hit(folder: Path) -> Hit:
+    """What a kill has hit of a run, by the files that it left."""
     path = folder / CHECKPOINT
     epochs = torch.load(path, weights_only=True)["history"]["epochs"] if path.exists() else 0
     if list(folder.glob(".*.tmp")):
-        return Kill("writing a file", epochs)
+        return Hit("writing a file", epochs)
     if (folder / CURVE).exists():
-        return Kill("writing the record", epochs)
-    return Kill("evaluation on test" if epochs == EPOCHS else "training and validation", epochs)
+        return Hit("writing the record", epochs)
+    return Hit("evaluation on test" if epochs == EPOCHS else "training and validation", epochs)
 
 
 def numbers(results: Path) -> dict[str, Any]:
@@ -143,57 +151,64 @@ def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     return [name for name in sorted({*found, *expected}) if repr(found.get(name)) != repr(expected.get(name))]
 
 
-def soak(kills: int, seed: int, data_root: Path, folder: Path, requests: Sequence[Sequence[str]] = REQUESTS) -> Figures:
-    """Kills commands this often, each at an instant drawn over the length of the uninterrupted command."""
+def soak(hits: int, seed: int, data_root: Path, folder: Path, requests: Sequence[Sequence[str]] = REQUESTS) -> Figures:
+    """Kills commands until this many runs were hit, each at an instant drawn over the length of the whole command."""
     lengths = []
     for request in requests:
         start = time.monotonic()
         assert kill_at(request, folder / "whole", data_root, lambda seconds: False) is None
         lengths.append(time.monotonic() - start)
     expected, generator = numbers(folder / "whole"), random.Random(seed)
-    hits: list[Kill] = []
+    kills: list[list[Hit]] = []
     differing: list[str] = []
     passes = 0
-    while len(hits) < kills:
+    while sum(map(len, kills)) < hits:
         results = folder / f"pass-{passes}"
         for request, length in zip(requests, lengths, strict=True):
-            instant = generator.uniform(0, length)
-            while hit := kill_at(
-                request,
-                results,
-                data_root,
-                lambda s, at=instant: s > at and len(hits) < kills,  # type: ignore[misc]
-            ):
-                hits.append(hit)
-                instant = generator.uniform(0, length)
+            while (hit := kill_at(request, results, data_root, _after(generator.uniform(0, length)))) is not None:
+                kills.append(hit)
+                print(f"{len(kills)} kills, {sum(map(len, kills))} runs hit", file=sys.stderr, flush=True)
         differing += [f"{results.name}/{name}" for name in differences(numbers(results), expected)]
         passes += 1
-        print(f"{len(hits)} kills, {passes} passes, {len(differing)} differences", file=sys.stderr, flush=True)
-    return Figures(hits, passes * sum(name.endswith(CURVE) for name in expected), differing)
+        print(f"{passes} passes, {len(differing)} differences", file=sys.stderr, flush=True)
+    return Figures(kills, passes * sum(name.endswith(CURVE) for name in expected), differing)
+
+
+def _after(instant: float) -> Callable[[float], bool]:
+    return lambda seconds: seconds > instant
 
 
 def table(figures: Figures) -> str:
     """The figures in Markdown."""
-    phases = Counter(hit.phase for hit in figures.kills)
-    epochs = Counter(hit.epochs for hit in figures.kills if hit.epochs is not None)
-    lines = ["| the kill hit | kills |", "| :-- | --: |"]
-    lines += [f"| {phase} | {count} |" for phase, count in phases.most_common()]
-    lines += [f"| all | {len(figures.kills)} |", "", "| the run went on from | kills |", "| :-- | --: |"]
-    lines += [f"| {f'epoch {e}' if e else 'its start'} | {epochs[e]} |" for e in sorted(epochs)]
-    lines += ["", f"Runs compared: {figures.runs}. Differences: {len(figures.differences)}."]
+    phases = Counter(hit.phase for hit in figures.hits)
+    epochs = Counter(hit.epochs for hit in figures.hits)
+    idle = sum(not hits for hits in figures.kills)
+    lines = [
+        f"Kills of commands: {len(figures.kills)}, of these {idle} before a run had started, between two or after the "
+        f"last. Runs hit: {len(figures.hits)}. Finished runs compared: {figures.runs}. "
+        f"Differences: {len(figures.differences)}.",
+        "",
+        "| the run was hit during | runs |",
+        "| :-- | --: |",
+        *(f"| {phase} | {count} |" for phase, count in phases.most_common()),
+        "",
+        "| finished epochs when it was hit | runs |",
+        "| --: | --: |",
+        *(f"| {count} | {epochs[count]} |" for count in sorted(epochs)),
+    ]
     return "\n".join([*lines, *figures.differences])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0: no difference. 1: there are some."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--hits", type=int, default=100, help="end when this many runs were hit")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data-root", type=Path, required=True, help="where embedded data is, or is to be made")
     arguments = parser.parse_args(argv)
     obtain("digits", arguments.data_root)
     with tempfile.TemporaryDirectory() as folder:
-        figures = soak(arguments.kills, arguments.seed, arguments.data_root, Path(folder))
+        figures = soak(arguments.hits, arguments.seed, arguments.data_root, Path(folder))
     print(table(figures))
     return 1 if figures.differences else 0
 
