@@ -226,7 +226,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "more epochs than there are": put("history", "epochs", value=10**400),
     "words in the curve": put("history", "curve", value=[["1"]]),
     "a short curve": put("history", "curve", value=[[1.0, 2.0]]),
-    "more rows than epochs": put("history", "curve", value=[[1.0]] * 100_000),
+    "more rows than epochs": put("history", "curve", value=[[1.0]] * 10_000),
     "deep rows": deep("history", "positions"),
     "no positions": put("history", "positions", value=[]),
     "a best epoch to come": put("history", "best", "epoch", value=2),

@@ -6,7 +6,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -78,7 +78,8 @@ def write_content(path: Path, content: Content, guard: Guard) -> None:
     Raises:
         StorageError: the file can't be written.
     """
-    history = {**vars(content.history), "best": asdict(content.history.best) if content.history.best else None}
+    best = content.history.best
+    history = {**vars(content.history), "best": vars(best) if best else None}
     raw = {"format": FORMAT, **vars(content), "history": history}
     atomic_write(path, lambda temporary: _save(raw, temporary), guard)
 
