@@ -30,14 +30,36 @@ from bench.records.claim import CLAIM, holder_of
 from bench.records.store import CHECKPOINT, CURVE, POSITIONS, RECORD, read_record
 from datasets import obtain
 
-EPOCHS = 10
-_COMMON = ("--data", "digits", "--seeds", "0", "--epochs", str(EPOCHS), "--device", "cpu")
-# Together at a time, so that each kill hits several runs: most of the time of a short command is its start.
-REQUESTS = (
-    ("--method", "ew", "gradnorm", "famo", "moco", *_COMMON, "--jobs", "4"),
-    ("--method", "nash_mtl", *_COMMON, "--jobs", "1", "--set", "weighting.every=2"),
-    ("--method", "normal", *_COMMON, "--jobs", "1", "--set", "arch.updates=alternating"),
-)
+EPOCHS = 12
+# All at a time, so that each kill hits several runs: most of the time of a short command is its start.
+STUDY = f"""
+title: Runs that are killed
+data: [digits]
+seeds: [0]
+set: {{train.epochs: {EPOCHS}}}
+tables:
+  - name: killed
+    title: Runs that are killed
+    rows:
+      - {{label: EW, method: ew}}
+      - {{label: GradNorm, method: gradnorm}}
+      - {{label: FAMO, method: famo}}
+      - {{label: Nash-MTL every second step, method: nash_mtl, set: {{weighting.every: 2}}}}
+      - {{label: MoCo, method: moco}}
+      - {{label: NORMAL alternating, method: normal, set: {{arch.updates: alternating}}}}
+"""
+RUNS = 6
+REQUEST = ("--study", "killed", "--device", "cpu", "--jobs", str(RUNS))
+# bench.run, with a folder of studies of its own.
+_PROGRAM = """
+import sys
+from pathlib import Path
+from bench import run
+from bench.spec import study
+
+study.STUDIES = Path(sys.argv.pop(1))
+raise SystemExit(run.main())
+"""
 COMPARED = (
     "status", "reason", "reference", "validation", "test", "last_test", "selected", "positions", "epochs", "steps",
     "solver_fallbacks", "field_evaluations", "fingerprint", "settings", "versions",
@@ -76,9 +98,13 @@ class Figures:
 
 
 def started(request: Sequence[str], results: Path, data_root: Path) -> subprocess.Popen[bytes]:
-    """The command in a process group of its own."""
+    """bench.run in a process group of its own. It finds STUDY beside the results."""
+    studies = results.parent / "studies"
+    studies.mkdir(parents=True, exist_ok=True)
+    (studies / "killed.yaml").write_text(STUDY)
+    where = ["--results", str(results), "--data-root", str(data_root)]
     return subprocess.Popen(
-        [sys.executable, "-m", "bench.run", *request, "--results", str(results), "--data-root", str(data_root)],
+        [sys.executable, "-c", _PROGRAM, str(studies), *request, *where],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         start_new_session=True,
@@ -151,27 +177,24 @@ def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     return [name for name in sorted({*found, *expected}) if repr(found.get(name)) != repr(expected.get(name))]
 
 
-def soak(hits: int, seed: int, data_root: Path, folder: Path, requests: Sequence[Sequence[str]] = REQUESTS) -> Figures:
-    """Kills commands until this many runs were hit, each at an instant drawn over the length of the whole command."""
-    lengths = []
-    for request in requests:
-        start = time.monotonic()
-        assert kill_at(request, folder / "whole", data_root, lambda seconds: False) is None
-        lengths.append(time.monotonic() - start)
+def soak(hits: int, seed: int, data_root: Path, folder: Path) -> Figures:
+    """Kills the study until this many runs were hit, each time at an instant drawn over its whole length."""
+    start = time.monotonic()
+    assert kill_at(REQUEST, folder / "whole", data_root, lambda seconds: False) is None
+    length = time.monotonic() - start
     expected, generator = numbers(folder / "whole"), random.Random(seed)
     kills: list[list[Hit]] = []
     differing: list[str] = []
     passes = 0
     while sum(map(len, kills)) < hits:
         results = folder / f"pass-{passes}"
-        for request, length in zip(requests, lengths, strict=True):
-            while (hit := kill_at(request, results, data_root, _after(generator.uniform(0, length)))) is not None:
-                kills.append(hit)
-                print(f"{len(kills)} kills, {sum(map(len, kills))} runs hit", file=sys.stderr, flush=True)
+        while (hit := kill_at(REQUEST, results, data_root, _after(generator.uniform(0, length)))) is not None:
+            kills.append(hit)
+            print(f"{len(kills)} kills, {sum(map(len, kills))} runs hit", file=sys.stderr, flush=True)
         differing += [f"{results.name}/{name}" for name in differences(numbers(results), expected)]
         passes += 1
-        print(f"{passes} passes, {len(differing)} differences", file=sys.stderr, flush=True)
-    return Figures(kills, passes * sum(name.endswith(CURVE) for name in expected), differing)
+        print(f"{passes} passes of {length:.0f} s, {len(differing)} differences", file=sys.stderr, flush=True)
+    return Figures(kills, passes * RUNS, differing)
 
 
 def _after(instant: float) -> Callable[[float], bool]:

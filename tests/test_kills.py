@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from kills import differences, kill_at, numbers, soak
+from kills import RUNS, differences, kill_at, numbers, soak
 
 from bench import run
 from bench.engine.context import RunContext
@@ -50,4 +50,4 @@ def test_a_run_that_is_killed_twice_ends_with_the_same_numbers(data_root: Path, 
 @pytest.mark.slow
 def test_runs_that_are_killed_at_random_instants_end_with_the_same_numbers(data_root: Path, tmp_path: Path) -> None:
     figures = soak(30, 0, data_root, tmp_path)
-    assert len(figures.hits) >= 30 and figures.runs >= 6 and not figures.differences
+    assert len(figures.hits) >= 30 and figures.runs >= RUNS and not figures.differences
