@@ -13,7 +13,7 @@ from synthetic_splits import random_splits
 from bench.engine import loop
 from bench.engine.batches import epoch_order, steps_per_epoch, training_batches
 from bench.engine.build import build_network
-from bench.engine.checkpoint import load_checkpoint
+from bench.engine.checkpoint import Origin, Start, start_or_resume
 from bench.engine.context import RunContext
 from bench.engine.evaluate import dummy_scores, evaluate, selection_score
 from bench.engine.loop import train
@@ -107,21 +107,21 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(data_root: Path, tmp_path
 def test_a_checkpoint_of_other_versions_is_not_resumed(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One without versions has the numbers of version 1, and is resumed as long as that is today's."""
     with pytest.raises(Stop):
         run(data_root, tmp_path / "a", stop_after=2)
-    path = tmp_path / "a" / CHECKPOINT
-    content = torch.load(path, weights_only=True)
-    del content["versions"], content["device"]
-    seen = content["fingerprint"]
-    torch.save(content, path)
-    spec = resolve("digits", "ew", assignments={"train.epochs": 3})
-    state = make_train_state(spec, build_network(spec, CPU))
-    history, why = load_checkpoint(path, spec, CPU, state, seen)
-    assert (history.epochs, why) == (2, "")
+    path, spec = tmp_path / "a" / CHECKPOINT, resolve("digits", "ew", assignments={"train.epochs": 3})
+    seen = torch.load(path, weights_only=True)["fingerprint"]
+
+    def start() -> Start:
+        return start_or_resume(
+            path, Origin(spec, seen, CPU, 1), lambda: make_train_state(spec, build_network(spec, CPU))
+        )
+
+    assert (start().history.epochs, start().notes) == (2, ())
     monkeypatch.setattr(versions, "ENGINE_VERSION", 2)
-    history, why = load_checkpoint(path, spec, CPU, state, seen)
-    assert (history.epochs, why) == (0, "it was made by another version of the code")
+    again = start()
+    assert again.history.epochs == 0 and "it was made by another version of the code" in again.notes[0]
+    assert "kept as checkpoint.pt.other" in again.notes[0] and path.with_name("checkpoint.pt.other").is_file()
 
 
 def test_field_evaluations_are_recorded_for_every_flow(data_root: Path, tmp_path: Path) -> None:

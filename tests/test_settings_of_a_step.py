@@ -18,8 +18,9 @@ from plain_gradients import (
 )
 from torch import Tensor, nn
 
-from bench.engine.checkpoint import History, load_checkpoint, save_checkpoint
+from bench.engine.checkpoint import Origin, save_checkpoint, start_or_resume
 from bench.engine.heads import forward_shared, heads_forward_backward
+from bench.engine.history import History, curve_columns
 from bench.engine.step import compute_gradients, train_step
 from bench.engine.train_state import TrainState
 from bench.spec.resolve import resolve
@@ -75,14 +76,16 @@ def test_steps_between_updates_use_the_cached_weights(arch: str, data_root: Path
 
 
 def test_cached_weights_survive_an_interruption(data_root: Path, tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.pt"
-    spec = resolve("digits", "nash_mtl", assignments={"train.batch_size": 4, "weighting.every": 3})
-    whole, batch = prepared("digits", data_root, "nash_mtl", **{"weighting.every": 3})
+    path, every = tmp_path / "checkpoint.pt", {"weighting.every": 3}
+    spec = resolve("digits", "nash_mtl", assignments={"train.batch_size": 4, **every})
+    whole, batch = prepared("digits", data_root, "nash_mtl", **every)
     for step in range(2):
         train_step(whole, batch, step, 0)
-    save_checkpoint(path, spec, torch.device("cpu"), whole, History(epochs=1), {})
-    resumed, _ = prepared("digits", data_root, "nash_mtl", **{"weighting.every": 3})
-    load_checkpoint(path, spec, torch.device("cpu"), resumed, {})
+    origin = Origin(spec, {"train": "the same"}, torch.device("cpu"), threads=1)
+    save_checkpoint(path, origin, whole, History(epochs=1, curve=[[0.0] * len(curve_columns(spec))]))
+    start = start_or_resume(path, origin, lambda: prepared("digits", data_root, "nash_mtl", **every)[0])
+    assert start.history.epochs == 1 and not start.notes
+    resumed = start.state
     for step in range(2, 5):
         assert torch.equal(train_step(whole, batch, step, 0).weights, train_step(resumed, batch, step, 0).weights)
     left, right = whole.network.state_dict(), resumed.network.state_dict()

@@ -101,6 +101,14 @@ def test_a_row_without_any_finished_run_prints_dashes() -> None:
     assert notes_of(table, "MGDA") == ("seeds 0, 1 failed (out of memory)",)
 
 
+def test_rows_that_went_on_on_another_platform_say_so() -> None:
+    changed = ["from epoch 3 on: threads 2 instead of 1"]
+    records = [run("EW", seed, 0.5, resumed=changed if seed else []) for seed in (0, 1, 2)]
+    table = main_table([*records, run("UW", 0, 0.5)])
+    assert notes_of(table, "EW") == (f"resumed on another platform: seeds 1, 2 {changed[0]}",)
+    assert cell(table, "EW", 0).seeds == (0, 1, 2)
+
+
 def test_rows_with_different_seeds_say_so() -> None:
     table = main_table([run("EW", 0, 0.5), run("UW", 1, 0.6)])
     assert notes_of(table, "EW") == ("seed 1 not run",)

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import copy
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import torch
+from torch import Tensor
+from torch.optim import SGD, Adam
 
+from bench import ROOT
+from bench.engine.checkpoint_file import (
+    Content,
+    DamagedCheckpoint,
+    UnusableCheckpoint,
+    read_content,
+    set_aside,
+    write_content,
+)
+from bench.engine.device import device_name
+from bench.engine.history import History, inconsistency
 from bench.engine.train_state import TrainState
-from bench.records.files import Guard, atomic_write
-from bench.records.record import Scores
+from bench.records.environment import describe_environment
+from bench.records.files import Guard, StorageError
 from bench.records.store import CHECKPOINT, run_folder
 from bench.records.upgrade import upgraded_settings
 from bench.spec.data_seen import CurrentData, DataKey, changed_parts, compared_later, data_key
@@ -24,106 +35,94 @@ from bench.spec.versions import versions_of
 from methods.contract import State
 
 STARTS_AGAIN = "starts again from the first epoch, since its checkpoint can't be resumed:"
+# What each optimizer remembers of a parameter. SGD has no momentum here.
+_REMEMBERED = {Adam: {"step", "exp_avg", "exp_avg_sq"}, SGD: set[str]()}
 
 
-@dataclass
-class Best:
-    """The epoch (counted from 1) that is best on validation so far, with its network."""
+@dataclass(frozen=True)
+class Origin:
+    """What a checkpoint is made from.
 
-    epoch: int
-    score: float
-    validation: Scores
-    network: dict[str, Any]
-
-
-@dataclass
-class History:
-    """The progress of a run.
-
-    epochs, steps: done so far.
-    seconds: of training and validation.
-    step_seconds: of each timed step.
-    curve, positions, cosines: rows of the files of these names.
-    evaluations: of a flow's field in training steps, forward and backward.
-    last_tests: test scores of the last epochs, for protocols without validation.
-    best: the best epoch on validation.
+    fingerprint: of the data that the run sees.
+    threads: that it computes with.
     """
 
-    epochs: int = 0
-    steps: int = 0
-    seconds: float = 0.0
-    step_seconds: list[float] = field(default_factory=list)
-    curve: list[list[float]] = field(default_factory=list)
-    positions: list[list[float]] = field(default_factory=list)
-    cosines: list[list[float]] = field(default_factory=list)
-    evaluations: tuple[int, int] = (0, 0)
-    last_tests: list[Scores] = field(default_factory=list)
-    best: Best | None = None
+    spec: RunSpec
+    fingerprint: Mapping[str, str]
+    device: torch.device
+    threads: int
 
 
-def best_epoch(state: TrainState, epoch: int, score: float, validation: Scores) -> Best:
-    """The current epoch as the best one, with a copy of the network."""
-    return Best(epoch, score, validation, copy.deepcopy(state.network.state_dict()))
+@dataclass(frozen=True)
+class Start:
+    """Where a run starts or goes on. notes: what the user should know, one sentence each."""
+
+    state: TrainState
+    history: History
+    notes: tuple[str, ...] = ()
+
+
+def platform_of(device: torch.device, threads: int) -> dict[str, str]:
+    """What the last bits of numbers depend on besides the versions of our code."""
+    environment = describe_environment(ROOT)
+    chosen = {"threads": str(threads), "device": device_name(device)}
+    return chosen | {"processor": environment["cpu"], "torch": environment["torch"]}
 
 
 def save_checkpoint(
-    path: Path,
-    spec: RunSpec,
-    device: torch.device,
-    state: TrainState,
-    history: History,
-    fingerprint: Mapping[str, str],
-    guard: Guard = nullcontext,
+    path: Path, origin: Origin, state: TrainState, history: History, guard: Guard = nullcontext
 ) -> None:
-    """Writes the checkpoint atomically. fingerprint: of the data that the run sees. guard: as in `atomic_write`."""
-    content = {
-        "settings": spec.settings.as_dict(),
-        "fingerprint": dict(fingerprint),
-        "versions": versions_of(spec),
-        "device": device.type,
-        "network": state.network.state_dict(),
-        "optimizers": {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()},
-        "memory": dict(state.weighting_state.memory),
-        "kept": dict(state.cached_weights),
-        "generator": state.generator.get_state(),
-        "solver_fallbacks": state.solver_fallbacks,
-        "history": {**vars(history), "best": asdict(history.best) if history.best else None},
-    }
-    atomic_write(path, lambda temporary: torch.save(content, temporary), guard)
+    """Writes the checkpoint atomically. guard: as in `atomic_write`.
 
-
-def load_checkpoint(
-    path: Path,
-    spec: RunSpec,
-    device: torch.device,
-    state: TrainState,
-    fingerprint: Mapping[str, str],
-) -> tuple[History, str]:
-    """Restores a state from a checkpoint of the same run on the same data.
-
-    Returns its history, or an empty one; and why a checkpoint that is there was not resumed, in words.
-
-    If its settings lack a key that was added later, the value is what the code did when it was written. A checkpoint of
-    other versions of the code or of other data is not resumed: the run would mix both. Without versions, it is from
-    code that gives the numbers of version 1. A checkpoint in which learned weights have an optimizer of their own isn't
-    resumed, either.
+    Raises:
+        StorageError: the file can't be written.
     """
-    if not path.is_file():
-        return History(), ""
-    content = _content(path)
-    difference = _difference(content, spec, device, fingerprint)
-    if content is None or difference:
-        return History(), difference
-    state.network.load_state_dict(content["network"])
-    for name, optimizer in state.optimizers.items():
-        optimizer.load_state_dict(content["optimizers"][name])
-    state.weighting_state = State(content["memory"])
-    state.cached_weights = content.get("kept", {})
-    state.generator.set_state(content["generator"])
-    state.solver_fallbacks = content["solver_fallbacks"]
-    stored = content["history"]
-    best = Best(**stored.pop("best")) if stored["best"] else stored.pop("best")
-    return History(**stored, best=best), ""
+    content = Content(
+        settings=origin.spec.settings.as_dict(),
+        fingerprint=dict(origin.fingerprint),
+        versions=versions_of(origin.spec),
+        device=origin.device.type,
+        platform=platform_of(origin.device, origin.threads),
+        network=state.network.state_dict(),
+        optimizers={name: optimizer.state_dict()["state"] for name, optimizer in state.optimizers.items()},
+        memory=dict(state.weighting_state.memory),
+        kept=dict(state.cached_weights),
+        generator=state.generator.get_state(),
+        solver_fallbacks=state.solver_fallbacks,
+        history=history,
+    )
+    write_content(path, content, guard)
+
+
+def start_or_resume(path: Path, origin: Origin, make: Callable[[], TrainState], guard: Guard = nullcontext) -> Start:
+    """The state to train on from: that of the checkpoint of the same run on the same data, or else a new one.
+
+    make: makes a new state. guard: as in `atomic_write`.
+
+    A checkpoint that is damaged, or made from other settings, data or versions of the code, is renamed, and the run
+    starts again. If its settings lack a key that was added later, the value is what the code did when it was written.
+    Without versions, it is from code that gives the numbers of version 1.
+
+    Raises:
+        StorageError: the checkpoint can't be opened or renamed.
+    """
+    if not os.path.lexists(path):
+        return Start(make(), History())
+    try:
+        content = read_content(path)
+        _check_origin(content, origin.spec, origin.device, origin.fingerprint)
+        state = make()
+        _restore(content, origin.spec, state)
+    except UnusableCheckpoint as error:
+        aside = set_aside(path, error.ending, guard)
+        # A state that is restored in part is never used.
+        return Start(make(), History(), (f"{STARTS_AGAIN} {error}; it is kept as {aside.name}",))
+    changes = _changes(content.platform, platform_of(origin.device, origin.threads))
+    if not changes:
+        return Start(state, content.history)
+    note = f"from epoch {content.history.epochs + 1} on: {changes}"
+    history = replace(content.history, resumed=[*content.history.resumed, note])
+    return Start(state, history, (f"is resumed on another platform, {note}",))
 
 
 def checkpoint_remarks(
@@ -134,14 +133,18 @@ def checkpoint_remarks(
     unknown: Counter[DataKey] = Counter()
     for spec in specs:
         path, seen = run_folder(results, spec.data, spec.variant, spec.seed) / CHECKPOINT, current.of(spec)
-        if not path.is_file():
+        if not os.path.lexists(path):
             continue
         if seen is None:
             unknown[data_key(spec)] += 1
             continue
-        difference = _difference(_content(path, mmap=True), spec, device, seen.fingerprint)
-        if difference:
-            remarks.append(f"{spec.data}/{spec.variant}/seed-{spec.seed}: {STARTS_AGAIN} {difference}.")
+        try:
+            _check_origin(read_content(path), spec, device, seen.fingerprint)
+        except UnusableCheckpoint as error:
+            kept = f"it will be kept as {path.name}{error.ending}"
+            remarks.append(f"{spec.data}/{spec.variant}/seed-{spec.seed}: {STARTS_AGAIN} {error}; {kept}.")
+        except StorageError as error:
+            remarks.append(str(error))
     remarks += [
         compared_later(
             current,
@@ -154,29 +157,83 @@ def checkpoint_remarks(
     return remarks
 
 
-def _content(path: Path, mmap: bool = False) -> dict[str, Any] | None:
-    """What a checkpoint holds; None if the file is damaged."""
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except (RuntimeError, EOFError, UnpicklingError):
-        return None
-    return content
-
-
-def _difference(
-    content: Mapping[str, Any] | None, spec: RunSpec, device: torch.device, fingerprint: Mapping[str, str]
-) -> str:
-    """What keeps a checkpoint from being resumed by this run, in words; empty if nothing does."""
-    if content is None:
-        return "the file is damaged"
+def _check_origin(content: Content, spec: RunSpec, device: torch.device, fingerprint: Mapping[str, str]) -> None:
+    """Raises UnusableCheckpoint if it is of other settings, versions or data."""
     today = versions_of(spec)
-    made_on = content.get("device", device.type)
-    settings = upgraded_settings(content["settings"], spec.architecture, spec.weighting, made_on)
+    made_on = content.device or device.type
+    settings = upgraded_settings(content.settings, spec.architecture, spec.weighting, made_on)
     if settings != spec.settings.as_dict():
-        return "it was made with other settings"
-    if content.get("versions", dict.fromkeys(today, 1)) != today or content.get("learned"):
-        return "it was made by another version of the code"
-    if "fingerprint" not in content:
-        return "it doesn't say what data it was made from"
-    parts = changed_parts(content["fingerprint"], fingerprint)
-    return f"it was made from other data ({', '.join(parts)} changed)" if parts else ""
+        raise UnusableCheckpoint("it was made with other settings")
+    if (content.versions or dict.fromkeys(today, 1)) != today:
+        raise UnusableCheckpoint("it was made by another version of the code")
+    if not content.fingerprint:
+        raise UnusableCheckpoint("it doesn't say what data it was made from")
+    parts = changed_parts(content.fingerprint, fingerprint)
+    if parts:
+        raise UnusableCheckpoint(f"it was made from other data ({', '.join(parts)} changed)")
+    wrong = inconsistency(content.history, spec)
+    if wrong:
+        raise DamagedCheckpoint(wrong)
+
+
+def _restore(content: Content, spec: RunSpec, state: TrainState) -> None:
+    """Fills a new state. If this raises DamagedCheckpoint, the state is to be thrown away."""
+    _check_state(content, state)
+    try:
+        state.network.load_state_dict(content.network)
+        for name, optimizer in state.optimizers.items():
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": content.optimizers[name]})
+        state.generator.set_state(content.generator)
+    except Exception as error:  # torch has no type of its own for what it doesn't accept
+        raise DamagedCheckpoint(f"{type(error).__name__}: {error!s:.200}") from error
+    state.weighting_state = State(content.memory)
+    state.cached_weights = content.kept
+    state.solver_fallbacks = content.solver_fallbacks
+
+
+def _check_state(content: Content, state: TrainState) -> None:
+    """Raises DamagedCheckpoint if names, shapes or types are not those of this run: torch converts some in silence."""
+    network, best, m = _forms(state.network.state_dict()), content.history.best, len(state.tasks)
+    memory, kept = _forms(content.memory), _forms(content.kept)
+    expected = {
+        "the network": _forms(content.network) == network,
+        "the network of the best epoch": best is None or _forms(best.network) == network,
+        "the optimizers": content.optimizers.keys() == state.optimizers.keys()
+        and all(_remembers(content.optimizers[name], optimizer) for name, optimizer in state.optimizers.items()),
+        # Weightings may add members in their first step.
+        "the weighting": _forms(state.weighting_state.memory).items() <= memory.items(),
+        "the cached weights": kept.keys() <= {"weights", "head_weights"} and all(f[0] == (m,) for f in kept.values()),
+        "positions": bool(content.history.positions) == (state.network.positions() is not None),
+    }
+    for part, fits in expected.items():
+        if not fits:
+            raise DamagedCheckpoint(f"expected {part} of this run, found other names, shapes or types")
+
+
+def _forms(tensors: Mapping[str, Tensor]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Shape and type of each tensor."""
+    return {name: _form(tensor) for name, tensor in tensors.items()}
+
+
+def _form(tensor: Tensor) -> tuple[tuple[int, ...], torch.dtype]:
+    return tuple(tensor.shape), tensor.dtype
+
+
+def _remembers(stored: Mapping[int, Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> bool:
+    """Whether this can be what an optimizer remembers: of each parameter, a count and tensors of its own shape."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    names = next(names for kind, names in _REMEMBERED.items() if isinstance(optimizer, kind))
+    return all(
+        0 <= index < len(parameters)
+        and entry.keys() == names
+        and all(name == "step" or _form(t) == _form(parameters[index]) for name, t in entry.items())
+        and all(entry[name].shape == () for name in entry.keys() & {"step"})
+        for index, entry in stored.items()
+    )
+
+
+def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What differs between two platforms, in words, as far as both are known."""
+    return ", ".join(
+        f"{name} {now[name]} instead of {before[name]}" for name in now if before.get(name, now[name]) != now[name]
+    )

@@ -11,11 +11,12 @@ import torch
 from bench.engine.backward import added
 from bench.engine.batches import on_device, training_batches
 from bench.engine.build import build_network
-from bench.engine.checkpoint import STARTS_AGAIN, Best, History, best_epoch, load_checkpoint, save_checkpoint
+from bench.engine.checkpoint import Origin, save_checkpoint, start_or_resume
 from bench.engine.clock import StepClock
 from bench.engine.context import Run, RunContext
 from bench.engine.device import reset_peak_memory
 from bench.engine.evaluate import dummy_scores, evaluate, mean_scores, selection_score
+from bench.engine.history import Best, History, best_epoch
 from bench.engine.precision import allow_tf32
 from bench.engine.recording import Outcome, finished_record, write_curves
 from bench.engine.seeds import generator_for, seed_for
@@ -52,23 +53,26 @@ def train(
 
     Raises:
         DataError: the data can't be read, or is not what it was when the run was planned.
+        StorageError: a file of the run can't be written, or its checkpoint can't be opened.
     """
     torch.set_num_threads(context.threads)
     allow_tf32(spec.settings.compute.tf32)
     reset_peak_memory(context.device)
     splits, seen = _read(spec, context)
-    state = make_train_state(spec, build_network(spec, context.device))
-    checkpoint = context.folder / CHECKPOINT
-    history, not_resumed = load_checkpoint(checkpoint, spec, context.device, state, seen)
-    if not_resumed:
-        on_note(f"{STARTS_AGAIN} {not_resumed}")
+    checkpoint, origin = context.folder / CHECKPOINT, Origin(spec, seen, context.device, context.threads)
+    start = start_or_resume(
+        checkpoint, origin, lambda: make_train_state(spec, build_network(spec, context.device)), context.guard
+    )
+    state, history = start.state, start.history
+    for note in start.notes:
+        on_note(note)
     run = _start(spec, context, splits, seen)
     on_epoch(history.epochs)
     try:
         while history.epochs < spec.settings.train.epochs:
             with state.network.translate_errors():
                 _train_epoch(run, state, history)
-            save_checkpoint(checkpoint, spec, context.device, state, history, seen, context.guard)
+            save_checkpoint(checkpoint, origin, state, history, context.guard)
             on_epoch(history.epochs)
     except Diverged as error:
         outcome = Outcome("diverged", str(error))

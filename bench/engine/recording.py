@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench import ROOT
-from bench.engine.checkpoint import History
 from bench.engine.clock import StepClock
 from bench.engine.context import Run, RunContext
 from bench.engine.device import device_name, peak_memory_mib
+from bench.engine.history import History, cosine_columns, curve_columns, position_columns
 from bench.engine.train_state import TrainState
 from bench.records.environment import describe_environment
 from bench.records.record import (
@@ -75,22 +74,19 @@ def finished_record(run: Run, state: TrainState, history: History, outcome: Outc
         head_rule=state.head_rule,
         splits=dict(run.splits.provenance),
         fingerprint=dict(run.fingerprint),
+        resumed=list(history.resumed),
         lost=list(run.context.lost),
     )
 
 
 def write_curves(context: RunContext, spec: RunSpec, state: TrainState, history: History) -> None:
     """Writes curve.csv, and positions.csv and cosines.csv if they were recorded."""
-    measured = [f"validation/{t.key}/{metric.key}" for t in spec.info.tasks for metric in t.measure.metrics]
-    columns = ["epoch", "step", "seconds", *(f"train/{key}" for key in spec.tasks), *measured]
-    columns += [*(f"weight/{key}" for key in spec.tasks), "score"]
     folder, guard = context.folder, context.guard
-    write_csv(folder / CURVE, columns, history.curve, guard)
+    write_csv(folder / CURVE, curve_columns(spec), history.curve, guard)
     if state.network.positions() is not None:
-        write_csv(folder / POSITIONS, ["step", *spec.tasks], history.positions, guard)
+        write_csv(folder / POSITIONS, position_columns(spec), history.positions, guard)
     if spec.settings.train.cosines_every:
-        pairs = [f"{first}|{second}" for first, second in itertools.combinations(spec.tasks, 2)]
-        write_csv(folder / COSINES, ["step", *pairs], history.cosines, guard)
+        write_csv(folder / COSINES, cosine_columns(spec), history.cosines, guard)
 
 
 def _count_parameters(network: Network) -> Parameters:

@@ -136,7 +136,7 @@ def _variants(
     for key, runs in grouped.items():
         done, first = finished[key], next(iter(runs.values()))
         mixed = seed_differences(list(done.values()))
-        notes = (*_unfinished(runs, seeds), *mixed, *elsewhere[key], *odd[key])
+        notes = (*_unfinished(runs, seeds), *mixed, *elsewhere[key], *odd[key], *_resumed(done))
         scored = {} if mixed else done
         variants.append(Variant(key, first.method, labels[key], first.order.method, runs, scored, notes))
     return tuple(variants)
@@ -154,3 +154,13 @@ def _unfinished(runs: Mapping[int, Record], seeds: Sequence[int]) -> tuple[str, 
             reasons.setdefault(run.status + (f" ({reason})" if reason else ""), []).append(seed)
     note = "; ".join(f"{seed_list(lost)} {reason}" for reason, lost in reasons.items())
     return (note,) if note else ()
+
+
+def _resumed(runs: Mapping[int, Record]) -> tuple[str, ...]:
+    """A note on the seeds that went on with other threads or on another device; none if none did."""
+    changed: dict[str, list[int]] = {}
+    for seed, run in runs.items():
+        if run.resumed:
+            changed.setdefault("; ".join(run.resumed), []).append(seed)
+    note = "; ".join(f"{seed_list(seeds)} {changes}" for changes, seeds in changed.items())
+    return (f"resumed on another platform: {note}",) if note else ()
