@@ -1,5 +1,7 @@
 """How methods are compared on data sets: plans, the training engine, records and reports."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -8,3 +10,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # Another installed package may also be called `datasets`; ours is the one that stands beside this one.
 if sys.path[0] != str(ROOT):
     sys.path.insert(0, str(ROOT))
+
+# So Python calls itself while it imports a command: python -m bench.run. That takes seconds, and Ctrl-C has nothing to
+# clean up yet. Once the command runs, it catches signals itself.
+if sys.argv[0] == "-m" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     console = plain_console()
     commands = {"list": _list, "how": _how, "check": _check, "prepare": _prepare, "show": _show}
-    return guarded(lambda: commands[arguments.command](arguments, console), UnknownName, DataError, OSError)
+    return guarded(lambda: commands[arguments.command](arguments, console), UnknownName, DataError)
 
 
 def _parser() -> ArgumentParser:

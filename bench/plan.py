@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from bench.cli.options import INTERRUPTED, guarded, positive
+from bench.cli.options import guarded, positive
 from bench.cli.request import add_how, add_what, jobs_at_a_time, requested
 from bench.engine.device import DeviceUnavailable, choose_device
 from bench.forecasting.forecast import Machine, forecast
@@ -39,12 +39,9 @@ def _plan(arguments: Namespace) -> int:
     device = choose_device(arguments.device)
     request, results = requested(arguments)
     machine = Machine(device, arguments.threads, jobs_at_a_time(arguments, device))
-    try:
-        how = Preparation(cache=arguments.cache_dir, allowed=False)
-        with Console(stderr=True).status("reading records") as status, preparing(how):
-            found = forecast(request, arguments.data_root, results, machine, arguments.budget, status.update)
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    how = Preparation(cache=arguments.cache_dir, allowed=False)
+    with Console(stderr=True).status("reading records") as status, preparing(how):
+        found = forecast(request, arguments.data_root, results, machine, arguments.budget, status.update)
     print(json.dumps(dataclasses.asdict(found), indent=1, default=str) if arguments.json else as_text(found))
     return 0
 

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_cache_dir(parser)
     arguments = parser.parse_args(argv)
     with preparing(Preparation(cache=arguments.cache_dir)):
-        return guarded(lambda: _relations(arguments), RecordError, UnknownName, DataError, OSError)
+        return guarded(lambda: _relations(arguments), RecordError, UnknownName, DataError)
 
 
 def _relations(arguments: Namespace) -> int:

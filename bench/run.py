@@ -10,13 +10,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.cli.options import INTERRUPTED, guarded, plain_console
+from bench.cli.options import guarded, plain_console
 from bench.cli.progress import DecodingProgress, RunProgress, run_name
 from bench.cli.request import add_how, add_what, jobs_at_a_time, requested
 from bench.engine.build import build_network
 from bench.engine.checkpoint import checkpoint_remarks
 from bench.engine.device import DeviceUnavailable, choose_device
 from bench.launch.local import Event, LaunchConfig, run_locally, start_server
+from bench.launch.stopping import exit_code
 from bench.spec.lookup import UnknownName
 from bench.spec.planning import Plan, PlanError, Request, make_plan
 from bench.spec.study import StudyError
@@ -97,14 +98,14 @@ def _train(plan: Plan, launch: LaunchConfig, jobs: int, console: Console) -> int
 
         try:
             run_locally(plan.pending, launch, jobs, follow)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             progress.bars.stop()
             print(
                 f"Interrupted: {statuses['done']} runs are finished and kept; the same command continues the others "
                 "from their last epoch.",
                 file=sys.stderr,
             )
-            return INTERRUPTED
+            return exit_code(stop)
     counts = ", ".join(f"{statuses[status]} {status}" for status in ("done", "diverged", "failed") if statuses[status])
     console.print(f"{counts}. Records: {launch.results}")
     return 1 if statuses["failed"] else 0

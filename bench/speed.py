@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from bench import ROOT
-from bench.cli.options import INTERRUPTED, assignment, cores, guarded, plain_console, positive
+from bench.cli.options import assignment, cores, guarded, plain_console, positive
 from bench.cli.progress import BenchmarkProgress
 from bench.engine.device import DeviceUnavailable, chip_name, choose_device
 from bench.profiling import commands, data, flow, solvers
@@ -44,11 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     named = given and (not given[0].startswith("-") or given[0] in ("-h", "--help"))
     arguments = _parser().parse_args(given if named else ["step", *given])
-    try:
-        return guarded(lambda: arguments.run(arguments), DeviceUnavailable, UnknownName, SpecError, RecordError)
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return INTERRUPTED
+    return guarded(lambda: arguments.run(arguments), DeviceUnavailable, UnknownName, SpecError, RecordError)
 
 
 def _parser() -> ArgumentParser:

@@ -25,7 +25,7 @@ STEPS = 10_000
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 for bad input."""
     arguments = _parser().parse_args(argv)
-    return guarded(lambda: _toy(arguments), UnknownName, OSError)
+    return guarded(lambda: _toy(arguments), UnknownName)
 
 
 def _parser() -> ArgumentParser:

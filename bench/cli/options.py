@@ -13,9 +13,10 @@ import yaml
 from rich.console import Console
 
 from bench import ROOT
+from bench.launch.stopping import STOP_SIGNALS, exit_code, stopped_by
+from bench.records.files import StorageError, storage_error
 
 BAD_INPUT = 2
-INTERRUPTED = 130
 
 
 def add_data_root(parser: ArgumentParser) -> None:
@@ -73,9 +74,22 @@ def plain_console() -> Console:
 
 
 def guarded(command: Callable[[], int], *errors: type[Exception]) -> int:
-    """Runs a command; prints the message of one of these errors and returns exit code 2."""
+    """Runs a command; prints the message of one of these errors and returns exit code 2.
+
+    The same holds for files that can't be written or read. A signal that stops the command gives 128 and its number.
+    """
+    expected: tuple[type[Exception], ...] = (*errors, StorageError)
     try:
-        return command()
-    except errors as error:
+        with stopped_by(*STOP_SIGNALS):
+            return command()
+    except expected as error:
         print(error, file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt as stop:
+        print("Interrupted.", file=sys.stderr)
+        return exit_code(stop)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(storage_error(Path(error.filename), error), file=sys.stderr)
         return BAD_INPUT

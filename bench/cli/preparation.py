@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.cli.options import INTERRUPTED
 from bench.cli.progress import DecodingProgress
+from bench.launch.stopping import exit_code
 from bench.spec.lookup import lookup
 from datasets import DATASETS, obtain
 from datasets.contract import DataError, DatasetInfo, DataSettings
@@ -20,7 +20,7 @@ from datasets.decoding.prepare import Preparation, preparing
 def prepare(
     name: str, root: Path, preparation: Preparation, image_size: Sequence[int | None] | None, console: Console
 ) -> int:
-    """Returns 0, or 130 if interrupted.
+    """Returns 0, or the exit code of a command that a signal stopped.
 
     preparation: how; the progress is reported on the console.
     image_size: height and width, or None alone for the size on disk; None for the size that runs use by default.
@@ -36,10 +36,10 @@ def prepare(
         try:
             with preparing(replace(preparation, report=progress)):
                 info.read(folder, DataSettings(size))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             progress.bars.stop()
             console.print("Interrupted. Decoded files are saved; run the same command again to decode the rest.")
-            return INTERRUPTED
+            return exit_code(stop)
     done = f"{progress.files:,} files decoded" if progress.files else "nothing to do, all files are already decoded"
     present = [str(place) for place in array_folders(folder, preparation.cache) if any(place.glob("*.npy"))]
     console.print(f"{info.label}: {done}. Every run reads the arrays in {' and '.join(present)}.")
