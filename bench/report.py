@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from bench import ROOT
-from bench.cli.options import BAD_INPUT, plain_console
+from bench.cli.options import folder, lookup_name, plain_console
+from bench.cli.parser import BAD_INPUT, CommandParser
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord, read_speeds
 from bench.records.store import RecordError, read_records
@@ -48,20 +48,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
-    parser.add_argument("--study", metavar="NAME", help="the tables of a study that has its own, as ablation")
-    parser.add_argument("--results", type=Path, metavar="DIR", help="folder of the records (default: results)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the reports (default: reports)")
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="python -m bench.report", description=__doc__)
+    parser.add_argument(
+        "--study", type=lookup_name, metavar="NAME", help="the tables of a study that has its own, as ablation"
+    )
+    parser.add_argument("--results", type=folder, metavar="DIR", help="folder of the records (default: results)")
+    parser.add_argument("--out", type=folder, metavar="DIR", help="folder for the reports (default: reports)")
     parser.add_argument("--spread", action="store_true", help="print the standard deviation over seeds beside means")
     parser.add_argument(
         "--data",
         nargs="+",
+        type=lookup_name,
         default=[],
         metavar="NAME",
         help="update the tables and figures of these data sets only; the reports of others stay",
     )
-    parser.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="draw the positions of these tasks only")
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        type=lookup_name,
+        default=[],
+        metavar="NAME",
+        help="draw the positions of these tasks only",
+    )
     return parser
 
 
