@@ -10,14 +10,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.cli.options import guarded, plain_console
+from bench.cli.options import guarded, not_negative, plain_console, positive
 from bench.cli.parser import CommandParser
 from bench.cli.progress import DecodingProgress, RunProgress, run_name
 from bench.cli.request import add_how, add_what, jobs_at_a_time, requested
 from bench.engine.build import build_network
 from bench.engine.checkpoint import checkpoint_remarks
 from bench.engine.device import DeviceUnavailable, choose_device
-from bench.launch.local import Event, LaunchConfig, run_locally, start_server
+from bench.launch.config import EXPIRY, RETRIES, LaunchConfig
+from bench.launch.local import run_locally, start_server
+from bench.launch.messages import Event
 from bench.launch.stopping import exit_code
 from bench.spec.lookup import UnknownName
 from bench.spec.planning import Plan, PlanError, Request, make_plan
@@ -37,7 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> CommandParser:
     parser = CommandParser(prog="python -m bench.run", description=__doc__)
     add_what(parser)
-    add_how(parser).add_argument("--dry-run", action="store_true", help="list the runs without training them")
+    how = add_how(parser)
+    how.add_argument("--dry-run", action="store_true", help="list the runs without training them")
+    how.add_argument(
+        "--retries", type=not_negative, default=RETRIES, metavar="N",
+        help=f"how often to try a run again whose process died (default: {RETRIES})",
+    )  # fmt: skip
+    how.add_argument(
+        "--expiry", type=positive, default=EXPIRY, metavar="SECONDS",
+        help=f"without a sign of life, after which other processes may take over a run (default: {EXPIRY:g})",
+    )  # fmt: skip
     return parser
 
 
@@ -56,7 +67,16 @@ def _run(arguments: Namespace) -> int:
     if not plan.pending:
         console.print(f"All {len(plan.kept)} runs are already in {results}; nothing to train.")
         return 0
-    launch = LaunchConfig(plan.folders, results, str(device), arguments.threads, arguments.cache_dir, plan.current)
+    launch = LaunchConfig(
+        plan.folders,
+        results,
+        str(device),
+        arguments.threads,
+        arguments.cache_dir,
+        plan.current,
+        arguments.retries,
+        float(arguments.expiry),
+    )
     start_server(arguments.threads)  # workers import torch while this process builds networks
     for spec in {(s.data, s.settings.backbone): s for s in plan.pending}.values():
         build_network(spec, device)  # downloads weights before several workers need them at once

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from dataclasses import dataclass
 from multiprocessing import Pipe
@@ -13,9 +14,10 @@ import torch
 from rich.console import Console
 
 from bench.cli.progress import RunProgress
-from bench.engine.context import RunContext
-from bench.launch.local import ERROR_LOG, Event, _attempt
-from bench.records.store import run_folder
+from bench.launch.config import LaunchConfig
+from bench.launch.messages import Assignment, Event
+from bench.launch.worker import ERROR_LOG, attempt
+from bench.records.claim import CLAIM, Claim, take
 from bench.spec.resolve import resolve
 from datasets import find
 from methods import WEIGHTINGS
@@ -47,10 +49,14 @@ def test_a_faulty_weighting_is_named_with_its_line_and_traceback(
     spec = resolve("digits", weighting="faulty", assignments={"train.epochs": 1})
     source = find("digits", data_root)
     assert source is not None
-    folder = run_folder(tmp_path, spec.data, spec.variant, spec.seed)
+    config = LaunchConfig({"digits": source}, tmp_path, "cpu", 1)
+    folder = config.folder(spec)
+    claim = take(folder, os.getpid(), config.expiry)
+    assert isinstance(claim, Claim)
     ours, theirs = Pipe()
-    event = _attempt(spec, RunContext(source, folder, torch.device("cpu"), 1), theirs)
+    event = attempt(Assignment(spec, claim), config, torch.device("cpu"), theirs)
     ours.close()
+    assert not (folder / CLAIM).exists()
     assert event.record is not None and event.record.status == "failed"
     line = weighting.step.__code__.co_firstlineno
     assert re.search(rf"test_launch\.py:{line}\b|test_launch\.py:{line + 1}\b", event.record.reason)

@@ -86,6 +86,7 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
 
 
 positive = whole_number(1, MOST_TIMES)
+not_negative = whole_number(0, MOST_TIMES)
 processes = whole_number(1, MOST_PROCESSES)
 random_seed = whole_number(0, LARGEST_SEED)
 _pixels = whole_number(1, MOST_PIXELS)

@@ -18,7 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from bench.launch.local import ERROR_LOG, Event
+from bench.launch.messages import Event
+from bench.launch.worker import ERROR_LOG
 from bench.records.record import Record
 from bench.records.store import run_folder
 from bench.spec.resolve import RunSpec
@@ -96,7 +97,7 @@ class RunProgress(LiveProgress):
             if name not in self.current:
                 self.current[name] = self.bars.add_task(name, total=event.spec.settings.train.epochs)
             self.bars.update(self.current[name], completed=event.epochs)
-        elif event.kind == "note":
+        elif event.kind in ("note", "taken"):
             self.print(f"{name}: {event.note}.")
         else:
             self.ended += 1
@@ -105,7 +106,8 @@ class RunProgress(LiveProgress):
                 self.bars.remove_task(self.current.pop(name))
             if event.record is not None:
                 colour = None if event.record.status == "done" else "red"
-                line = f"{outcome_line(event.record)}{self._traceback(event.record)}{self._time_left()}"
+                found = "; another process trained it" if event.found else ""
+                line = f"{outcome_line(event.record)}{found}{self._traceback(event.record)}{self._time_left()}"
                 self.print(f"[{self.ended}/{self.total}] {line}", colour)
         self.bars.update(self.overall, completed=sum(self.fractions.values()))
 

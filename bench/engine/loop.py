@@ -76,7 +76,7 @@ def train(
         outcome = _score_selected(run, state, history)
     record = finished_record(run, state, history, outcome)
     write_curves(context, spec, state, history)
-    write_record(context.folder, record, context.guard)
+    record = write_record(context.folder, record, context.guard)
     with context.guard():
         checkpoint.unlink(missing_ok=True)
     return record

@@ -1,108 +1,75 @@
 """Runs on this machine: worker processes that each train one run after another.
 
-A run that fails is recorded, and the others go on. The same holds for a worker that dies. Workers ignore Ctrl-C and
-leave it to the parent, which stops them: finished runs are recorded, unfinished ones have their checkpoint.
+A run that fails is recorded, and the others go on. A run whose process dies is tried again, from its checkpoint. When
+the command is stopped, its workers stop: finished runs are recorded, unfinished ones have their checkpoint.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-
-from bench.engine.context import RunContext
-from bench.engine.device import choose_device
-from bench.engine.loop import train
 from bench.engine.recording import failed_record
+from bench.launch.config import LaunchConfig
+from bench.launch.messages import Assignment, Event
 from bench.launch.processes import process_context
-from bench.records.record import Record
-from bench.records.store import run_folder, write_record
-from bench.spec.data_seen import CurrentData
+from bench.launch.run_queue import RunQueue
+from bench.launch.worker import GRACE, work
+from bench.records.claim import ClaimLost, release
+from bench.records.files import StorageError
+from bench.records.store import write_record
 from bench.spec.resolve import RunSpec
 
-ERROR_LOG = "error.txt"
 # torch imports torch._dynamo, which is slow, when a process makes its first optimizer.
-_IMPORTED = (__name__, "torch._dynamo")
+_IMPORTED = ("bench.launch.worker", "torch._dynamo")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+POLL = 1.0  # seconds between two looks at the runs that other processes train
 
-
-@dataclass(frozen=True)
-class LaunchConfig:
-    """What all runs of a launch share.
-
-    data: the folder of each data set.
-    results: the folder of all records.
-    device: its name.
-    threads: per run.
-    cache: the folder of decoded data; None for the default.
-    current: what the data was when the runs were planned.
-    """
-
-    data: Mapping[str, Path]
-    results: Path
-    device: str
-    threads: int
-    cache: Path | None = None
-    current: CurrentData = field(default_factory=lambda: CurrentData({}, {}))
-
-    def folder(self, spec: RunSpec) -> Path:
-        return run_folder(self.results, spec.data, spec.variant, spec.seed)
-
-    def context(self, spec: RunSpec, device: torch.device) -> RunContext:
-        """Where a run happens."""
-        seen = self.current.of(spec)
-        fingerprint = seen.fingerprint if seen else None
-        return RunContext(self.data[spec.data], self.folder(spec), device, self.threads, self.cache, fingerprint)
-
-
-@dataclass(frozen=True)
-class Event:
-    """Progress of one run: an epoch is done, the run has ended with this record, or there is something to know."""
-
-    kind: Literal["epoch", "end", "note"]
-    spec: RunSpec
-    epochs: int = 0
-    record: Record | None = None
-    note: str = ""
+OnEvent = Callable[[Event], None]
 
 
 @dataclass
 class _Worker:
+    """A worker process. assignment, epochs: its run, and how many epochs of it are done."""
+
     process: BaseProcess
     connection: Connection
-    spec: RunSpec | None = field(default=None)
+    assignment: Assignment | None = None
+    epochs: int = 0
 
 
-def run_locally(specs: Sequence[RunSpec], config: LaunchConfig, jobs: int, on_event: Callable[[Event], None]) -> None:
+def run_locally(specs: Sequence[RunSpec], config: LaunchConfig, jobs: int, on_event: OnEvent) -> None:
     """Trains all runs, at most `jobs` at a time, and reports each event as it happens.
 
+    Runs that another process trains are left to it, and waited for.
+
     Raises:
-        KeyboardInterrupt: after all workers have stopped.
+        KeyboardInterrupt: after all workers have stopped. StorageError: results can't be written. PlanError: another
+            process has made one of these runs with other settings or from other data.
     """
-    queue = list(specs)
-    workers = [_start(config) for _ in range(min(jobs, len(queue)))]
+    queue = RunQueue(specs, config, on_event)
+    workers = [_start(config) for _ in range(min(jobs, len(specs)))]
     try:
-        for worker in workers:
-            _assign(worker, queue)
-        while any(worker.spec for worker in workers):
-            ready = set(wait([worker.connection for worker in workers if worker.spec]))
+        while True:
             for index, worker in enumerate(workers):
-                if worker.connection in ready and not _receive(worker, queue, config, on_event):
+                if queue and not worker.assignment and not worker.process.is_alive():
                     workers[index] = _start(config)
-                    _assign(workers[index], queue)
+                _assign(workers[index], queue, config, on_event)
+            busy = [worker for worker in workers if worker.assignment]
+            if not busy and not queue:
+                return
+            ready = wait([worker.connection for worker in busy], timeout=POLL if queue else None)
+            for worker in busy:
+                if worker.connection in ready:
+                    _receive(worker, queue, config, on_event)
     finally:
-        for worker in workers:
-            worker.process.terminate()
-        for worker in workers:
-            worker.process.join()
+        _stop(workers)
 
 
 def start_server(threads: int) -> Any:
@@ -118,72 +85,90 @@ def start_server(threads: int) -> Any:
 def _start(config: LaunchConfig) -> _Worker:
     context = start_server(config.threads)
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, config), daemon=True)
+    process = context.Process(target=work, args=(theirs, config), daemon=True)
     process.start()
     theirs.close()
     return _Worker(process, ours)
 
 
-def _assign(worker: _Worker, queue: list[RunSpec]) -> None:
-    """Sends the next run to a worker."""
-    worker.spec = queue.pop(0) if queue else None
-    if worker.spec:
-        worker.connection.send(worker.spec)
+def _stop(workers: Sequence[_Worker]) -> None:
+    """Stops all workers: each after its current operation, and in any case after a few seconds."""
+    for worker in workers:
+        worker.process.terminate()
+    try:
+        until = time.monotonic() + GRACE
+        for worker in workers:
+            worker.process.join(max(0.0, until - time.monotonic()))
+    finally:
+        for worker in workers:
+            worker.process.kill()
+        for worker in workers:
+            worker.process.join()
 
 
-def _receive(worker: _Worker, queue: list[RunSpec], config: LaunchConfig, on_event: Callable[[Event], None]) -> bool:
-    """Passes on one event. Returns False if the worker has died; its run is recorded as failed."""
-    spec = worker.spec
-    assert spec is not None
+def _assign(worker: _Worker, queue: RunQueue, config: LaunchConfig, on_event: OnEvent) -> None:
+    """Sends an idle worker its next run."""
+    if worker.assignment or not queue:
+        return
+    assert worker.process.pid is not None
+    worker.assignment, worker.epochs = queue.next(worker.process.pid), 0
+    if worker.assignment:
+        try:
+            worker.connection.send(worker.assignment)
+        except OSError:
+            _lose(worker, queue, config, on_event)
+
+
+def _receive(worker: _Worker, queue: RunQueue, config: LaunchConfig, on_event: OnEvent) -> None:
+    """Takes one event from a worker."""
+    assignment = worker.assignment
+    assert assignment is not None
     try:
         event: Event = worker.connection.recv()
     except (EOFError, OSError):
-        worker.process.join()
-        reason = f"the process of the run died (exit code {worker.process.exitcode}); -9 often means out of memory"
-        record = failed_record(spec, reason)
-        write_record(config.folder(spec), record)
-        worker.spec = None
-        on_event(Event("end", spec, record=record))
-        return False
-    if event.kind == "end":
-        _assign(worker, queue)
+        _lose(worker, queue, config, on_event)
+        return
+    if event.kind == "storage":
+        raise StorageError(event.note)
+    if event.kind == "taken":
+        queue.put(assignment.spec, assignment.lost)
+    if event.kind in ("taken", "end"):
+        worker.assignment = None
+    worker.epochs = max(worker.epochs, event.epochs)
     on_event(event)
-    return True
 
 
-def _work(connection: Connection, config: LaunchConfig) -> None:
-    """The main function of a worker: one run after another, until the parent stops it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    device = choose_device(config.device)
-    while True:
-        try:
-            spec: RunSpec = connection.recv()
-        except (EOFError, OSError):
-            return
-        _send(connection, _attempt(spec, config.context(spec, device), connection))
-
-
-def _attempt(spec: RunSpec, context: RunContext, connection: Connection) -> Event:
-    """One run. An error becomes a record with the reason, and a file with the traceback."""
-    log = context.folder / ERROR_LOG
+def _lose(worker: _Worker, queue: RunQueue, config: LaunchConfig, on_event: OnEvent) -> None:
+    """A worker has died: its run has lost an attempt, and waits for the next one or has failed."""
+    assignment, worker.assignment = worker.assignment, None
+    assert assignment is not None
+    spec = assignment.spec
+    worker.process.join(GRACE)
+    worker.process.kill()
+    worker.process.join()
+    ending = _ending(worker.process.exitcode)
+    lost = (*assignment.lost, f"after epoch {worker.epochs}: {ending}")
+    if len(lost) <= config.retries:
+        release(assignment.claim)
+        queue.put(spec, lost)
+        note = f"its process was lost after epoch {worker.epochs} ({ending}); it is tried again, from its checkpoint"
+        on_event(Event("note", spec, note=note))
+        return
+    reason = f"its process was lost {len(lost)} times, the last time {lost[-1]}"
+    folder, guard = assignment.claim.folder, assignment.claim.guard
     try:
-        record = train(
-            spec,
-            context,
-            on_epoch=lambda epochs: _send(connection, Event("epoch", spec, epochs)),
-            on_note=lambda note: _send(connection, Event("note", spec, note=note)),
-        )
-        log.unlink(missing_ok=True)
-    except Exception as error:  # an error of one run must not stop the others
-        record = failed_record(spec, f"{type(error).__name__}: {error}")
-        write_record(context.folder, record)
-        log.write_text(traceback.format_exc(), encoding="utf-8")
-    return Event("end", spec, record=record)
+        record = write_record(folder, failed_record(spec, reason, lost), guard)
+    except ClaimLost:
+        queue.put(spec, lost)
+        return
+    release(assignment.claim)
+    on_event(Event("end", spec, record=record))
 
 
-def _send(connection: Connection, event: Event) -> None:
-    """Sends an event. If the parent has gone, the worker ends; its run can be resumed."""
-    try:
-        connection.send(event)
-    except OSError:
-        raise SystemExit(1) from None
+def _ending(code: int | None) -> str:
+    """How a process ended, in words."""
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    often = ", which the system sends when memory runs out" if -code == signal.SIGKILL else ""
+    return f"killed by {name}{often}"

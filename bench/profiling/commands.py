@@ -17,7 +17,9 @@ from tempfile import TemporaryDirectory
 from bench.cli.parser import CommandParser
 from bench.cli.request import add_how, add_what, requested
 from bench.engine.evaluate import EVALUATION_BATCH
-from bench.launch.local import Event, LaunchConfig, run_locally
+from bench.launch.config import LaunchConfig
+from bench.launch.local import run_locally
+from bench.launch.messages import Event
 from bench.profiling.processes import CommandFailed, Usage, run_measured
 from bench.profiling.trees import TREES, Tree, write_tree
 from bench.spec.planning import make_plan

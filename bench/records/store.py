@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from bench.records.files import Guard, atomic_write, atomic_write_text
 from bench.records.names import inside
-from bench.records.record import SCHEMA_VERSION, Record
+from bench.records.record import SCHEMA_VERSION, Record, Status
 from bench.records.upgrade import upgraded_record
 
 RECORD = "record.json"
@@ -19,6 +19,8 @@ CURVE = "curve.csv"
 POSITIONS = "positions.csv"
 COSINES = "cosines.csv"
 CHECKPOINT = "checkpoint.pt"
+
+_WORTH: Mapping[Status, int] = {"failed": 0, "diverged": 1, "done": 2}
 
 
 class RecordError(Exception):
@@ -30,9 +32,40 @@ def run_folder(results: Path, data: str, variant: str, seed: int) -> Path:
     return inside(results, data, variant, f"seed-{seed}")
 
 
-def write_record(folder: Path, record: Record, guard: Guard = nullcontext) -> None:
-    """Writes record.json. guard: as in `atomic_write`."""
-    atomic_write_text(folder / RECORD, record.model_dump_json(indent=1) + "\n", guard)
+class _Better(Exception):
+    """The record that is there says more."""
+
+    def __init__(self, record: Record) -> None:
+        super().__init__()
+        self.record = record
+
+
+def write_record(folder: Path, record: Record, guard: Guard = nullcontext) -> Record:
+    """Writes record.json, and returns the record that is there afterwards. guard: as in `atomic_write`.
+
+    A record is not replaced by one of the same settings that says less: a finished run by one that failed.
+    """
+
+    @contextmanager
+    def better() -> Iterator[None]:
+        with guard():
+            earlier = _read_if_valid(folder / RECORD)
+            if earlier and earlier.settings == record.settings and _WORTH[earlier.status] > _WORTH[record.status]:
+                raise _Better(earlier)
+            yield
+
+    try:
+        atomic_write_text(folder / RECORD, record.model_dump_json(indent=1) + "\n", better)
+    except _Better as found:
+        return found.record
+    return record
+
+
+def _read_if_valid(path: Path) -> Record | None:
+    try:
+        return read_record(path) if path.is_file() else None
+    except RecordError:
+        return None
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[float]], guard: Guard = nullcontext) -> None:

@@ -1,0 +1,42 @@
+"""What all runs of a launch share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.records.store import run_folder
+from bench.spec.data_seen import CurrentData
+from bench.spec.resolve import RunSpec
+
+RETRIES = 2
+EXPIRY = 60.0
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """What all runs of a launch share.
+
+    data: the folder of each data set.
+    results: the folder of all records.
+    device: its name.
+    threads: per run.
+    cache: the folder of decoded data; None for the default.
+    current: what the data was when the runs were planned.
+    retries: how often a run is tried again whose process died.
+    expiry: seconds without a sign of life after which another process may take over a run.
+    """
+
+    data: Mapping[str, Path]
+    results: Path
+    device: str
+    threads: int
+    cache: Path | None = None
+    current: CurrentData = field(default_factory=lambda: CurrentData({}, {}))
+    retries: int = RETRIES
+    expiry: float = EXPIRY
+
+    def folder(self, spec: RunSpec) -> Path:
+        """The folder of a run."""
+        return run_folder(self.results, spec.data, spec.variant, spec.seed)

@@ -1,0 +1,118 @@
+"""The runs that a launch has still to train. Each is claimed before it is handed out: no other command trains it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.launch.config import LaunchConfig
+from bench.launch.messages import Assignment, Event
+from bench.records.claim import Claim, Holder, release, take
+from bench.records.files import remove_temporary_files
+from bench.records.record import Record
+from bench.records.store import CHECKPOINT, RECORD, RecordError, read_record
+from bench.spec.planning import is_kept
+from bench.spec.resolve import RunSpec
+
+# What tells whether a file was written again; None if there is none.
+Stamp = tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A run that waits.
+
+    lost: how earlier attempts ended.
+    before: the stamp of the record that was there when the launch began, of an attempt that failed.
+    holder, since: of the other process that trains it, if there is one; its last sign of life, and when it was seen.
+    """
+
+    spec: RunSpec
+    lost: tuple[str, ...] = ()
+    before: Stamp = None
+    holder: Holder | None = None
+    since: float = 0.0
+
+    @property
+    def expired(self) -> Holder | None:
+        """The holder, if it has given no sign of life for too long."""
+        late = self.holder is not None and time.monotonic() - self.since > self.holder.expiry
+        return self.holder if late else None
+
+
+class RunQueue:
+    """Runs in order. Those that another process trains wait behind the others.
+
+    on_event: told of runs that another process trains or has finished.
+    """
+
+    def __init__(self, specs: Sequence[RunSpec], config: LaunchConfig, on_event: Callable[[Event], None]) -> None:
+        self._config, self._on_event = config, on_event
+        self._waiting = deque(_Waiting(spec, before=_stamp(config.folder(spec) / RECORD)) for spec in specs)
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def put(self, spec: RunSpec, lost: tuple[str, ...]) -> None:
+        """Adds a run that could not be finished. lost: how its attempts ended."""
+        self._waiting.append(_Waiting(spec, lost))
+
+    def next(self, process: int) -> Assignment | None:
+        """Claims the next run in the name of a process; None if there is none that no other process trains.
+
+        Raises:
+            StorageError: its folder can't be written. PlanError: another process made it with other settings or data.
+        """
+        for _ in range(len(self._waiting)):
+            run = self._waiting.popleft()
+            folder = self._config.folder(run.spec)
+            claim = take(folder, process, self._config.expiry, run.expired)
+            if isinstance(claim, Holder):
+                self._wait_for(claim, run)
+                continue
+            record = self._finished(run)
+            clear(claim, finished=record is not None)
+            if record is None:
+                return Assignment(run.spec, claim, run.lost)
+            release(claim)
+            self._on_event(Event("end", run.spec, record=record, found=True))
+        return None
+
+    def _wait_for(self, holder: Holder, run: _Waiting) -> None:
+        if run.holder is None or run.holder.owner != holder.owner:
+            note = f"{holder.name} trains this run; this command trains other runs and then waits for it"
+            self._on_event(Event("note", run.spec, note=note))
+        if run.holder != holder:
+            run = replace(run, holder=holder, since=time.monotonic())
+        self._waiting.append(run)
+
+    def _finished(self, run: _Waiting) -> Record | None:
+        """The record that another process has written since the launch began."""
+        path = self._config.folder(run.spec) / RECORD
+        if _stamp(path) in (None, run.before):
+            return None
+        try:
+            record = read_record(path)
+        except RecordError:
+            return None
+        ended = record.status == "failed" or is_kept(run.spec, record, path, self._config.current.of(run.spec))
+        return record if ended else None
+
+
+def clear(claim: Claim, finished: bool) -> None:
+    """Removes what killed processes have left in the folder of a run."""
+    with claim.guard():
+        remove_temporary_files(claim.folder)
+        if finished:
+            (claim.folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns

@@ -1,0 +1,144 @@
+"""A worker process: it trains one run after another, and ends when its parent says so or dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+
+import torch
+
+from bench.engine.context import RunContext
+from bench.engine.device import choose_device
+from bench.engine.loop import train
+from bench.engine.recording import failed_record
+from bench.launch.config import LaunchConfig
+from bench.launch.messages import Assignment, Event
+from bench.launch.stopping import Stopped, exit_code, stopped_by
+from bench.records.claim import Claim, ClaimLost, beat, release
+from bench.records.files import StorageError, atomic_write_text
+from bench.records.record import Record
+from bench.records.store import write_record
+
+ERROR_LOG = "error.txt"
+# Seconds that a worker which was told to stop has for its current step, before it is killed.
+GRACE = 5.0
+_LONGEST_PAUSE = 5.0  # between two beats
+_BEATS_PER_EXPIRY = 6
+
+
+def work(connection: Connection, config: LaunchConfig) -> None:
+    """The main function of a worker.
+
+    The signals of a terminal go to all its processes. The parent decides what follows: it sends SIGTERM.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        with stopped_by(signal.SIGTERM):
+            device = choose_device(config.device)
+            while True:
+                try:
+                    assignment: Assignment = connection.recv()
+                except (EOFError, OSError):  # the parent has gone
+                    return
+                _send(connection, attempt(assignment, config, device, connection))
+    except Stopped as stop:
+        raise SystemExit(exit_code(stop)) from None
+
+
+def attempt(assignment: Assignment, config: LaunchConfig, device: torch.device, connection: Connection) -> Event:
+    """One run; how it ended. Progress is sent meanwhile."""
+    spec, claim = assignment.spec, assignment.claim
+    seen = config.current.of(spec)
+    context = RunContext(
+        data=config.data[spec.data],
+        folder=claim.folder,
+        device=device,
+        threads=config.threads,
+        cache=config.cache,
+        fingerprint=seen.fingerprint if seen else None,
+        guard=claim.guard,
+        lost=assignment.lost,
+    )
+    try:
+        with _beating(claim, config.expiry):
+            record = _record_of(assignment, context, connection)
+    except ClaimLost as error:
+        return Event("taken", spec, note=str(error))
+    except StorageError as error:
+        return Event("storage", spec, note=str(error))
+    finally:
+        release(claim)
+    return Event("end", spec, record=record)
+
+
+def _record_of(assignment: Assignment, context: RunContext, connection: Connection) -> Record:
+    """Trains a run. An error becomes a record with the reason, and a file with the traceback."""
+    spec, log = assignment.spec, context.folder / ERROR_LOG
+    try:
+        record = train(
+            spec,
+            context,
+            on_epoch=lambda epochs: _send(connection, Event("epoch", spec, epochs)),
+            on_note=lambda note: _send(connection, Event("note", spec, note=note)),
+        )
+    except (ClaimLost, StorageError):
+        raise
+    except Exception as error:  # an error of one run must not stop the others
+        reason = f"{type(error).__name__}: {error}"
+        atomic_write_text(log, traceback.format_exc(), context.guard)
+        return write_record(context.folder, failed_record(spec, reason, assignment.lost), context.guard)
+    with context.guard():
+        log.unlink(missing_ok=True)
+    return record
+
+
+def _send(connection: Connection, event: Event) -> None:
+    """Sends an event. If the parent has gone, the worker ends; its run can be resumed."""
+    try:
+        connection.send(event)
+    except OSError:
+        raise SystemExit(1) from None
+
+
+@contextmanager
+def _beating(claim: Claim, expiry: float) -> Iterator[None]:
+    """Within, a thread shows others that this process lives."""
+    ended = threading.Event()
+
+    def live() -> None:
+        while not ended.wait(min(_LONGEST_PAUSE, expiry / _BEATS_PER_EXPIRY)):
+            try:
+                with suppress(StorageError):  # a network file system may come back
+                    beat(claim)
+            except ClaimLost:
+                return  # the next file that the run writes says so
+
+    thread = threading.Thread(target=live, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _end_with_parent() -> None:
+    """Waits until the parent dies, and then ends this process as if it had been told to stop.
+
+    The pipe that is waited for closes with the command itself, also where a fork server stands between the two.
+    """
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os.kill(os.getpid(), signal.SIGKILL)
