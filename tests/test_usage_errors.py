@@ -55,6 +55,9 @@ def error_of(command: object, arguments: list[str], capsys: pytest.CaptureFixtur
         (run, ["--epohcs", "3"], "unknown option '--epohcs'; did you mean '--epochs'? --help lists all options."),
         (run, ["--epoch=3"], "unknown option '--epoch'; did you mean '--epochs'?"),  # no abbreviations
         (run, ["ew"], "expected an option, found 'ew'"),
+        (run, ["--device=--"], "expected a value after '--device', found '--'"),
+        (run, ["--method", "\u202eew"], r"--method: expected a name, found '\u202eew'"),
+        (run, ["--set", "train.lr=!!int ''"], "--set: expected a value after 'train.lr'="),
         (run, ["--dry-run=3"], "--dry-run: ignored explicit argument '3'"),
         (
             data,

@@ -6,8 +6,9 @@ import re
 from typing import Any
 
 _LONGEST = 80  # characters of a value in a message
-# Control characters, escape sequences among them, line ends of Unicode, and bytes that are not UTF-8.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Control characters, among them escape sequences, line ends and changes of direction of Unicode, and bytes that are not
+# UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def shown(value: Any) -> str:
