@@ -27,6 +27,7 @@ from bench.cli.preparation import given_size, prepare
 from bench.cli.progress import DecodingProgress
 from bench.inspection.data_check import FULL_UP_TO, MOST_PRINTED, Position, Report, check
 from bench.inspection.instructions import instructions
+from bench.records.names import inside
 from bench.spec.lookup import UnknownName, lookup
 from datasets import DATASETS, find, obtain
 from datasets.contract import DataError, DataSettings
@@ -177,7 +178,7 @@ def _show(arguments: Namespace, console: Console) -> int:
     ):
         splits = info.read(folder, settings)
     classes = info.inventory(folder, settings).classes if info.inventory else ()
-    path = arguments.out or ROOT / "reports" / "data" / f"{name}-{arguments.part}.png"
+    path = arguments.out or inside(ROOT / "reports" / "data", f"{name}-{arguments.part}.png")
     title = f"{info.label}, {arguments.part}, seed {arguments.seed}"
     write_sheet(info, getattr(splits, arguments.part), classes, arguments.seed, title, path)
     console.print(f"Drawn: {path}")

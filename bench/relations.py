@@ -12,6 +12,7 @@ from bench.analyses.relations.page import pairs_csv, relations_csv, relations_pa
 from bench.cli.options import add_cache_dir, add_data_root, folder, guarded, lookup_name
 from bench.cli.parser import CommandParser
 from bench.records.files import atomic_write_text
+from bench.records.names import inside
 from bench.records.store import RecordError
 from bench.reporting.figures.style import save
 from bench.spec.lookup import UnknownName
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _relations(arguments: Namespace) -> int:
     for name, runs in runs_with_cosines(arguments.results, arguments.data).items():
         relations = related(arguments.results, runs, arguments.data_root)
-        folder = arguments.out / name
+        folder = inside(arguments.out, name)
         atomic_write_text(folder / "relations.csv", relations_csv(relations))
         atomic_write_text(folder / "pairs.csv", pairs_csv(relations))
         save(dendrogram_figure(relations), folder / "dendrogram")

@@ -21,6 +21,7 @@ from bench.launch.config import EXPIRY, RETRIES, LaunchConfig
 from bench.launch.local import run_locally, start_server
 from bench.launch.messages import Event
 from bench.launch.stopping import exit_code
+from bench.records.store import RECORD, RecordError, set_aside
 from bench.spec.lookup import UnknownName
 from bench.spec.planning import Plan, PlanError, Request, make_plan
 from bench.spec.study import StudyError
@@ -32,7 +33,7 @@ from methods.architectures.backbones import WeightsUnavailable
 def main(argv: Sequence[str] | None = None) -> int:
     """0: all runs are in the results. 1: a run failed. 2: bad input. 130: interrupted."""
     arguments = _parser().parse_args(argv)
-    errors = (PlanError, StudyError, UnknownName, DataError, DeviceUnavailable, WeightsUnavailable)
+    errors = (PlanError, StudyError, UnknownName, DataError, DeviceUnavailable, WeightsUnavailable, RecordError)
     return guarded(lambda: _run(arguments), *errors)
 
 
@@ -67,6 +68,9 @@ def _run(arguments: Namespace) -> int:
     if not plan.pending:
         console.print(f"All {len(plan.kept)} runs are already in {results}; nothing to train.")
         return 0
+    for folder in plan.bad:
+        if new := set_aside(folder):
+            console.print(f"{folder / RECORD}: moved to {new.name}.")
     launch = LaunchConfig(
         plan.folders,
         results,

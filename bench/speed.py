@@ -160,8 +160,8 @@ def _add_measurement(parser: ArgumentParser) -> None:
 
 
 def _file_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
-        raise ArgumentTypeError(f"expected at most 100 letters, digits and any of . _ -, found {shown(text)}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", text):
+        raise ArgumentTypeError(f"expected at most 80 letters, digits and any of . _ -, found {shown(text)}")
     return text
 
 

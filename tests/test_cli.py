@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import bench.plan
 from bench import ROOT, data, run
 from bench.__main__ import COMMANDS
 from bench.__main__ import main as list_commands
@@ -127,6 +128,40 @@ def test_what_is_done_is_not_done_again_and_other_settings_are_refused(
     path.write_text(json.dumps(raw))
     assert ask("--method", "ew", *QUICK) == 2
     assert "made with other settings" in capsys.readouterr().err
+
+
+def test_a_bad_record_is_announced_moved_aside_and_trained_again(
+    ask: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert ask("--method", "ew", *QUICK) == 0
+    (path,) = tmp_path.rglob(RECORD)
+    good = json.loads(path.read_text())
+    path.write_text(json.dumps({**good, "seed": 5}))
+    bad = path.read_bytes()
+    capsys.readouterr()
+    found = f"digits/{path.parts[-3]}/seed-5"
+    remark = f"{path}: expected the run that its folder names, found {found}; `bench.run` moves it aside"
+    assert ask("--method", "ew", *QUICK, "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert remark in out and "1 runs to train" in out and path.read_bytes() == bad
+    plan = ["--method", "ew", *QUICK, "--budget", "1", "--results", str(tmp_path), "--data-root", str(tmp_path)]
+    assert bench.plan.main(plan) == 0
+    assert remark in capsys.readouterr().out and path.read_bytes() == bad
+    assert ask("--method", "ew", *QUICK) == 0
+    out = capsys.readouterr().out
+    assert remark in out and f"{path}: moved to record.json.bad." in out
+    assert path.with_name("record.json.bad").read_bytes() == bad
+    again = json.loads(path.read_text())
+    assert again["seed"] == 0 and again["test"] == good["test"]
+
+
+def test_a_file_in_the_place_of_a_folder_ends_before_anything_is_trained(
+    ask: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "digits").write_text("")
+    assert ask("--method", "ew", "uw", *QUICK) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all("not a directory" in line for line in lines)
 
 
 def test_divergence_does_not_stop_a_study(

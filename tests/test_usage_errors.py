@@ -68,7 +68,7 @@ def error_of(command: object, arguments: list[str], capsys: pytest.CaptureFixtur
         (data, ["show", "digits", "--sede", "1"], "python -m bench.data show: unknown option '--sede'; did you mean"),
         (data, ["show", "digits", "--part", "tran"], "found 'tran'; did you mean 'train'?"),
         (speed, ["--size", "big"], "--size: expected one of cpu, paper, found 'big'"),
-        (speed, ["--machine", "../x"], "--machine: expected at most 100 letters"),
+        (speed, ["--machine", "../x"], "--machine: expected at most 80 letters"),
         (toy, ["--lr", "nan"], "--lr: expected a number > 0, found 'nan'"),
         (toy, ["--momentum", "1"], "--momentum: expected a number ≥ 0 and < 1, found '1'"),
         (report, ["--out", ""], "--out: expected a path"),

@@ -24,7 +24,7 @@ class CommandParser(ArgumentParser):
         """As of ArgumentParser, but what is not known is an error here, where a subcommand's own options are known."""
         for word in sys.argv[1:] if args is None else args:
             if word.startswith("--") and word.endswith("=--"):  # argparse drops such a value, and its check with it
-                self.error(f"expected a value after {shown(word[:-2])}, found '--'")
+                self.error(f"expected a value after {shown(word[:-3])}, found '--'")
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(self._unexpected(next((word for word in unknown if word.startswith("-")), unknown[0])))

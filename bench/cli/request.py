@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from bench import ROOT
 from bench.cli.options import (
     add_cache_dir,
     add_data_root,
@@ -21,7 +20,7 @@ from bench.cli.options import (
     random_seed,
 )
 from bench.spec.planning import PlanError, Request
-from bench.spec.study import Study, StudyRow, load_study
+from bench.spec.study import Study, StudyRow, load_study, results_of
 from methods import METHODS
 
 DEFAULT_SEEDS = (0, 1, 2)
@@ -75,8 +74,7 @@ def requested(arguments: Namespace) -> tuple[Request, Path]:
         PlanError: options are missing or contradict each other. UnknownName, StudyError: of the study.
     """
     study = load_study(arguments.study) if arguments.study else None
-    results = arguments.results or ROOT / "results" / (study.folder if study else "")
-    return (_study_request(arguments, study) if study else _request(arguments)), results
+    return (_study_request(arguments, study) if study else _request(arguments)), arguments.results or results_of(study)
 
 
 def jobs_at_a_time(arguments: Namespace, device: torch.device) -> int:

@@ -55,8 +55,9 @@ def upgraded_record(raw: Mapping[str, Any]) -> dict[str, Any]:
         record["settings"] = upgraded_settings(
             settings, str(raw.get("architecture")), str(raw.get("weighting")), str(device)
         )
-    if isinstance(selected, dict) and selected.get("rule") in RULES:
-        record["selected"] = {**selected, "rule": RULES[selected["rule"]]}
+    rule = selected.get("rule") if isinstance(selected, dict) else None
+    if isinstance(selected, dict) and isinstance(rule, str) and rule in RULES:
+        record["selected"] = {**selected, "rule": RULES[rule]}
     return record
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from bench.records.names import checked_short_name
 from bench.spec.limits import LARGEST_SEED
 from bench.spec.lookup import lookup
 from bench.spec.settings import BackboneSettings, GramianSettings, HeadSettings, Settings, SpecError, plain
@@ -115,21 +116,36 @@ def resolve(
         settings.weighting.init(len(info.tasks))
     except ValueError as error:
         raise SpecError(f"{data}, {architecture} with {weighting}: {error}.") from error
-    return RunSpec(
-        data=data,
-        method=_method_name(architecture, weighting),
-        architecture=architecture,
-        weighting=weighting,
-        seed=seed,
-        settings=settings,
-        overrides=settings.overrides(defaults),
-        lists=lists,
+    return _checked(
+        RunSpec(
+            data=data,
+            method=_method_name(architecture, weighting),
+            architecture=architecture,
+            weighting=weighting,
+            seed=seed,
+            settings=settings,
+            overrides=settings.overrides(defaults),
+            lists=lists,
+        )
     )
 
 
 def _check_seed(seed: int) -> None:
     if not 0 <= seed <= LARGEST_SEED:
         raise SpecError(f"Expected a seed from 0 to {LARGEST_SEED:,}, found {shown(seed)}.")
+
+
+def _checked(spec: RunSpec) -> RunSpec:
+    """The run; raises SpecError if the key of a data set, method, task or metric can't name a file."""
+    keys = {"data set": [spec.data], "run": [spec.variant], "task": spec.tasks}
+    keys["metric"] = [metric.key for task in spec.info.tasks for metric in task.measure.metrics]
+    for kind, names in keys.items():
+        for name in names:
+            try:
+                checked_short_name(name)
+            except ValueError as error:
+                raise SpecError(f"{spec.data}, key of a {kind}: {error}; rename it where it is registered.") from error
+    return spec
 
 
 def _check_contract(weighting: Weighting) -> None:
