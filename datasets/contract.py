@@ -137,8 +137,8 @@ class Splits:
     provenance: Mapping[str, object]
 
 
-# More is a slip of the keyboard: height or width of an image, epochs of a run, images of a batch.
-_MOST_PIXELS, _MOST_EPOCHS, _MOST_IMAGES = 2**14, 1_000_000, 2**16
+# More is a slip of the keyboard: height or width of an image, epochs of a run, images and micro-batches of a batch.
+_MOST_PIXELS, _MOST_EPOCHS, _MOST_IMAGES, _MOST_MICRO_BATCHES = 2**12, 1_000_000, 2**16, 2**10
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,8 @@ class Recipe:
         for name, least in at_least.items():
             if not getattr(self, name) >= least:
                 raise ValueError(f"`{name}` must be ≥ {least}, found {getattr(self, name)}")
-        for name, most in {"epochs": _MOST_EPOCHS, "batch_size": _MOST_IMAGES}.items():
+        at_most = {"epochs": _MOST_EPOCHS, "batch_size": _MOST_IMAGES, "accumulate": _MOST_MICRO_BATCHES}
+        for name, most in at_most.items():
             if not getattr(self, name) <= most:
                 raise ValueError(f"`{name}` must be ≤ {most}, found {getattr(self, name)}")
         if not self.lr_decay > 0:

@@ -97,6 +97,15 @@ def test_names_that_are_not_known_are_escaped_and_shortened(capsys: pytest.Captu
     assert error.count("\n") == 2 and "'" + "x" * 70 in error and "x" * 90 not in error
 
 
+def test_a_file_in_the_place_of_the_results_is_named_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for command, results in ((run, "file"), (plan, "file/below")):
+        places = ["--results", str(tmp_path / results), "--data-root", str(tmp_path)]
+        assert command.main(["--method", "all", "--data", "digits", "rooms", *places]) == 2
+        error = capsys.readouterr().err
+        assert error == f"--results: expected a folder, found a file at {tmp_path / 'file'}; name another folder.\n"
+
+
 def test_options_take_what_they_should() -> None:
     assert folder("a b/ü") == Path("a b/ü") and lookup_name("Nash-MTL") == "Nash-MTL"
     assert positive("007") == 7 and random_seed("0") == 0 and image_size("none") is None and image_size("64") == 64

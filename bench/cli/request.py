@@ -74,7 +74,11 @@ def requested(arguments: Namespace) -> tuple[Request, Path]:
         PlanError: options are missing or contradict each other. UnknownName, StudyError: of the study.
     """
     study = load_study(arguments.study) if arguments.study else None
-    return (_study_request(arguments, study) if study else _request(arguments)), arguments.results or results_of(study)
+    results = arguments.results or results_of(study)
+    for place in (results, *results.parents):  # said once here, not once for each run
+        if place.exists() and not place.is_dir():
+            raise PlanError(f"--results: expected a folder, found a file at {place}; name another folder.")
+    return (_study_request(arguments, study) if study else _request(arguments)), results
 
 
 def jobs_at_a_time(arguments: Namespace, device: torch.device) -> int:
