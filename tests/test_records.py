@@ -277,3 +277,15 @@ def test_old_wording_of_the_selection_rule() -> None:
     assert raw["selected"]["rule"] == old
     for damaged in ({}, {"settings": [], "selected": [], "environment": 1}, {"settings": {"train": 1}}):
         assert upgraded_record(damaged) == damaged
+
+
+@pytest.mark.parametrize("status", ["done", "diverged"])
+def test_a_finished_record_is_not_replaced_by_a_failed_one(tmp_path: Path, status: str) -> None:
+    failed = make_record(status="failed", reason="killed")
+    write_record(tmp_path, failed)
+    finished = make_record(status=status)
+    assert write_record(tmp_path, finished) == finished
+    assert write_record(tmp_path, failed) == finished == read_record(tmp_path / RECORD)
+    other = failed.model_copy(update={"settings": {**failed.settings, "train": {"epochs": 77}}})
+    assert write_record(tmp_path, other) == other
+    assert read_record(tmp_path / RECORD).status == "failed"

@@ -21,7 +21,7 @@ from bench.launch.messages import Assignment, Event
 from bench.launch.processes import process_context
 from bench.launch.run_queue import RunQueue
 from bench.launch.worker import GRACE, work
-from bench.records.claim import ClaimLost, release
+from bench.records.claim import Holder, release, take
 from bench.records.files import StorageError
 from bench.records.store import write_record
 from bench.spec.resolve import RunSpec
@@ -148,20 +148,19 @@ def _lose(worker: _Worker, queue: RunQueue, config: LaunchConfig, on_event: OnEv
     worker.process.join()
     ending = _ending(worker.process.exitcode)
     lost = (*assignment.lost, f"after epoch {worker.epochs}: {ending}")
+    release(assignment.claim)  # as the worker does if it still can
     if len(lost) <= config.retries:
-        release(assignment.claim)
         queue.put(spec, lost)
         note = f"its process was lost after epoch {worker.epochs} ({ending}); it is tried again, from its checkpoint"
         on_event(Event("note", spec, note=note))
         return
     reason = f"its process was lost {len(lost)} times, the last time {lost[-1]}"
-    folder, guard = assignment.claim.folder, assignment.claim.guard
-    try:
-        record = write_record(folder, failed_record(spec, reason, lost), guard)
-    except ClaimLost:
+    claim = take(assignment.claim.folder, os.getpid(), config.expiry)
+    if isinstance(claim, Holder):
         queue.put(spec, lost)
         return
-    release(assignment.claim)
+    record = write_record(claim.folder, failed_record(spec, reason, lost), claim.guard)
+    release(claim)
     on_event(Event("end", spec, record=record))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from bench.launch.config import LaunchConfig
 from bench.launch.messages import Assignment, Event
-from bench.records.claim import Claim, Holder, release, take
+from bench.records.claim import CLAIM, Claim, Holder, release, take
 from bench.records.files import remove_temporary_files
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, RECORD, RecordError, read_record
@@ -100,6 +101,22 @@ class RunQueue:
             return None
         ended = record.status == "failed" or is_kept(run.spec, record, path, self._config.current.of(run.spec))
         return record if ended else None
+
+
+def clear_finished(specs: Sequence[RunSpec], config: LaunchConfig) -> None:
+    """Removes what processes that were killed at their very end have left in the folders of finished runs.
+
+    Raises:
+        StorageError: it can't be removed.
+    """
+    for spec in specs:
+        folder = config.folder(spec)
+        names = [path.name for path in folder.iterdir()]
+        if CLAIM in names or CHECKPOINT in names or any(name.startswith(".") for name in names):
+            claim = take(folder, os.getpid(), config.expiry)
+            if isinstance(claim, Claim):
+                clear(claim, finished=True)
+                release(claim)
 
 
 def clear(claim: Claim, finished: bool) -> None:

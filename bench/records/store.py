@@ -54,11 +54,13 @@ def write_record(folder: Path, record: Record, guard: Guard = nullcontext) -> Re
     A record is not replaced by one of the same settings that says less: a finished run by one that failed.
     """
 
+    settings = upgraded_record(record.model_dump(mode="json"))["settings"]
+
     @contextmanager
     def better() -> Iterator[None]:
         with guard():
             earlier = _read_if_valid(folder / RECORD)
-            if earlier and earlier.settings == record.settings and _WORTH[earlier.status] > _WORTH[record.status]:
+            if earlier and earlier.settings == settings and _WORTH[earlier.status] > _WORTH[record.status]:
                 raise _Better(earlier)
             yield
 

@@ -1,0 +1,161 @@
+"""Signals to a command: it ends within seconds with all its workers, without a traceback, and can be continued."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from data_trees import write_digits
+
+from bench import ROOT
+from bench.launch.stopping import Stopped, exit_code, stopped_by
+from bench.records.store import CHECKPOINT, RECORD, read_record
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+NAMES = {"ids": lambda number: signal.Signals(number).name}
+# Of a worker that is told to stop, and of the command around it.
+SECONDS = 5 + 3
+
+
+def start(words: Sequence[str], **environment: str) -> subprocess.Popen[str]:
+    """A command in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *words],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def workers_of(command: int) -> list[int]:
+    """The living processes of a command's session that its fork server has started."""
+    states = {int(path.parent.name): state_of(path) for path in Path("/proc").glob("[0-9]*/stat")}
+    found = {process: fields for process, fields in states.items() if fields and int(fields[3]) == command}
+    return [process for process, fields in found.items() if process != command and int(fields[1]) != command]
+
+
+def state_of(path: Path) -> list[str]:
+    """State, parent, group, session and so on of a living process; empty if it is none."""
+    try:
+        fields = path.read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+    return [] if fields[0] in "ZX" else fields
+
+
+def living(processes: Sequence[int]) -> list[int]:
+    return [process for process in processes if state_of(Path(f"/proc/{process}/stat"))]
+
+
+def wait_until(condition: Callable[[], object], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("data")).parent
+
+
+def words(data: Path, results: Path, epochs: int) -> list[str]:
+    request = ["--method", "ew", "uw", "--data", "digits", "--seeds", "0", "--set", "train.batch_size=8"]
+    where = ["--data-root", str(data), "--results", str(results), "--device", "cpu", "--jobs", "2"]
+    return ["bench.run", *request, "--epochs", str(epochs), *where]
+
+
+def test_signals_become_exceptions_and_ignored_ones_stay_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with pytest.raises(Stopped) as stop, stopped_by(signal.SIGHUP, signal.SIGTERM):
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert exit_code(stop.value) == 143
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert exit_code(KeyboardInterrupt()) == 130
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL], **NAMES
+)
+def test_workers_end_with_their_command_and_their_runs_go_on(number: int, data_folder: Path, tmp_path: Path) -> None:
+    with start(words(data_folder, tmp_path, 5000)) as command:
+        wait_until(lambda: len(list(tmp_path.rglob(CHECKPOINT))) == 2, 60)
+        workers = workers_of(command.pid)
+        assert len(workers) == 2
+        command.send_signal(number)
+        wait_until(lambda: not living(workers), SECONDS)
+        code = command.wait(timeout=SECONDS)
+        out, error = command.communicate()
+    assert code == CODES.get(signal.Signals(number), -number)
+    assert "Traceback" not in out + error
+    if number in CODES:
+        assert "0 runs are finished and kept; the same command continues the others" in error
+    (first, second) = sorted(tmp_path.rglob(CHECKPOINT))
+    assert {path.name for path in first.parent.iterdir()} == {CHECKPOINT} or number not in CODES
+    assert second.is_file()
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_the_command_at_once(data_folder: Path, tmp_path: Path) -> None:
+    with start(words(data_folder, tmp_path, 5000)) as command:
+        wait_until(lambda: list(tmp_path.rglob(CHECKPOINT)), 60)
+        workers = workers_of(command.pid)
+        for worker in workers:
+            os.kill(worker, signal.SIGSTOP)
+        command.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        command.send_signal(signal.SIGINT)
+        wait_until(lambda: not living(workers), 1)
+        assert command.wait(timeout=SECONDS) == 130
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", CODES, **NAMES)
+def test_a_signal_at_any_moment_of_a_start_ends_without_a_traceback(number: int, tmp_path: Path) -> None:
+    """While modules are imported, data is made, workers are started."""
+    command = words(tmp_path / "data", tmp_path / "results", 5000)
+    for tenths in (1, 3, 7, 12, 20, 30, 45, 60):
+        with start(command) as process:
+            time.sleep(tenths / 10)
+            process.send_signal(number)
+            code = process.wait(timeout=SECONDS)
+            out, error = process.communicate()
+            wait_until(lambda: not workers_of(process.pid), SECONDS)
+        assert "Traceback" not in out + error, f"after {tenths / 10} s: {error}"
+        # Before the command's own modules are there, the system ends it as it does any process.
+        assert code in (CODES[signal.Signals(number)], -number), f"after {tenths / 10} s"
+    assert not [path for path in tmp_path.rglob("*") if re.search(r"\.tmp$", path.name)]
+
+
+def test_ctrl_c_while_modules_are_imported(tmp_path: Path) -> None:
+    program = "import os, signal; os.kill(os.getpid(), signal.SIGINT)\n"
+    (tmp_path / "torch.py").write_text(program)
+    done = start(["bench.run"], PYTHONPATH=str(tmp_path))
+    assert done.communicate() == ("", "") and done.returncode == 130
+
+
+@pytest.mark.slow
+def test_a_stopped_command_goes_on(data_folder: Path, tmp_path: Path) -> None:
+    with start(words(data_folder, tmp_path, 60)) as command:
+        wait_until(lambda: list(tmp_path.rglob(CHECKPOINT)), 60)
+        command.send_signal(signal.SIGTERM)
+        assert command.wait(timeout=SECONDS) == 143
+    with start(words(data_folder, tmp_path, 60)) as command:
+        out, error = command.communicate(timeout=120)
+    assert command.returncode == 0, out + error
+    assert [read_record(path).status for path in tmp_path.rglob(RECORD)] == ["done", "done"]
