@@ -107,10 +107,7 @@ def resolve(
         weighting=weighting_info(weighting).factory(),
     )
     settings, lists = _with_named_lists(_with_known_names(defaults.changed(assignments or {})))
-    _check_contract(settings.weighting)
-    _check_network(settings, info)
-    _check_gramian(settings, weighting, info)
-    _check_micro_batches(settings)
+    _check_parts(settings, weighting, info)
     try:
         settings.arch.check([task.key for task in info.tasks])
         settings.weighting.init(len(info.tasks))
@@ -146,6 +143,14 @@ def _checked(spec: RunSpec) -> RunSpec:
             except ValueError as error:
                 raise SpecError(f"{spec.data}, key of a {kind}: {error}; rename it where it is registered.") from error
     return spec
+
+
+def _check_parts(settings: Settings, weighting: str, info: DatasetInfo) -> None:
+    """Raises SpecError for parts that don't fit together."""
+    _check_contract(settings.weighting)
+    _check_network(settings, info)
+    _check_gramian(settings, weighting, info)
+    _check_micro_batches(settings)
 
 
 def _check_contract(weighting: Weighting) -> None:
