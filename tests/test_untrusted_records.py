@@ -246,6 +246,7 @@ def test_a_readme_that_is_not_an_index_of_reports_stays(
     [
         ({"machine": "../x"}, "machine: expected a name"),
         ({"threads": 0}, "threads: "),
+        ({"shapes": [make_workload().model_dump(mode="json") | {"key": "../x"}]}, "shapes.0: expected a name"),
         ({"shapes": []}, "cells: expected shapes of the measurement, found 'office'"),
     ],
 )

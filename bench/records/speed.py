@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.records.files import atomic_write_text, storage_error
-from bench.records.names import ShortName, inside
+from bench.records.names import ShortName, checked_short_name, inside
 from bench.records.reading import Damaged, in_one_line, read_json
 from bench.records.store import RecordError
 
@@ -48,7 +48,7 @@ class WorkloadRecord(_Part):
     parameters: how many are shared.
     """
 
-    key: ShortName
+    key: str
     label: str
     data: str
     series: Series = ""
@@ -57,6 +57,12 @@ class WorkloadRecord(_Part):
     batch_size: Positive
     image_size: tuple[Positive, Positive]
     parameters: Positive
+
+    @model_validator(mode="after")
+    def _names_a_file(self) -> WorkloadRecord:
+        if not self.series:  # a series has a table for all its workloads, the others have one each
+            checked_short_name(self.key)
+        return self
 
 
 class Cell(_Part):

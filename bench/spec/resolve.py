@@ -113,18 +113,8 @@ def resolve(
         settings.weighting.init(len(info.tasks))
     except ValueError as error:
         raise SpecError(f"{data}, {architecture} with {weighting}: {error}.") from error
-    return _checked(
-        RunSpec(
-            data=data,
-            method=_method_name(architecture, weighting),
-            architecture=architecture,
-            weighting=weighting,
-            seed=seed,
-            settings=settings,
-            overrides=settings.overrides(defaults),
-            lists=lists,
-        )
-    )
+    method, overrides = _method_name(architecture, weighting), settings.overrides(defaults)
+    return _checked(RunSpec(data, method, architecture, weighting, seed, settings, overrides, lists))
 
 
 def _check_seed(seed: int) -> None:
