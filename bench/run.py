@@ -22,7 +22,7 @@ from bench.launch.local import run_locally, start_server
 from bench.launch.messages import Event
 from bench.launch.run_queue import clear_finished
 from bench.launch.stopping import exit_code
-from bench.records.store import RECORD, RecordError, set_aside
+from bench.records.store import RecordError
 from bench.spec.lookup import UnknownName
 from bench.spec.planning import Plan, PlanError, Request, make_plan
 from bench.spec.study import StudyError
@@ -80,9 +80,6 @@ def _run(arguments: Namespace) -> int:
     if not plan.pending:
         console.print(f"All {len(plan.kept)} runs are already in {results}; nothing to train.")
         return 0
-    for folder in plan.bad:
-        if new := set_aside(folder):
-            console.print(f"{folder / RECORD}: moved to {new.name}.")
     start_server(arguments.threads)  # workers import torch while this process builds networks
     for spec in {(s.data, s.settings.backbone): s for s in plan.pending}.values():
         build_network(spec, device)  # downloads weights before several workers need them at once

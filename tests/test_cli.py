@@ -149,7 +149,7 @@ def test_a_bad_record_is_announced_moved_aside_and_trained_again(
     assert remark in capsys.readouterr().out and path.read_bytes() == bad
     assert ask("--method", "ew", *QUICK) == 0
     out = capsys.readouterr().out
-    assert remark in out and f"{path}: moved to record.json.bad." in out
+    assert remark in out and f"its bad record was moved to {path}.bad." in out
     assert path.with_name("record.json.bad").read_bytes() == bad
     again = json.loads(path.read_text())
     assert again["seed"] == 0 and again["test"] == good["test"]
@@ -256,7 +256,7 @@ def test_a_killed_worker_is_a_failed_run_and_the_others_go_on(
     ask: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     arguments = ["--method", "ew", "uw", "--data", "digits", "--device", "cpu"]
-    arguments += ["--seeds", "0", "--epochs", "6", "--jobs", "1"]
+    arguments += ["--seeds", "0", "--epochs", "6", "--jobs", "1", "--retries", "0"]
 
     def kill_worker() -> None:
         wait_for(lambda: list(tmp_path.rglob(CHECKPOINT)), lambda: bool(active_children()))
@@ -269,7 +269,7 @@ def test_a_killed_worker_is_a_failed_run_and_the_others_go_on(
         started.result()
     assert "1 done, 1 failed" in capsys.readouterr().out
     failed = read_record(tmp_path / "digits" / variant(tmp_path, "ew") / "seed-0" / RECORD)
-    assert failed.status == "failed" and "exit code -9" in failed.reason
+    assert failed.status == "failed" and "killed by SIGKILL" in failed.reason
     assert ask(*arguments) == 0  # a failed run is tried again, from its checkpoint
     assert "1 runs to train, 1 already kept" in capsys.readouterr().out
 
