@@ -47,15 +47,15 @@ def outcome(module: ModuleType, words: list[str]) -> tuple[int, str, float]:
     return code, error.read(), seconds
 
 
-def check(command: str, words: list[str]) -> None:
-    """Each word may be an error of its own."""
+def check(command: str, words: list[str], n_inputs: int = 0) -> None:
+    """n_inputs: of a study. Each, and each word, may be an error of its own."""
     code, error, seconds = outcome(module_of(command), words)
     lines = error.splitlines()
     assert code in (0, 1, 2), code
     assert seconds < LONGEST, f"{seconds:.1f} s"
     assert "Traceback" not in error
     if code == 2:
-        assert lines and len(lines) <= LINES_PER_ERROR * max(1, len(words)), error
+        assert lines and len(lines) <= LINES_PER_ERROR * max(1, len(words) + n_inputs), error
         assert all(line.isprintable() and len(line) < 2500 for line in lines), error
 
 
@@ -116,7 +116,7 @@ def fuzz_studies(place: Path, monkeypatch: pytest.MonkeyPatch, count: int, seed:
         where = ["--results", str(place / "records")]
         where += ["--out", str(place / "new")] if command == "report" else ["--data-root", str(place), "--dry-run"]
         try:
-            check(command, ["--study", "made", *where])
+            check(command, ["--study", "made", *where], text.count("\n"))
         except BaseException as error:
             raise AssertionError(f"case {case}, bench.{command}, {text!r}: {type(error).__name__}: {error}") from error
 
