@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import ROOT
+from bench.cli.parser import CommandParser
 from bench.inspection.packages import (
     Finding,
     Verdict,
@@ -36,11 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     rival = rival_finding()
     basics += [rival] if rival else []
-    from bench.cli.options import add_cache_dir, add_data_root, guarded, plain_console
+    from bench.cli.options import add_cache_dir, add_data_root, folder, guarded, plain_console
 
-    parser = ArgumentParser(prog="python -m bench.doctor", description=__doc__)
+    parser = CommandParser(prog="python -m bench.doctor", description=__doc__)
     parser.add_argument(
-        "--results", type=Path, default=ROOT / "results", metavar="DIR", help="records (default: results)"
+        "--results", type=folder, default=ROOT / "results", metavar="DIR", help="records (default: results)"
     )
     add_data_root(parser)
     add_cache_dir(parser)

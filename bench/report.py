@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from bench import ROOT
-from bench.cli.options import folder, guarded, plain_console
+from bench.cli.options import folder, guarded, lookup_name, plain_console
+from bench.cli.parser import CommandParser
 from bench.records.names import inside
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord, read_speeds
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(lambda: _report(options), RecordError, UnknownName, StudyError)
 
 
-def _report(options: argparse.Namespace) -> int:
+def _report(options: Namespace) -> int:
     study = load_study(options.study) if options.study else None
     results = options.results or results_of(study)
     out = options.out or inside(ROOT / "reports", *(study.folders if study else ()))
@@ -51,20 +52,30 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
-    parser.add_argument("--study", metavar="NAME", help="the tables of a study that has its own, as ablation")
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="python -m bench.report", description=__doc__)
+    parser.add_argument(
+        "--study", type=lookup_name, metavar="NAME", help="the tables of a study that has its own, as ablation"
+    )
     parser.add_argument("--results", type=folder, metavar="DIR", help="folder of the records (default: results)")
     parser.add_argument("--out", type=folder, metavar="DIR", help="folder for the reports (default: reports)")
     parser.add_argument("--spread", action="store_true", help="print the standard deviation over seeds beside means")
     parser.add_argument(
         "--data",
         nargs="+",
+        type=lookup_name,
         default=[],
         metavar="NAME",
         help="update the tables and figures of these data sets only; the reports of others stay",
     )
-    parser.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="draw the positions of these tasks only")
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        type=lookup_name,
+        default=[],
+        metavar="NAME",
+        help="draw the positions of these tasks only",
+    )
     return parser
 
 

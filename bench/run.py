@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.cli.options import guarded, not_negative, plain_console, positive
+from bench.cli.parser import CommandParser
 from bench.cli.progress import DecodingProgress, RunProgress, run_name
 from bench.cli.request import add_how, add_what, jobs_at_a_time, requested
 from bench.engine.build import build_network
@@ -38,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(lambda: _run(arguments), *errors)
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="python -m bench.run", description=__doc__)
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="python -m bench.run", description=__doc__)
     add_what(parser)
     how = add_how(parser)
     how.add_argument("--dry-run", action="store_true", help="list the runs without training them")

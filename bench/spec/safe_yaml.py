@@ -26,7 +26,7 @@ def load(text: str) -> Any:
         raise yaml.YAMLError(f"expected at most {LONGEST_TEXT:,} characters, found {len(text):,}")
     try:
         return yaml.load(text, Loader=_Loader)
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         # From PyYAML's constructors, for instance for the date 2024-99-99 or an integer of 5,000 digits.
         raise yaml.YAMLError(f"expected a value, found what can't be converted ({error})") from error
 
