@@ -161,7 +161,7 @@ def test_a_file_in_the_place_of_a_folder_ends_before_anything_is_trained(
     (tmp_path / "digits").write_text("")
     assert ask("--method", "ew", "uw", *QUICK) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2 and all("not a directory" in line for line in lines)
+    assert len(lines) == 2 and all("expected a folder at" in line for line in lines)
 
 
 def test_divergence_does_not_stop_a_study(
