@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -19,13 +21,14 @@ import pytest
 import torch
 from synthetic_splits import random_splits
 
-from bench.engine import checkpoint
+from bench.engine import checkpoint, checkpoint_file
 from bench.engine.build import build_network
 from bench.engine.checkpoint import Origin, Start, start_or_resume
 from bench.engine.context import RunContext
 from bench.engine.history import History
 from bench.engine.loop import train
 from bench.engine.train_state import make_train_state
+from bench.launch.stopping import Stopped, stopped_by
 from bench.records.files import StorageError
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, CURVE, POSITIONS
@@ -405,7 +408,7 @@ def test_a_checkpoint_that_may_not_be_opened_is_left_where_it_is(trained: Traine
         folder.chmod(0o755)
     os.seteuid(65534)
     try:
-        with pytest.raises(StorageError, match="permission denied; change its permissions"):
+        with pytest.raises(StorageError, match="expected permission for user nobody"):
             begin(trained, path)
     finally:
         os.seteuid(0)
@@ -460,3 +463,25 @@ def test_changes_of_the_platform_are_kept_across_resumptions(trained: Trained, t
         put("platform", "threads", value=threads)(path)
     record, _ = run(spec, tmp_path)
     assert record.resumed == ["from epoch 2 on: threads 1 instead of 8", "from epoch 3 on: threads 1 instead of 4"]
+
+
+@pytest.mark.parametrize("at", range(1, 8))
+def test_a_signal_while_a_checkpoint_is_written_waits_until_it_is(at: int, tmp_path: Path) -> None:
+    """torch would make an error of the run out of it, or end the process."""
+
+    class Interrupted(io.FileIO):
+        writes = 0
+
+        def write(self, content: Any) -> int:
+            self.writes += 1
+            if self.writes == at:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().write(content)
+
+    class Place:
+        def open(self, mode: str) -> io.FileIO:
+            return Interrupted(tmp_path / "file", mode)
+
+    with pytest.raises(Stopped), stopped_by(signal.SIGTERM):
+        checkpoint_file._save({"tensor": torch.ones(3)}, Place())  # type: ignore[arg-type]
+    assert torch.load(tmp_path / "file")["tensor"].tolist() == [1, 1, 1]

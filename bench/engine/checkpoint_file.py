@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from bench.engine.history import Best, History
+from bench.engine.uninterrupted import uninterrupted
 from bench.records.files import Guard, atomic_write, storage_error
 
 FORMAT = 1  # raise it with every change of `Content`, and extend `_upgraded`
@@ -85,8 +86,11 @@ def write_content(path: Path, content: Content, guard: Guard) -> None:
 
 
 def _save(raw: Mapping[str, Any], path: Path) -> None:
-    """torch.save, with the system's error if the disk is full: torch often hides it behind one of its own."""
-    with path.open("wb") as file:
+    """torch.save, with the system's error if the disk is full: torch often hides it behind one of its own.
+
+    An exception of a signal would become such an error too, or end the process: a half-written archive can't be closed.
+    """
+    with path.open("wb") as file, uninterrupted():
         try:
             torch.save(raw, file)
         except RuntimeError as error:
