@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from bench import ROOT
 from datasets import DATASETS, obtain
 from datasets.contract import DataError
 from datasets.embedded import digits, faces, rooms
@@ -41,6 +44,28 @@ def test_has_the_permissions_of_other_folders(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "data", 1):
         pass
     assert (tmp_path / "data").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    program = (
+        "import os, pathlib, sys; from datasets.embedded.atomic_folder import atomic_folder\n"
+        f"with atomic_folder(pathlib.Path({str(tmp_path / 'data')!r}), 1) as unfinished:\n"
+        "    (unfinished / 'file').touch(); print('in', flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"in\n"
+        (tmp_path / ".data.mine").mkdir()
+        (left,) = tmp_path.glob(".data.unfinished.*")
+        with pytest.raises(ValueError), atomic_folder(tmp_path / "data", 1):
+            assert (left / "data" / "file").exists()
+            raise ValueError
+        process.kill()
+    assert left.exists()
+    with atomic_folder(tmp_path / "data", 1):
+        assert not left.exists()
+    assert names(tmp_path) == [".data.mine", "data"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +32,8 @@ def noted_version(folder: Path) -> int | None:
 def atomic_folder(folder: Path, maker_version: int) -> Iterator[Path]:
     """An empty folder to write into, which becomes `folder` when the block ends, and is removed when it fails.
 
+    If the process is killed, it is removed when the folder is made the next time.
+
     If another process made `folder` in the meantime, that folder stays and this one is removed. Both are complete and
     equal, since what is written depends on the code alone.
 
@@ -39,10 +44,9 @@ def atomic_folder(folder: Path, maker_version: int) -> Iterator[Path]:
     if folder.is_file() or _is_filled(folder):
         raise FileExistsError(f"Expected nothing at {folder}, found something; move it away to have it made again.")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Beside `folder`, because a rename is atomic only within a file system. In a folder inside the temporary one,
-    # because only its owner may read the latter.
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-        unfinished = Path(scratch) / folder.name
+    # In a folder inside the temporary one, because only its owner may read the latter.
+    with _scratch(folder.parent, f".{folder.name}.unfinished.") as scratch:
+        unfinished = scratch / folder.name
         unfinished.mkdir()
         yield unfinished
         (unfinished / _NOTE).write_text(f"version {maker_version}", encoding="ascii")
@@ -51,6 +55,43 @@ def atomic_folder(folder: Path, maker_version: int) -> Iterator[Path]:
         except OSError:
             if not _is_filled(folder):
                 raise
+
+
+@contextmanager
+def _scratch(parent: Path, prefix: str) -> Iterator[Path]:
+    """A temporary folder in `parent`, because a rename is atomic only within a file system.
+
+    It is locked while this process lives. Those of killed processes aren't, and are removed.
+    """
+    for left in parent.glob(f"{glob.escape(prefix)}*"):
+        with _locked(left) as is_left:
+            if is_left:
+                shutil.rmtree(left, ignore_errors=True)
+    while True:
+        with tempfile.TemporaryDirectory(dir=parent, prefix=prefix) as name, _locked(Path(name)):
+            if os.path.exists(name):  # else another process found it before it was locked
+                yield Path(name)
+                return
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Whether this process has locked a folder; never on file systems that don't lock folders."""
+    try:
+        file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        yield False
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        has = False
+    else:
+        has = True
+    try:
+        yield has
+    finally:
+        os.close(file)
 
 
 def _is_filled(folder: Path) -> bool:
