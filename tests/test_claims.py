@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,11 +11,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from record_factory import make_record
 
 from bench.records.claim import CLAIM, Claim, ClaimLost, Holder, beat, holder_of, release, take
+from bench.records.files import StorageError
 from bench.records.store import RECORD, read_record, write_record
 
 HERE = os.getpid()
@@ -132,3 +135,68 @@ def test_a_process_that_is_stopped_while_it_holds_the_lock_stops_nobody_for_long
         assert isinstance(found, Holder) and found.process == process.pid
         process.send_signal(signal.SIGCONT)
     assert taken(tmp_path).generation == 2
+
+
+def test_who_waits_for_a_run_is_never_in_the_way_of_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A waiting process that is stopped in the moment in which it looks at a claim would lock out the owner."""
+    taken(tmp_path)
+    monkeypatch.setattr("bench.records.claim._locked", None)
+    assert isinstance(take(tmp_path, HERE, 60), Holder)
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    """Results may come from elsewhere; a claim would overwrite the file that the link names."""
+    (tmp_path / "precious").write_text("precious")
+    for target in ("precious", "absent"):
+        folder = tmp_path / f"run-{target}"
+        folder.mkdir()
+        (folder / CLAIM).symlink_to(tmp_path / target)
+        with pytest.raises(StorageError, match=r"claim\.json: expected a file, found a link; remove it"):
+            take(folder, HERE, 60)
+        assert holder_of(folder) is None
+    assert (tmp_path / "precious").read_text() == "precious" and not (tmp_path / "absent").exists()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / CLAIM)
+    assert holder_of(tmp_path) is None
+    with pytest.raises(StorageError, match=r"claim\.json: "):
+        take(tmp_path, HERE, 60)
+
+
+def test_a_claim_of_a_newer_version_counts(tmp_path: Path) -> None:
+    taken(tmp_path)
+    path = tmp_path / CLAIM
+    path.write_text(path.read_text()[:-1] + ', "added": 1}')
+    assert isinstance(take(tmp_path, HERE, 60), Holder)
+
+
+def test_a_file_system_that_fails_for_a_while_is_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = taken(tmp_path)
+
+    def fail(*arguments: object) -> bytes:
+        raise OSError(errno.ESTALE, "")
+
+    with monkeypatch.context() as patch, pytest.raises(StorageError, match=r"claim\.json: expected a network drive"):
+        patch.setattr(os, "pread", fail)
+        beat(claim)
+    beat(claim)
+
+
+def test_hidden_processes_of_other_users_count_as_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: subprocess.Popen[bytes]
+) -> None:
+    """With /proc mounted so (hidepid), only their numbers can be asked for."""
+    taken(tmp_path, other.pid)
+    hidden, read = f"/proc/{other.pid}/stat", Path.read_text
+
+    def read_text(path: Path, *arguments: Any, **options: Any) -> str:
+        if str(path) == hidden:
+            raise FileNotFoundError(hidden)
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert isinstance(take(tmp_path, HERE, 60), Holder)
+    other.kill()
+    other.wait()
+    assert isinstance(take(tmp_path, HERE, 60), Claim)

@@ -53,7 +53,7 @@ class Holder(BaseModel):
     beats: counted up while the owner lives.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)  # a newer version may add fields
 
     generation: int
     owner: str
@@ -103,10 +103,14 @@ def take(folder: Path, process: int, expiry: float, expired: Holder | None = Non
         StorageError: the claim can't be written.
     """
     path = folder / CLAIM
+    # Without a lock: who only waits is never in the way of the owner, not even if it is stopped in this moment.
+    holder = holder_of(folder)
+    if holder is not None and not _is_free(holder, expired):
+        return holder
     try:
         with _locked(path, create=True) as file:
-            holder = _read(file)
-            if holder is not None and holder != expired and not _has_died(holder):
+            holder = _read(file, path)
+            if holder is not None and not _is_free(holder, expired):
                 return holder
             ours = _holder(process, expiry, holder.generation + 1 if holder else 1)
             _write(file, path, ours)
@@ -136,10 +140,15 @@ def release(claim: Claim) -> None:
 def holder_of(folder: Path) -> Holder | None:
     """Who holds the claim of a run, dead or alive; None if nobody does, or if the claim can't be read."""
     try:
-        with (folder / CLAIM).open("rb") as file:
-            return _read(file.fileno())
+        file = os.open(folder / CLAIM, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
+    try:
+        return _read(file, folder / CLAIM)
+    except StorageError:
+        return None
+    finally:
+        os.close(file)
 
 
 class _Busy(StorageError):
@@ -183,12 +192,15 @@ def _open(path: Path, create: bool) -> int:
     try:
         if create:
             path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o666)
+        # A link is not followed: it would have a file elsewhere overwritten.
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0), 0o666)
     except FileNotFoundError as error:
         if create:
             raise storage_error(path, error) from error
         raise ClaimLost(f"{path}: another process has taken over this run") from error
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise StorageError(f"{path}: expected a file, found a link; remove it.") from error
         raise storage_error(path, error) from error
 
 
@@ -206,18 +218,20 @@ def _lock(file: int) -> bool:
 
 def _own(claim: Claim, file: int) -> Holder:
     """The content of a claim that is still ours."""
-    holder = _read(file)
+    holder = _read(file, claim.folder / CLAIM)
     if holder is None or (holder.owner, holder.generation) != (claim.owner, claim.generation):
         raise ClaimLost(f"{claim.folder}: {holder.name if holder else 'another process'} has taken over this run")
     return holder
 
 
-def _read(file: int) -> Holder | None:
+def _read(file: int, path: Path) -> Holder | None:
     """The content of a claim; None if its process died before it was written."""
     try:
         return Holder.model_validate_json(os.pread(file, _LONGEST_CONTENT, 0))
     except ValidationError:
         return None
+    except OSError as error:
+        raise storage_error(path, error) from error
 
 
 def _write(file: int, path: Path, holder: Holder) -> None:
@@ -248,21 +262,23 @@ def _host() -> str:
     return " ".join(names)
 
 
+def _is_free(holder: Holder, expired: Holder | None) -> bool:
+    return holder == expired or _has_died(holder)
+
+
 def _has_died(holder: Holder) -> bool:
     """Whether the owner is known to be dead; processes of other machines and containers can't be seen."""
-    return holder.host == _host() and _started(holder.process) != holder.started
+    return holder.host == _host() and _started(holder.process) not in (holder.started, "")
 
 
 def _started(process: int) -> str | None:
     """When a process started; None if there is none, or if it is dead and only its exit code is left.
 
-    "" on a system without /proc: there, only the number is known.
+    "" if the system doesn't say: then only the number is known.
     """
     try:
         text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        if Path("/proc/self/stat").exists():
-            return None
+    except OSError:  # there is no /proc, or it doesn't show the processes of other users
         return "" if _exists(process) else None
     state, *fields = text.rpartition(")")[2].split()
     return None if state in "ZX" else fields[18]
