@@ -19,7 +19,7 @@ from bench.engine.checkpoint import checkpoint_remarks
 from bench.engine.device import DeviceUnavailable, choose_device
 from bench.engine.storage import storage_errors
 from bench.launch.config import EXPIRY, RETRIES, LaunchConfig
-from bench.launch.local import run_locally, start_server
+from bench.launch.local import WorkersUnavailable, run_locally, start_server
 from bench.launch.messages import Event
 from bench.launch.run_queue import clear_finished
 from bench.launch.stopping import exit_code
@@ -35,8 +35,8 @@ from methods.architectures.backbones import WeightsUnavailable
 def main(argv: Sequence[str] | None = None) -> int:
     """0: all runs are in the results. 1: a run failed. 2: bad input. 130: interrupted."""
     arguments = _parser().parse_args(argv)
-    errors = (PlanError, StudyError, UnknownName, DataError, DeviceUnavailable, WeightsUnavailable, RecordError)
-    return guarded(lambda: _run(arguments), *errors)
+    unavailable = (DeviceUnavailable, WeightsUnavailable, WorkersUnavailable)
+    return guarded(lambda: _run(arguments), PlanError, StudyError, UnknownName, DataError, RecordError, *unavailable)
 
 
 def _parser() -> CommandParser:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,13 +17,15 @@ from data_trees import write_digits
 
 from bench.engine.context import RunContext
 from bench.engine.loop import train
+from bench.engine.recording import failed_record
 from bench.launch.config import LaunchConfig
-from bench.launch.local import run_locally
+from bench.launch.local import WorkersUnavailable, run_locally
 from bench.launch.messages import Event
-from bench.launch.run_queue import clear_finished
-from bench.records.claim import CLAIM, Claim, holder_of, release, take
+from bench.launch.run_queue import RunQueue, clear_finished
+from bench.records.claim import CLAIM, Claim, Holder, holder_of, release, take
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, CURVE, RECORD, read_record, write_record
+from bench.spec.planning import PlanError
 from bench.spec.resolve import RunSpec, resolve
 
 OnEvent = Callable[[Event], None]
@@ -102,6 +108,77 @@ def test_a_run_whose_process_always_dies_fails_and_the_others_go_on(config: Laun
     record = read_record(config.folder(runs[0]) / RECORD)
     assert len(record.lost) == 3
     assert record.reason.startswith("its process was lost 3 times, the last time after epoch")
+
+
+def test_a_run_that_failed_before_gets_all_its_attempts(config: LaunchConfig) -> None:
+    """The old record of the failed run doesn't end it."""
+    (ew,) = specs("ew")
+    write_record(config.folder(ew), failed_record(ew, "yesterday"))
+    killed: list[int] = []
+
+    def kill(event: Event) -> None:
+        if event.kind == "epoch" and not killed:
+            killed.append(worker_of(event, config))
+            os.kill(killed[0], signal.SIGKILL)
+
+    events = launch([ew], config, kill)
+    assert ends(events) == [("ew", "done", False)]
+
+
+def test_a_run_that_was_finished_after_it_was_planned_is_not_trained_again(config: LaunchConfig) -> None:
+    """Another command has ended it before this one starts its workers."""
+    (ew,) = specs("ew")
+    record = fresh(ew, config, config.folder(ew))
+    assert ends(launch([ew], config)) == [("ew", "done", True)]
+    assert read_record(config.folder(ew) / RECORD) == record
+
+
+def test_a_record_with_other_settings_that_appears_meanwhile_ends_the_command_without_a_claim(
+    config: LaunchConfig, tmp_path: Path
+) -> None:
+    (ew,), (other,) = specs("ew"), specs("ew", epochs=3)
+    record = fresh(ew, config, tmp_path / "elsewhere")
+    write_record(config.folder(ew), record.model_copy(update={"settings": other.settings.as_dict()}))
+    with pytest.raises(PlanError, match="made with other settings"):
+        launch([ew], config)
+    assert not (config.folder(ew) / CLAIM).exists()
+
+
+def test_a_server_of_workers_that_dies_is_started_again(config: LaunchConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+
+    def dies_once(process: BaseProcess) -> None:
+        started.append(process)
+        if len(started) == 1:
+            raise EOFError("unexpected EOF")  # as multiprocessing does
+        start(process)
+
+    start = ForkServerProcess.start
+    monkeypatch.setattr(ForkServerProcess, "start", dies_once)
+    assert ends(launch(specs("ew"), config)) == [("ew", "done", False)]
+    monkeypatch.setattr("bench.launch.local._PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(ForkServerProcess, "start", lambda process: dies_once(started.clear() or process))  # type: ignore[func-returns-value]
+    with pytest.raises(WorkersUnavailable, match=r"found that they can't \(unexpected EOF\); check the memory"):
+        run_locally(specs("uw"), config, 1, lambda event: None)
+
+
+def test_held_runs_are_looked_at_once_a_second(config: LaunchConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not after each event: hundreds of them would keep the launcher busy."""
+    (ew,) = specs("ew")
+    assert isinstance(take(config.folder(ew), os.getpid(), 60), Claim)
+    queue = RunQueue([ew], config, lambda event: None)
+    looks: list[Path] = []
+
+    def look(folder: Path, *arguments: Any) -> Claim | Holder:
+        looks.append(folder)
+        return take(folder, *arguments)
+
+    monkeypatch.setattr("bench.launch.run_queue.take", look)
+    assert [queue.next(os.getpid()) for _ in range(5)] == [None] * 5 and len(looks) == 1
+    later = time.monotonic() + 2
+    monkeypatch.setattr("bench.launch.run_queue.time.monotonic", lambda: later)
+    queue.next(os.getpid())
+    assert len(looks) == 2
 
 
 def test_a_worker_that_dies_between_two_runs_costs_nothing(config: LaunchConfig) -> None:

@@ -19,7 +19,7 @@ from bench.engine.recording import failed_record
 from bench.launch.config import LaunchConfig
 from bench.launch.messages import Assignment, Event
 from bench.launch.processes import process_context
-from bench.launch.run_queue import RunQueue
+from bench.launch.run_queue import POLL, RunQueue
 from bench.launch.worker import GRACE, work
 from bench.records.claim import Holder, release, take
 from bench.records.files import StorageError
@@ -29,9 +29,14 @@ from bench.spec.resolve import RunSpec
 # torch imports torch._dynamo, which is slow, when a process makes its first optimizer.
 _IMPORTED = ("bench.launch.worker", "torch._dynamo")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-POLL = 1.0  # seconds between two looks at the runs that other processes train
+
+_PAUSES = (0.1, 0.5, 2.0)  # seconds after each attempt to start a worker
 
 OnEvent = Callable[[Event], None]
+
+
+class WorkersUnavailable(Exception):
+    """No worker process can be started."""
 
 
 @dataclass
@@ -51,7 +56,8 @@ def run_locally(specs: Sequence[RunSpec], config: LaunchConfig, jobs: int, on_ev
 
     Raises:
         KeyboardInterrupt: after all workers have stopped. StorageError, RecordError: of results. PlanError: another
-            process has made one of these runs with other settings or from other data.
+            process has made one of these runs with other settings or from other data. WorkersUnavailable: no process
+            can be started.
     """
     queue = RunQueue(specs, config, on_event)
     workers = [_start(config) for _ in range(min(jobs, len(specs)))]
@@ -83,12 +89,27 @@ def start_server(threads: int) -> Any:
 
 
 def _start(config: LaunchConfig) -> _Worker:
-    context = start_server(config.threads)
-    ours, theirs = context.Pipe()
-    process = context.Process(target=work, args=(theirs, config), daemon=True)
-    process.start()
-    theirs.close()
-    return _Worker(process, ours)
+    """A new worker; tried again if the server that forks it dies meanwhile.
+
+    Raises:
+        WorkersUnavailable: it could not be started.
+    """
+    for pause in _PAUSES:
+        context = start_server(config.threads)
+        ours, theirs = context.Pipe()
+        process = context.Process(target=work, args=(theirs, config), daemon=True)
+        try:
+            process.start()
+        except (EOFError, OSError) as error:
+            last = error
+            time.sleep(pause)
+        else:
+            theirs.close()
+            return _Worker(process, ours)
+    raise WorkersUnavailable(
+        f"Expected worker processes to start, found that they can't ({last}); check the memory (`free -m`) and the "
+        "limit of processes (`ulimit -u`), then give the same command again. Finished runs are kept."
+    ) from last
 
 
 def _stop(workers: Sequence[_Worker]) -> None:

@@ -11,14 +11,16 @@ from typing import Any
 def process_context(modules: Sequence[str]) -> Any:
     """Starts the server, without waiting for its imports, and returns the context whose processes it forks.
 
-    Only the first call of a process chooses modules. The server inherits the environment, and that Ctrl-C is ignored;
+    Only the first call of a process chooses modules. The server inherits the environment, and that Ctrl-C is blocked;
     its processes inherit both from it. Without fork servers, each process imports them itself.
     """
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
     context = get_context("forkserver")
     context.set_forkserver_preload(list(modules))
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    forkserver.ensure_running()
-    signal.signal(signal.SIGINT, handler)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # this process gets it afterwards
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context

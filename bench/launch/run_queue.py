@@ -19,6 +19,7 @@ from bench.records.store import CHECKPOINT, RECORD, read_run, set_aside
 from bench.spec.planning import is_kept
 from bench.spec.resolve import RunSpec
 
+POLL = 1.0  # seconds between two looks at the runs that other processes train
 # What tells whether a file was written again; None if there is none.
 Stamp = tuple[int, int] | None
 
@@ -28,13 +29,11 @@ class _Waiting:
     """A run that waits.
 
     lost: how earlier attempts ended.
-    before: the stamp of the record that was there when the launch began, of an attempt that failed.
     holder, since: of the other process that trains it, if there is one; its last sign of life, and when it was seen.
     """
 
     spec: RunSpec
     lost: tuple[str, ...] = ()
-    before: Stamp = None
     holder: Holder | None = None
     since: float = 0.0
 
@@ -53,7 +52,10 @@ class RunQueue:
 
     def __init__(self, specs: Sequence[RunSpec], config: LaunchConfig, on_event: Callable[[Event], None]) -> None:
         self._config, self._on_event = config, on_event
-        self._waiting = deque(_Waiting(spec, before=_stamp(config.folder(spec) / RECORD)) for spec in specs)
+        self._waiting = deque(_Waiting(spec) for spec in specs)
+        # A record of a failed run that was there when the launch began ends no run: it is to be trained again.
+        self._before = {folder: _stamp(folder / RECORD) for folder in map(config.folder, specs)}
+        self._look_again = 0.0
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -61,6 +63,7 @@ class RunQueue:
     def put(self, spec: RunSpec, lost: tuple[str, ...]) -> None:
         """Adds a run that could not be finished. lost: how its attempts ended."""
         self._waiting.append(_Waiting(spec, lost))
+        self._look_again = 0.0
 
     def next(self, process: int) -> Assignment | None:
         """Claims the next run in the name of a process; None if there is none that no other process trains.
@@ -69,22 +72,33 @@ class RunQueue:
             StorageError: its folder can't be written. RecordError: its record can't be read.
             PlanError: another process made it with other settings or data.
         """
+        if time.monotonic() < self._look_again:  # hundreds may be held, and each worker asks after each event
+            return None
         for _ in range(len(self._waiting)):
             run = self._waiting.popleft()
-            folder = self._config.folder(run.spec)
-            claim = take(folder, process, self._config.expiry, run.expired)
+            claim = take(self._config.folder(run.spec), process, self._config.expiry, run.expired)
             if isinstance(claim, Holder):
                 self._wait_for(claim, run)
-                continue
-            if new := set_aside(folder):
+            elif self._is_to_train(run, claim):
+                return Assignment(run.spec, claim, run.lost)
+        self._look_again = time.monotonic() + POLL
+        return None
+
+    def _is_to_train(self, run: _Waiting, claim: Claim) -> bool:
+        """Whether a run that has been claimed is still to be trained; if not, the claim is released."""
+        to_train = False
+        try:
+            if new := set_aside(claim.folder):
                 self._on_event(Event("note", run.spec, note=f"its bad record was moved to {new}"))
             record = self._finished(run)
             clear(claim, finished=record is not None)
-            if record is None:
-                return Assignment(run.spec, claim, run.lost)
-            release(claim)
+            to_train = record is None
+        finally:
+            if not to_train:
+                release(claim)
+        if record is not None:
             self._on_event(Event("end", run.spec, record=record, found=True))
-        return None
+        return to_train
 
     def _wait_for(self, holder: Holder, run: _Waiting) -> None:
         if run.holder is None or run.holder.owner != holder.owner:
@@ -95,14 +109,15 @@ class RunQueue:
         self._waiting.append(run)
 
     def _finished(self, run: _Waiting) -> Record | None:
-        """The record that another process has written since the launch began."""
+        """The record that another process has written since the runs were planned."""
         folder = self._config.folder(run.spec)
         path = folder / RECORD
-        record = None if _stamp(path) == run.before else read_run(folder)
+        record = read_run(folder)
         if record is None:
             return None
-        ended = record.status == "failed" or is_kept(run.spec, record, path, self._config.current.of(run.spec))
-        return record if ended else None
+        if record.status == "failed":
+            return None if _stamp(path) == self._before[folder] else record
+        return record if is_kept(run.spec, record, path, self._config.current.of(run.spec)) else None
 
 
 def clear_finished(specs: Sequence[RunSpec], config: LaunchConfig) -> None:
@@ -116,8 +131,10 @@ def clear_finished(specs: Sequence[RunSpec], config: LaunchConfig) -> None:
             if CLAIM in names or CHECKPOINT in names or any(name.startswith(".") for name in names):
                 claim = take(folder, os.getpid(), config.expiry)
                 if isinstance(claim, Claim):
-                    clear(claim, finished=True)
-                    release(claim)
+                    try:
+                        clear(claim, finished=True)
+                    finally:
+                        release(claim)
 
 
 def clear(claim: Claim, finished: bool) -> None:
