@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing import Pipe
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -22,6 +24,7 @@ from bench.launch.config import LaunchConfig
 from bench.launch.local import WorkersUnavailable, run_locally
 from bench.launch.messages import Event
 from bench.launch.run_queue import RunQueue, clear_finished
+from bench.launch.worker import _send
 from bench.records.claim import CLAIM, Claim, Holder, holder_of, release, take
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, CURVE, RECORD, read_record, write_record
@@ -179,6 +182,17 @@ def test_held_runs_are_looked_at_once_a_second(config: LaunchConfig, monkeypatch
     monkeypatch.setattr("bench.launch.run_queue.time.monotonic", lambda: later)
     queue.next(os.getpid())
     assert len(looks) == 2
+
+
+def test_a_worker_does_not_wait_for_a_command_that_is_stopped() -> None:
+    """Its run ends, for all other commands to see, though nobody reads what it sends."""
+    (ew,) = specs("ew")
+    ours, theirs = Pipe()
+    sender = threading.Thread(target=lambda: [_send(theirs, Event("epoch", ew, n)) for n in range(2000)], daemon=True)
+    sender.start()
+    sender.join(30)
+    assert not sender.is_alive()
+    assert ours.recv().epochs == 0
 
 
 def test_a_worker_that_dies_between_two_runs_costs_nothing(config: LaunchConfig) -> None:

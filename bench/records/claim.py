@@ -197,7 +197,7 @@ def _open(path: Path, create: bool) -> int:
     except FileNotFoundError as error:
         if create:
             raise storage_error(path, error) from error
-        raise ClaimLost(f"{path}: another process has taken over this run") from error
+        raise ClaimLost(f"{path} is gone: another process has taken over this run, or it was deleted") from error
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise StorageError(f"{path}: expected a file, found a link; remove it.") from error
