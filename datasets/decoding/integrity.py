@@ -70,8 +70,6 @@ def seal(array: Path) -> None:
         OSError: it could not be written.
     """
     status, note = array.stat(), _side_file(array)
-    for left in note.parent.glob(f"{note.name}.*.tmp"):  # by a killed process; a living one seals another time
-        left.unlink(missing_ok=True)
     unfinished = note.with_suffix(f".json.{secrets.token_hex(8)}.tmp")
     try:
         unfinished.write_text(json.dumps({"size": status.st_size, "mtime_ns": status.st_mtime_ns}), encoding="ascii")
@@ -79,6 +77,13 @@ def seal(array: Path) -> None:
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def remove_unfinished_notes(array: Path) -> None:
+    """Removes what killed processes have left; one that is just noting something notes it another time."""
+    note = _side_file(array)
+    for left in note.parent.glob(f"{note.name}.*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def _side_file(array: Path) -> Path:
