@@ -15,3 +15,11 @@ if sys.path[0] != str(ROOT):
 # clean up yet. Once the command runs, it catches signals itself.
 if sys.argv[0] == "-m" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
+
+# torch can't even be imported from a folder that is gone, and says something else about it.
+if sys.argv[0] == "-m":
+    try:
+        os.getcwd()
+    except OSError:
+        print("The working directory was deleted; change to another folder (`cd`), then try again.", file=sys.stderr)
+        sys.exit(2)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from bench.cli.options import guarded
 from bench.spec.lookup import UnknownName, lookup
 
 COMMANDS = {
@@ -31,6 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         code: int = import_module(f"bench.{name}").main(words[1:])
         return code
+    return guarded(_list)
+
+
+def _list() -> int:
     print("The benchmark suite for multi-task learning. Commands:\n")
     for command, purpose in COMMANDS.items():
         print(f"  python -m {command:<15} {purpose}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +11,23 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import ROOT
-from bench.cli.options import add_cache_dir, add_data_root, guarded, image_size, plain_console, positive
+from bench.cli.options import (
+    add_cache_dir,
+    add_data_root,
+    folder,
+    guarded,
+    image_size,
+    lookup_name,
+    plain_console,
+    processes,
+    random_seed,
+)
+from bench.cli.parser import CommandParser
 from bench.cli.preparation import given_size, prepare
 from bench.cli.progress import DecodingProgress
 from bench.inspection.data_check import FULL_UP_TO, MOST_PRINTED, Position, Report, check
 from bench.inspection.instructions import instructions
+from bench.records.names import inside
 from bench.spec.lookup import UnknownName, lookup
 from datasets import DATASETS, find, obtain
 from datasets.contract import DataError, DataSettings
@@ -34,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(lambda: commands[arguments.command](arguments, console), UnknownName, DataError)
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="python -m bench.data", description=__doc__)
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="python -m bench.data", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="list all data sets, and which are on this machine")
     how = commands.add_parser("how", help="say where to get a data set and how to lay it out")
@@ -43,13 +55,13 @@ def _parser() -> ArgumentParser:
     checking.add_argument(
         "--full", action="store_true", help=f"read every file (default: a sample of more than {FULL_UP_TO:,})"
     )
-    checking.add_argument("--splits", default="", metavar="DIR", help="also check lists <domain>_<train|val|test>.txt")
+    checking.add_argument("--splits", type=folder, metavar="DIR", help="also check lists <domain>_<train|val|test>.txt")
     decoding = commands.add_parser("prepare", help="decode a data set once, for all runs")
-    decoding.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per core)")
+    decoding.add_argument("--workers", type=processes, metavar="N", help="processes (default: one per core)")
     showing = commands.add_parser("show", help="draw some images with their labels; decodes the data set first")
     showing.add_argument("--part", choices=PARTS, default="train", help="default: train")
-    showing.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the images (default: 0)")
-    showing.add_argument("--out", type=Path, metavar="FILE", help="default: reports/data/NAME-PART.png")
+    showing.add_argument("--seed", type=random_seed, default=0, metavar="N", help="chooses the images (default: 0)")
+    showing.add_argument("--out", type=folder, metavar="FILE", help="default: reports/data/NAME-PART.png")
     for command in (checking, decoding):
         command.add_argument(
             "--image-size",
@@ -59,7 +71,7 @@ def _parser() -> ArgumentParser:
             help="height and width, or none for the size on disk (default: the size that runs use by default)",
         )
     for command in (how, checking, decoding, showing):
-        command.add_argument("name", metavar="NAME")
+        command.add_argument("name", type=lookup_name, metavar="NAME")
     for command in (listing, how, checking, decoding, showing):
         add_data_root(command)
     for command in (listing, checking, decoding, showing):
@@ -102,7 +114,7 @@ def _check(arguments: Namespace, console: Console) -> int:
     name = lookup(DATASETS, "data set", arguments.name)
     info = DATASETS[name]
     folder = obtain(name, arguments.data_root)
-    settings = DataSettings(given_size(info, arguments.image_size), splits=arguments.splits)
+    settings = DataSettings(given_size(info, arguments.image_size), splits=str(arguments.splits or ""))
     console.print(f"{info.label} in {folder}\n")
     if info.inventory is None:
         with preparing(Preparation(cache=arguments.cache_dir)):
@@ -166,7 +178,7 @@ def _show(arguments: Namespace, console: Console) -> int:
     ):
         splits = info.read(folder, settings)
     classes = info.inventory(folder, settings).classes if info.inventory else ()
-    path = arguments.out or ROOT / "reports" / "data" / f"{name}-{arguments.part}.png"
+    path = arguments.out or inside(ROOT / "reports" / "data", f"{name}-{arguments.part}.png")
     title = f"{info.label}, {arguments.part}, seed {arguments.seed}"
     write_sheet(info, getattr(splits, arguments.part), classes, arguments.seed, title, path)
     console.print(f"Drawn: {path}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import ROOT
+from bench.cli.parser import CommandParser
 from bench.inspection.packages import (
     Finding,
     Verdict,
@@ -24,7 +24,7 @@ COLOURS: dict[Verdict, str] = {"ok": "green", "note": "cyan", "slow": "yellow", 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the table. Returns 0, or 1 if something is missing that every run needs."""
+    """Prints the table. 0. 1: something is missing that every run needs. 2: it can't be looked for or printed."""
     basics: list[Finding] = []
     for look in (python_finding, package_finding, torch_finding):
         basics.append(look())
@@ -36,16 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     rival = rival_finding()
     basics += [rival] if rival else []
-    from bench.cli.options import add_cache_dir, add_data_root, plain_console
+    from bench.cli.options import add_cache_dir, add_data_root, folder, guarded, plain_console
 
-    parser = ArgumentParser(prog="python -m bench.doctor", description=__doc__)
+    parser = CommandParser(prog="python -m bench.doctor", description=__doc__)
     parser.add_argument(
-        "--results", type=Path, default=ROOT / "results", metavar="DIR", help="records (default: results)"
+        "--results", type=folder, default=ROOT / "results", metavar="DIR", help="records (default: results)"
     )
     add_data_root(parser)
     add_cache_dir(parser)
     arguments = parser.parse_args(argv)
-    return _examine(basics, arguments.data_root, arguments.cache_dir, arguments.results, plain_console())
+    places = arguments.data_root, arguments.cache_dir, arguments.results
+    return guarded(lambda: _examine(basics, *places, plain_console()))
 
 
 def _examine(basics: list[Finding], root: Path, cache: Path | None, results: Path, console: Console) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 
 from rich.console import Console
 
 from bench.cli.options import guarded, positive
+from bench.cli.parser import CommandParser
 from bench.cli.request import add_how, add_what, jobs_at_a_time, requested
 from bench.engine.device import DeviceUnavailable, choose_device
 from bench.forecasting.forecast import Machine, forecast
@@ -24,7 +25,7 @@ from datasets.decoding.prepare import Preparation, preparing
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0, 2 for bad input, 130 if interrupted."""
-    parser = ArgumentParser(prog="python -m bench.plan", description=__doc__)
+    parser = CommandParser(prog="python -m bench.plan", description=__doc__)
     add_what(parser)
     how = add_how(parser)
     how.add_argument("--budget", type=positive, default=120, metavar="SECONDS", help="for timing steps (default: 120)")

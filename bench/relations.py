@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 
 from bench import ROOT
 from bench.analyses.relations.figure import dendrogram_figure, heatmap_figure
 from bench.analyses.relations.measures import related, runs_with_cosines
 from bench.analyses.relations.page import pairs_csv, relations_csv, relations_page
-from bench.cli.options import add_cache_dir, add_data_root, guarded
+from bench.cli.options import add_cache_dir, add_data_root, folder, guarded, lookup_name
+from bench.cli.parser import CommandParser
 from bench.records.files import atomic_write_text
+from bench.records.names import inside
 from bench.records.store import RecordError
 from bench.reporting.figures.style import save
 from bench.spec.lookup import UnknownName
@@ -21,15 +22,15 @@ from datasets.decoding.prepare import Preparation, preparing
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 if there are no records to compare, or they or the data can't be read."""
-    parser = ArgumentParser(prog="python -m bench.relations", description=__doc__)
+    parser = CommandParser(prog="python -m bench.relations", description=__doc__)
     parser.add_argument(
-        "--results", type=Path, default=ROOT / "results" / "relations", metavar="DIR",
+        "--results", type=folder, default=ROOT / "results" / "relations", metavar="DIR",
         help="records (default: results/relations, the folder of --study relations)",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=Path, default=ROOT / "reports" / "relations", metavar="DIR", help="default: reports/relations"
+        "--out", type=folder, default=ROOT / "reports" / "relations", metavar="DIR", help="default: reports/relations"
     )
-    parser.add_argument("--data", nargs="+", default=[], metavar="NAME", help="only these data sets")
+    parser.add_argument("--data", nargs="+", type=lookup_name, default=[], metavar="NAME", help="only these data sets")
     add_data_root(parser)
     add_cache_dir(parser)
     arguments = parser.parse_args(argv)
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _relations(arguments: Namespace) -> int:
     for name, runs in runs_with_cosines(arguments.results, arguments.data).items():
         relations = related(arguments.results, runs, arguments.data_root)
-        folder = arguments.out / name
+        folder = inside(arguments.out, name)
         atomic_write_text(folder / "relations.csv", relations_csv(relations))
         atomic_write_text(folder / "pairs.csv", pairs_csv(relations))
         save(dendrogram_figure(relations), folder / "dendrogram")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from bench import ROOT
-from bench.cli.options import BAD_INPUT, plain_console
+from bench.cli.options import folder, guarded, lookup_name, plain_console
+from bench.cli.parser import CommandParser
+from bench.records.names import inside
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord, read_speeds
 from bench.records.store import RecordError, read_records
@@ -17,61 +19,84 @@ from bench.reporting.index import SPEED
 from bench.reporting.planned import PlannedRow, PlannedTable
 from bench.reporting.reports import write_reports
 from bench.spec.lookup import UnknownName, lookup
-from bench.spec.study import Study, StudyError, load_study
+from bench.spec.study import Study, StudyError, load_study, results_of
+
+_Read = TypeVar("_Read")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the reports and prints where they are; 2 if there is nothing to report or a record is unreadable."""
+    """0, or 2 if there is nothing to report or a record is unreadable."""
     options = _parser().parse_args(argv)
-    try:
-        study = load_study(options.study) if options.study else None
-        folder = study.folder if study else ""
-        results, out = options.results or ROOT / "results" / folder, options.out or ROOT / "reports" / folder
-        records, speeds = _read(results)
-        data = _looked_up("data set", [record.data for record in records], options.data)
-        chosen = [record for record in records if record.data in data or not data]
-        tasks = _looked_up("task", [task.key for record in chosen for task in record.tasks], options.tasks)
-        files = write_reports(
-            results,
-            records,
-            out,
-            spread=options.spread,
-            data=data,
-            tasks=tasks,
-            tables_of=partial(planned_tables, study) if study and study.tables else None,
-            speeds=speeds,
-        )
-    except (RecordError, UnknownName, StudyError) as error:
-        print(error, file=sys.stderr)
-        return BAD_INPUT
+    return guarded(lambda: _report(options), RecordError, UnknownName, StudyError)
+
+
+def _report(options: Namespace) -> int:
+    study = load_study(options.study) if options.study else None
+    results = options.results or results_of(study)
+    out = options.out or inside(ROOT / "reports", *(study.folders if study else ()))
+    records, speeds = _read(results)
+    data = _looked_up("data set", [record.data for record in records], options.data)
+    chosen = [record for record in records if record.data in data or not data]
+    tasks = _looked_up("task", [task.key for record in chosen for task in record.tasks], options.tasks)
+    files = write_reports(
+        results,
+        records,
+        out,
+        spread=options.spread,
+        data=data,
+        tasks=tasks,
+        tables_of=partial(planned_tables, study) if study and study.tables else None,
+        speeds=speeds,
+    )
     _print_files(files, len(chosen), len(speeds))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
-    parser.add_argument("--study", metavar="NAME", help="the tables of a study that has its own, as ablation")
-    parser.add_argument("--results", type=Path, metavar="DIR", help="folder of the records (default: results)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the reports (default: reports)")
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="python -m bench.report", description=__doc__)
+    parser.add_argument(
+        "--study", type=lookup_name, metavar="NAME", help="the tables of a study that has its own, as ablation"
+    )
+    parser.add_argument("--results", type=folder, metavar="DIR", help="folder of the records (default: results)")
+    parser.add_argument("--out", type=folder, metavar="DIR", help="folder for the reports (default: reports)")
     parser.add_argument("--spread", action="store_true", help="print the standard deviation over seeds beside means")
     parser.add_argument(
         "--data",
         nargs="+",
+        type=lookup_name,
         default=[],
         metavar="NAME",
         help="update the tables and figures of these data sets only; the reports of others stay",
     )
-    parser.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="draw the positions of these tasks only")
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        type=lookup_name,
+        default=[],
+        metavar="NAME",
+        help="draw the positions of these tasks only",
+    )
     return parser
 
 
 def _read(results: Path) -> tuple[list[Record], list[SpeedRecord]]:
     """Records of runs and measurements of steps; either may be missing, but not both."""
-    records, speeds = read_records(results), read_speeds(results / SPEED)
+    records, errors = _or_error(read_records, results)
+    speeds, others = _or_error(read_speeds, results / SPEED)
+    if errors or others:
+        raise RecordError("\n".join((*errors, *others)))
     if not records and not speeds:
         example = "python -m bench.run --method all --data digits"
         raise RecordError(f"{results}: expected records of runs, found none; run `{example}` first.")
     return records, speeds
+
+
+def _or_error(read: Callable[[Path], list[_Read]], folder: Path) -> tuple[list[_Read], list[str]]:
+    """What is read, or the message of the error, so that the errors of several folders are named at once."""
+    try:
+        return read(folder), []
+    except RecordError as error:
+        return [], [str(error)]
 
 
 def _looked_up(kind: str, known: Sequence[str], names: Sequence[str]) -> list[str]:

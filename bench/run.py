@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,16 +11,19 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.cli.options import guarded, not_negative, plain_console, positive
+from bench.cli.parser import CommandParser
 from bench.cli.progress import DecodingProgress, RunProgress, run_name
 from bench.cli.request import add_how, add_what, jobs_at_a_time, requested
 from bench.engine.build import build_network
 from bench.engine.checkpoint import checkpoint_remarks
 from bench.engine.device import DeviceUnavailable, choose_device
+from bench.engine.storage import storage_errors
 from bench.launch.config import EXPIRY, RETRIES, LaunchConfig
 from bench.launch.local import run_locally, start_server
 from bench.launch.messages import Event
 from bench.launch.run_queue import clear_finished
 from bench.launch.stopping import exit_code
+from bench.records.store import RecordError
 from bench.spec.lookup import UnknownName
 from bench.spec.planning import Plan, PlanError, Request, make_plan
 from bench.spec.study import StudyError
@@ -32,12 +35,12 @@ from methods.architectures.backbones import WeightsUnavailable
 def main(argv: Sequence[str] | None = None) -> int:
     """0: all runs are in the results. 1: a run failed. 2: bad input. 130: interrupted."""
     arguments = _parser().parse_args(argv)
-    errors = (PlanError, StudyError, UnknownName, DataError, DeviceUnavailable, WeightsUnavailable)
+    errors = (PlanError, StudyError, UnknownName, DataError, DeviceUnavailable, WeightsUnavailable, RecordError)
     return guarded(lambda: _run(arguments), *errors)
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="python -m bench.run", description=__doc__)
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="python -m bench.run", description=__doc__)
     add_what(parser)
     how = add_how(parser)
     how.add_argument("--dry-run", action="store_true", help="list the runs without training them")
@@ -59,11 +62,14 @@ def _run(arguments: Namespace) -> int:
     plan = _plan(arguments, request, results, console)
     for remark in plan.remarks:
         console.print(remark)
+    unwritable = storage_errors(plan.pending, results, jobs_at_a_time(arguments, device))
     if arguments.dry_run:
-        for remark in checkpoint_remarks(plan.pending, results, plan.current, device):
+        for remark in [*checkpoint_remarks(plan.pending, results, plan.current, device), *unwritable]:
             console.print(remark)
         _describe(plan, console)
         return 0
+    if plan.pending and unwritable:
+        raise PlanError("\n".join(unwritable))
     launch = LaunchConfig(
         plan.folders,
         results,

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from bench import ROOT
-from bench.cli.options import assignment, cores, guarded, plain_console, positive
+from bench.cli.options import assignment, cores, folder, guarded, lookup_name, plain_console, positive, processes
+from bench.cli.parser import CommandParser
 from bench.cli.progress import BenchmarkProgress
 from bench.engine.device import DeviceUnavailable, chip_name, choose_device
 from bench.profiling import commands, data, flow, solvers
@@ -32,6 +33,7 @@ from bench.records.store import RecordError
 from bench.reporting.render import aligned
 from bench.spec.lookup import UnknownName, lookup
 from bench.spec.settings import SpecError
+from bench.spec.shown import shown
 from methods import METHODS, WEIGHTINGS
 from methods.adapters.counterparts import PACKAGES, import_errors, versions
 
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="python -m bench.speed", description=__doc__)
+    parser = CommandParser(prog="python -m bench.speed", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[Namespace], int], text: str) -> ArgumentParser:
@@ -58,7 +60,9 @@ def _parser() -> ArgumentParser:
 
     step = command("step", _step, "time and peak memory of a training step of every method (default)")
     names = ", ".join(METHODS)
-    step.add_argument("--methods", nargs="+", default=["all"], metavar="NAME", help=f"all (default), or of {names}")
+    step.add_argument(
+        "--methods", nargs="+", type=lookup_name, default=["all"], metavar="NAME", help=f"all (default), or of {names}"
+    )
     _add_workloads(step)
     _add_packages(step, "+", "none")
     _add_measurement(step)
@@ -66,12 +70,14 @@ def _parser() -> ArgumentParser:
     scaling = command("scaling", _scaling, "a training step by number of tasks and of shared parameters")
     numbers, backbones = " ".join(map(str, SCALING_TASKS)), " ".join(SCALING_BACKBONES)
     _add_list(scaling, "--tasks", SCALING_TASKS, "M", f"numbers of tasks (default: {numbers})", type=positive)
-    _add_list(scaling, "--backbones", SCALING_BACKBONES, "NAME", f"default: {backbones}")
+    _add_list(scaling, "--backbones", SCALING_BACKBONES, "NAME", f"default: {backbones}", type=lookup_name)
     _add_packages(scaling, "+", "none")
     _add_measurement(scaling)
 
     shortcuts = command("shortcuts", _shortcuts, "a training step with approximate Gramians, or with cached weights")
-    _add_list(shortcuts, "--methods", APPROXIMATED, "NAME", f"default: {' '.join(APPROXIMATED)}", nargs="+")
+    _add_list(
+        shortcuts, "--methods", APPROXIMATED, "NAME", f"default: {' '.join(APPROXIMATED)}", nargs="+", type=lookup_name
+    )
     _add_workloads(shortcuts)
     _add_measurement(shortcuts)
 
@@ -80,14 +86,14 @@ def _parser() -> ArgumentParser:
     _add_list(alone, "--tasks", solvers.TASKS, "M", f"numbers of tasks (default: {numbers})", nargs="+", type=positive)
     _add_packages(alone, "*", "all")
     _add_rounds(alone, 10)
-    alone.add_argument("--out", type=Path, metavar="DIR", help="also write solvers.md and solvers.csv there")
+    alone.add_argument("--out", type=folder, metavar="DIR", help="also write solvers.md and solvers.csv there")
 
     ode = command("flow", _flow, "cost of NORMAL's flow in a training step, by tasks, inputs and solver")
     _add_list(ode, "--questions", flow.QUESTIONS, None, "default: all", nargs="+", choices=list(flow.QUESTIONS))
     ode.add_argument("--batch", type=positive, default=8, metavar="B", help="images of an input (default: 8)")
     _add_rounds(ode, 20)
     _add_device(ode, 1)
-    ode.add_argument("--out", type=Path, metavar="DIR", help="also write flow.md and flow.csv there")
+    ode.add_argument("--out", type=folder, metavar="DIR", help="also write flow.md and flow.csv there")
 
     _add_reading(command("data", _data, "images per second, from prepared arrays and with torchvision"))
     return parser
@@ -97,10 +103,10 @@ def _add_reading(parser: ArgumentParser) -> None:
     parser.add_argument("--images", type=positive, default=512, metavar="N", help="JPEGs to read (default: 512)")
     _add_rounds(parser, 5)
     _add_device(parser, 2)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="also write data.md and data.csv there")
+    parser.add_argument("--out", type=folder, metavar="DIR", help="also write data.md and data.csv there")
     known = ", ".join(TREES)
     parser.add_argument(
-        "--trees", nargs="*", metavar="NAME",
+        "--trees", nargs="*", type=lookup_name, metavar="NAME",
         help=f"instead, time and memory of all commands on trees like those of {known} (default: both); with --out, "
         "writes trees.md and trees.csv",
     )  # fmt: skip
@@ -113,7 +119,9 @@ def _add_list(
 
 
 def _add_workloads(parser: ArgumentParser) -> None:
-    parser.add_argument("--shapes", nargs="+", metavar="NAME", help=f"of {', '.join(workloads('cpu'))} (default: all)")
+    parser.add_argument(
+        "--shapes", nargs="+", type=lookup_name, metavar="NAME", help=f"of {', '.join(workloads('cpu'))} (default: all)"
+    )
     parser.add_argument("--size", choices=("cpu", "paper"), help="of batches (default: cpu on a CPU, else paper)")
 
 
@@ -131,8 +139,8 @@ def _add_rounds(parser: ArgumentParser, default: int) -> None:
 
 
 def _add_device(parser: ArgumentParser, threads: int) -> None:
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="default: auto")
-    parser.add_argument("--threads", type=positive, default=threads, metavar="N", help=f"default: {threads}")
+    parser.add_argument("--device", type=lookup_name, default="auto", metavar="auto|cpu|cuda", help="default: auto")
+    parser.add_argument("--threads", type=processes, default=threads, metavar="N", help=f"default: {threads}")
 
 
 def _add_measurement(parser: ArgumentParser) -> None:
@@ -145,13 +153,15 @@ def _add_measurement(parser: ArgumentParser) -> None:
     parser.add_argument("--no-memory", action="store_false", dest="memory", help="leave out the peak memory of a step")
     parser.add_argument("--machine", type=_file_name, metavar="NAME", help="of the record (default: chip and threads)")
     results = ROOT / "results" / "speed"
-    parser.add_argument("--results", type=Path, default=results, metavar="DIR", help="records (default: results/speed)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="also write tables and figures there")
+    parser.add_argument(
+        "--results", type=folder, default=results, metavar="DIR", help="records (default: results/speed)"
+    )
+    parser.add_argument("--out", type=folder, metavar="DIR", help="also write tables and figures there")
 
 
 def _file_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text):
-        raise ArgumentTypeError(f"expected letters, digits and any of . _ -, found {text!r}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", text):
+        raise ArgumentTypeError(f"expected at most 80 letters, digits and any of . _ -, found {shown(text)}")
     return text
 
 

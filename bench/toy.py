@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 
 from bench import ROOT
 from bench.analyses.toy.descent import Trajectory
 from bench.analyses.toy.problem import SCALINGS, STARTS
 from bench.analyses.toy.report import Recipe, all_trajectories, write_figure, write_tables
-from bench.cli.options import cores, guarded, plain_console, positive
+from bench.cli.options import (
+    cores,
+    folder,
+    guarded,
+    lookup_name,
+    plain_console,
+    positive,
+    processes,
+    random_seed,
+    rate,
+    share,
+)
+from bench.cli.parser import CommandParser
 from bench.cli.progress import LiveProgress
 from bench.reporting.render import aligned
 from bench.spec.lookup import UnknownName, lookup
@@ -28,44 +38,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(lambda: _toy(arguments), UnknownName)
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="python -m bench.toy", description=__doc__)
-    parser.add_argument("--method", nargs="+", metavar="NAME", help=f"default: all of {', '.join(WEIGHTINGS)}")
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="python -m bench.toy", description=__doc__)
+    parser.add_argument(
+        "--method", nargs="+", type=lookup_name, metavar="NAME", help=f"default: all of {', '.join(WEIGHTINGS)}"
+    )
     parser.add_argument(
         "--steps", type=positive, default=STEPS, metavar="N", help=f"default: {STEPS}; as published 35000"
     )
     parser.add_argument(
-        "--lr", type=_rate, default=LR, metavar="X", help=f"of Adam; default: {LR:g}; as published 0.001"
+        "--lr", type=rate, default=LR, metavar="X", help=f"of Adam; default: {LR:g}; as published 0.001"
     )
     parser.add_argument(
-        "--momentum", type=_share, default=0.0, metavar="X", help="of a running mean of the weights (default: 0, none)"
+        "--momentum", type=share, default=0.0, metavar="X", help="of a running mean of the weights (default: 0, none)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of methods that draw (default: 0)")
-    parser.add_argument("--jobs", type=positive, metavar="N", help="weightings at a time (default: one per core)")
+    parser.add_argument("--seed", type=random_seed, default=0, metavar="N", help="of methods that draw (default: 0)")
+    parser.add_argument("--jobs", type=processes, metavar="N", help="weightings at a time (default: one per core)")
     parser.add_argument(
-        "--out", type=Path, default=ROOT / "reports" / "toy", metavar="DIR", help="default: reports/toy"
+        "--out", type=folder, default=ROOT / "reports" / "toy", metavar="DIR", help="default: reports/toy"
     )
     return parser
-
-
-def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = math.nan
-    if not 0 < rate < math.inf:
-        raise ArgumentTypeError(f"expected a number > 0, found {text!r}")
-    return rate
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = math.nan
-    if not 0 <= share < 1:
-        raise ArgumentTypeError(f"expected a number ≥ 0 and < 1, found {text!r}")
-    return share
 
 
 def _toy(arguments: Namespace) -> int:

@@ -12,6 +12,7 @@ from datasets.contract import DataError, DataMissing, DatasetInfo, Recipe
 from datasets.downloads import ORIGINS
 from datasets.embedded import digits, faces, rooms
 from datasets.embedded.atomic_folder import noted_version
+from datasets.errors import forbidden, not_written
 from datasets.finding import find_folder, packed
 from datasets.inventory import celeba_inventory, office_counts, office_inventory
 from datasets.nyuv2 import COLUMNS as NYUV2_COLUMNS
@@ -223,7 +224,10 @@ def find(name: str, root: Path) -> Path | None:
     Raises:
         DataError: a folder can't be listed.
     """
-    return find_folder(DATASETS[name], root)
+    try:
+        return find_folder(DATASETS[name], root)
+    except PermissionError as error:
+        raise forbidden(Path(error.filename)) from error
 
 
 def obtain(name: str, root: Path) -> Path:
@@ -231,7 +235,7 @@ def obtain(name: str, root: Path) -> Path:
 
     Raises:
         DataMissing: it was not found and can't be made; the message says how to get it, or how to unpack it.
-        DataError: it is embedded data of another version.
+        DataError: it is embedded data of another version, or can't be made there.
     """
     info = DATASETS[name]
     folder = find(name, root)
@@ -242,6 +246,8 @@ def obtain(name: str, root: Path) -> Path:
         except FileExistsError as error:  # another process may have made it in the meantime
             if find(name, root) is None:
                 raise DataMissing(f"{name}: expected {info.markers[0]} in {place}, found none. {error}") from error
+        except OSError as error:
+            raise not_written(place, f"make {name}", error, "another data root with --data-root or MTL_DATA") from error
         folder = find(name, root)
     if folder is None:
         raise _missing(name, root)

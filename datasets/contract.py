@@ -137,6 +137,10 @@ class Splits:
     provenance: Mapping[str, object]
 
 
+# More is a slip of the keyboard: height or width of an image, epochs of a run, images and micro-batches of a batch.
+_MOST_PIXELS, _MOST_EPOCHS, _MOST_IMAGES, _MOST_MICRO_BATCHES = 2**12, 1_000_000, 2**16, 2**10
+
+
 @dataclass(frozen=True)
 class DataSettings:
     """How a data set is read.
@@ -162,8 +166,11 @@ class DataSettings:
     metrics_batch: int = 0
 
     def __post_init__(self) -> None:
-        if not self.metrics_batch >= 0:
-            raise ValueError(f"`metrics_batch` must be ≥ 0, found {self.metrics_batch}")
+        for name in ("metrics_batch", "split_seed"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"`{name}` must be ≥ 0, found {getattr(self, name)}")
+        if self.image_size is not None and not all(1 <= extent <= _MOST_PIXELS for extent in self.image_size):
+            raise ValueError(f"`image_size` must be from 1 to {_MOST_PIXELS}, found {self.image_size}")
 
 
 def refuse(settings: DataSettings, names: Sequence[str], where: str) -> None:
@@ -212,6 +219,10 @@ class Recipe:
         for name, least in at_least.items():
             if not getattr(self, name) >= least:
                 raise ValueError(f"`{name}` must be ≥ {least}, found {getattr(self, name)}")
+        at_most = {"epochs": _MOST_EPOCHS, "batch_size": _MOST_IMAGES, "accumulate": _MOST_MICRO_BATCHES}
+        for name, most in at_most.items():
+            if not getattr(self, name) <= most:
+                raise ValueError(f"`{name}` must be ≤ {most}, found {getattr(self, name)}")
         if not self.lr_decay > 0:
             raise ValueError(f"`lr_decay` must be > 0, found {self.lr_decay}")
 

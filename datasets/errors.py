@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 
@@ -36,3 +38,21 @@ class NotPrepared(DataError):
 def forbidden(path: Path) -> DataError:
     """The error for a file or folder that exists and may not be read."""
     return DataError(f"{path}: expected permission to read it, found none; change its permissions.")
+
+
+def not_written(place: Path, task: str, error: OSError, other: str) -> DataError:
+    """The error for files that could not be written.
+
+    task: what they were written for, in the imperative.
+    other: another place, and how to choose it.
+    """
+    reason = error.strerror or str(error)
+    if error.errno in (None, errno.ENOSPC, errno.EDQUOT):
+        usage = os.statvfs(next(folder for folder in (place, *place.absolute().parents) if os.path.exists(folder)))
+        files = f" and {usage.f_favail:,} files" if usage.f_files else ""
+        # What is made is removed again when it fails, so this may be more than nothing.
+        reason += f"; {usage.f_bavail * usage.f_frsize / 2**20:,.1f} MiB{files} are free now"
+    return DataError(
+        f"{place}: could not {task} ({reason}); make room or allow writing there, or choose {other}, and run "
+        "the same command again."
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,13 @@ from torch import Tensor, nn
 HeadRule = Literal["weighted", "plain", "own"]
 Needs = Literal["losses", "gramian", "jacobian", "cross_gramian"]
 PositionOptimizer = Literal["plain", "adam"]
+
+
+class MayBeInfinite:
+    """Marks the type of a hyper-parameter for which ∞ has a meaning; all others must be finite."""
+
+
+Bound = Annotated[float, MayBeInfinite]  # an upper bound; ∞ for none
 
 
 class Diverged(ArithmeticError):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import bench.plan
 from bench import ROOT, data, run
 from bench.__main__ import COMMANDS
 from bench.__main__ import main as list_commands
@@ -129,6 +130,40 @@ def test_what_is_done_is_not_done_again_and_other_settings_are_refused(
     assert "made with other settings" in capsys.readouterr().err
 
 
+def test_a_bad_record_is_announced_moved_aside_and_trained_again(
+    ask: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert ask("--method", "ew", *QUICK) == 0
+    (path,) = tmp_path.rglob(RECORD)
+    good = json.loads(path.read_text())
+    path.write_text(json.dumps({**good, "seed": 5}))
+    bad = path.read_bytes()
+    capsys.readouterr()
+    found = f"digits/{path.parts[-3]}/seed-5"
+    remark = f"{path}: expected the run that its folder names, found {found}; `bench.run` moves it aside"
+    assert ask("--method", "ew", *QUICK, "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert remark in out and "1 runs to train" in out and path.read_bytes() == bad
+    plan = ["--method", "ew", *QUICK, "--budget", "1", "--results", str(tmp_path), "--data-root", str(tmp_path)]
+    assert bench.plan.main(plan) == 0
+    assert remark in capsys.readouterr().out and path.read_bytes() == bad
+    assert ask("--method", "ew", *QUICK) == 0
+    out = capsys.readouterr().out
+    assert remark in out and f"its bad record was moved to {path}.bad." in out
+    assert path.with_name("record.json.bad").read_bytes() == bad
+    again = json.loads(path.read_text())
+    assert again["seed"] == 0 and again["test"] == good["test"]
+
+
+def test_a_file_in_the_place_of_a_folder_ends_before_anything_is_trained(
+    ask: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "digits").write_text("")
+    assert ask("--method", "ew", "uw", *QUICK) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all("expected a folder at" in line for line in lines)
+
+
 def test_divergence_does_not_stop_a_study(
     ask: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -221,7 +256,7 @@ def test_a_killed_worker_is_a_failed_run_and_the_others_go_on(
     ask: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     arguments = ["--method", "ew", "uw", "--data", "digits", "--device", "cpu"]
-    arguments += ["--seeds", "0", "--epochs", "6", "--jobs", "1"]
+    arguments += ["--seeds", "0", "--epochs", "6", "--jobs", "1", "--retries", "0"]
 
     def kill_worker() -> None:
         wait_for(lambda: list(tmp_path.rglob(CHECKPOINT)), lambda: bool(active_children()))
@@ -234,7 +269,7 @@ def test_a_killed_worker_is_a_failed_run_and_the_others_go_on(
         started.result()
     assert "1 done, 1 failed" in capsys.readouterr().out
     failed = read_record(tmp_path / "digits" / variant(tmp_path, "ew") / "seed-0" / RECORD)
-    assert failed.status == "failed" and "exit code -9" in failed.reason
+    assert failed.status == "failed" and "killed by SIGKILL" in failed.reason
     assert ask(*arguments) == 0  # a failed run is tried again, from its checkpoint
     assert "1 runs to train, 1 already kept" in capsys.readouterr().out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from bench.spec.resolve import resolve
 from bench.spec.settings import SpecError
 from bench.spec.study import StudyRow, load_study
 from bench.spec.versions import versions_of
+from datasets import DATASETS
 
 REFERENCE = ROOT / "results" / "reference"
 
@@ -27,6 +29,18 @@ def test_all_reference_records_are_kept(tmp_path: Path) -> None:
         assert not plan.pending, name
         kept += len(plan.kept)
     assert kept == len(list(REFERENCE.rglob(RECORD))) > 0
+
+
+@pytest.mark.parametrize("key", ["../x", "my data", "x" * 121])
+def test_keys_that_cannot_name_files_are_refused_before_training(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DATASETS, key, DATASETS["digits"])
+    with pytest.raises(SpecError, match=r"key of a data set: expected a name of at most 120 .* where it is registered"):
+        resolve(key, "ew")
+    (task, *others) = DATASETS["digits"].tasks
+    tasks = (dataclasses.replace(task, key=key), *others)
+    monkeypatch.setitem(DATASETS, "digits", dataclasses.replace(DATASETS["digits"], tasks=tasks))
+    with pytest.raises(SpecError, match="digits, key of a task: expected a name"):
+        resolve("digits", "ew")
 
 
 def test_a_kept_run_of_other_versions_is_kept_and_named(

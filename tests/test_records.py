@@ -5,19 +5,32 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
-from record_factory import make_record, make_unfinished
+from record_factory import even_scores, make_record, make_unfinished
 
 from bench.records.files import StorageError, atomic_write
-from bench.records.store import RECORD, RecordError, read_record, read_records, run_folder, write_record
+from bench.records.reading import LARGEST
+from bench.records.store import (
+    RECORD,
+    BadRecord,
+    RecordError,
+    read_record,
+    read_records,
+    read_run,
+    run_folder,
+    set_aside,
+    write_record,
+)
 from bench.records.upgrade import ADDED, upgraded_record, upgraded_settings
 
 
 def test_records_come_back_as_they_were(tmp_path: Path) -> None:
-    for seed, record in enumerate([make_record(), make_record(test={"plain": {"accuracy": 0.1 + 0.2}})]):
+    for seed, record in enumerate([make_record(), make_record(test=even_scores("digits", 1 / 3))]):
         write_record(tmp_path / str(seed), record)
         assert read_record(tmp_path / str(seed) / RECORD) == record
 
@@ -36,23 +49,145 @@ def test_all_records_below_a_folder_in_the_order_of_the_tables(tmp_path: Path) -
     assert read_records(tmp_path / "nowhere") == []
 
 
-def test_damaged_records_are_refused_by_name(tmp_path: Path) -> None:
-    write_record(tmp_path, make_record())
-    path = tmp_path / RECORD
-    text = path.read_text()
-    seed = '"seed": 0'
-    for damaged, message in (
-        (text[: len(text) // 2], "expected a record in JSON"),
-        ("[]", "expected schema version 1, found None"),
-        (text.replace('"schema_version": 1', '"schema_version": 99'), "found 99"),
-        (text.replace(seed, '"seed": "zero"'), "seed: "),
-        (text.replace(seed, f'{seed}, "extra": 1'), "extra: "),
-        (text.replace('"settings": {', '"settings": 3, "unused": {'), "settings: "),
+def changed(**parts: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda raw: raw.update(parts)
+
+
+def scored(value: object) -> Callable[[dict[str, Any]], None]:
+    return lambda raw: raw["test"]["plain"].update(accuracy=value)
+
+
+FAULTS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+    "seed": (changed(seed="zero"), "seed: input should be a valid integer"),
+    "extra": (changed(extra=1), "extra: "),
+    "settings": (changed(settings=3), "settings: "),
+    "accuracy": (scored(7.5), "test.plain.accuracy: expected a share, 0.93 for 93 %, found 7.5"),
+    "below": (scored(-0.1), "test.plain.accuracy: expected a share"),
+    "infinite": (scored("Infinity"), "test.plain.accuracy: expected a share"),
+    "no_scores": (changed(test={}), "test.plain: expected a score for accuracy, since the run is done, found none"),
+    "no_epoch": (changed(selected=None), "selected: expected the selected epoch of a run that is done, found none"),
+    "epoch": (changed(epochs=3), "selected.epoch: expected one of the 3 epochs, found 8"),
+    "epochs": (changed(epochs=-1), "epochs: "),
+    "seconds": (changed(seconds="NaN"), "seconds: "),
+    "no_tasks": (changed(tasks=[]), "tasks: "),
+    "twice": (lambda raw: raw["tasks"].append(raw["tasks"][0]), "tasks: expected each key once, found 'plain' 2 times"),
+    "no_task": (changed(validation={"x": {}}), "validation.x: expected a task of the record, found another"),
+    "no_metric": (changed(last_test={"plain": {"x": 1}}), "last_test.plain.x: expected a task and a metric"),
+    "position": (changed(positions={"x": 1}), "positions: expected tasks of the record, found 'x'"),
+    "digest": (changed(splits={"digest": []}), "splits.digest: expected a text, found []"),
+    "rule": (changed(selected={"epoch": 1, "rule": [], "score": 1}), "selected.rule: "),
+    "data": (changed(data="../../../esc"), "data: expected a name of at most"),
+    "variant": (changed(variant=".."), "variant: expected a name of at most"),
+    "long": (changed(variant="x" * 150), "variant: "),
+    "task": (lambda raw: raw["tasks"][0].update(key="a/b"), "tasks.0.key: expected a name of at most"),
+    "metric": (lambda raw: raw["tasks"][0]["metrics"][0].update(key="/x"), "tasks.0.metrics.0.key: expected a name"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_record_that_contradicts_itself_is_refused(name: str, tmp_path: Path) -> None:
+    change, message = FAULTS[name]
+    raw = make_record().model_dump(mode="json")
+    change(raw)
+    (tmp_path / RECORD).write_text(json.dumps(raw))
+    assert message in refusal(tmp_path / RECORD)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"schema_version": 1, "status"', "expected JSON, found "),
+        (b"[]", "expected a record, found JSON without a schema version"),
+        (b'{"seed": NaN}', "expected numbers in JSON, found NaN"),
+        (b'{"seed": -Infinity}', "expected numbers in JSON, found -Infinity"),
+        (b'{"seed": 1, "seed": 2}', "expected each key once, found 'seed' again"),
+        (b'{"seed": ' + b"9" * 5_000 + b"}", "expected integers of at most 20 digits, found one of 5,000"),
+        (b'{"seed": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "expected at most 20 objects and lists within each"),
+        (b'{"seed": ' + b"[" * 50 + b"]" * 50 + b"}", "expected at most 20 objects and lists within each other"),
+        (b"\xff{}", "expected text in UTF-8, found other bytes (invalid start byte)"),
+        (b'{"reason": "\\ud800"}', "expected text, found half of a surrogate pair"),
+        (b" " * (LARGEST + 1), "expected at most 16,777,216 bytes, found more"),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_damaged_json_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / RECORD).write_bytes(content)
+    assert message in refusal(tmp_path / RECORD)
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    for name, make, message in (
+        ("folder", Path.mkdir, "expected a file, found a folder"),
+        ("pipe", os.mkfifo, "expected a file, found a pipe or a device"),
+        ("loop", lambda path: path.symlink_to(path), "expected a file, found a link that leads nowhere"),
+        ("lost", lambda path: path.symlink_to("nowhere"), "expected a file, found a link that leads nowhere"),
     ):
-        path.write_text(damaged)
-        with pytest.raises(RecordError) as error:
-            read_record(path)
-        assert all(part in str(error.value) for part in (message, str(path), "run it again")), message
+        folder = tmp_path / name
+        folder.mkdir()
+        make(folder / RECORD)
+        with pytest.raises(BadRecord, match=message):
+            read_run(folder)
+
+
+def refusal(path: Path) -> str:
+    """Why a record is refused: one line, which names the file and what happens to it."""
+    with pytest.raises(BadRecord) as error:
+        read_record(path)
+    line = str(error.value)
+    assert "\n" not in line and line.startswith(f"{path}: ") and "trains this run again" in line and len(line) < 500
+    return line
+
+
+def test_a_record_of_another_version_is_not_bad(tmp_path: Path) -> None:
+    (tmp_path / RECORD).write_text('{"schema_version": 99}')
+    with pytest.raises(RecordError, match="expected schema version 1, found 99; read it with the version") as error:
+        read_record(tmp_path / RECORD)
+    assert not isinstance(error.value, BadRecord)
+
+
+def test_a_record_is_of_the_run_that_its_folder_names(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, "digits", "ew", 0)
+    assert read_run(folder) is None
+    for other in ({"seed": 5}, {"variant": "ew@1"}, {"data": "rooms"}):
+        write_record(folder, make_record(**{"data": "digits", **other}))
+        with pytest.raises(BadRecord, match="expected the run that its folder names, found "):
+            read_run(folder)
+    write_record(folder, make_record())
+    assert read_run(folder) == make_record()
+
+
+def test_every_bad_record_and_every_unreadable_folder_is_named(tmp_path: Path) -> None:
+    for seed in range(4):
+        write_record(run_folder(tmp_path, "digits", "ew", seed), make_record(seed=seed))
+    (run_folder(tmp_path, "digits", "ew", 1) / RECORD).write_text("{")
+    write_record(run_folder(tmp_path, "digits", "ew", 2), make_record(seed=5))
+    loops = [tmp_path / "digits" / "ew" / "seed-9", tmp_path / "digits" / "uw", tmp_path / "rooms"]
+    for loop in loops:
+        loop.symlink_to(loop)
+    (tmp_path / "digits" / "ew" / "seed-7").write_text("")
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(RecordError) as error:
+        read_records(tmp_path)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 6
+    for path in (*loops, *(tmp_path / "digits" / "ew" / f"seed-{seed}" for seed in (1, 2, 7))):
+        assert len([line for line in lines if str(path) in line]) == 1, path
+    with pytest.raises(RecordError, match="expected a folder"):
+        read_records(tmp_path / "notes.txt")
+
+
+def test_a_bad_record_is_moved_aside_and_never_lost(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, "digits", "ew", 0)
+    write_record(folder, make_record())
+    assert set_aside(folder) is None and read_run(folder) == make_record()
+    for number, text in enumerate(("{", "[", "")):
+        (folder / RECORD).write_text(text)
+        assert set_aside(folder) == folder / f"{RECORD}.bad{number or ''}"
+        assert set_aside(folder) is None
+    assert [(folder / f"{RECORD}.bad{number}").read_text() for number in ("", 1, 2)] == ["{", "[", ""]
+    (folder / RECORD).write_text('{"schema_version": 2}')
+    with pytest.raises(RecordError):
+        set_aside(folder)
 
 
 def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
@@ -63,15 +198,15 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
         path.write_text(before[:10])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(StorageError, match="no space left on device; free some space there"):
+    with pytest.raises(StorageError, match=r"expected free space, found .* make room there"):
         atomic_write(tmp_path / RECORD, half)
     assert (tmp_path / RECORD).read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == [RECORD]
 
 
 def test_nothing_is_formatted(tmp_path: Path) -> None:
-    write_record(tmp_path, make_record(test={"plain": {"accuracy": 1 / 3}}))
-    assert json.loads((tmp_path / RECORD).read_text())["test"]["plain"]["accuracy"] == 1 / 3
+    write_record(tmp_path, make_record(test=even_scores("digits", 1 / 3)))
+    assert json.loads((tmp_path / RECORD).read_text())["test"]["plain"]["accuracy"] == 0.9 * (1 / 3)
 
 
 def test_settings_added_later_are_what_the_code_did_before() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from data_trees import write_celeba
-from record_factory import make_record, write_runs
+from record_factory import ACCURACY, make_record, write_runs
 from scipy.stats import kstest, spearmanr
 
 from bench import relations, run
@@ -270,10 +270,12 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     """Runs of NORMAL alone, from a machine with the real data."""
     reasons = {"celeba": "data set not found", "nyuv2": "needs binary labels", "officehome": "needs binary labels"}
     for name, reason in reasons.items():
-        tasks = [TaskRecord(key=task.key, label=task.label, metrics=[]) for task in DATASETS[name].tasks]
+        tasks = [TaskRecord(key=task.key, label=task.label, metrics=[ACCURACY]) for task in DATASETS[name].tasks]
         positions = {task.key: 1 + 0.01 * index for index, task in enumerate(tasks)}
-        record = make_record(method="NORMAL", positions=positions, settings={"train": {"cosines_every": 25}})
-        write_runs(tmp_path, [record.model_copy(update={"data": name, "tasks": tasks})])
+        scores = {task.key: {"accuracy": 0.5} for task in tasks}
+        parts = {"tasks": tasks, "positions": positions, "validation": scores, "test": scores, "last_test": scores}
+        record = make_record(method="NORMAL", settings={"train": {"cosines_every": 25}}, **parts)
+        write_runs(tmp_path, [record.model_copy(update={"data": name})])
         pairs = [f"{a.key}|{b.key}" for a, b in itertools.combinations(tasks, 2)]
         samples = [(0, *np.linspace(-0.1, 0.3, len(pairs)))]
         write_csv(run_folder(tmp_path, name, "normal", 0) / COSINES, ("step", *pairs), samples)

@@ -21,10 +21,11 @@ from bench.records.record import Labels, Record
 from bench.records.store import CURVE, run_folder, write_record
 from bench.report import main
 from bench.reporting.comparison import comparisons
+from bench.reporting.escaping import ACCENTED, LATEX, md, tex
 from bench.reporting.figures.lines import MOST_LINES, positions_figure
 from bench.reporting.figures.series import Band
 from bench.reporting.index import Section, index_page
-from bench.reporting.render import ACCENTED, LATEX, latex, md, tex
+from bench.reporting.render import latex
 from bench.reporting.tables.scores import score_tables
 from bench.reporting.tables.table import Cell, Column, Head, Row, Table
 
@@ -208,11 +209,12 @@ def all_latex() -> list[str]:
     label = f"[*] {NASTY}"
     row = Row(Head(label, (every_character,)), (Cell("-0.10 ± 0.20", bold=True), Cell(notes=("other",))))
     columns = (Column(Head("A_b & c ↑")), Column(Head("Δ_b (%)"), "left"))
-    return [*found, latex(Table("odd", "tab:odd", every_character, "#1", (), columns, (row, row)))]
+    return [*found, latex(Table("odd", r"tab:x}\input{nowhere}", every_character, "#1", (), columns, (row, row)))]
 
 
 def test_latex_is_balanced() -> None:
     for text in all_latex():
+        assert re.search(r"\\label{[A-Za-z0-9_.:@+-]+}\n", text) and "\\input" not in text
         bare = re.sub(r"\\[{}&%$#_]", "", text)
         assert bare.count("{") == bare.count("}")
         assert text.count(r"\begin{") == text.count(r"\end{")

@@ -15,7 +15,7 @@ from bench.records.record import Record, Selected
 from bench.reporting.comparison import comparisons
 from bench.reporting.planned import PlannedRow, PlannedTable, arranged
 from bench.spec.planning import Request, all_specs, specs_of
-from bench.spec.study import Study, StudyError, StudyRow, load_study
+from bench.spec.study import Study, StudyError, StudyRow, load_study, read_study
 
 CONSTANT = {"arch.position_form": "constant"}
 ORDERS = "arch.initial_positions"
@@ -60,6 +60,47 @@ def test_a_row_for_a_data_set_that_the_study_lacks_is_refused() -> None:
     table = {"name": "t", "title": "T", "rows": [row]}
     with pytest.raises(ValidationError, match="row 'r' is for nyuv2, which the study doesn't have"):
         Study.model_validate({"title": "S", "data": ["rooms"], "tables": [table]})
+
+
+@pytest.mark.parametrize(
+    ("change", "messages"),
+    [
+        ("tables: [{name: ../x, title: T, rows: []}]", ["tables.0.name: expected a name of at most 120"]),
+        ("methods: [ew]\nfolder: ../../x", ["folder.", "expected a name of at most 120"]),
+        ("methods: [ew]\nfolder: ..", ["folder."]),
+        (
+            "tables: [{name: a, title: T, rows: []}, {name: a, title: T, rows: []}]",
+            ["expected each name once, found 'a' again"],
+        ),
+        ("methods: [ew]\nseeds: [x]\nset: 3", ["seeds.0: ", "set: "]),
+        ("methods: &a [ew]", ["expected a study in YAML, found line 3, column 10: expected no anchors and aliases"]),
+        ("methods: [ew]\nmethods: [uw]", ["expected each key once, found 'methods' again"]),
+        ("", ["expected either methods or tables, found both or none"]),
+        ("methods: \xff", ["methods: input should be a valid list"]),
+    ],
+)
+def test_a_study_with_errors_is_refused_in_a_line_for_each(change: str, messages: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(f"title: S\ndata: [digits]\n{change}\n", encoding="utf-8")
+    with pytest.raises(StudyError) as error:
+        read_study(path)
+    lines = str(error.value).splitlines()
+    assert all(line.startswith(f"{path}: ") and len(line) < 400 for line in lines)
+    for message in messages:
+        assert any(message in line for line in lines), message
+
+
+def test_a_study_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    for make, message in (
+        (path.mkdir, "expected a file, found a folder"),
+        (lambda: path.write_bytes(b"title: \xff"), "expected text in UTF-8"),
+        (lambda: path.write_text("# " + "x" * 1_000_000), "expected at most 1,000,000 characters"),
+    ):
+        make()
+        with pytest.raises(StudyError, match=message):
+            read_study(path)
+        path.rmdir() if path.is_dir() else path.unlink()
 
 
 def candidate(order: list[float], seed: int, validation: float, **fields: Any) -> Record:

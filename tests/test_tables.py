@@ -286,7 +286,7 @@ def test_versions_of_methods_are_compared_within_the_same_method_alone() -> None
 
 def test_records_that_disagree_about_the_tasks_are_refused() -> None:
     with pytest.raises(RecordError, match="digits/uw/seed-0: expected the tasks and metrics of digits/ew/seed-0"):
-        comparisons([run("EW", 0, 0.5), make_record("digits", "UW", tasks=DIGITS[:2])])
+        comparisons([run("EW", 0, 0.5), make_unfinished("failed", "", method="UW", tasks=DIGITS[:2])])
 
 
 def test_two_records_of_one_run_are_refused() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import os
+import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
@@ -13,58 +16,112 @@ import yaml
 from rich.console import Console
 
 from bench import ROOT
+from bench.cli.output import PlainConsole, open_closed_streams, output_code, say
+from bench.cli.parser import BAD_INPUT
 from bench.launch.stopping import STOP_SIGNALS, exit_code, stopped_by
 from bench.records.files import StorageError, storage_error
-
-BAD_INPUT = 2
+from bench.records.system_errors import KNOWN_ERRORS
+from bench.spec import safe_yaml
+from bench.spec.limits import LARGEST_SEED, LONGEST_PART, LONGEST_TEXT, MOST_PIXELS, MOST_PROCESSES, MOST_TIMES
+from bench.spec.shown import is_printable, shown
 
 
 def add_data_root(parser: ArgumentParser) -> None:
     """Adds --data-root; its default is $MTL_DATA, else the folder `data` of the checkout."""
-    default = Path(os.environ.get("MTL_DATA") or ROOT / "data").expanduser()
+    default = os.path.expanduser(os.environ.get("MTL_DATA") or ROOT / "data")
     parser.add_argument(
-        "--data-root", type=Path, default=default, metavar="DIR", help="data sets (default: $MTL_DATA, or data)"
+        "--data-root", type=folder, default=default, metavar="DIR", help="data sets (default: $MTL_DATA, or data)"
     )
 
 
 def add_cache_dir(parser: ArgumentParser) -> None:
     """Adds --cache-dir; its default is $MTL_CACHE, else None."""
-    default = Path(os.environ["MTL_CACHE"]).expanduser() if os.environ.get("MTL_CACHE") else None
     parser.add_argument(
         "--cache-dir",
-        type=Path,
-        default=default,
+        type=folder,
+        default=os.path.expanduser(os.environ.get("MTL_CACHE") or "") or None,
         metavar="DIR",
         help="prepared arrays (default: $MTL_CACHE, or beside the data where it is writable, else ~/.cache/mtl-bench)",
     )
 
 
+def folder(text: str) -> Path:
+    """Parses the path of a folder or a file, whether it exists or not."""
+    parts = os.fsencode(text).split(os.fsencode(os.sep)) if is_printable(text) else []
+    if not text or not parts or len(text) > LONGEST_TEXT or max(map(len, parts)) > LONGEST_PART:
+        raise ArgumentTypeError(f"expected a path of printable characters, found {shown(text)}")
+    return Path(text)
+
+
+def lookup_name(text: str) -> str:
+    """Parses a name that is looked up."""
+    if not text.strip() or len(text) > LONGEST_TEXT or not is_printable(text):
+        raise ArgumentTypeError(f"expected a name, found {shown(text)}")
+    return text
+
+
 def assignment(text: str) -> tuple[str, Any]:
     """Parses "section.key=value"; the value is read as YAML."""
     key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ArgumentTypeError(f"expected section.key=value, found {text!r}")
+    if not equals or not key.strip():
+        raise ArgumentTypeError(f"expected section.key=value, found {shown(text)}")
+    if len(value) > LONGEST_TEXT:
+        expected = f"expected at most {LONGEST_TEXT:,} characters after {shown(key)}="
+        raise ArgumentTypeError(f"{expected}, found {len(value):,}")
     try:
-        return key.strip(), yaml.safe_load(value)
+        return key.strip(), safe_yaml.load(value)
     except yaml.YAMLError as error:
-        raise ArgumentTypeError(f"expected a value after {key}=, found {value!r}") from error
+        reason = safe_yaml.in_one_line(error)
+        raise ArgumentTypeError(f"expected a value after {shown(key)}=, found {shown(value)} ({reason})") from error
 
 
-def positive(text: str) -> int:
-    """Parses a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"expected a whole number ≥ 1, found {text!r}")
-    return int(text)
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """A parser of whole numbers in these bounds."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]+", text) or text.startswith("-") or (len(text) < 19 and int(text) < least):
+            raise ArgumentTypeError(f"expected a whole number ≥ {least}, found {shown(text)}")
+        if len(text) > 19 or int(text) > most:
+            raise ArgumentTypeError(f"expected a whole number ≤ {most:,}, found {shown(text)}")
+        return int(text)
+
+    return parse
 
 
-def not_negative(text: str) -> int:
-    """Parses a whole number of at least 0."""
-    return 0 if text == "0" else positive(text)
+positive = whole_number(1, MOST_TIMES)
+not_negative = whole_number(0, MOST_TIMES)
+processes = whole_number(1, MOST_PROCESSES)
+random_seed = whole_number(0, LARGEST_SEED)
+_pixels = whole_number(1, MOST_PIXELS)
 
 
 def image_size(text: str) -> int | None:
     """Parses height or width in pixels; None for "none"."""
-    return None if text == "none" else positive(text)
+    return None if text == "none" else _pixels(text)
+
+
+def rate(text: str) -> float:
+    """Parses a number above 0."""
+    number = _number(text)
+    if not 0 < number < math.inf:
+        raise ArgumentTypeError(f"expected a number > 0, found {shown(text)}")
+    return number
+
+
+def share(text: str) -> float:
+    """Parses a number from 0 to below 1."""
+    number = _number(text)
+    if not 0 <= number < 1:
+        raise ArgumentTypeError(f"expected a number ≥ 0 and < 1, found {shown(text)}")
+    return number
+
+
+def _number(text: str) -> float:
+    """The number that ASCII digits write; nan for any other text."""
+    try:
+        return float(text) if text.isascii() else math.nan
+    except ValueError:
+        return math.nan
 
 
 def cores() -> int:
@@ -74,27 +131,49 @@ def cores() -> int:
 
 def plain_console() -> Console:
     """A console without markup and highlighting that doesn't wrap lines, even if output is piped."""
-    width = None if sys.stdout.isatty() else 200
-    return Console(width=width, soft_wrap=True, markup=False, highlight=False)
+    width = None if sys.stdout is not None and sys.stdout.isatty() else 200
+    return PlainConsole(width=width, soft_wrap=True, markup=False, highlight=False)
 
 
 def guarded(command: Callable[[], int], *errors: type[Exception]) -> int:
     """Runs a command; prints the message of one of these errors and returns exit code 2.
 
-    The same holds for files that can't be written or read. A signal that stops the command gives 128 and its number.
+    The same holds for files that can't be written or read, and for standard output that can't be written. A signal that
+    stops the command gives 128 and its number, and so does standard output that nobody reads any more.
     """
-    expected: tuple[type[Exception], ...] = (*errors, StorageError)
+    open_closed_streams()
+    code = _exit_code(command, (*errors, StorageError))
+    return output_code() or code
+
+
+def _exit_code(command: Callable[[], int], expected: tuple[type[Exception], ...]) -> int:
     try:
         with stopped_by(*STOP_SIGNALS):
             return command()
     except expected as error:
-        print(error, file=sys.stderr)
+        say(error)
         return BAD_INPUT
     except KeyboardInterrupt as stop:
-        print("Interrupted.", file=sys.stderr)
+        say("Interrupted.")
         return exit_code(stop)
     except OSError as error:
-        if error.filename is None:
-            raise
-        print(storage_error(Path(error.filename), error), file=sys.stderr)
-        return BAD_INPUT
+        code = output_code(error)
+        if not code:
+            say(_in_words(error))
+        return code or BAD_INPUT
+
+
+def _in_words(error: OSError) -> object:
+    """One sentence on an error of the file system. Others, which a command should have expected, are raised again."""
+    if isinstance(error.filename, str | bytes):
+        return storage_error(Path(os.fsdecode(error.filename)), error)
+    if error.errno is None or error.errno not in KNOWN_ERRORS:
+        raise error
+    if error.strerror != os.strerror(error.errno):  # Python's own sentence, such as on folders for temporary files
+        return f"{error.strerror}; make one of them writable and free some space there, or set TMPDIR to another."
+    if error.errno == errno.ENOENT:  # the working directory
+        return storage_error(Path(), error)
+    return (
+        f"{error.strerror}: expected to write or read a file, found this error without a name; check disks (`df -h`, "
+        "`df -i`) and limits (`ulimit -a`), then give the same command again. Finished runs are kept."
+    )

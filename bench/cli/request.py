@@ -8,10 +8,19 @@ from typing import Any
 
 import torch
 
-from bench import ROOT
-from bench.cli.options import add_cache_dir, add_data_root, assignment, cores, positive
+from bench.cli.options import (
+    add_cache_dir,
+    add_data_root,
+    assignment,
+    cores,
+    folder,
+    lookup_name,
+    positive,
+    processes,
+    random_seed,
+)
 from bench.spec.planning import PlanError, Request
-from bench.spec.study import Study, StudyRow, load_study
+from bench.spec.study import Study, StudyRow, load_study, results_of
 from methods import METHODS
 
 DEFAULT_SEEDS = (0, 1, 2)
@@ -20,27 +29,38 @@ DEFAULT_SEEDS = (0, 1, 2)
 def add_what(parser: ArgumentParser) -> None:
     """Adds the options that select runs."""
     what = parser.add_argument_group("what to run")
-    what.add_argument("--method", nargs="+", default=[], metavar="NAME", help=f"all, or any of {', '.join(METHODS)}")
-    what.add_argument("--data", nargs="+", default=[], metavar="NAME", help="all, or names of data sets")
-    what.add_argument("--study", metavar="NAME", help="a study of bench/spec/studies instead of --method and --data")
-    what.add_argument("--arch", metavar="NAME", help="the architecture, instead of the method's own")
-    what.add_argument("--weighting", metavar="NAME", help="the weighting, instead of the method's own")
-    what.add_argument("--seeds", nargs="+", type=int, metavar="N", help="default: 0 1 2")
+    known = ", ".join(METHODS)
+    what.add_argument(
+        "--method", nargs="+", type=lookup_name, default=[], metavar="NAME", help=f"all, or any of {known}"
+    )
+    what.add_argument(
+        "--data", nargs="+", type=lookup_name, default=[], metavar="NAME", help="all, or names of data sets"
+    )
+    what.add_argument(
+        "--study", type=lookup_name, metavar="NAME", help="a study of bench/spec/studies instead of --method and --data"
+    )
+    what.add_argument("--arch", type=lookup_name, metavar="NAME", help="the architecture, instead of the method's own")
+    what.add_argument(
+        "--weighting", type=lookup_name, metavar="NAME", help="the weighting, instead of the method's own"
+    )
+    what.add_argument("--seeds", nargs="+", type=random_seed, metavar="N", help="default: 0 1 2")
     what.add_argument(
         "--set", nargs="+", action="extend", type=assignment, default=[], metavar="KEY=VALUE", dest="assignments"
     )
     what.add_argument("--epochs", type=positive, metavar="N", help="the same as --set train.epochs=N")
-    what.add_argument("--splits", metavar="DIR", help="lists <domain>_<train|val|test>.txt; as --set data.splits=DIR")
+    what.add_argument(
+        "--splits", type=folder, metavar="DIR", help="lists <domain>_<train|val|test>.txt; as --set data.splits=DIR"
+    )
 
 
 def add_how(parser: ArgumentParser) -> _ArgumentGroup:
     """Adds the options on device, processes and folders; returns their group, for more options."""
     how = parser.add_argument_group("how to run")
-    how.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
-    how.add_argument("--jobs", type=positive, metavar="N", help="parallel runs (default: one per core, one on a GPU)")
-    how.add_argument("--threads", type=positive, default=1, metavar="N", help="threads per run (default: 1)")
+    how.add_argument("--device", type=lookup_name, default="auto", metavar="auto|cpu|cuda")
+    how.add_argument("--jobs", type=processes, metavar="N", help="parallel runs (default: one per core, one on a GPU)")
+    how.add_argument("--threads", type=processes, default=1, metavar="N", help="threads per run (default: 1)")
     how.add_argument(
-        "--results", type=Path, metavar="DIR", help="records (default: results, for some studies a folder in it)"
+        "--results", type=folder, metavar="DIR", help="records (default: results, for some studies a folder in it)"
     )
     add_data_root(how)  # type: ignore[arg-type]
     add_cache_dir(how)  # type: ignore[arg-type]
@@ -54,7 +74,10 @@ def requested(arguments: Namespace) -> tuple[Request, Path]:
         PlanError: options are missing or contradict each other. UnknownName, StudyError: of the study.
     """
     study = load_study(arguments.study) if arguments.study else None
-    results = arguments.results or ROOT / "results" / (study.folder if study else "")
+    results = arguments.results or results_of(study)
+    for place in (results, *results.parents):  # said once here, not once for each run
+        if place.exists() and not place.is_dir():
+            raise PlanError(f"--results: expected a folder, found a file at {place}; name another folder.")
     return (_study_request(arguments, study) if study else _request(arguments)), results
 
 
@@ -65,7 +88,7 @@ def jobs_at_a_time(arguments: Namespace, device: torch.device) -> int:
 
 def _assignments(arguments: Namespace) -> dict[str, Any]:
     epochs = {"train.epochs": arguments.epochs} if arguments.epochs else {}
-    splits = {"data.splits": arguments.splits} if arguments.splits else {}
+    splits = {"data.splits": str(arguments.splits)} if arguments.splits else {}
     return {**dict(arguments.assignments), **epochs, **splits}
 
 

@@ -9,6 +9,7 @@ import torch
 
 from bench import ROOT
 from bench.records.environment import describe_environment
+from bench.spec.shown import shown
 
 _PROCESS_STATUS = Path("/proc/self/status")
 _RESET_PEAK = Path("/proc/self/clear_refs")
@@ -29,10 +30,10 @@ def choose_device(name: str) -> torch.device:
         return accelerator or torch.device("cpu")
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise DeviceUnavailable(f"Expected a device like auto, cpu or cuda, found {name!r}.") from error
+    except (RuntimeError, ValueError) as error:  # ValueError: text that is not UTF-8
+        raise DeviceUnavailable(f"Expected a device like auto, cpu or cuda, found {shown(name)}.") from error
     if device.type != "cpu" and (accelerator is None or accelerator.type != device.type):
-        raise DeviceUnavailable(f"Expected the device {name!r}, found none on this machine; use --device auto.")
+        raise DeviceUnavailable(f"Expected the device {shown(name)}, found none on this machine; use --device auto.")
     return device
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import torch
 from bench import ROOT
 from bench.engine.checkpoint import checkpoint_remarks
 from bench.engine.device import device_name
+from bench.engine.storage import storage_errors
 from bench.forecasting.probe import StepCost, available_memory, measure
 from bench.forecasting.sizes import DatasetSize, dataset_size, prepared_bytes
 from bench.records.environment import describe_environment
+from bench.records.files import StorageError, matching
 from bench.records.record import Record
-from bench.records.store import RECORD, RecordError, read_record, run_folder
+from bench.records.store import BadRecord, RecordError, read_run, run_folder
 from bench.spec.data_seen import CurrentData, data_remarks, look_at_data, neighbour_remarks
 from bench.spec.planning import PlanError, Request, all_specs, data_names, kept_record
 from bench.spec.resolve import RunSpec
@@ -112,6 +115,7 @@ def forecast(
     pending = [run.spec for run in runs if not run.done]
     remarks += checkpoint_remarks(pending, results, current, machine.device)
     remarks += neighbour_remarks(current, pending, results)
+    remarks += storage_errors(pending, results, machine.jobs)
     members: dict[str, list[Run]] = {}
     for run in runs:
         members.setdefault(step_key(run.spec), []).append(run)
@@ -149,17 +153,22 @@ def runs_of(request: Request, data_root: Path, results: Path) -> tuple[list[Run]
     specs = all_specs(request, names, errors)
     current = look_at_data(specs, {name: folder for name in names if (folder := find(name, data_root))}, errors)
     kept: list[tuple[RunSpec, Record]] = []
+    remarks: list[str] = []
     for spec in specs:
+        record = None
         try:
             size = dataset_size(spec.data, spec.settings.data)
             record = kept_record(spec, results, current.of(spec))
-            runs.append(Run(spec, size, done=record is not None))
-            kept += [(spec, record)] if record is not None else []
-        except (PlanError, RecordError) as error:
+        except BadRecord as error:
+            remarks.append(str(error))
+        except (PlanError, RecordError, StorageError) as error:
             errors.append(str(error))
+            continue
+        runs.append(Run(spec, size, done=record is not None))
+        kept += [(spec, record)] if record is not None else []
     if errors:
         raise PlanError("\n".join(dict.fromkeys(errors)))
-    return runs, current, data_remarks(current, kept)
+    return runs, current, [*remarks, *data_remarks(current, kept)]
 
 
 def step_key(spec: RunSpec) -> str:
@@ -183,10 +192,9 @@ def recorded_cost(specs: Sequence[RunSpec], results: Path, machine: Machine) -> 
     same: list[Record] = []
     for spec in {spec.variant: spec for spec in specs}.values():
         variant = run_folder(results, spec.data, spec.variant, spec.seed).parent
-        records = [read_record(path) for path in sorted(variant.glob(f"seed-*/{RECORD}"))]
         same += [
             record
-            for record in records
+            for record in _records_of(variant)
             if record.status == "done" and record.steps and record.settings == spec.settings.as_dict()
             if all(record.environment.get(key) == value for key, value in here.items())
         ]
@@ -197,6 +205,16 @@ def recorded_cost(specs: Sequence[RunSpec], results: Path, machine: Machine) -> 
         source=f"from {len(same)} record{'s' if len(same) > 1 else ''}",
         peak_mib=max((record.peak_memory_mib for record in same if record.peak_memory_mib), default=None),
     )
+
+
+def _records_of(variant: Path) -> list[Record]:
+    """The records of all seeds, without bad ones; those of the request are in the remarks."""
+    found = []
+    for folder in matching(variant, "seed-*"):
+        with suppress(BadRecord):
+            record = read_run(folder)
+            found += [record] if record is not None else []
+    return found
 
 
 def _group(members: Sequence[Run], cost: StepCost | str) -> Group:

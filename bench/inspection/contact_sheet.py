@@ -44,7 +44,7 @@ def write_sheet(info: DatasetInfo, split: Split, classes: Sequence[str], seed: i
     classes: the names of the labels; empty to show their numbers.
     """
     rng = np.random.default_rng(seed)
-    with matplotlib.rc_context({"font.size": 7, "figure.constrained_layout.use": True}):
+    with matplotlib.rc_context({"font.size": 7, "figure.constrained_layout.use": True, "text.parse_math": False}):
         if info.kind == "multi-input":
             figure = _domains(info, split, classes, rng)
         elif any(target.ndim > 1 for target in split[0].targets.values()):

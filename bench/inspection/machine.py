@@ -26,6 +26,7 @@ from bench.inspection.packages import (
     unsuitable_versions,
 )
 from bench.records.environment import describe_environment
+from bench.records.system_errors import explained, free_bytes, nearest
 from datasets import DATASETS, find
 from datasets.contract import DataError, DataSettings
 from datasets.decoding.places import array_folders, choose_folder, is_writable
@@ -92,7 +93,12 @@ def weight_findings(root: Path) -> Iterator[Finding]:
         if info.backbone_weights == "imagenet":
             users.setdefault(BACKBONES[info.backbone].imagenet, []).append(name)
     for weights, names in users.items():
-        yield _weight_finding(weights, [name for name in names if _is_here(name, root)])
+        here = [name for name in names if _is_here(name, root)]
+        try:
+            yield _weight_finding(weights, here)
+        except OSError as error:
+            topic = weights.partition("_")[0] + " weights"
+            yield Finding(topic, f"{error.filename} can't be read ({error.strerror})", "note", "Runs can't use them")
 
 
 def peer_findings() -> Iterator[Finding]:
@@ -243,14 +249,14 @@ def _program(name: str, verdict: Verdict, without: str) -> Finding:
 
 def _disk(topic: str, place: Path, wanted: int, if_unwritable: Verdict, without: str) -> Finding:
     """Examines the folder, or its nearest parent that exists."""
-    existing = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(existing).free
+    existing = nearest(place)
+    free = free_bytes(existing)
     found = f"{place}, {free / GIB:.0f} GiB free"
     try:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        return Finding(topic, f"{place} is not writable ({error.strerror})", if_unwritable, without)
+        return Finding(topic, f"{place} is not writable: {explained(existing, error)}", if_unwritable, without)
     if free < wanted:
         return Finding(topic, found, "note", f"The real data sets need {wanted / GIB:.2g} GiB; free some space")
     return Finding(topic, found)

@@ -50,7 +50,7 @@ def run_locally(specs: Sequence[RunSpec], config: LaunchConfig, jobs: int, on_ev
     Runs that another process trains are left to it, and waited for.
 
     Raises:
-        KeyboardInterrupt: after all workers have stopped. StorageError: results can't be written. PlanError: another
+        KeyboardInterrupt: after all workers have stopped. StorageError, RecordError: of results. PlanError: another
             process has made one of these runs with other settings or from other data.
     """
     queue = RunQueue(specs, config, on_event)

@@ -6,15 +6,16 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.launch.config import LaunchConfig
 from bench.launch.messages import Assignment, Event
 from bench.records.claim import CLAIM, Claim, Holder, release, take
-from bench.records.files import remove_temporary_files
+from bench.records.files import StorageError, remove_temporary_files
 from bench.records.record import Record
-from bench.records.store import CHECKPOINT, RECORD, RecordError, read_record
+from bench.records.store import CHECKPOINT, RECORD, read_run, set_aside
 from bench.spec.planning import is_kept
 from bench.spec.resolve import RunSpec
 
@@ -65,7 +66,8 @@ class RunQueue:
         """Claims the next run in the name of a process; None if there is none that no other process trains.
 
         Raises:
-            StorageError: its folder can't be written. PlanError: another process made it with other settings or data.
+            StorageError: its folder can't be written. RecordError: its record can't be read.
+            PlanError: another process made it with other settings or data.
         """
         for _ in range(len(self._waiting)):
             run = self._waiting.popleft()
@@ -74,6 +76,8 @@ class RunQueue:
             if isinstance(claim, Holder):
                 self._wait_for(claim, run)
                 continue
+            if new := set_aside(folder):
+                self._on_event(Event("note", run.spec, note=f"its bad record was moved to {new}"))
             record = self._finished(run)
             clear(claim, finished=record is not None)
             if record is None:
@@ -92,12 +96,10 @@ class RunQueue:
 
     def _finished(self, run: _Waiting) -> Record | None:
         """The record that another process has written since the launch began."""
-        path = self._config.folder(run.spec) / RECORD
-        if _stamp(path) in (None, run.before):
-            return None
-        try:
-            record = read_record(path)
-        except RecordError:
+        folder = self._config.folder(run.spec)
+        path = folder / RECORD
+        record = None if _stamp(path) == run.before else read_run(folder)
+        if record is None:
             return None
         ended = record.status == "failed" or is_kept(run.spec, record, path, self._config.current.of(run.spec))
         return record if ended else None
@@ -106,17 +108,16 @@ class RunQueue:
 def clear_finished(specs: Sequence[RunSpec], config: LaunchConfig) -> None:
     """Removes what processes that were killed at their very end have left in the folders of finished runs.
 
-    Raises:
-        StorageError: it can't be removed.
+    Where that can't be written, it stays.
     """
-    for spec in specs:
-        folder = config.folder(spec)
-        names = [path.name for path in folder.iterdir()]
-        if CLAIM in names or CHECKPOINT in names or any(name.startswith(".") for name in names):
-            claim = take(folder, os.getpid(), config.expiry)
-            if isinstance(claim, Claim):
-                clear(claim, finished=True)
-                release(claim)
+    for folder in map(config.folder, specs):
+        with suppress(StorageError, OSError):
+            names = os.listdir(folder)
+            if CLAIM in names or CHECKPOINT in names or any(name.startswith(".") for name in names):
+                claim = take(folder, os.getpid(), config.expiry)
+                if isinstance(claim, Claim):
+                    clear(claim, finished=True)
+                    release(claim)
 
 
 def clear(claim: Claim, finished: bool) -> None:

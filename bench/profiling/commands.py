@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench.cli.parser import CommandParser
 from bench.cli.request import add_how, add_what, requested
 from bench.engine.evaluate import EVALUATION_BATCH
 from bench.launch.config import LaunchConfig
@@ -146,7 +146,7 @@ def print_start_up() -> None:
 
     A run has started when it has read its data and built its network: its first training step is next. No run goes on.
     """
-    parser = ArgumentParser()
+    parser = CommandParser()
     add_what(parser)
     add_how(parser)
     arguments = parser.parse_args()

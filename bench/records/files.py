@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
+
+from bench.records.system_errors import explained
 
 # All temporary files have such names, so that those of killed processes are known.
 _TEMPORARY = ".{name}.{token}.tmp"
@@ -22,14 +25,39 @@ class StorageError(Exception):
 
 def storage_error(path: Path, error: OSError) -> StorageError:
     """The system's error about a path in one sentence."""
-    reason = (error.strerror or str(error)).lower()
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        advice = "free some space there"
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        advice = "change its permissions, or name another folder"
-    else:
-        advice = "check that place"
-    return StorageError(f"{path}: {reason}; {advice}, then give the same command again. Finished runs are kept.")
+    return StorageError(f"{path}: {explained(path, error)}, then give the same command again. Finished runs are kept.")
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file, or a link to one.
+
+    Raises:
+        StorageError: that can't be known, as in a folder that may not be searched.
+    """
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def matching(folder: Path, *patterns: str) -> list[Path]:
+    """What lies below a folder, one pattern per level, sorted; nothing if there is no such folder.
+
+    Path.glob leaves out in silence what may not be listed.
+
+    Raises:
+        StorageError: a folder can't be listed.
+    """
+    try:
+        names = sorted(name for name in os.listdir(folder) if fnmatchcase(name, patterns[0]))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise storage_error(folder, error) from error
+    found = [folder / name for name in names]
+    return found if len(patterns) == 1 else [path for below in found for path in matching(below, *patterns[1:])]
 
 
 def atomic_write(path: Path, write: Callable[[Path], object], guard: Guard = nullcontext) -> None:
@@ -43,7 +71,8 @@ def atomic_write(path: Path, write: Callable[[Path], object], guard: Guard = nul
     temporary = path.with_name(_TEMPORARY.format(name=path.name, token=secrets.token_hex(8)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
+        with _system_errors(path):
+            write(temporary)
         _flush(temporary)
         with guard():
             os.replace(temporary, path)
@@ -54,6 +83,20 @@ def atomic_write(path: Path, write: Callable[[Path], object], guard: Guard = nul
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _system_errors(path: Path) -> Iterator[None]:
+    """Finds the error of the system behind others: torch and matplotlib raise their own while they handle one."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise storage_error(path, cause) from error
 
 
 def atomic_write_text(path: Path, text: str, guard: Guard = nullcontext) -> Path:

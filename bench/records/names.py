@@ -10,22 +10,29 @@ from pydantic import AfterValidator
 
 _NAME = re.compile(r"[A-Za-z0-9_.@+-]+")
 _LONGEST = 200  # file systems allow 255 bytes, and endings are added
+_LONGEST_PART = 120
 
 
-def checked_name(text: str) -> str:
+def checked_name(text: str, longest: int = _LONGEST) -> str:
     """The text, which is safe as the name of a file or folder on every system.
 
     Raises:
         ValueError: it is not.
     """
-    if not _NAME.fullmatch(text) or text in (".", "..") or len(text) > _LONGEST:
+    if not _NAME.fullmatch(text) or text in (".", "..") or len(text) > longest:
         raise ValueError(
-            f"expected a name of at most {_LONGEST} of the characters A-Z a-z 0-9 _ . @ + -, found {text!r:.80}"
+            f"expected a name of at most {longest} of the characters A-Z a-z 0-9 _ . @ + -, found {text!r:.80}"
         )
     return text
 
 
+def checked_short_name(text: str) -> str:
+    """As `checked_name`, short enough to be a part of another name, as in positions-<variant>.png."""
+    return checked_name(text, _LONGEST_PART)
+
+
 Name = Annotated[str, AfterValidator(checked_name)]
+ShortName = Annotated[str, AfterValidator(checked_short_name)]
 
 
 def inside(root: Path, *names: str) -> Path:

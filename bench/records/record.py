@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections import Counter
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from bench.records.names import ShortName
 
 SCHEMA_VERSION: Literal[1] = 1
 
 Status = Literal["done", "diverged", "failed"]
 Direction = Literal["higher", "lower"]
 Scores = dict[str, dict[str, float]]  # task key -> metric key -> value, as computed (accuracy 0.93, not 93)
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]  # infinite if a clock failed, never NaN
+
+PERCENT = "%"  # the unit of shares, which reports print as 100 times the value
+_ROUNDING = 1e-6  # a mean of shares may exceed 1 by its rounding errors
 
 
 class _Part(BaseModel):
@@ -21,10 +30,10 @@ class MetricRecord(_Part):
     """One metric.
 
     direction: whether higher or lower is better.
-    unit: "%" means that reports show 100 times the value.
+    unit: "%" means that the value is a share, which reports show times 100.
     """
 
-    key: str
+    key: ShortName
     label: str
     direction: Direction
     unit: str
@@ -33,9 +42,9 @@ class MetricRecord(_Part):
 class TaskRecord(_Part):
     """One task and its metrics, in the order of the tables."""
 
-    key: str
+    key: ShortName
     label: str
-    metrics: list[MetricRecord]
+    metrics: list[MetricRecord] = Field(min_length=1)
 
 
 class Labels(_Part):
@@ -48,14 +57,14 @@ class Labels(_Part):
 class Order(_Part):
     """Indices in the registries, whose order is that of the paper's tables."""
 
-    data: int
-    method: int
+    data: Count
+    method: Count
 
 
 class Selected(_Part):
     """The reported epoch (counted from 1), the rule that selected it, and its score."""
 
-    epoch: int
+    epoch: int = Field(ge=1)
     rule: str
     score: float
 
@@ -63,25 +72,25 @@ class Selected(_Part):
 class Timing(_Part):
     """Seconds per training step, synchronised with the device; the first `warmup` steps are dropped."""
 
-    median: float
-    mean: float
-    steps: int
-    warmup: int
+    median: Seconds
+    mean: Seconds
+    steps: Count
+    warmup: Count
 
 
 class Parameters(_Part):
     """Numbers of trainable parameters."""
 
-    shared: int
-    heads: int
-    positions: int
+    shared: Count
+    heads: Count
+    positions: Count
 
 
 class FieldEvaluations(_Part):
     """Evaluations of a flow's field in all training steps: in the forward pass, and by the adjoint equation."""
 
-    forward: int
-    backward: int
+    forward: Count
+    backward: Count
 
 
 class Record(_Part):
@@ -112,11 +121,11 @@ class Record(_Part):
     schema_version: Literal[1] = SCHEMA_VERSION
     status: Status
     reason: str = ""
-    data: str
+    data: ShortName
     method: str
     architecture: str
     weighting: str
-    variant: str
+    variant: ShortName
     seed: int
     labels: Labels
     order: Order
@@ -124,21 +133,21 @@ class Record(_Part):
     selection: Literal["accuracy", "gain"]
     settings: dict[str, dict[str, Any]]
     overrides: dict[str, Any] = Field(default_factory=dict)
-    tasks: list[TaskRecord]
+    tasks: list[TaskRecord] = Field(min_length=1)
     reference: Scores = Field(default_factory=dict)
     validation: Scores = Field(default_factory=dict)
     test: Scores = Field(default_factory=dict)
     last_test: Scores = Field(default_factory=dict)
     selected: Selected | None = None
     positions: dict[str, float] = Field(default_factory=dict)
-    epochs: int = 0
-    steps: int = 0
-    batches: int = 1
+    epochs: Count = 0
+    steps: Count = 0
+    batches: int = Field(default=1, ge=1)
     step_seconds: Timing | None = None
-    seconds: float = 0.0
-    peak_memory_mib: float | None = None
+    seconds: Seconds = 0.0
+    peak_memory_mib: Annotated[float, Field(ge=0)] | None = None
     parameters: Parameters | None = None
-    solver_fallbacks: int = 0
+    solver_fallbacks: Count = 0
     field_evaluations: FieldEvaluations | None = None
     head_rule: str = ""
     splits: dict[str, Any] = Field(default_factory=dict)
@@ -147,3 +156,56 @@ class Record(_Part):
     resumed: list[str] = Field(default_factory=list)
     lost: list[str] = Field(default_factory=list)
     versions: dict[str, int] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Record:
+        for error in _contradictions(self):
+            raise ValueError(error)
+        return self
+
+
+def _contradictions(record: Record) -> Iterator[str]:
+    """Sentences on parts that don't fit together."""
+    yield from _repeated("tasks", [task.key for task in record.tasks])
+    for task in record.tasks:
+        yield from _repeated(f"tasks.{task.key}.metrics", [metric.key for metric in task.metrics])
+    for name in ("reference", "validation", "test", "last_test"):
+        yield from _wrong_scores(name, getattr(record, name), record.tasks)
+    unknown = record.positions.keys() - {task.key for task in record.tasks}
+    if unknown:
+        yield f"positions: expected tasks of the record, found {min(unknown)!r:.80}"
+    if record.selected is not None and record.selected.epoch > record.epochs:
+        yield f"selected.epoch: expected one of the {record.epochs} epochs, found {record.selected.epoch}"
+    if record.status == "done":
+        if record.selected is None:
+            yield "selected: expected the selected epoch of a run that is done, found none"
+        for task in record.tasks:
+            lacking = [metric.key for metric in task.metrics if metric.key not in record.test.get(task.key, {})]
+            if lacking:
+                yield f"test.{task.key}: expected a score for {lacking[0]}, since the run is done, found none"
+    digest = record.splits.get("digest", "")
+    if not isinstance(digest, str):
+        yield f"splits.digest: expected a text, found {digest!r:.80}"
+
+
+def _repeated(place: str, keys: list[str]) -> Iterator[str]:
+    key, count = Counter(keys).most_common(1)[0]
+    if count > 1:
+        yield f"{place}: expected each key once, found {key!r:.80} {count} times"
+
+
+def _wrong_scores(place: str, scores: Scores, tasks: list[TaskRecord]) -> Iterator[str]:
+    """Scores of unknown tasks or metrics, and shares that are none.
+
+    All other values are allowed: a unit says nothing of the range, an error can be infinite, a mean of nothing is NaN.
+    """
+    known = {task.key: {metric.key: metric for metric in task.metrics} for task in tasks}
+    for task, values in scores.items():
+        for key, value in values.items():
+            metric = known.get(task, {}).get(key)
+            if metric is None:
+                yield f"{place}.{task:.80}.{key:.80}: expected a task and a metric of the record, found another"
+            elif metric.unit == PERCENT and (value < 0 or (metric.direction == "higher" and value > 1 + _ROUNDING)):
+                yield f"{place}.{task}.{key}: expected a share, 0.93 for 93 %, found {value!r}"
+        if task not in known:
+            yield f"{place}.{task:.80}: expected a task of the record, found another"

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bench.records.files import atomic_write_text
+from bench.records.files import atomic_write_text, storage_error
+from bench.records.names import ShortName, checked_short_name, inside
+from bench.records.reading import Damaged, in_one_line, read_json
 from bench.records.store import RecordError
 
 SPEED_SCHEMA_VERSION: Literal[1] = 1
+
+_ENDING = ".json"
+_ADVICE = "measure again with `python -m bench.speed`, or move this file away."
+# Measured numbers: neither negative nor infinite.
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[int, Field(ge=1)]
 
 OURS = "ours"
 # The autograd baseline; the word in the files is older than the name.
@@ -42,11 +52,17 @@ class WorkloadRecord(_Part):
     label: str
     data: str
     series: Series = ""
-    tasks: int
-    inputs: int
-    batch_size: int
-    image_size: tuple[int, int]
-    parameters: int
+    tasks: Positive
+    inputs: Positive
+    batch_size: Positive
+    image_size: tuple[Positive, Positive]
+    parameters: Positive
+
+    @model_validator(mode="after")
+    def _names_a_file(self) -> WorkloadRecord:
+        if not self.series:  # a series has a table for all its workloads, the others have one each
+            checked_short_name(self.key)
+        return self
 
 
 class Cell(_Part):
@@ -65,8 +81,8 @@ class Cell(_Part):
     label: str
     candidate: str = _stored_as("contestant", "candidate")
     passes: Passes
-    seconds: list[float] = Field(default_factory=list)
-    peak_mib: float | None = None
+    seconds: list[Amount] = Field(default_factory=list)
+    peak_mib: Amount | None = None
     error: str = _stored_as("fault", "error", default="")
 
 
@@ -79,38 +95,70 @@ class SpeedRecord(_Part):
     """
 
     schema_version: Literal[1] = SPEED_SCHEMA_VERSION
-    machine: str
+    machine: ShortName
     device: str
-    threads: int
-    rounds: int
+    threads: Positive
+    rounds: int = Field(ge=0)
     size: str
     settings: dict[str, Any] = Field(default_factory=dict)
     environment: dict[str, Any] = Field(default_factory=dict)
     workloads: list[WorkloadRecord] = _stored_as("shapes", "workloads")
     cells: list[Cell]
 
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> SpeedRecord:
+        counts = Counter(workload.key for workload in self.workloads)
+        if repeated := [key for key, count in counts.items() if count > 1]:
+            raise ValueError(f"shapes: expected each key once, found {repeated[0]!r} again")
+        if unknown := [cell.workload for cell in self.cells if cell.workload not in counts]:
+            raise ValueError(f"cells: expected shapes of the measurement, found {unknown[0]!r:.80}")
+        return self
+
 
 def write_speed(folder: Path, record: SpeedRecord) -> Path:
     """Writes `<machine>.json` and returns its path."""
-    return atomic_write_text(folder / f"{record.machine}.json", record.model_dump_json(indent=1) + "\n")
+    return atomic_write_text(_path(folder, record), record.model_dump_json(indent=1) + "\n")
+
+
+def _path(folder: Path, record: SpeedRecord) -> Path:
+    return inside(folder, f"{record.machine}{_ENDING}")
 
 
 def read_speeds(folder: Path) -> list[SpeedRecord]:
     """All measurements in a folder, by name; none if there is no such folder.
 
     Raises:
-        RecordError: a file isn't a measurement of steps.
+        RecordError: some aren't measurements of steps; the message has a line for each.
     """
-    return [_read(path) for path in sorted(folder.glob("*.json"))]
+    if not os.path.lexists(folder):
+        return []
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix == _ENDING)
+    except OSError as error:
+        raise RecordError(str(storage_error(folder, error))) from error
+    speeds, errors = [], []
+    for path in paths:
+        try:
+            speeds.append(_read(path))
+        except RecordError as error:
+            errors.append(str(error))
+    if errors:
+        raise RecordError("\n".join(errors))
+    return speeds
 
 
 def _read(path: Path) -> SpeedRecord:
     try:
-        return SpeedRecord.model_validate_json(path.read_bytes())
+        record = SpeedRecord.model_validate(read_json(path))
+        if path != _path(path.parent, record):
+            raise Damaged(f"expected the machine {path.stem!r}, as the file is named, found {record.machine!r}")
+        return record
+    except Damaged as error:
+        raise RecordError(f"{path}: {error}; {_ADVICE}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise RecordError(f"{path}: expected a measurement of steps, found at {place!r}: {first['msg']}.") from error
+        raise RecordError(f"{path}: expected a measurement of steps: {in_one_line(error)}; {_ADVICE}") from error
+    except OSError as error:
+        raise RecordError(str(storage_error(path, error))) from error
 
 
 def merged(earlier: SpeedRecord | None, new: SpeedRecord) -> SpeedRecord:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from itertools import count
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench.records.files import Guard, atomic_write, atomic_write_text
+from bench.records.files import Guard, atomic_write, atomic_write_text, storage_error
 from bench.records.names import inside
+from bench.records.reading import Damaged, in_one_line, is_there, read_json
 from bench.records.record import SCHEMA_VERSION, Record, Status
 from bench.records.upgrade import upgraded_record
 
@@ -21,15 +23,21 @@ COSINES = "cosines.csv"
 CHECKPOINT = "checkpoint.pt"
 
 _WORTH: Mapping[Status, int] = {"failed": 0, "diverged": 1, "done": 2}
+_SEED = "seed-"
+_ADVICE = "`bench.run` moves it aside and trains this run again."
 
 
 class RecordError(Exception):
-    """A record that cannot be read; the message names the file, the error and what to do."""
+    """Records that cannot be read. The message has a line for each: the file, the error and what to do."""
+
+
+class BadRecord(RecordError):
+    """The record of a run that is damaged or contradicts itself, so that the run has to be trained again."""
 
 
 def run_folder(results: Path, data: str, variant: str, seed: int) -> Path:
     """The folder of one run."""
-    return inside(results, data, variant, f"seed-{seed}")
+    return inside(results, data, variant, f"{_SEED}{seed}")
 
 
 class _Better(Exception):
@@ -82,29 +90,118 @@ def read_record(path: Path) -> Record:
     """One record; an older one is upgraded.
 
     Raises:
-        RecordError: the file is incomplete, has another schema version, or is not a record.
+        BadRecord: it isn't a record, or contradicts itself.
+        RecordError: it has another schema version, or can't be read.
     """
-    advice = "delete its folder and run it again"
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: expected a record in JSON, found {error}; {advice}.") from error
-    version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if version != SCHEMA_VERSION:
-        raise RecordError(f"{path}: expected schema version {SCHEMA_VERSION}, found {version!r}; {advice}.")
-    try:
+        raw = read_json(path)
+        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        if isinstance(version, int) and version != SCHEMA_VERSION:
+            raise RecordError(
+                f"{path}: expected schema version {SCHEMA_VERSION}, found {version}; read it with the version of this "
+                "project that wrote it, or move its folder away and run it again."
+            )
+        if version is None:
+            raise Damaged("expected a record, found JSON without a schema version")
         return Record.model_validate(upgraded_record(raw))
+    except Damaged as error:
+        raise BadRecord(f"{path}: {error}; {_ADVICE}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise RecordError(f"{path}: {place}: {first['msg']} (found {first['input']!r:.80}); {advice}.") from error
+        raise BadRecord(f"{path}: {in_one_line(error)}; {_ADVICE}") from error
+    except OSError as error:
+        raise RecordError(str(storage_error(path, error))) from error
+
+
+def read_run(folder: Path) -> Record | None:
+    """The record in the folder of a run; None if there is none.
+
+    Raises:
+        BadRecord: as of `read_record`, or it is of another run than its folder.
+        RecordError: as of `read_record`.
+    """
+    path = folder / RECORD
+    try:
+        if not is_there(path):
+            return None
+    except Damaged as error:
+        raise BadRecord(f"{path}: {error}; {_ADVICE}") from error
+    except OSError as error:
+        raise RecordError(str(storage_error(path, error))) from error
+    record = read_record(path)
+    places = (folder.parent.parent.name, folder.parent.name, folder.name)
+    found = (record.data, record.variant, f"seed-{record.seed}")
+    if places != found:
+        raise BadRecord(f"{path}: expected the run that its folder names, found {'/'.join(found)}; {_ADVICE}")
+    return record
 
 
 def read_records(results: Path) -> list[Record]:
     """All records below a results folder, sorted by data set, method, variant and seed.
 
     Raises:
-        RecordError: any of them cannot be read.
+        RecordError: some can't be read, or a folder can't; the message has a line for each.
     """
-    records = [read_record(path) for path in sorted(results.glob(f"*/*/seed-*/{RECORD}"))]
+    errors: list[str] = []
+    records = []
+    for folder in run_folders(results, errors):
+        try:
+            record = read_run(folder)
+        except RecordError as error:
+            errors.append(str(error))
+        else:
+            records += [record] if record is not None else []
+    if errors:
+        raise RecordError("\n".join(errors))
     return sorted(records, key=lambda r: (r.order.data, r.data, r.order.method, r.variant, r.seed))
+
+
+def run_folders(results: Path, errors: list[str]) -> list[Path]:
+    """The folders of all runs below a results folder, with a record or not; none if there is no such folder.
+
+    Folders that can't be read are added to `errors`.
+    """
+    if not os.path.lexists(results):
+        return []
+    variants = [folder for data in _folders(results, errors) for folder in _folders(data, errors)]
+    return [folder for variant in variants for folder in _folders(variant, errors, _SEED)]
+
+
+def _folders(parent: Path, errors: list[str], prefix: str = "") -> list[Path]:
+    """The folders in a folder whose names begin with a prefix; other files are no errors if the prefix is empty."""
+    try:
+        entries = sorted(os.scandir(parent), key=lambda entry: entry.name)
+    except OSError as error:
+        errors.append(str(storage_error(parent, error)))
+        return []
+    folders = []
+    for entry in (entry for entry in entries if entry.name.startswith(prefix)):
+        path = Path(entry)
+        try:
+            if entry.is_dir():
+                folders.append(path)
+            elif prefix:
+                errors.append(f"{path}: expected the folder of a run, found a file; move it away.")
+        except OSError as error:  # a link that leads to itself
+            errors.append(str(storage_error(path, error)))
+    return folders
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Renames a bad record in the folder of a run, so that the run can be trained; returns its new path.
+
+    It is read again first: None if it is gone or another process has replaced it by a valid one.
+
+    Raises:
+        RecordError: it can't be read. StorageError: it can't be renamed.
+    """
+    path = folder / RECORD
+    with suppress(BadRecord):
+        read_run(folder)
+        return None
+    names = (path.with_name(f"{RECORD}.bad{number or ''}") for number in count())
+    new = next(name for name in names if not os.path.lexists(name))
+    try:
+        path.rename(new)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    return new

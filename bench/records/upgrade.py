@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bench.records.canonical import canonical
+
 Sections = Mapping[str, Mapping[str, Any]]
 
 # Settings that every run has.
@@ -45,21 +47,24 @@ _OLD_DOPRI5_TOLERANCE = 1e-7  # torchdiffeq's default for the relative tolerance
 def upgraded_record(raw: Mapping[str, Any]) -> dict[str, Any]:
     """The content of record.json in today's form. Invalid parts stay as they are, for validation to report."""
     record = dict(raw)
+    if isinstance(raw.get("overrides"), dict):
+        record["overrides"] = canonical(raw["overrides"])
     settings, selected, environment = raw.get("settings"), raw.get("selected"), raw.get("environment")
     if isinstance(settings, dict) and all(isinstance(section, dict) for section in settings.values()):
         device = environment.get("device", "cpu") if isinstance(environment, dict) else "cpu"
         record["settings"] = upgraded_settings(
             settings, str(raw.get("architecture")), str(raw.get("weighting")), str(device)
         )
-    if isinstance(selected, dict) and selected.get("rule") in RULES:
-        record["selected"] = {**selected, "rule": RULES[selected["rule"]]}
+    rule = selected.get("rule") if isinstance(selected, dict) else None
+    if isinstance(selected, dict) and isinstance(rule, str) and rule in RULES:
+        record["selected"] = {**selected, "rule": RULES[rule]}
     return record
 
 
 def upgraded_settings(
     settings: Sections, architecture: str, weighting: str, device: str = "cpu"
 ) -> dict[str, dict[str, Any]]:
-    """The settings of a record or a checkpoint, with a value for every setting that was added after it was written.
+    """The settings of a record or a checkpoint in canonical form, with a value for every setting that was added later.
 
     architecture, weighting: their keys.
     device: that of the run, as in the record's environment ("cpu", "cuda: …").
@@ -67,7 +72,7 @@ def upgraded_settings(
     upgraded = {name: dict(section) for name, section in _as_then(settings, weighting, device).items()}
     for name, section in _added(architecture, weighting).items():
         upgraded[name] = {**section, **upgraded.get(name, {})}
-    return upgraded
+    return {name: canonical(section) for name, section in upgraded.items()}
 
 
 def _added(architecture: str, weighting: str) -> Sections:

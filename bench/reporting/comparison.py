@@ -58,9 +58,14 @@ class Comparison:
     part: str = ""
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """Names of the folders of its tables and figures, below the reports."""
+        return (self.data, self.part) if self.part else (self.data,)
+
+    @property
     def folder(self) -> str:
-        """Where its tables and figures go, below the reports."""
-        return f"{self.data}/{self.part}" if self.part else self.data
+        """Their path, as in links."""
+        return "/".join(self.places)
 
     @property
     def complete(self) -> tuple[Variant, ...]:

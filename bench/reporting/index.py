@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord
@@ -26,6 +25,8 @@ ENVIRONMENT = {
     "python": "Python",
     "commit": "Commit",
 }
+# In the first lines of every index, so that no other file is taken for one and overwritten.
+MARK = "Generated from the records by `python -m bench.report`"
 # Folder of the reports of measurements of steps.
 SPEED = "speed"
 
@@ -57,7 +58,7 @@ class SpeedSection:
 
     @property
     def folder(self) -> str:
-        return quote(f"{SPEED}/{self.machine}")
+        return f"{SPEED}/{self.machine}"
 
 
 def index_page(
@@ -71,6 +72,7 @@ def index_page(
     compared: all comparisons. sections: those with tables and figures to link to.
     """
     return index(
+        mark=MARK,
         overview=_overview(compared),
         unfinished=_unfinished(records),
         environments=_environments(records),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from functools import cache
 from pathlib import Path
 
@@ -14,26 +13,12 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from bench.records.files import atomic_write_text
-from bench.reporting.tables.table import MISSING, Table
+from bench.records.names import inside
+from bench.reporting.escaping import csv_row, md, paragraph, tex, texcell, texlabel
+from bench.reporting.tables.table import Table
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 CSV_COLUMNS = ("data", "variant", "method", "task", "metric", "unit", "direction", "n", "mean", "sd", "seeds", "notes")
-
-LATEX = {
-    "Δ_b": r"$\Delta_b$", "--": r"-{}-", "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",
-    "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}", "*": "{*}", '"': "''", "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$", "±": r"$\pm$", "×": r"$\times$", "°": r"$^\circ$", "–": "--", "—": "---", "−": "$-$",
-    "…": r"\ldots{}", "≤": r"$\le$", "≥": r"$\ge$", "≠": r"$\ne$", "≈": r"$\approx$", "∞": r"$\infty$", "·": r"$\cdot$",
-    "‖": r"$\|$", "√": r"$\surd$", "²": r"$^2$", "α": r"$\alpha$", "β": r"$\beta$", "γ": r"$\gamma$",
-    "δ": r"$\delta$", "ε": r"$\varepsilon$", "η": r"$\eta$", "θ": r"$\theta$", "λ": r"$\lambda$", "μ": r"$\mu$",
-    "µ": r"$\mu$", "ν": r"$\nu$", "ξ": r"$\xi$", "ρ": r"$\rho$", "σ": r"$\sigma$", "τ": r"$\tau$", "φ": r"$\varphi$",
-    "ω": r"$\omega$", "Δ": r"$\Delta$", "Σ": r"$\Sigma$", "’": "'", "‘": "`", "“": "``", "”": "''",
-}  # fmt: skip
-# Longest first, so that "Δ_b" is not read as a letter and an underscore.
-LATEX_PATTERN = re.compile("|".join(re.escape(token) for token in sorted(LATEX, key=len, reverse=True)))
-# Letters that pdflatex sets without further packages; most others stop it.
-ACCENTED = "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿßŒœŠšŽžŁłŐőŰűČčŘřĚěŇňĆćŃńŚśŹźŻżĞğİıŞş§"
 
 # In points: text width of `article`, width of a character and gap between two columns in \small.
 TEXT_WIDTH, CHARACTER_WIDTH, COLUMN_GAP = 345.0, 4.7, 8.0
@@ -63,11 +48,11 @@ def comma_separated(table: Table, data: str = "") -> str:
     writer.writeheader()
     for row in table.rows:
         for column, cell in zip(table.columns, row.cells, strict=True):
-            line = {"data": data, **row.head.identity, **column.head.identity}
-            line |= {"n": str(len(cell.seeds)), "mean": _number(cell.mean), "sd": _number(cell.sd)}
+            line: dict[str, object] = {"data": data, **row.head.identity, **column.head.identity}
+            line |= {"n": len(cell.seeds), "mean": cell.mean, "sd": cell.sd}
             line["seeds"] = " ".join(str(seed) for seed in cell.seeds)
             line["notes"] = "; ".join((*row.head.notes, *column.head.notes, *cell.notes))
-            writer.writerow(line)
+            writer.writerow(csv_row(line))
     return text.getvalue()
 
 
@@ -93,7 +78,7 @@ def aligned(table: Table) -> str:
 def write_table(folder: Path, table: Table, data: str = "") -> list[Path]:
     """Writes <name>.tex, <name>.md and <name>.csv; returns their paths."""
     texts = {"tex": latex(table), "md": markdown(table), "csv": comma_separated(table, data)}
-    return [atomic_write_text(folder / f"{table.name}.{end}", text) for end, text in texts.items()]
+    return [atomic_write_text(inside(folder, f"{table.name}.{end}"), text) for end, text in texts.items()]
 
 
 def _full_heads(table: Table, between: str = " ") -> list[str]:
@@ -126,27 +111,9 @@ def _environment() -> Environment:
         comment_start_string="<#",
         comment_end_string="#>",
     )
-    environment.filters |= {"tex": tex, "texcell": _tex_cell, "md": md, "markdown": markdown}
+    escapes = {"tex": tex, "texcell": texcell, "texlabel": texlabel, "md": md, "paragraph": paragraph}
+    environment.filters |= {**escapes, "markdown": markdown}
     return environment
-
-
-def tex(text: str) -> str:
-    """Text escaped for LaTeX; letters that it can't set are written as their code point."""
-    escaped = LATEX_PATTERN.sub(lambda match: LATEX[match[0]], " ".join(text.split()))
-    return "".join(c if " " <= c <= "~" or c in ACCENTED else f"{{[}}U+{ord(c):04X}{{]}}" for c in escaped)
-
-
-def _tex_cell(text: str) -> str:
-    """A cell's text with minus signs for hyphens and the deviation in small type; a missing value stays a dash."""
-    if text == MISSING:
-        return text
-    signed = re.sub(r"(?<!\S)-(?=\d)", "$-$", tex(text))
-    return re.sub(r" \$\\pm\$ ([\d.]+)", r"\,{\\scriptsize$\\pm$\1}", signed)
-
-
-def md(text: str) -> str:
-    """Text escaped for Markdown; underscores inside words need no escape."""
-    return re.sub(r"[\\|*<\[`~]|(?<!\w)_|_(?!\w)", lambda match: "\\" + match[0], " ".join(text.split()))
 
 
 def _width(table: Table) -> float:
@@ -154,7 +121,3 @@ def _width(table: Table) -> float:
     columns = [[c.head.text, *(row.cells[place].text for row in table.rows)] for place, c in enumerate(table.columns)]
     columns.append([table.stub, *(row.head.text for row in table.rows)])
     return sum(max(len(text) for text in column) * CHARACTER_WIDTH + COLUMN_GAP for column in columns)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else repr(value)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from bench.records.files import atomic_write_text
+from bench.records.files import StorageError, atomic_write_text, is_file, storage_error
+from bench.records.names import inside
+from bench.records.reading import Damaged, is_there
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord
 from bench.records.store import CURVE, POSITIONS
@@ -17,7 +19,7 @@ from bench.reporting.figures.lines import curves_figure, positions_figure
 from bench.reporting.figures.scores import scores_figure
 from bench.reporting.figures.series import Band, band, read_series
 from bench.reporting.figures.style import save
-from bench.reporting.index import SPEED, Section, index_page
+from bench.reporting.index import MARK, SPEED, Section, index_page
 from bench.reporting.planned import PlannedTable, arranged
 from bench.reporting.render import markdown, write_table
 from bench.reporting.speed.report import write_speed_report
@@ -28,6 +30,7 @@ from bench.reporting.tables.table import Table
 
 INDEX = "README.md"
 RUNS = "runs.csv"
+LONGEST_START = 1_000  # bytes, in which an index of reports has its mark
 
 
 def write_reports(
@@ -52,7 +55,9 @@ def write_reports(
 
     Raises:
         RecordError: records that contradict each other, or a curve that can't be read.
+        StorageError: a file can't be written, or the index would replace a file that isn't an index of reports.
     """
+    _check_index(out / INDEX)
     sections = []
     files: list[Path] = []
     compared = _compared(records, tables_of)
@@ -68,8 +73,26 @@ def write_reports(
     if records:
         files.append(atomic_write_text(out / RUNS, runs_csv(records)))
     for speed in speeds:
-        files += write_speed_report(speed, out / SPEED / speed.machine)
+        files += write_speed_report(speed, inside(out, SPEED, speed.machine))
     return (atomic_write_text(out / INDEX, index_page(records, compared, sections, speeds)), *files)
+
+
+def _check_index(path: Path) -> None:
+    """Raises StorageError unless there is nothing at the path of the index, or an index of reports."""
+    try:
+        if not is_there(path):
+            return
+        with path.open("rb") as lines:
+            start = lines.read(LONGEST_START)
+    except Damaged as error:
+        raise StorageError(f"{path}: {error}; name another folder with --out.") from error
+    except OSError as error:
+        raise storage_error(path, error) from error
+    if MARK.encode() not in start:
+        raise StorageError(
+            f"{path}: expected an index of reports, found another text, which stays as it is; name another folder with "
+            "--out, or move that file away."
+        )
 
 
 def _compared(
@@ -85,21 +108,21 @@ def _write_section(
     results: Path, comparison: Comparison, tables: Sequence[Table], tasks: Sequence[str], out: Path
 ) -> tuple[Section, list[Path]]:
     """Writes the tables and figures of a comparison; returns its part of the index, and the files."""
-    folder = out / comparison.folder
+    folder = inside(out, *comparison.places)
     files = [path for table in tables for path in write_table(folder, table, comparison.data)]
     figures = _figures(results, comparison, tasks)
     for name, figure in figures.items():
-        files += save(figure, folder / name)
+        files += save(figure, inside(folder, name))
     titles = {name: title for name, title in _titles(comparison).items() if name in figures}
     return Section(comparison, {table.name: markdown(table) for table in tables}, titles), files
 
 
 def _earlier_section(comparison: Comparison, tables: Sequence[Table], out: Path) -> Section:
     """The part of the index that an earlier report wrote, read from its files; no tables if there are none."""
-    folder = out / comparison.folder
-    paths = {table.name: folder / f"{table.name}.md" for table in tables}
-    texts = {name: path.read_text(encoding="utf-8") for name, path in paths.items() if path.is_file()}
-    titles = {name: title for name, title in _titles(comparison).items() if (folder / f"{name}.png").is_file()}
+    folder = inside(out, *comparison.places)
+    paths = {table.name: inside(folder, f"{table.name}.md") for table in tables}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in paths.items() if is_file(path)}
+    titles = {name: title for name, title in _titles(comparison).items() if is_file(inside(folder, f"{name}.png"))}
     return Section(comparison, texts, titles)
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.records.files import matching
 from bench.records.record import Record
 from bench.records.same_data import data_settings, same_fingerprint, split_per_seed
-from bench.records.store import RECORD, RecordError, read_record
+from bench.records.store import RECORD, RecordError, read_run
 from bench.spec.resolve import RunSpec
 from datasets.contract import DataError, DataSettings, NotPrepared
 from datasets.fingerprint import PARTS, fingerprint
@@ -128,11 +129,12 @@ def neighbour_remarks(current: CurrentData, pending: Sequence[RunSpec], results:
 
 
 def _records_in(folder: Path) -> list[tuple[Path, Record]]:
-    """The records of a data set; those that can't be read are left to reports, which say so."""
+    """The records of a data set; invalid ones are left to reports, which say so."""
     found = []
-    for path in sorted(folder.glob(f"*/seed-*/{RECORD}")):
+    for run in matching(folder, "*", "seed-*"):
         with suppress(RecordError):
-            found.append((path, read_record(path)))
+            record = read_run(run)
+            found += [(run / RECORD, record)] if record is not None else []
     return found
 
 

@@ -6,6 +6,10 @@ import difflib
 import re
 from collections.abc import Iterable
 
+from bench.spec.shown import shown
+
+_LONGEST_NAME = 100  # characters; looking for names near a longer one takes long
+
 
 class UnknownName(ValueError):
     """An unknown name; the message lists the nearest and all valid ones."""
@@ -23,9 +27,15 @@ def lookup(names: Iterable[str], kind: str, name: str) -> str:
     found = known.get(_canonical(name))
     if found is not None:
         return found
-    near = difflib.get_close_matches(_canonical(name), known, n=1, cutoff=0.5)
-    hint = f" Did you mean {known[near[0]]!r}?" if near else ""
-    raise UnknownName(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(known.values()) or 'none'}.")
+    hint = did_you_mean(known.values(), name)
+    raise UnknownName(f"Unknown {kind} {shown(name)}.{hint} Known: {', '.join(known.values()) or 'none'}.")
+
+
+def did_you_mean(names: Iterable[str], name: str) -> str:
+    """A question that offers the name nearest to `name`, after a space; "" if none is near."""
+    known = {_canonical(candidate): candidate for candidate in names}
+    near = difflib.get_close_matches(_canonical(name[:_LONGEST_NAME]), known, n=1, cutoff=0.5)
+    return f" Did you mean {known[near[0]]!r}?" if near else ""
 
 
 def _canonical(name: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.records.files import StorageError
 from bench.records.record import Record
-from bench.records.store import RECORD, RecordError, read_record, run_folder
+from bench.records.store import RECORD, BadRecord, RecordError, read_run, run_folder
 from bench.spec.data_seen import CurrentData, SeenData, data_difference, data_remarks, look_at_data, neighbour_remarks
 from bench.spec.lookup import UnknownName, lookup
 from bench.spec.resolve import RunSpec, resolve, weighting_info
@@ -48,7 +49,8 @@ class Plan:
     kept: already in the results, and made from the data that is here now.
     folders: of the data sets, by key.
     current: the data that is here now.
-    remarks: for the user: data sets left out, runs kept from other versions.
+    remarks: for the user: data sets left out, runs kept from other versions, bad records.
+    bad: folders of pending runs with a bad record, which has to be moved aside before the run is trained.
     """
 
     pending: list[RunSpec]
@@ -56,6 +58,7 @@ class Plan:
     folders: dict[str, Path]
     current: CurrentData
     remarks: list[str]
+    bad: list[Path] = field(default_factory=list)
 
 
 def make_plan(request: Request, data_root: Path, results: Path, make_data: bool = True) -> Plan:
@@ -78,20 +81,23 @@ def make_plan(request: Request, data_root: Path, results: Path, make_data: bool 
     current = look_at_data(specs, folders, errors)
     pending: list[RunSpec] = []
     kept: list[tuple[RunSpec, Record]] = []
+    bad: dict[Path, str] = {}
     for spec in specs:
+        record = None
         try:
             record = kept_record(spec, results, current.of(spec))
-        except (PlanError, RecordError) as error:
+        except BadRecord as error:
+            bad[run_folder(results, spec.data, spec.variant, spec.seed)] = str(error)
+        except (PlanError, RecordError, StorageError) as error:
             errors.append(str(error))
-            continue
         if record is None:
             pending.append(spec)
         else:
             kept.append((spec, record))
     _raise(errors)
-    remarks += [*version_remarks(kept, results), *data_remarks(current, kept)]
+    remarks += [*bad.values(), *version_remarks(kept, results), *data_remarks(current, kept)]
     remarks += neighbour_remarks(current, pending, results)
-    return Plan(pending, [spec for spec, _ in kept], folders, current, remarks)
+    return Plan(pending, [spec for spec, _ in kept], folders, current, remarks, list(bad))
 
 
 def _raise(errors: Sequence[str]) -> None:
@@ -177,13 +183,12 @@ def kept_record(spec: RunSpec, results: Path, seen: SeenData | None) -> Record |
     seen: the data that is here now, if it is known.
 
     Raises:
-        PlanError: the record was made with other settings or from other data. RecordError: it can't be read.
+        PlanError: the record was made with other settings or from other data.
+        BadRecord: it is damaged; the run is still to be trained. RecordError: it can't be read.
     """
-    path = run_folder(results, spec.data, spec.variant, spec.seed) / RECORD
-    if not path.is_file():
-        return None
-    record = read_record(path)
-    return record if is_kept(spec, record, path, seen) else None
+    folder = run_folder(results, spec.data, spec.variant, spec.seed)
+    record = read_run(folder)
+    return record if record is not None and is_kept(spec, record, folder / RECORD, seen) else None
 
 
 def is_kept(spec: RunSpec, record: Record, path: Path, seen: SeenData | None) -> bool:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from bench.records.names import checked_short_name
+from bench.spec.limits import LARGEST_SEED
 from bench.spec.lookup import lookup
 from bench.spec.settings import BackboneSettings, GramianSettings, HeadSettings, Settings, SpecError, plain
+from bench.spec.shown import shown
 from datasets import DATASETS
 from datasets.contract import DataError, DatasetInfo, DataSettings
 from datasets.split_lists import content_name
@@ -26,7 +30,7 @@ from methods.contract import Needs, PostStepHook, Weighting, WeightingInfo, batc
 class RunSpec:
     """One run: a method on a data set with a seed.
 
-    overrides: the dotted settings that differ from the defaults.
+    overrides: the dotted settings that differ from the defaults, in canonical form.
     lists: the folder whose lists replace the random partition. Settings and variant name their contents, so that the
         same lists elsewhere are the same run, and other lists in the same folder are another.
     """
@@ -60,7 +64,8 @@ class RunSpec:
         """The name of the run's folder: the method's name, and a hash of the overrides if there are any."""
         if not self.overrides:
             return self.method
-        text = json.dumps(self.overrides, sort_keys=True)
+        # Without quotes around infinite numbers, as the names of folders have been made from the beginning.
+        text = json.dumps(self.overrides, sort_keys=True).replace('"Infinity"', "Infinity")
         return f"{self.method}@{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     @property
@@ -85,8 +90,9 @@ def resolve(
     A named architecture or weighting replaces the method's own.
 
     Raises:
-        UnknownName: a name is unknown. SpecError: a setting is unknown, or its value is invalid.
+        UnknownName: a name is unknown. SpecError: a setting is unknown, or its value or the seed is invalid.
     """
+    _check_seed(seed)
     data = lookup(DATASETS, "data set", data)
     pair = METHODS[lookup(METHODS, "method", method)] if method else METHODS["ew"]
     architecture = lookup(ARCHITECTURES, "architecture", architecture) if architecture else pair.architecture
@@ -101,25 +107,40 @@ def resolve(
         weighting=weighting_info(weighting).factory(),
     )
     settings, lists = _with_named_lists(_with_known_names(defaults.changed(assignments or {})))
-    _check_contract(settings.weighting)
-    _check_network(settings, info)
-    _check_gramian(settings, weighting, info)
-    _check_micro_batches(settings)
+    _check_parts(settings, weighting, info)
     try:
         settings.arch.check([task.key for task in info.tasks])
         settings.weighting.init(len(info.tasks))
     except ValueError as error:
         raise SpecError(f"{data}, {architecture} with {weighting}: {error}.") from error
-    return RunSpec(
-        data=data,
-        method=_method_name(architecture, weighting),
-        architecture=architecture,
-        weighting=weighting,
-        seed=seed,
-        settings=settings,
-        overrides=settings.overrides(defaults),
-        lists=lists,
-    )
+    method, overrides = _method_name(architecture, weighting), settings.overrides(defaults)
+    return _checked(RunSpec(data, method, architecture, weighting, seed, settings, overrides, lists))
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed <= LARGEST_SEED:
+        raise SpecError(f"Expected a seed from 0 to {LARGEST_SEED:,}, found {shown(seed)}.")
+
+
+def _checked(spec: RunSpec) -> RunSpec:
+    """The run; raises SpecError if the key of a data set, method, task or metric can't name a file."""
+    keys = {"data set": [spec.data], "run": [spec.variant], "task": spec.tasks}
+    keys["metric"] = [metric.key for task in spec.info.tasks for metric in task.measure.metrics]
+    for kind, names in keys.items():
+        for name in names:
+            try:
+                checked_short_name(name)
+            except ValueError as error:
+                raise SpecError(f"{spec.data}, key of a {kind}: {error}; rename it where it is registered.") from error
+    return spec
+
+
+def _check_parts(settings: Settings, weighting: str, info: DatasetInfo) -> None:
+    """Raises SpecError for parts that don't fit together."""
+    _check_contract(settings.weighting)
+    _check_network(settings, info)
+    _check_gramian(settings, weighting, info)
+    _check_micro_batches(settings)
 
 
 def _check_contract(weighting: Weighting) -> None:
@@ -144,7 +165,7 @@ def _with_named_lists(settings: Settings) -> tuple[Settings, Path | None]:
     """The settings with the contents of the lists instead of their folder; and that folder, if there is one."""
     if not settings.data.splits:
         return settings, None
-    lists = Path(settings.data.splits).expanduser()
+    lists = Path(os.path.expanduser(settings.data.splits))  # Path.expanduser fails if there is no such user
     try:
         named = dataclasses.replace(settings.data, splits=content_name(lists))
     except DataError as error:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import cache
+from typing import Any, Literal, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from bench.records.canonical import canonical
+from bench.spec.limits import LARGEST_INTEGER, LONGEST_TEXT
 from bench.spec.lookup import UnknownName, lookup
+from bench.spec.shown import is_printable, shortened, shown
 from datasets.contract import DataSettings, Recipe
-from methods.contract import Architecture, Weighting
+from methods.contract import Architecture, MayBeInfinite, Weighting
 
 SECTIONS = ("train", "data", "backbone", "heads", "arch", "weighting", "compute")
 
 Precision = Literal["fp32", "bf16"]
 Backward = Literal["looped", "batched"]
 GradSpace = Literal["shared", "last_block", "representation"]
+
+
+_LONGEST_MESSAGE = 300  # characters; some messages repeat a list of numbers
 
 
 class SpecError(ValueError):
@@ -106,7 +113,7 @@ class Settings:
     compute: ComputeSettings = field(default_factory=ComputeSettings)
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
-        """All settings by section, as plain data for the record."""
+        """All settings by section in canonical form, as records hold them."""
         sections = {name: plain(getattr(self, name)) for name in SECTIONS}
         sections["weighting"] |= plain(self.gramian)
         return sections
@@ -134,8 +141,8 @@ class Settings:
 
 
 def plain(part: Any) -> dict[str, Any]:
-    """A dataclass as it comes back from JSON, so that settings compare equal to those of a record."""
-    converted: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(part)))
+    """A dataclass in canonical form, so that settings compare equal to those of a record."""
+    converted: dict[str, Any] = canonical(dataclasses.asdict(part))
     return converted
 
 
@@ -145,7 +152,7 @@ def _by_section(assignments: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         section, _, key = dotted.partition(".")
         if not key:
             raise SpecError(
-                f"Expected a setting as section.key with a section of {', '.join(SECTIONS)}; found {dotted!r}."
+                f"Expected a setting as section.key with a section of {', '.join(SECTIONS)}; found {shown(dotted)}."
             )
         chosen[lookup(SECTIONS, "section of settings", section)][key] = value
     return chosen
@@ -155,19 +162,75 @@ def _changed(section: str, default: Any, values: Mapping[str, Any]) -> Any:
     """A copy of a section with new values, types and ranges checked."""
     if not values:
         return default
-    kind = type(default)
+    kind: Any = type(default)
     try:
         known = {lookup(_names(default), f"setting of {kind.__name__}", key): value for key, value in values.items()}
     except UnknownName as error:
         raise SpecError(f"{section}: {error}") from error
+    for key, value in known.items():
+        _require_plain(f"{section}.{key}", value)
     try:
-        return TypeAdapter(kind).validate_python({**dataclasses.asdict(default), **known})
+        part = _adapter(kind).validate_python({**dataclasses.asdict(default), **known})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join([section, *(str(part) for part in first["loc"][:1])])
-        message = first["msg"].removeprefix("Value error, ")
-        found = "" if first["type"] == "value_error" else f", found {first['input']!r}"
+        message = shortened(first["msg"].removeprefix("Value error, "), _LONGEST_MESSAGE)
+        found = "" if first["type"] == "value_error" else f", found {shown(first['input'])}"
         raise SpecError(f"{name}: {message}{found}.") from error
+    infinite = _may_be_infinite(kind)
+    for key, value in known.items():
+        _require_meaning(f"{section}.{key}", value, getattr(part, key), key in infinite)
+    return dataclasses.replace(part, **{key: _without_negative_zero(getattr(part, key)) for key in known})
+
+
+@cache  # making one takes milliseconds, and a study has thousands of runs
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _require_plain(name: str, value: Any) -> None:
+    """Raises SpecError for a value that is no setting, and would be hard to print or to compare."""
+    match value:
+        case None | bool() | float():
+            return
+        case int() if abs(value) > LARGEST_INTEGER:
+            raise SpecError(f"{name}: expected a number of at most {LARGEST_INTEGER:,}, found a larger one.")
+        case int():
+            return
+        case str() if len(value) > LONGEST_TEXT or not is_printable(value):
+            expected = f"at most {LONGEST_TEXT:,} characters, none of them a control character"
+            raise SpecError(f"{name}: expected {expected}, found {shown(value)}.")
+        case str():
+            return
+        case list() | tuple():
+            for entry in value:
+                _require_plain(name, entry)
+        case _:
+            raise SpecError(f"{name}: expected a number, a text or a list, found {shown(value)}.")
+
+
+def _require_meaning(name: str, given: Any, value: Any, infinite: bool) -> None:
+    """Raises SpecError for a number that is nan, infinite without a meaning, or was given as true or false."""
+    if isinstance(value, tuple | list):
+        for entry, number in zip(given, value, strict=True):
+            _require_meaning(name, entry, number, infinite)
+    elif isinstance(given, bool) and not isinstance(value, bool):
+        raise SpecError(f"{name}: expected a number, found {given}.")
+    elif isinstance(value, float) and (math.isnan(value) or (math.isinf(value) and not infinite)):
+        raise SpecError(f"{name}: expected a finite number, found {shown(given)}.")
+
+
+@cache
+def _may_be_infinite(kind: Any) -> frozenset[str]:
+    """The settings of a section for which an infinite number has a meaning."""
+    hints = get_type_hints(kind, include_extras=True)
+    return frozenset(name for name, hint in hints.items() if MayBeInfinite in getattr(hint, "__metadata__", ()))
+
+
+def _without_negative_zero(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_without_negative_zero(entry) for entry in value)
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def _names(part: Any) -> list[str]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from itertools import permutations, product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from bench import ROOT
+from bench.records.files import storage_error
+from bench.records.names import ShortName, inside
+from bench.records.reading import Damaged, read_text, validation_lines
+from bench.spec import safe_yaml
 from bench.spec.lookup import lookup
 
 STUDIES = Path(__file__).resolve().parent / "studies"
@@ -64,7 +69,7 @@ class StudyTable(_Part):
     name: its folder in the reports.
     """
 
-    name: str
+    name: ShortName
     title: str
     rows: list[StudyRow]
 
@@ -86,16 +91,24 @@ class Study(_Part):
     seeds: list[int] = [0, 1, 2]
     set: dict[str, Any] = Field(default_factory=dict)
     only_found: bool = False
-    folder: str = ""
+    folder: ShortName | Literal[""] = ""
 
     @model_validator(mode="after")
     def _has_rows(self) -> Study:
         if bool(self.methods) == bool(self.tables):
-            raise ValueError("a study has either methods or tables")
+            raise ValueError("expected either methods or tables, found both or none")
+        names = [table.name for table in self.tables]
+        if repeated := [name for place, name in enumerate(names) if name in names[:place]]:
+            raise ValueError(f"tables: expected each name once, found {repeated[0]!r} again")
         for row in (row for table in self.tables for row in table.rows):
             if unknown := sorted({*row.data} - {*self.data}):
-                raise ValueError(f"row {row.label!r} is for {', '.join(unknown)}, which the study doesn't have")
+                raise ValueError(f"tables: row {row.label!r} is for {', '.join(unknown)}, which the study doesn't have")
         return self
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The subfolder of its records and reports, if it has one."""
+        return (self.folder,) if self.folder else ()
 
     @property
     def rows(self) -> list[StudyRow]:
@@ -108,10 +121,30 @@ def load_study(name: str) -> Study:
     """A study from bench/spec/studies.
 
     Raises:
-        UnknownName: there is no such study. StudyError: its file is invalid.
+        UnknownName: there is no such study. StudyError: its file is invalid; the message has a line for each error.
     """
     name = lookup([path.stem for path in sorted(STUDIES.glob("*.yaml"))], "study", name)
+    return read_study(STUDIES / f"{name}.yaml")
+
+
+def read_study(path: Path) -> Study:
+    """A study.
+
+    Raises:
+        StudyError: as of `load_study`.
+    """
     try:
-        return Study.model_validate(yaml.safe_load((STUDIES / f"{name}.yaml").read_text(encoding="utf-8")))
-    except (ValidationError, yaml.YAMLError) as error:
-        raise StudyError(f"bench/spec/studies/{name}.yaml: {error}") from error
+        return Study.model_validate(safe_yaml.load(read_text(path)))
+    except yaml.YAMLError as error:
+        raise StudyError(f"{path}: expected a study in YAML, found {safe_yaml.in_one_line(error)}.") from error
+    except ValidationError as error:
+        raise StudyError("\n".join(f"{path}: {line}." for line in validation_lines(error))) from error
+    except Damaged as error:
+        raise StudyError(f"{path}: {error}.") from error
+    except OSError as error:
+        raise StudyError(str(storage_error(path, error))) from error
+
+
+def results_of(study: Study | None) -> Path:
+    """The folder of the records, of a study or of other runs, where no other is named."""
+    return inside(ROOT / "results", *(study.folders if study else ()))

@@ -34,7 +34,7 @@ from datasets.decoding.prepared import (
 )
 from datasets.decoding.rows import Chunk, RowSource, valid_rows
 from datasets.decoding.workers import decode_by_workers
-from datasets.errors import DataError, NotPrepared
+from datasets.errors import DataError, NotPrepared, not_written
 
 # Workers take some tenths of a second to start. Decoding that takes less than this many seconds does without them.
 _WORTH_WORKERS = 1.0
@@ -133,7 +133,7 @@ def prepare_array(source: RowSource, root: Path, name: str, what: str) -> Path:
                 _make(source, stamps, target, condition, what)
                 seal(target)
     except OSError as error:
-        raise _not_written(target.parent, error) from error
+        raise not_written(target.parent, "write decoded files", error, "another folder with --cache-dir") from error
     return target
 
 
@@ -154,13 +154,6 @@ def _unmarked(part: Path, stamps: Stamps) -> Rows:
         return np.arange(len(stamps))
     with part.open("rb") as file:
         return np.flatnonzero((marks_in(file, layout).stamps != stamps).any(axis=1))
-
-
-def _not_written(folder: Path, error: OSError) -> DataError:
-    return DataError(
-        f"{folder}: could not write decoded files ({error.strerror}); make room or allow writing there, or choose "
-        "another folder with --cache-dir, and run the same command again: it continues."
-    )
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from methods.weightings.simplex import Matrix, Vector
 
 
 def clipped_weights(weights: Vector, gramian: Matrix, max_norm: float, *, cancelling: bool = False) -> Vector:
-    """The weights (m,), scaled down so that ‖Σ w_i g_i‖ = √(wᵀGw) is at most max_norm; 0 means no clipping.
+    """The weights (m,), scaled down so that ‖Σ w_i g_i‖ = √(wᵀGw) is at most max_norm; 0 and ∞ mean no clipping.
 
     The norm is that in the parameters of the Gramian: with `weighting.grad_space`, in fewer than all shared ones.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dgesv
 
 from methods.checks import require_at_least, require_one_of, require_positive
-from methods.contract import HeadRule, Needs, Signal, State, Update
+from methods.contract import Bound, HeadRule, Needs, Signal, State, Update
 from methods.weightings.bargaining import RESIDUAL, Bargain, bargain
 from methods.weightings.clipping import clipped_weights
 from methods.weightings.simplex import Matrix, Vector
@@ -171,7 +171,7 @@ class FairGrad:
         losses.
     variant: "released": the shared gradient is m Σ w_i g_i, clipped to `max_norm`, and task-specific heads keep their
         plain gradients. "paper": it is Σ w_i g_i (Algorithm 1), and heads get the gradients of their weighted losses.
-    max_norm: of the released variant, to which a longer shared gradient is clipped; 0: no clipping.
+    max_norm: of the released variant, to which a longer shared gradient is clipped; 0 or ∞: no clipping.
 
     Deviations: solved exactly, while the released code uses nonlinear least squares; steps without an exact solution
     are counted.
@@ -179,7 +179,7 @@ class FairGrad:
 
     alpha: float = 2.0
     variant: Variant = "released"
-    max_norm: float = 1.0
+    max_norm: Bound = 1.0
 
     needs: ClassVar[Needs] = "gramian"
 

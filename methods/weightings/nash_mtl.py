@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from methods.checks import require_at_least
-from methods.contract import HeadRule, Needs, Signal, State, Update
+from methods.contract import Bound, HeadRule, Needs, Signal, State, Update
 from methods.weightings.bargaining import bargain
 from methods.weightings.clipping import clipped_weights
 from methods.weightings.simplex import Matrix, Vector
@@ -34,7 +34,7 @@ def bargaining_weights(gramian: Matrix) -> tuple[Vector, bool]:
 class NashMTL:
     """Multi-task learning as a bargaining game.
 
-    max_norm: a longer shared gradient is clipped to this norm, as in the released code. 0: no clipping, as in the
+    max_norm: a longer shared gradient is clipped to this norm, as in the released code. 0 or ∞: no clipping, as in the
         paper; its norm is then √m.
 
     Task-specific heads get their gradients times α, unclipped.
@@ -43,7 +43,7 @@ class NashMTL:
     gradients of heads are multiplied, is of the size of one over those norms.
     """
 
-    max_norm: float = 1.0
+    max_norm: Bound = 1.0
 
     needs: ClassVar[Needs] = "gramian"
     heads: ClassVar[HeadRule] = "own"

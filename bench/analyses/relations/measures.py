@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from bench.analyses.relations.agreement import Measure, Numbers, Relations, relate
+from bench.records.reading import Damaged, in_one_line, is_there
 from bench.records.record import Record
 from bench.records.same_data import same_data
-from bench.records.store import COSINES, RecordError, read_records, run_folder
+from bench.records.store import COSINES, RECORD, RecordError, read_records, run_folder
 from bench.reporting.differences import METHOD_SECTIONS, SHARED_VERSIONS, seed_differences
+from bench.reporting.labels import run_name
 from bench.spec.lookup import lookup
 from datasets import DATASETS, obtain
 from datasets.contract import DataMissing, DataSettings
@@ -67,7 +69,7 @@ def related(results: Path, runs: Sequence[Record], data_root: Path) -> Relations
         if run.method == "ew" and _shared(run) == _shared(first) and same_data(run, normal.get(run.seed, first))
     }
     tasks = {task.key: task.label for task in first.tasks}
-    positions = {seed: np.array([run.positions[key] for key in tasks]) for seed, run in normal.items()}
+    positions = {seed: _positions(run, results) for seed, run in normal.items()}
     no_ew = f"no finished run of EW with the settings and data of NORMAL; run {COMMAND} --data {first.data}"
     phi = _label_correlations(first, data_root)
     missing, values = (phi, {}) if isinstance(phi, str) else ("", dict.fromkeys(positions, phi))
@@ -82,6 +84,22 @@ def related(results: Path, runs: Sequence[Record], data_root: Path) -> Relations
     return relate(first.data, first.labels.data, tasks, positions, measures)
 
 
+def _positions(run: Record, results: Path) -> Numbers:
+    """The positions of all tasks (m,).
+
+    Raises:
+        RecordError: there are not as many finite ones as tasks, or fewer than two.
+    """
+    found = np.array([run.positions.get(task.key, np.nan) for task in run.tasks])
+    if len(found) < 2 or not np.isfinite(found).all():
+        folder = run_folder(results, run.data, run.variant, run.seed)
+        raise RecordError(
+            f"{folder / RECORD}: expected positions of two tasks or more, found {run.positions or 'none'}; move its "
+            "folder away and run it again."
+        )
+    return found
+
+
 def _shared(run: Record) -> Mapping[str, object]:
     sections = {name: section for name, section in run.settings.items() if name not in METHOD_SECTIONS}
     return {**sections, **{name: run.versions.get(name) for name in SHARED_VERSIONS}}
@@ -94,6 +112,8 @@ def _cosines(results: Path, runs: Mapping[int, Record]) -> dict[int, Numbers]:
         path = run_folder(results, run.data, run.variant, seed) / COSINES
         pairs = ["|".join(keys) for keys in itertools.combinations([task.key for task in run.tasks], 2)]
         try:
+            if not is_there(path):
+                raise Damaged("expected a file, found none")
             found[seed] = np.nanmean(pandas.read_csv(path)[pairs].to_numpy(dtype=np.float64), axis=0)
         except (OSError, KeyError, ValueError) as error:
             raise RecordError(
@@ -112,7 +132,11 @@ def _label_correlations(record: Record, data_root: Path) -> Numbers | str:
         folder = obtain(record.data, data_root)
     except DataMissing:
         return f"data set not found; python -m bench.data how {record.data} says where to get it"
-    splits = info.read(folder, TypeAdapter(DataSettings).validate_python(record.settings["data"]))
+    try:
+        settings = TypeAdapter(DataSettings).validate_python(record.settings.get("data", {}))
+    except ValidationError as error:
+        raise RecordError(f"{run_name(record)}: settings.data: {in_one_line(error)}; run it again.") from error
+    splits = info.read(folder, settings)
     if record.fingerprint and fingerprint(splits) != record.fingerprint:
         return "the data set found is not that of the runs"
     if splits.provenance.get("digest") != record.splits.get("digest"):

@@ -9,7 +9,8 @@ import numpy as np
 from pandas import DataFrame
 
 from bench.analyses.relations.agreement import BETWEEN_SEEDS, Agreement, Numbers, Relations
-from bench.reporting.render import markdown, md
+from bench.reporting.escaping import csv_cells, md
+from bench.reporting.render import markdown
 from bench.reporting.tables.table import Cell, Column, Group, Head, Row, Table
 
 CSV_COLUMNS = ("data", "comparison", "seeds", "tasks", "pairs", "rho", "p", "permutations", "exact", "least_p")
@@ -82,7 +83,7 @@ def relations_csv(relations: Relations) -> str:
         for seeds, found in by_seeds.items():
             size = (found.tasks, math.comb(found.tasks, 2))
             test = (found.rho, found.p, found.permutations, int(found.exact), found.least_p)
-            lines.append((relations.data, name, " ".join(map(str, seeds)), *size, *test))
+            lines.append((*csv_cells([relations.data]), name, " ".join(map(str, seeds)), *size, *test))
     return DataFrame(lines, columns=list(CSV_COLUMNS)).to_csv(index=False, lineterminator="\n")
 
 
@@ -93,4 +94,6 @@ def pairs_csv(relations: Relations) -> str:
         if len({values.tobytes() for values in measure.values.values()}) > 1:
             columns |= {f"{measure.name}/seed-{seed}": values for seed, values in sorted(measure.values.items())}
     first, second = zip(*itertools.combinations(relations.tasks, 2), strict=True)
-    return DataFrame({"first": first, "second": second, **columns}).to_csv(index=False, lineterminator="\n")
+    return DataFrame({"first": csv_cells(first), "second": csv_cells(second), **columns}).to_csv(
+        index=False, lineterminator="\n"
+    )

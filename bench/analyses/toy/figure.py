@@ -55,7 +55,7 @@ def toy_figure(label: str, panels: Sequence[Panel]) -> Figure:
         row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, panel in zip(row, panels, strict=True):
             _draw(axes, panel)
-        row[0].set_ylabel("$\\theta_2$")
+        row[0].set_ylabel("$\\theta_2$", parse_math=True)
         figure.suptitle(label, fontsize=9, fontweight="bold")
         figure.legend(handles=_keys(), loc="outside lower center", ncols=5, handletextpad=0.5, columnspacing=1.8)
     return figure
@@ -83,7 +83,8 @@ def _draw(axes: Axes, panel: Panel) -> None:
             markersize=5.5 if reached else 7, zorder=8,
         )  # fmt: skip
     axes.set_title(f"{panel.title}: {sum(panel.reached)} of {len(panel.reached)} reach the front", fontsize=8)
-    axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal", xlabel="$\\theta_1$")
+    axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal")
+    axes.set_xlabel("$\\theta_1$", parse_math=True)
     axes.set_xticks(range(-10, 11, 5))
     axes.set_yticks(range(-10, 11, 5))
     axes.spines[["top", "right"]].set_visible(True)

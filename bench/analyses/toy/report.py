@@ -16,6 +16,7 @@ from bench.analyses.toy.figure import Panel, toy_figure
 from bench.analyses.toy.problem import SCALINGS, Points, front, losses_and_gradients
 from bench.analyses.toy.table import Outcome, scaling_title, toy_csv, toy_table
 from bench.records.files import atomic_write_text
+from bench.records.names import inside
 from bench.reporting.figures.style import save
 from bench.reporting.render import latex, markdown
 from bench.reporting.tables.table import Table
@@ -58,7 +59,7 @@ def _trajectories(name: str, recipe: Recipe) -> tuple[Trajectory, ...]:
 def write_figure(out: Path, name: str, trajectories: Sequence[Trajectory]) -> tuple[Path, ...]:
     """<out>/<name>.pdf and .png."""
     panels = [_panel([t for t in trajectories if t.scaling == scaling], scaling) for scaling in SCALINGS]
-    return save(toy_figure(WEIGHTINGS[name].label, panels), out / name)
+    return save(toy_figure(WEIGHTINGS[name].label, panels), inside(out, name.replace(":", "-")))
 
 
 def write_tables(out: Path, found: Mapping[str, Sequence[Trajectory]], recipe: Recipe) -> Table:

@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from bench.records.record import PERCENT
 from bench.reporting.comparison import Comparison
 from bench.reporting.figures.series import Band
 from bench.reporting.figures.style import DASHES, WIDTH, colour_of, folded, metric_name, paper_style
-from bench.reporting.tables.score_rows import PERCENT
 
 # At most this many tasks are drawn, unless tasks are selected.
 MOST_LINES = 10

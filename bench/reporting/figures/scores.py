@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.records.record import PERCENT
 from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.figures.style import STYLE, WIDTH, colour_of, folded, metric_name, paper_style
 from bench.reporting.statistics import mean
 from bench.reporting.tables.score_columns import ScoreColumn, finite, headline
-from bench.reporting.tables.score_rows import DUMMY_BASELINE, PERCENT, show
+from bench.reporting.tables.score_rows import DUMMY_BASELINE, show
 
 # Height of each extra line of a row's label, in rows.
 EXTRA_LINE = 0.7
@@ -39,7 +40,8 @@ def scores_figure(comparison: Comparison) -> Figure | None:
         axes.set_axisbelow(True)
         remark = _draw_dummy(axes, comparison, column, scale)
         # Below the whole figure: with long names, the axis is too short for it.
-        figure.supxlabel("\n".join(filter(None, (_axis_label(comparison), remark))), fontsize=STYLE["axes.labelsize"])
+        text = "\n".join(filter(None, (_axis_label(comparison), remark)))
+        figure.supxlabel(text, fontsize=STYLE["axes.labelsize"], parse_math=comparison.selection == "gain")
     return figure
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas
 
+from bench.records.files import storage_error
+from bench.records.reading import Damaged, is_there
 from bench.records.store import RecordError, run_folder
 from bench.reporting.comparison import Comparison, Variant
 
@@ -34,25 +36,35 @@ def read_series(
     """The file `name` of each finished seed of a row that has one.
 
     Raises:
-        RecordError: a file that isn't a table of numbers with these columns.
+        RecordError: a file that isn't a table of numbers with these columns. StorageError: a file can't be read.
     """
-    frames = {}
+    frames: dict[int, pandas.DataFrame] = {}
     for seed in variant.scored:
         path = run_folder(results, comparison.data, variant.key, seed) / name
-        if path.exists():
-            frames[seed] = _read(path, columns)
+        frame = _read(path, columns)
+        if frame is not None:
+            frames[seed] = frame
     return frames
 
 
-def _read(path: Path, columns: Sequence[str]) -> pandas.DataFrame:
+def _read(path: Path, columns: Sequence[str]) -> pandas.DataFrame | None:
+    """The table; None if there is no file."""
     advice = "delete the folder of the run and run it again"
     try:
+        if not is_there(path):
+            return None
         frame = pandas.read_csv(path)
-    except (pandas.errors.ParserError, pandas.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: expected a table in CSV, found {error}; {advice}.") from error
+    except Damaged as error:
+        raise RecordError(f"{path}: {error}; {advice}.") from error
+    except OSError as error:
+        raise RecordError(str(storage_error(path, error))) from error
+    except ValueError as error:  # of pandas, for what is empty, not UTF-8, or no table
+        raise RecordError(
+            f"{path}: expected a table in CSV, found {' '.join(str(error).split())}; {advice}."
+        ) from error
     lacking = [column for column in columns if column not in frame.columns]
     if lacking:
-        raise RecordError(f"{path}: expected a column {lacking[0]!r}, found {list(frame.columns)}; {advice}.")
+        raise RecordError(f"{path}: expected a column {lacking[0]!r}, found {list(frame.columns)!s:.200}; {advice}.")
     for column in columns:
         if not pandas.api.types.is_numeric_dtype(frame[column]):
             raise RecordError(f"{path}: expected numbers in column {column!r}, found other text; {advice}.")

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from bench.records.files import atomic_write
 from bench.records.record import MetricRecord
+from bench.reporting.escaping import one_line
 
 # Inches: a column of a two-column page.
 WIDTH = 3.4
@@ -38,6 +39,8 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.1,
     "pdf.fonttype": 42,
     "figure.constrained_layout.use": True,
+    # Dollar signs in text from records don't start a formula; texts with formulas of ours say so.
+    "text.parse_math": False,
     "savefig.dpi": 200,
 }
 # Without the date and the program, the same records give the same bytes.
@@ -78,9 +81,10 @@ def colour_of(index: int) -> str:
 
 def metric_name(metric: MetricRecord) -> str:
     """The metric and its unit, for the label of an axis."""
-    return f"{metric.label.lower()}{f' ({metric.unit})' if metric.unit else ''}"
+    return one_line(f"{metric.label.lower()}{f' ({metric.unit})' if metric.unit else ''}")
 
 
 def folded(label: str) -> str:
-    """A label with each setting on its own line and `$` escaped."""
-    return label.replace("$", r"\$").replace(" (", "\n(").replace(", ", ",\n ")
+    """A label with each setting on its own line."""
+    shown = one_line(label).replace(" (", "\n(").replace(", ", ",\n ")
+    return f" {shown}" if shown.startswith("_") else shown  # a legend leaves out labels that start with _

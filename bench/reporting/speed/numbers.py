@@ -11,6 +11,7 @@ import numpy as np
 
 from bench.records.speed import BASELINE, OURS, Cell, Passes, Series, SpeedRecord, WorkloadRecord
 from bench.records.store import RecordError
+from bench.reporting.escaping import csv_cells
 
 # Key and label of the method that the others are compared with.
 EQUAL, EQUAL_LABEL = "ew", "EW"
@@ -204,7 +205,7 @@ def _alone(workload: WorkloadRecord, baseline: Cell) -> Entry:
 def _line(machine: str, entry: Entry, cell: Cell) -> list[object]:
     workload, who = entry.workload, cell.candidate
     spreads = (entry.milliseconds(who), entry.over_ours(who), entry.over_baseline(who), entry.over_equal(who))
-    numbers = [value for one in spreads for value in ((one.median, one.low, one.high) if one else ("", "", ""))]
+    numbers = [value for one in spreads for value in ((one.median, one.low, one.high) if one else (None,) * 3)]
     name = "autograd baseline" if who == BASELINE else who
     identity = [
         machine,
@@ -216,4 +217,4 @@ def _line(machine: str, entry: Entry, cell: Cell) -> list[object]:
         name,
         cell.passes,
     ]
-    return [*identity, *numbers, "" if cell.peak_mib is None else cell.peak_mib, cell.error]
+    return csv_cells([*identity, *numbers, cell.peak_mib, cell.error])

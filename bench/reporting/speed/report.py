@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.records.files import atomic_write_text
+from bench.records.names import inside
 from bench.records.speed import SpeedRecord
+from bench.reporting.escaping import md, paragraph
 from bench.reporting.figures.style import save
-from bench.reporting.render import aligned, latex, markdown, md
+from bench.reporting.render import aligned, latex, markdown
 from bench.reporting.speed.figure import steps_figure
 from bench.reporting.speed.numbers import speed_csv
 from bench.reporting.speed.scaling import scaling_figure
@@ -40,14 +42,14 @@ def write_speed_report(record: SpeedRecord, out: Path) -> list[Path]:
     tables = speed_tables(record)
     figures = {STEPS: steps_figure(record), SCALING: scaling_figure(record)}
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
-    parts = [f"# Training steps on {md(record.machine)}", md(circumstances(record)), md(f"{HOW}.")]
+    parts = [f"# Training steps on {md(record.machine)}", paragraph(circumstances(record)), md(f"{HOW}.")]
     for table in tables:
         parts += [markdown(_brief(table)).strip(), f"[LaTeX]({table.name}.tex)"]
     for name in drawn:
         parts += [f"![{TITLES[name]}]({name}.png)", f"{TITLES[name]}: [PDF]({name}.pdf) · [PNG]({name}.png)"]
     texts = {PAGE: "\n\n".join([*parts, f"Every number: [CSV]({NUMBERS})."]) + "\n", NUMBERS: speed_csv(record)}
     texts |= {f"{table.name}.tex": latex(table) for table in tables}
-    files = [atomic_write_text(out / name, text) for name, text in texts.items()]
+    files = [atomic_write_text(inside(out, name), text) for name, text in texts.items()]
     for name, figure in drawn.items():
-        files += save(figure, out / name)
+        files += save(figure, inside(out, name))
     return files

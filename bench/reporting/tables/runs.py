@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 
 from bench.records.record import Record
+from bench.reporting.escaping import csv_row
 from bench.reporting.labels import show_settings
 
 RUN_COLUMNS = (
@@ -21,18 +22,18 @@ def runs_csv(records: Sequence[Record]) -> str:
     writer = csv.DictWriter(text, RUN_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     for record in records:
-        run = {
+        run: dict[str, object] = {
             "data": record.data,
             "variant": record.variant,
             "method": record.labels.method,
             "overrides": show_settings(record.overrides),
             "seed": record.seed,
             "status": record.status,
-            "epoch": record.selected.epoch if record.selected else "",
+            "epoch": record.selected.epoch if record.selected else None,
             "versions": show_settings(record.versions),
         }
         scores = _scores(record)
-        writer.writerows([{**run, **score} for score in scores] or [run])
+        writer.writerows([csv_row({**run, **score}) for score in scores] or [csv_row(run)])
     return text.getvalue()
 
 
@@ -45,7 +46,7 @@ def _scores(record: Record) -> list[dict[str, object]]:
             "metric": metric.key,
             "unit": metric.unit,
             "direction": metric.direction,
-            "value": repr(scores[task.key][metric.key]),
+            "value": scores[task.key][metric.key],
         }
         for split, scores in splits.items()
         for task in record.tasks

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from bench.records.record import PERCENT
 from bench.reporting.comparison import Comparison
 from bench.reporting.statistics import deviation, mean
 from bench.reporting.tables.score_columns import BySeed, ScoreColumn, finite
 from bench.reporting.tables.table import Cell, Head, Row
 
-# Printed as 100 times the value.
-PERCENT = "%"
 DECIMALS: Mapping[str, int] = {PERCENT: 2, "°": 2}
 OTHER_DECIMALS = 4
 DUMMY_BASELINE = "Dummy baseline"

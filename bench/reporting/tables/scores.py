@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from bench.records.record import MetricRecord
+from bench.records.record import PERCENT, MetricRecord
 from bench.reporting.comparison import Comparison
 from bench.reporting.labels import show_settings
 from bench.reporting.tables.score_columns import (
@@ -16,7 +16,7 @@ from bench.reporting.tables.score_columns import (
     task_column,
     worst_column,
 )
-from bench.reporting.tables.score_rows import BOLD_RULE, PERCENT, score_rows
+from bench.reporting.tables.score_rows import BOLD_RULE, score_rows
 from bench.reporting.tables.table import Column, Group, Head, Table, transposed
 
 # More tasks than this don't fit side by side on a page.

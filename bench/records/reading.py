@@ -1,0 +1,159 @@
+"""Reads files that may be damaged, or not be files: nothing hangs, and what is wrong is said in a few words."""
+
+from __future__ import annotations
+
+import errno
+import json
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+LARGEST = 16 * 2**20  # bytes; the record of a run on 40 tasks has 28,000
+DEEPEST = 20  # objects and lists within each other; a record has five
+MOST_DIGITS = 20  # of an integer; one of 64 bits has as many
+_TOO_DEEP = f"expected at most {DEEPEST} objects and lists within each other, found more"
+
+
+class Damaged(ValueError):
+    """A file that isn't what it should be. The message is "expected X, found Y"."""
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file, or a link that leads to one.
+
+    Raises:
+        Damaged: something else is there: a folder, a pipe, a link that leads nowhere.
+        OSError: it can't be looked at.
+    """
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ELOOP):
+            raise
+        raise Damaged("expected a file, found a link that leads nowhere") from error
+    if stat.S_ISDIR(mode):
+        raise Damaged("expected a file, found a folder")
+    if not stat.S_ISREG(mode):
+        raise Damaged("expected a file, found a pipe or a device")
+    return True
+
+
+def read_text(path: Path) -> str:
+    """The content of a file of text.
+
+    Raises:
+        Damaged: it isn't such a file, or has more than LARGEST bytes.
+        OSError: it can't be read.
+    """
+    if not is_there(path):
+        raise Damaged("expected a file, found none")
+    with path.open("rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise Damaged(f"expected at most {LARGEST:,} bytes, found more")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Damaged(f"expected text in UTF-8, found other bytes ({error.reason})") from error
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file that one of our commands has written.
+
+    Raises:
+        Damaged: it isn't such a file.
+        OSError: it can't be read.
+    """
+    text = read_text(path)
+    try:
+        content = json.loads(
+            text,
+            parse_int=_integer,
+            parse_constant=_constant,
+            object_pairs_hook=_object,
+        )
+    except RecursionError as error:
+        raise Damaged(_TOO_DEEP) from error
+    except Damaged:
+        raise
+    except ValueError as error:
+        raise Damaged(f"expected JSON, found {_short(str(error))}") from error
+    _check(content)
+    return content
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise Damaged(f"expected integers of at most {MOST_DIGITS} digits, found one of {len(digits):,}")
+    return int(digits)
+
+
+def _constant(token: str) -> float:
+    raise Damaged(f"expected numbers in JSON, found {token}")  # ours writes such numbers as text
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise Damaged(f"expected each key once, found {_short(key)!r} again")
+        found[key] = value
+    return found
+
+
+def _check(content: Any) -> None:
+    """Raises Damaged for what is too deep, or for text that can't be written to a file."""
+    level: list[Any] = [content]
+    for _ in range(DEEPEST + 1):
+        if not level:
+            return
+        level = [part for value in level for part in _parts(value)]
+    if level:
+        raise Damaged(_TOO_DEEP)
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return (*value.keys(), *value.values())
+    if isinstance(value, list):
+        return value
+    if isinstance(value, str) and not _is_unicode(value):
+        raise Damaged("expected text, found half of a surrogate pair")
+    return ()
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def in_one_line(error: ValidationError) -> str:
+    """The first of a validation's errors, with its place, and how many more there are."""
+    first, *others = validation_lines(error)
+    return f"{first} (and {len(others)} more)" if others else first
+
+
+def validation_lines(error: ValidationError) -> list[str]:
+    """A line for each error: "place: message"."""
+    return [_validation_line(dict(one)) for one in error.errors(include_url=False)]
+
+
+def _validation_line(one: dict[str, Any]) -> str:
+    place = ".".join(_short(str(part)) for part in one["loc"])
+    if one["type"] == "value_error":  # ours, which say what was found
+        message = str(one["ctx"]["error"])
+    else:
+        message = f"{one['msg'][:1].lower()}{one['msg'][1:]}, found {_short(repr(one['input']))}"
+    return f"{place}: {message}" if place else message
+
+
+def _short(text: str) -> str:
+    """On one line of bounded length."""
+    line = " ".join(text.split())
+    return line if len(line) <= 80 else f"{line[:77]}..."
