@@ -85,15 +85,9 @@ def write_content(path: Path, content: Content, guard: Guard) -> None:
 
 
 def _save(raw: Mapping[str, Any], path: Path) -> None:
-    """torch.save, with the system's error if the disk is full: torch often hides it behind one of its own."""
+    """torch.save into a file of Python: given a path, it hides the system's error if the disk is full."""
     with path.open("wb") as file:
-        try:
-            torch.save(raw, file)
-        except RuntimeError as error:
-            hidden: BaseException | None = error
-            while hidden is not None and not isinstance(hidden, OSError):
-                hidden = hidden.__context__
-            raise hidden or error from None
+        torch.save(raw, file)
 
 
 def read_content(path: Path) -> Content:
