@@ -311,3 +311,14 @@ def test_files_that_are_links_are_those_that_they_lead_to(files: list[Path], tmp
     os.utime(files[3], ns=(0, 3))
     files[3].write_bytes(b"\x63")
     assert prepare(links, first_byte).values[3] == 0x63
+
+
+def test_notes_of_killed_processes_are_removed(files: list[Path]) -> None:
+    prepare(files)
+    (array,) = (files[0].parent / CACHE).glob("*.npy")
+    left = array.with_suffix(".json.0123456789abcdef.tmp")
+    left.write_text("{")
+    files[0].write_bytes(b"\7")
+    os.utime(files[0], ns=(1, 1))
+    prepare(files)
+    assert array.with_suffix(".json").is_file() and not left.exists()

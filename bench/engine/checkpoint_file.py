@@ -86,18 +86,13 @@ def write_content(path: Path, content: Content, guard: Guard) -> None:
 
 
 def _save(raw: Mapping[str, Any], path: Path) -> None:
-    """torch.save, with the system's error if the disk is full: torch often hides it behind one of its own.
+    """torch.save into a file of Python: given a path, it hides the system's error if the disk is full.
 
-    An exception of a signal would become such an error too, or end the process: a half-written archive can't be closed.
+    Signals wait: torch would make an error of the run out of their exception, or end the process, since it can't close
+    a half-written archive.
     """
     with path.open("wb") as file, uninterrupted():
-        try:
-            torch.save(raw, file)
-        except RuntimeError as error:
-            hidden: BaseException | None = error
-            while hidden is not None and not isinstance(hidden, OSError):
-                hidden = hidden.__context__
-            raise hidden or error from None
+        torch.save(raw, file)
 
 
 def read_content(path: Path) -> Content:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,14 +69,21 @@ def seal(array: Path) -> None:
     Raises:
         OSError: it could not be written.
     """
-    status = array.stat()
-    unfinished = _side_file(array).with_suffix(f".json.{os.getpid()}")
+    status, note = array.stat(), _side_file(array)
+    unfinished = note.with_suffix(f".json.{secrets.token_hex(8)}.tmp")
     try:
         unfinished.write_text(json.dumps({"size": status.st_size, "mtime_ns": status.st_mtime_ns}), encoding="ascii")
-        os.replace(unfinished, _side_file(array))
+        os.replace(unfinished, note)
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def remove_unfinished_notes(array: Path) -> None:
+    """Removes what killed processes have left; one that is just noting something notes it another time."""
+    note = _side_file(array)
+    for left in note.parent.glob(f"{note.name}.*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def _side_file(array: Path) -> Path:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.decoding.decoder import Output, decode, opened
-from datasets.decoding.integrity import Condition, examine, seal
+from datasets.decoding.integrity import Condition, examine, remove_unfinished_notes, seal
 from datasets.decoding.places import array_folders, choose_folder
 from datasets.decoding.prepared import (
     Digests,
@@ -131,6 +131,7 @@ def prepare_array(source: RowSource, root: Path, name: str, what: str) -> Path:
             condition = examine(target, stamps)
             if condition is None or not condition.is_current:
                 _make(source, stamps, target, condition, what)
+                remove_unfinished_notes(target)
                 seal(target)
     except OSError as error:
         raise not_written(target.parent, "write decoded files", error, "another folder with --cache-dir") from error
