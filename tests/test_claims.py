@@ -131,7 +131,9 @@ def test_a_process_that_is_stopped_while_it_holds_the_lock_stops_nobody_for_long
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"in\n"
-        found = take(tmp_path, HERE, 60)
+        while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.01)
+        found = take(tmp_path, HERE, 60, holder_of(tmp_path))
         assert isinstance(found, Holder) and found.process == process.pid
         process.send_signal(signal.SIGCONT)
     assert taken(tmp_path).generation == 2
