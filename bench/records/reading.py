@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bench.records.plain_text import one_line
+
 LARGEST = 16 * 2**20  # bytes; the record of a run on 40 tasks has 28,000
 DEEPEST = 20  # objects and lists within each other; a record has five
 MOST_DIGITS = 20  # of an integer; one of 64 bits has as many
@@ -150,10 +152,10 @@ def _validation_line(one: dict[str, Any]) -> str:
         message = str(one["ctx"]["error"])
     else:
         message = f"{one['msg'][:1].lower()}{one['msg'][1:]}, found {_short(repr(one['input']))}"
-    return f"{place}: {message}" if place else message
+    return one_line(f"{place}: {message}" if place else message)
 
 
 def _short(text: str) -> str:
     """On one line of bounded length."""
-    line = " ".join(text.split())
+    line = one_line(text)
     return line if len(line) <= 80 else f"{line[:77]}..."
