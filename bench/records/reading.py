@@ -87,7 +87,9 @@ def read_json(path: Path) -> Any:
         raise
     except ValueError as error:
         raise Damaged(f"expected JSON, found {_short(str(error))}") from error
-    _check(content)
+    _check_depth(content)
+    if r"\ud" in text.lower():  # else there are no surrogates: UTF-8 has none
+        _check_text(content)
     return content
 
 
@@ -102,37 +104,36 @@ def _constant(token: str) -> float:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise Damaged(f"expected each key once, found {_short(key)!r} again")
-        found[key] = value
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for place, key in enumerate(keys) if key in keys[:place])
+        raise Damaged(f"expected each key once, found {_short(twice)!r} again")
     return found
 
 
-def _check(content: Any) -> None:
-    """Raises Damaged for what is too deep, or for text that can't be written to a file."""
-    level: list[Any] = [content]
+def _check_depth(content: Any) -> None:
+    """Raises Damaged for what is too deep."""
+    level = [content]
     for _ in range(DEEPEST + 1):
+        level = [part for value in level for part in _parts(value)]
         if not level:
             return
-        level = [part for value in level for part in _parts(value)]
-    if level:
-        raise Damaged(_TOO_DEEP)
+    raise Damaged(_TOO_DEEP)
 
 
 def _parts(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return (*value.keys(), *value.values())
-    if isinstance(value, list):
-        return value
-    if isinstance(value, str) and not _is_unicode(value):
-        raise Damaged("expected text, found half of a surrogate pair")
-    return ()
+    """The objects and lists directly within an object or a list."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [part for part in inner if isinstance(part, dict | list)]
 
 
-def _is_unicode(text: str) -> bool:
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+def _check_text(content: Any) -> None:
+    """Raises Damaged for text that can't be written to a file."""
+    try:
+        json.dumps(content, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise Damaged("expected text, found half of a surrogate pair") from error
 
 
 def in_one_line(error: ValidationError) -> str:
