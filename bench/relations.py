@@ -13,6 +13,7 @@ from bench.cli.options import add_cache_dir, add_data_root, folder, guarded, loo
 from bench.cli.parser import CommandParser
 from bench.records.files import atomic_write_text
 from bench.records.names import inside
+from bench.records.plain_text import one_line
 from bench.records.store import RecordError
 from bench.reporting.figures.style import save
 from bench.spec.lookup import UnknownName
@@ -47,7 +48,7 @@ def _relations(arguments: Namespace) -> int:
         save(dendrogram_figure(relations), folder / "dendrogram")
         save(heatmap_figure(relations), folder / "heatmap")
         page = atomic_write_text(folder / "relations.md", relations_page(relations))
-        print(f"{relations.label}: {page}")
+        print(f"{one_line(relations.label)}: {page}")
     return 0
 
 

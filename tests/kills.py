@@ -116,9 +116,18 @@ def kill_all(process: subprocess.Popen[bytes]) -> None:
     group = [p for p in psutil.process_iter() if _group(p.pid) == process.pid]
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    _, alive = psutil.wait_procs(group, timeout=10)
-    left = [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
-    assert not left, left
+    until = time.monotonic() + 10
+    while any(_is_alive(p) for p in group):
+        assert time.monotonic() < until, group
+        time.sleep(0.01)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    """Whether a process is more than an exit code that nobody has asked for."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _group(process: int) -> int | None:

@@ -83,10 +83,22 @@ def recognised(spec: RunSpec, folder: Path) -> bool:
     )
 
 
+@for_every("weighting, architecture", [("ew", "normal"), ("nash_mtl", "hps")])
+def test_values_that_are_accepted_are_recognised_in_the_record(
+    weighting: str, architecture: str, tmp_path: Path
+) -> None:
+    check_values(weighting, architecture, tmp_path)
+
+
+@pytest.mark.slow
 @for_every("weighting, architecture", [(w, "hps") for w in WEIGHTINGS] + [("ew", a) for a in ARCHITECTURES])
 def test_every_value_that_is_accepted_is_recognised_in_the_record(
     weighting: str, architecture: str, tmp_path: Path
 ) -> None:
+    check_values(weighting, architecture, tmp_path)
+
+
+def check_values(weighting: str, architecture: str, tmp_path: Path) -> None:
     shared = ("train", "data", "backbone", "heads", "compute")
     for section, key in sections(weighting, architecture):
         if section in shared and (weighting, architecture) != ("ew", "hps"):  # the same for all

@@ -252,6 +252,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_resumes_the_rest(
     assert [record.status for record in read_records(tmp_path)] == ["done", "done"]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_a_failed_run_and_the_others_go_on(
     ask: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

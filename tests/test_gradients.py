@@ -65,10 +65,6 @@ def check_with_batch_norm(data: str, arch: str, double: bool, data_root: Path) -
         assert_plain_gradients(state, batch, 1e-10 if double else 1e-5)
 
 
-def test_with_batch_norm_in_training_mode(data_root: Path) -> None:
-    check_with_batch_norm("digits", "hps", False, data_root)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("double", [True, False])
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from data_trees import write_digits
 from kills import RUNS, differences, kill_at, numbers, soak
 
 from bench import run
@@ -15,16 +16,15 @@ from bench.engine.loop import train
 from bench.records.claim import CLAIM
 from bench.records.store import CHECKPOINT, run_folder, write_record
 from bench.spec.resolve import resolve
-from datasets import find
 
-ASSIGNMENTS = {"train.epochs": 4, "weighting.every": 2}
+ASSIGNMENTS = {"train.epochs": 12, "train.batch_size": 8, "weighting.every": 2}
 REQUEST = ("--method", "nash_mtl", "--data", "digits", "--seeds", "0", "--device", "cpu", "--jobs", "1")
 
 
-def test_a_run_that_is_killed_twice_ends_with_the_same_numbers(data_root: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_twice_ends_with_the_same_numbers(tmp_path: Path) -> None:
     """The first kill hits at a random instant after the run is claimed, the second after an epoch is done."""
-    spec, source = resolve("digits", "nash_mtl", assignments=ASSIGNMENTS), find("digits", data_root)
-    assert source is not None
+    spec, source = resolve("digits", "nash_mtl", assignments=ASSIGNMENTS), write_digits(tmp_path / "data")
+    data_root = source.parent
     whole, killed = (run_folder(tmp_path / name, "digits", spec.variant, 0) for name in ("whole", "killed"))
     write_record(whole, train(spec, RunContext(source, whole, torch.device("cpu"), 1), lambda epochs: None))
     request = [*REQUEST, "--set", *(f"{key}={value}" for key, value in ASSIGNMENTS.items())]

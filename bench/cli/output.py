@@ -6,8 +6,11 @@ import errno
 import os
 import signal
 import sys
+from typing import Any
 
 from rich.console import Console
+
+from bench.records.plain_text import printable
 
 # That of a program which the signal ends: `command | head` gives it in every shell.
 PIPE_CLOSED = 128 + signal.SIGPIPE
@@ -15,7 +18,11 @@ BAD_OUTPUT = 2
 
 
 class PlainConsole(Console):
-    """A console that leaves it to the command what happens when nobody reads its output."""
+    """A console that shows text as it is, and leaves it to the command what happens when nobody reads its output."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As of Console, but texts, which may come from records, have no effect on the terminal."""
+        super().print(*(printable(thing) if isinstance(thing, str) else thing for thing in objects), **options)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
@@ -58,7 +65,7 @@ def output_code(error: OSError | None = None) -> int:
 def say(sentence: object) -> None:
     """Prints on standard error, if it can be written."""
     try:
-        print(sentence, file=sys.stderr, flush=True)
+        print(printable(str(sentence)), file=sys.stderr, flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 

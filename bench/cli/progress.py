@@ -20,6 +20,7 @@ from rich.progress import (
 
 from bench.launch.messages import Event
 from bench.launch.worker import ERROR_LOG
+from bench.records.plain_text import one_line
 from bench.records.record import Record
 from bench.records.store import run_folder
 from bench.spec.resolve import RunSpec
@@ -37,7 +38,7 @@ def outcome_line(record: Record) -> str:
     """One line on how a run ended."""
     name = f"{record.data} {record.variant} seed {record.seed}"
     if record.status != "done":
-        return f"{name}: {record.status}: {record.reason}"
+        return f"{name}: {record.status}: {one_line(record.reason)}"
     assert record.selected is not None
     score = record.selected.score
     shown = f"accuracy {100 * score:.2f} %" if record.selection == "accuracy" else f"log gain {score:.3f}"

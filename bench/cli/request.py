@@ -20,6 +20,7 @@ from bench.cli.options import (
     random_seed,
 )
 from bench.spec.planning import PlanError, Request
+from bench.spec.shown import shown
 from bench.spec.study import Study, StudyRow, load_study, results_of
 from methods import METHODS
 
@@ -87,9 +88,15 @@ def jobs_at_a_time(arguments: Namespace, device: torch.device) -> int:
 
 
 def _assignments(arguments: Namespace) -> dict[str, Any]:
-    epochs = {"train.epochs": arguments.epochs} if arguments.epochs else {}
-    splits = {"data.splits": str(arguments.splits)} if arguments.splits else {}
-    return {**dict(arguments.assignments), **epochs, **splits}
+    """The settings of the command line; raises PlanError for one that is given twice with different values."""
+    epochs = [("train.epochs", arguments.epochs)] if arguments.epochs else []
+    splits = [("data.splits", str(arguments.splits))] if arguments.splits else []
+    chosen: dict[str, Any] = {}
+    for key, value in [*arguments.assignments, *epochs, *splits]:
+        if key in chosen and chosen[key] != value:
+            raise PlanError(f"{shown(key)}: expected one value, found {shown(chosen[key])} and {shown(value)}.")
+        chosen[key] = value
+    return chosen
 
 
 def _study_request(arguments: Namespace, study: Study) -> Request:

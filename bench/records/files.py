@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from fnmatch import fnmatchcase
@@ -105,11 +106,15 @@ def atomic_write_text(path: Path, text: str, guard: Guard = nullcontext) -> Path
     return path
 
 
-def remove_temporary_files(folder: Path) -> None:
-    """Removes what killed processes have left in a folder that no other process writes into."""
+def remove_temporary_files(folder: Path, idle: float = 0.0) -> None:
+    """Removes what killed processes have left in a folder.
+
+    idle: seconds for which a file was not written to. 0 is for folders that no other process writes into.
+    """
     for path in folder.glob(_TEMPORARY_PATTERN):
         with suppress(OSError):
-            path.unlink()
+            if not idle or time.time() - path.stat().st_mtime > idle:
+                path.unlink()
 
 
 def _flush(path: Path) -> None:

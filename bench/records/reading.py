@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bench.records.plain_text import one_line
+
 LARGEST = 16 * 2**20  # bytes; the record of a run on 40 tasks has 28,000
 DEEPEST = 20  # objects and lists within each other; a record has five
 MOST_DIGITS = 20  # of an integer; one of 64 bits has as many
@@ -85,7 +87,9 @@ def read_json(path: Path) -> Any:
         raise
     except ValueError as error:
         raise Damaged(f"expected JSON, found {_short(str(error))}") from error
-    _check(content)
+    _check_depth(content)
+    if r"\ud" in text.lower():  # else there are no surrogates: UTF-8 has none
+        _check_text(content)
     return content
 
 
@@ -100,37 +104,36 @@ def _constant(token: str) -> float:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise Damaged(f"expected each key once, found {_short(key)!r} again")
-        found[key] = value
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for place, key in enumerate(keys) if key in keys[:place])
+        raise Damaged(f"expected each key once, found {_short(twice)!r} again")
     return found
 
 
-def _check(content: Any) -> None:
-    """Raises Damaged for what is too deep, or for text that can't be written to a file."""
-    level: list[Any] = [content]
+def _check_depth(content: Any) -> None:
+    """Raises Damaged for what is too deep."""
+    level = [content]
     for _ in range(DEEPEST + 1):
+        level = [part for value in level for part in _parts(value)]
         if not level:
             return
-        level = [part for value in level for part in _parts(value)]
-    if level:
-        raise Damaged(_TOO_DEEP)
+    raise Damaged(_TOO_DEEP)
 
 
 def _parts(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return (*value.keys(), *value.values())
-    if isinstance(value, list):
-        return value
-    if isinstance(value, str) and not _is_unicode(value):
-        raise Damaged("expected text, found half of a surrogate pair")
-    return ()
+    """The objects and lists directly within an object or a list."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [part for part in inner if isinstance(part, dict | list)]
 
 
-def _is_unicode(text: str) -> bool:
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+def _check_text(content: Any) -> None:
+    """Raises Damaged for text that can't be written to a file."""
+    try:
+        json.dumps(content, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise Damaged("expected text, found half of a surrogate pair") from error
 
 
 def in_one_line(error: ValidationError) -> str:
@@ -150,10 +153,10 @@ def _validation_line(one: dict[str, Any]) -> str:
         message = str(one["ctx"]["error"])
     else:
         message = f"{one['msg'][:1].lower()}{one['msg'][1:]}, found {_short(repr(one['input']))}"
-    return f"{place}: {message}" if place else message
+    return one_line(f"{place}: {message}" if place else message)
 
 
 def _short(text: str) -> str:
     """On one line of bounded length."""
-    line = " ".join(text.split())
+    line = one_line(text)
     return line if len(line) <= 80 else f"{line[:77]}..."

@@ -128,9 +128,10 @@ def read_run(folder: Path) -> Record | None:
     except OSError as error:
         raise RecordError(str(storage_error(path, error))) from error
     record = read_record(path)
-    places = (folder.parent.parent.name, folder.parent.name, folder.name)
-    found = (record.data, record.variant, f"seed-{record.seed}")
-    if places != found:
+    found = (record.data, record.variant, f"{_SEED}{record.seed}")
+    if folder.parts[-3:] != found:
+        if folder.resolve().parts[-3:] == found:  # nothing of that run may be moved or written by this name
+            raise RecordError(f"{folder}: expected a folder, found a link to that of another run; remove the link.")
         raise BadRecord(f"{path}: expected the run that its folder names, found {'/'.join(found)}; {_ADVICE}")
     return record
 

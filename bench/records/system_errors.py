@@ -118,7 +118,8 @@ def _not_permitted(path: Path) -> str:
 
 def _not_a_folder(path: Path) -> str:
     file = next((place for place in _upwards(path) if os.path.lexists(place) and not place.is_dir()), path)
-    return f"expected a folder at {file}, found a file; move it away, or name another folder"
+    found = "a file" if file.exists() else "a link that leads nowhere"
+    return f"expected a folder at {file}, found {found}; move it away, or name another folder"
 
 
 def _absent(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from bench.records.plain_text import one_line
 from bench.reporting.tables.table import MISSING
 
 LATEX = {
@@ -26,11 +27,6 @@ ACCENTED = "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝàáâãäå
 _BLOCK = re.compile(r"(?:[#>+=-]|\d+[.)])")
 # What a spreadsheet takes for the start of a formula.
 _FORMULA = ("=", "+", "-", "@")
-
-
-def one_line(text: str) -> str:
-    """The text with single spaces for all white space; other characters that can't be printed as their code point."""
-    return "".join(c if c.isprintable() else f"[U+{ord(c):04X}]" for c in " ".join(text.split()))
 
 
 def tex(text: str) -> str:

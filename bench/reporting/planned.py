@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.labels import show_settings, without
+from bench.reporting.statistics import mean
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,6 @@ def _shown(comparison: Comparison, row: PlannedRow, place: int) -> Variant | Non
 
 
 def _validation_score(variant: Variant) -> float:
-    """The mean over seeds of the score that picked the epoch."""
-    scores = [run.selected.score for run in variant.scored.values() if run.selected is not None]
-    return math.fsum(scores) / len(scores)
+    """The mean over seeds of the score that picked the epoch; without one, the lowest."""
+    score = mean([run.selected.score for run in variant.scored.values() if run.selected is not None])
+    return -math.inf if math.isnan(score) else score

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from bench.records.files import StorageError, atomic_write_text, is_file, storage_error
+from bench.records.files import StorageError, atomic_write_text, is_file, remove_temporary_files, storage_error
 from bench.records.names import inside
-from bench.records.reading import Damaged, is_there
+from bench.records.reading import Damaged, is_there, read_text
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord
 from bench.records.store import CURVE, POSITIONS
@@ -31,6 +31,8 @@ from bench.reporting.tables.table import Table
 INDEX = "README.md"
 RUNS = "runs.csv"
 LONGEST_START = 1_000  # bytes, in which an index of reports has its mark
+# Seconds after which a temporary file was left by a killed process: another report may be writing the others.
+ABANDONED = 600.0
 
 
 def write_reports(
@@ -61,6 +63,8 @@ def write_reports(
     sections = []
     files: list[Path] = []
     compared = _compared(records, tables_of)
+    for places in ((), *(one.places for one in compared), *((SPEED, speed.machine) for speed in speeds)):
+        remove_temporary_files(inside(out, *places), ABANDONED)
     for comparison in compared:
         tables = (*score_tables(comparison, spread), cost_table(comparison))
         if data and comparison.data not in data:
@@ -121,9 +125,19 @@ def _earlier_section(comparison: Comparison, tables: Sequence[Table], out: Path)
     """The part of the index that an earlier report wrote, read from its files; no tables if there are none."""
     folder = inside(out, *comparison.places)
     paths = {table.name: inside(folder, f"{table.name}.md") for table in tables}
-    texts = {name: path.read_text(encoding="utf-8") for name, path in paths.items() if is_file(path)}
+    texts = {name: _earlier_text(path) for name, path in paths.items() if is_file(path)}
     titles = {name: title for name, title in _titles(comparison).items() if is_file(inside(folder, f"{name}.png"))}
     return Section(comparison, texts, titles)
+
+
+def _earlier_text(path: Path) -> str:
+    """A table that an earlier report wrote."""
+    try:
+        return read_text(path)
+    except Damaged as error:
+        raise StorageError(f"{path}: {error}; delete it, or write the reports of all data sets.") from error
+    except OSError as error:
+        raise storage_error(path, error) from error
 
 
 def _titles(comparison: Comparison) -> dict[str, str]:

@@ -16,7 +16,10 @@ def mean(values: Collection[float]) -> float:
     """
     if not values:
         raise ValueError("expected at least one value to average, found none")
-    return math.fsum(values) / len(values)
+    try:
+        return math.fsum(values) / len(values)
+    except (OverflowError, ValueError):  # a sum beyond the largest number, or infinities of both signs
+        return sum(value / len(values) for value in values)
 
 
 def deviation(values: Collection[float]) -> float | None:
@@ -24,7 +27,10 @@ def deviation(values: Collection[float]) -> float | None:
     if len(values) < 2:
         return None
     centre = mean(values)
-    return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
+    try:
+        return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
+    except OverflowError:  # squares beyond the largest number
+        return math.hypot(*(value - centre for value in values)) / math.sqrt(len(values) - 1)
 
 
 def relative_gain(value: float, baseline: float, direction: Direction) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from typing import Any
 
@@ -60,6 +61,15 @@ class _Loader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """A decimal, hexadecimal or binary number; YAML reads 010 as 8 and 1:30 as 90, which nobody means here."""
+        digits = node.value.replace("_", "").lstrip("+-")
+        if ":" in digits or re.fullmatch("0[0-9]+", digits):
+            problem = f"expected a decimal number, found {node.value!r:.80}, which YAML reads in another base"
+            raise ConstructorError(None, None, problem, node.start_mark)
+        construct = super().construct_yaml_int if node.tag.endswith(":int") else super().construct_yaml_float
+        return construct(node)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key_node, _ in node.value:
@@ -70,3 +80,7 @@ class _Loader(yaml.SafeLoader):
                     raise ConstructorError(None, None, f"expected each key once, found {key!r:.80} again", mark)
                 seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)

@@ -154,7 +154,10 @@ def _by_section(assignments: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             raise SpecError(
                 f"Expected a setting as section.key with a section of {', '.join(SECTIONS)}; found {shown(dotted)}."
             )
-        chosen[lookup(SECTIONS, "section of settings", section)][key] = value
+        values = chosen[lookup(SECTIONS, "section of settings", section)]
+        if key in values and values[key] != value:
+            raise SpecError(f"{shown(dotted)}: expected one value, found {shown(values[key])} and {shown(value)}.")
+        values[key] = value
     return chosen
 
 
@@ -163,10 +166,15 @@ def _changed(section: str, default: Any, values: Mapping[str, Any]) -> Any:
     if not values:
         return default
     kind: Any = type(default)
-    try:
-        known = {lookup(_names(default), f"setting of {kind.__name__}", key): value for key, value in values.items()}
-    except UnknownName as error:
-        raise SpecError(f"{section}: {error}") from error
+    known: dict[str, Any] = {}
+    for given, value in values.items():
+        try:
+            name = lookup(_names(default), f"setting of {kind.__name__}", given)
+        except UnknownName as error:
+            raise SpecError(f"{section}: {error}") from error
+        if name in known and known[name] != value:
+            raise SpecError(f"{section}.{name}: expected one value, found {shown(known[name])} and {shown(value)}.")
+        known[name] = value
     for key, value in known.items():
         _require_plain(f"{section}.{key}", value)
     try:

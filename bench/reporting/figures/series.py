@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,12 +54,14 @@ def _read(path: Path, columns: Sequence[str]) -> pandas.DataFrame | None:
     try:
         if not is_there(path):
             return None
-        frame = pandas.read_csv(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pandas.errors.ParserWarning)  # rows with more cells than the head
+            frame = pandas.read_csv(path, index_col=False)
     except Damaged as error:
         raise RecordError(f"{path}: {error}; {advice}.") from error
     except OSError as error:
-        raise RecordError(str(storage_error(path, error))) from error
-    except ValueError as error:  # of pandas, for what is empty, not UTF-8, or no table
+        raise storage_error(path, error) from error
+    except (ValueError, pandas.errors.ParserWarning) as error:  # what is empty, not UTF-8, or no table
         raise RecordError(
             f"{path}: expected a table in CSV, found {' '.join(str(error).split())}; {advice}."
         ) from error

@@ -11,8 +11,8 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from bench.records.files import atomic_write
+from bench.records.plain_text import one_line
 from bench.records.record import MetricRecord
-from bench.reporting.escaping import one_line
 
 # Inches: a column of a two-column page.
 WIDTH = 3.4
