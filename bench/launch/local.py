@@ -123,8 +123,8 @@ def _stop(workers: Sequence[_Worker]) -> None:
     finally:
         for worker in workers:
             worker.process.kill()
-        for worker in workers:
-            worker.process.join()
+        for worker in workers:  # not for ever: the fork server, which tells that they have ended, may be stopped
+            worker.process.join(GRACE)
 
 
 def _assign(worker: _Worker, queue: RunQueue, config: LaunchConfig, on_event: OnEvent) -> None:
@@ -166,7 +166,7 @@ def _lose(worker: _Worker, queue: RunQueue, config: LaunchConfig, on_event: OnEv
     spec = assignment.spec
     worker.process.join(GRACE)
     worker.process.kill()
-    worker.process.join()
+    worker.process.join(GRACE)
     ending = _ending(worker.process.exitcode)
     lost = (*assignment.lost, f"after epoch {worker.epochs}: {ending}")
     release(assignment.claim)  # as the worker does if it still can
