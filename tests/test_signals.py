@@ -132,7 +132,7 @@ def test_a_signal_at_any_moment_of_a_start_ends_without_a_traceback(number: int,
     for tenths in (1, 3, 7, 12, 20, 30, 45, 60):
         with start(command) as process:
             time.sleep(tenths / 10)
-            process.send_signal(number)
+            os.killpg(process.pid, number)  # as terminals and batch systems do
             code = process.wait(timeout=SECONDS)
             out, error = process.communicate()
             wait_until(lambda: not workers_of(process.pid), SECONDS)
@@ -159,3 +159,22 @@ def test_a_stopped_command_goes_on(data_folder: Path, tmp_path: Path) -> None:
         out, error = command.communicate(timeout=120)
     assert command.returncode == 0, out + error
     assert [read_record(path).status for path in tmp_path.rglob(RECORD)] == ["done", "done"]
+
+
+def test_a_fork_server_and_its_processes_leave_ctrl_c_to_the_command() -> None:
+    """They would print a traceback while they import torch."""
+    program = """
+import os, signal, time
+from multiprocessing import forkserver
+from bench.launch.processes import process_context
+
+if __name__ == "__main__":
+    process = process_context(["torch"]).Process(target=time.sleep, args=(0,))
+    time.sleep(0.5)
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGINT)
+    process.start()
+    process.join()
+    print(process.exitcode, signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("0 False\n", "")

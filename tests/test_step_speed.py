@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from bench import speed
-from bench.launch import processes
 from bench.profiling import harness, memory, step
 from bench.profiling.peers import STEADY_EPOCH, Problem
 from bench.profiling.step import BASELINES, MethodStep, StepBenchmark, StepFactory, baseline_step, time_steps
@@ -192,15 +189,6 @@ def test_cached_weights_are_timed_over_a_whole_update_interval(monkeypatch: pyte
 def test_peak_memory_of_two_steps() -> None:
     found = memory.peak_of_steps(benchmark("celeba"), MethodStep(OURS, "mgda", "per task"))
     assert found is None or 0 <= found < 1000
-
-
-def test_processes_that_measure_memory_inherit_that_ctrl_c_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They would print a traceback while they import torch; the parent process still handles Ctrl-C."""
-    before, found = signal.getsignal(signal.SIGINT), []
-    monkeypatch.setattr(processes.forkserver, "ensure_running", lambda: found.append(signal.getsignal(signal.SIGINT)))
-    monkeypatch.setattr(processes, "get_context", MagicMock())
-    processes.process_context([])
-    assert found == [signal.SIG_IGN] and signal.getsignal(signal.SIGINT) == before
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
-from multiprocessing import forkserver, get_all_start_methods, get_context
+from multiprocessing import forkserver, get_all_start_methods, get_context, resource_tracker
 from typing import Any
 
 
@@ -18,6 +18,7 @@ def process_context(modules: Sequence[str]) -> Any:
         return get_context("spawn")
     context = get_context("forkserver")
     context.set_forkserver_preload(list(modules))
+    resource_tracker.ensure_running()  # it would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # this process gets it afterwards
     try:
         forkserver.ensure_running()
