@@ -65,6 +65,7 @@ def test_encoders_have_the_stated_outputs_and_pyramid_heads_fit_them() -> None:
             assert HEADS["aspp"](features, 13).eval()(z).shape == (2, 13, 64, 96), name
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_our_dilation_is_torchvisions(tmp_path: Path) -> None:
     """torchvision dilates ResNet-50 itself, and refuses ResNet-18."""
@@ -122,6 +123,7 @@ def test_weights_come_from_a_file(tmp_path: Path, form: tuple[str, Save]) -> Non
     torch.testing.assert_close(loaded("resnet18", tmp_path / name)(inputs), expected, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18_quarters", "resnet18_dilated", "resnet50", "resnet50_dilated"])
 @torch.no_grad()
 def test_weights_of_a_resnet_fit_its_variants(tmp_path: Path, name: str) -> None:

@@ -160,10 +160,9 @@ def test_a_checkpoint_of_other_images_is_not_resumed(
     assert scores(record) == scores(small.fresh(tmp_path / "fresh"))
 
 
-@pytest.mark.parametrize("left", [0, 1000])
-def test_a_damaged_checkpoint_is_not_resumed(small: Bench, capsys: pytest.CaptureFixture[str], left: int) -> None:
+def test_a_damaged_checkpoint_is_not_resumed(small: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     folder = small.interrupt()
-    os.truncate(folder / CHECKPOINT, left)
+    os.truncate(folder / CHECKPOINT, 1000)
     said = "starts again from the first epoch, since its checkpoint can't be resumed: the file is damaged: expected a"
     for command in (lambda: small.run("--dry-run"), lambda: plan_command.main(small.words("--budget", "1"))):
         assert command() == 0

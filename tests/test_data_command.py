@@ -406,6 +406,7 @@ def share_of(colour: tuple[int, ...], picture: NDArray[np.uint8], tolerance: int
     return float(np.mean((np.abs(picture.astype(int) - colour) <= tolerance).all(axis=-1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_show_draws_the_embedded_data(name: str, data_root: Path, tmp_path: Path, ask: Ask) -> None:
     pictures = []
@@ -421,6 +422,7 @@ def test_show_draws_the_embedded_data(name: str, data_root: Path, tmp_path: Path
         assert first.shape != other.shape or np.mean(first != other) > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["office31", "officehome", "celeba"])
 def test_show_draws_what_is_in_the_files(
     name: str, trees: Trees, tmp_path: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch

@@ -86,7 +86,11 @@ def test_a_run_repeats_to_the_bit_and_resumes_as_if_it_had_never_stopped(
 @pytest.mark.parametrize(
     ("data", "method", "batch"),
     # Gradients of forty tasks take long, and those of four tasks repeat above.
-    [("rooms", "nash_mtl", 64), ("faces", "uw", 512), pytest.param("faces", "nash_mtl", 512, marks=pytest.mark.slow)],
+    [
+        pytest.param("rooms", "nash_mtl", 64, marks=pytest.mark.slow),
+        ("faces", "uw", 512),
+        pytest.param("faces", "nash_mtl", 512, marks=pytest.mark.slow),
+    ],
 )
 def test_the_other_problems_repeat_to_the_bit(
     data: str, method: str, batch: int, data_root: Path, tmp_path: Path
@@ -191,6 +195,7 @@ def test_selection_looks_at_validation_only(data_root: Path, tmp_path: Path, mon
     assert record.selected.epoch == curve.index(max(curve)) + 1 and record.selected.score == max(curve)
 
 
+@pytest.mark.slow
 def test_without_validation_the_mean_of_the_last_epochs_is_reported(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

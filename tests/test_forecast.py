@@ -97,6 +97,7 @@ def test_steps_are_measured_on_noise() -> None:
         assert 0 < found.step < 5 and found.peak_mib is not None, data
 
 
+@pytest.mark.slow
 def test_without_time_one_step_of_the_smallest_batch_is_measured() -> None:
     for side, source in ((512, "scaled from B=2"), (128, "scaled from B=16"), (16, "measured")):
         found = measure(resolve("digits", "ew"), (side, side), CPU, seconds=0)

@@ -19,7 +19,9 @@ _MADE = {name: WEIGHTINGS[name].factory() for name in reversed(ONE_BATCH)}
 KINDS = list({(made.needs, made.heads): name for name, made in _MADE.items()}.values())
 
 
-@pytest.mark.parametrize("data", ["digits", "rooms", pytest.param("faces", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "data", ["digits", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rooms", "faces"))]
+)
 def test_gradients_equal_plain_ones(data: str, data_root: Path) -> None:
     for arch in ARCHITECTURES:
         # Plain gradients of forty tasks take long.

@@ -103,7 +103,7 @@ def test_whether_workers_are_worth_it_changes_nothing(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "officehome" else ()) for name in REAL]
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in ("officehome", "nyuv2") else ()) for name in REAL]
 )
 def test_readers_get_the_same_from_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trees: Trees, name: str

@@ -192,6 +192,7 @@ def test_figures_name_every_task() -> None:
         assert orders[0] == orders[1], m
 
 
+@pytest.mark.slow
 def test_statistics_page_and_figures_need_no_torch() -> None:
     modules = ["agreement", "page", "figure"]
     code = "import sys; " + "; ".join(f"import bench.analyses.relations.{name}" for name in modules)

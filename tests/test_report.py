@@ -90,6 +90,7 @@ def test_the_index_lists_all_runs_and_links_to_every_file(reports: Path) -> None
     assert links == set(contents(reports)) - {"README.md"}
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_bytes_without_torch(results: Path, reports: Path, tmp_path: Path) -> None:
     """In a process that has imported all of bench.reporting and bench.records, and with a study that has no tables."""
     arguments = ["--results", str(results), "--data", "digits", "--out"]

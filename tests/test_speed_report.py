@@ -189,6 +189,7 @@ def test_numbers_in_words() -> None:
     assert [percent(share) for share in (None, 0.1234, -0.05, -0.0)] == ["--", "12.3", "-5.0", "0.0"]
 
 
+@pytest.mark.slow
 def test_the_report_in_a_folder(tmp_path: Path) -> None:
     series = series_record()
     record = make_speed([*example_cells(), *series.cells], [make_workload(), *series.workloads])

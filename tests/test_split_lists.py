@@ -266,6 +266,7 @@ def digit_lists(folder: Path) -> Lists:
     return lists
 
 
+@pytest.mark.slow
 def test_a_run_by_lists_says_so(tmp_path: Path, digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lists, results = tmp_path / "lists", tmp_path / "results"
     write(lists, digit_lists(digits / "digits"))

@@ -99,6 +99,7 @@ def test_the_front_lies_where_the_released_code_draws_it() -> None:
     np.testing.assert_allclose(balance_at(np.array([-9.0, -7.0, 0.0, 7.0])), [0, 0, 0.5, 1])
 
 
+@pytest.mark.slow
 def test_ew_stays_in_the_valleys_and_mgda_and_nash_mtl_leave_them() -> None:
     (stuck,) = descend(EW(), 1500, 5e-3, starts=(RIGHT,), scalings=SCALINGS[:1])
     assert not stuck.reached and stuck.steps is None and stuck.balance is None and stuck.path[-1, 1] > 0
