@@ -17,12 +17,12 @@ from bench.cli.request import add_how, add_what, jobs_at_a_time, requested
 from bench.engine.build import build_network
 from bench.engine.checkpoint import checkpoint_remarks
 from bench.engine.device import DeviceUnavailable, choose_device
+from bench.engine.signals import exit_code
 from bench.engine.storage import storage_errors
 from bench.launch.config import EXPIRY, RETRIES, LaunchConfig
 from bench.launch.local import WorkersUnavailable, run_locally, start_server
 from bench.launch.messages import Event
 from bench.launch.run_queue import clear_finished
-from bench.launch.stopping import exit_code
 from bench.records.store import RecordError
 from bench.spec.lookup import UnknownName
 from bench.spec.planning import Plan, PlanError, Request, make_plan

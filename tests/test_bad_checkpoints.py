@@ -27,8 +27,8 @@ from bench.engine.checkpoint import Origin, Start, start_or_resume
 from bench.engine.context import RunContext
 from bench.engine.history import History
 from bench.engine.loop import train
+from bench.engine.signals import Stopped, stopped_by
 from bench.engine.train_state import make_train_state
-from bench.launch.stopping import Stopped, stopped_by
 from bench.records.files import StorageError
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, CURVE, POSITIONS

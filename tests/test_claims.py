@@ -117,7 +117,9 @@ def test_an_old_generation_can_not_write(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b'{"generation": 1}', b"\xff" * 9000])
 def test_a_damaged_claim_is_nobodys(tmp_path: Path, content: bytes) -> None:
     (tmp_path / CLAIM).write_bytes(content)
-    beat(taken(tmp_path))
+    claim = taken(tmp_path)
+    beat(claim)
+    assert claim.generation == 1 and holder_of(tmp_path) is not None
 
 
 def test_a_process_that_is_stopped_while_it_holds_the_lock_stops_nobody_for_long(

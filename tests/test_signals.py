@@ -15,7 +15,7 @@ import pytest
 from data_trees import write_digits
 
 from bench import ROOT
-from bench.launch.stopping import Stopped, exit_code, stopped_by
+from bench.engine.signals import Stopped, exit_code, stopped_by
 from bench.records.store import CHECKPOINT, RECORD, read_record
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}

@@ -18,7 +18,7 @@ from rich.console import Console
 from bench import ROOT
 from bench.cli.output import PlainConsole, open_closed_streams, output_code, say
 from bench.cli.parser import BAD_INPUT
-from bench.launch.stopping import STOP_SIGNALS, exit_code, stopped_by
+from bench.engine.signals import STOP_SIGNALS, exit_code, stopped_by
 from bench.records.files import StorageError, storage_error
 from bench.records.system_errors import KNOWN_ERRORS
 from bench.spec import safe_yaml

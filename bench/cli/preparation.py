@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.cli.progress import DecodingProgress
-from bench.launch.stopping import exit_code
+from bench.engine.signals import exit_code
 from bench.spec.lookup import lookup
 from datasets import DATASETS, obtain
 from datasets.contract import DataError, DatasetInfo, DataSettings

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from bench.engine.history import Best, History
-from bench.engine.uninterrupted import uninterrupted
+from bench.engine.signals import uninterrupted
 from bench.records.files import Guard, atomic_write, storage_error
 
 FORMAT = 1  # raise it with every change of `Content`, and extend `_upgraded`

@@ -19,9 +19,9 @@ from bench.engine.context import RunContext
 from bench.engine.device import choose_device
 from bench.engine.loop import train
 from bench.engine.recording import failed_record
+from bench.engine.signals import Stopped, exit_code, stopped_by
 from bench.launch.config import LaunchConfig
 from bench.launch.messages import Assignment, Event
-from bench.launch.stopping import Stopped, exit_code, stopped_by
 from bench.records.claim import Claim, ClaimLost, beat, release
 from bench.records.files import StorageError, atomic_write_text
 from bench.records.record import Record
