@@ -62,14 +62,13 @@ def _run(arguments: Namespace) -> int:
     plan = _plan(arguments, request, results, console)
     for remark in plan.remarks:
         console.print(remark)
-    unwritable = storage_errors(plan.pending, results, jobs_at_a_time(arguments, device))
+    jobs = jobs_at_a_time(arguments, device)
     if arguments.dry_run:
+        unwritable = storage_errors(plan.pending, results, jobs)
         for remark in [*checkpoint_remarks(plan.pending, results, plan.current, device), *unwritable]:
             console.print(remark)
         _describe(plan, console)
         return 0
-    if plan.pending and unwritable:
-        raise PlanError("\n".join(unwritable))
     launch = LaunchConfig(
         plan.folders,
         results,
@@ -85,9 +84,11 @@ def _run(arguments: Namespace) -> int:
         console.print(f"All {len(plan.kept)} runs are already in {results}; nothing to train.")
         return 0
     start_server(arguments.threads)  # workers import torch while this process builds networks
+    if unwritable := storage_errors(plan.pending, results, jobs):
+        raise PlanError("\n".join(unwritable))
     for spec in {(s.data, s.settings.backbone): s for s in plan.pending}.values():
         build_network(spec, device)  # downloads weights before several workers need them at once
-    return _train(plan, launch, jobs_at_a_time(arguments, device), console)
+    return _train(plan, launch, jobs, console)
 
 
 def _describe(plan: Plan, console: Console) -> None:
