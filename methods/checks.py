@@ -83,15 +83,18 @@ def _problem(update: object, weighting: Weighting, signal: Signal) -> str:
     """What was expected and what was found; "" if the update is as it should be."""
     if not isinstance(update, Update):
         return f"an Update, found {_described(update)}."
-    per_task = (len(signal.losses),)
-    if not _is_float(update.weights, per_task) or not update.weights.is_cpu:
-        return f"`weights` as a float tensor of shape {per_task} on the CPU, found {_described(update.weights)}."
+    per_task, device = (len(signal.losses),), signal.losses.device
+    place = "on the CPU" if device.type == "cpu" else f"on {device} or the CPU"
+    if not _is_float(update.weights, per_task) or not _is_on(update.weights, device):
+        return f"`weights` as a float tensor of shape {per_task} {place}, found {_described(update.weights)}."
     if update.weights.requires_grad:
         return "`weights` without a gradient, found some with `requires_grad`; detach them."
     own = update.head_weights
-    if weighting.heads == "own" and (own is None or not _is_float(own, per_task) or not own.is_cpu):
-        expected = f"`head_weights` as a float tensor of shape {per_task} on the CPU"
+    if weighting.heads == "own" and (own is None or not _is_float(own, per_task) or not _is_on(own, device)):
+        expected = f"`head_weights` as a float tensor of shape {per_task} {place}"
         return f'{expected}, since it declares `heads = "own"`, found {_described(own)}.'
+    if not _is_count(update.fallbacks):
+        return f"`fallbacks` as an int or an integer tensor of shape (), found {_described(update.fallbacks)}."
     if update.direction is not None:
         if signal.jacobian is None:
             return '`direction` as None: only a weighting with `needs = "jacobian"` may return one.'
@@ -114,6 +117,16 @@ def _problem_of_state(state: object) -> str:
 
 def _is_float(value: object, shape: tuple[int, ...]) -> bool:
     return isinstance(value, Tensor) and value.shape == shape and value.is_floating_point()
+
+
+def _is_on(values: Tensor, device: torch.device) -> bool:
+    return values.is_cpu or values.device == device
+
+
+def _is_count(value: object) -> bool:
+    if isinstance(value, Tensor):
+        return value.shape == () and not (value.is_floating_point() or value.is_complex())
+    return isinstance(value, int)
 
 
 def _described(value: object) -> str:

@@ -32,16 +32,23 @@ class Diverged(ArithmeticError):
 
 @dataclass(frozen=True)
 class Signal:
-    """What a weighting sees of one training step. All numbers are finite: the engine ends a run when one is not.
+    """What a weighting sees of one training step.
 
-    losses: (m,) float64 on the CPU, one mean loss per task.
-    gramian: (m, m) float64 on the CPU, inner products of the tasks' gradients in the shared parameters; None for a
-        weighting that needs losses only.
+    A weighting computes where its largest input is. One with `needs = "losses"` or "jacobian" gets everything on the
+    device of the network, and must not read values there (`item`, `tolist`, a tensor as a condition): the step would
+    wait for the device. The others get everything on the CPU.
+
+    On the CPU all numbers are finite: the engine ends a run when one is not. On another device it finds out at the end
+    of the epoch, so a weighting must stand nan and inf there.
+
+    losses: (m,) float64, one mean loss per task.
+    gramian: (m, m) float64, inner products of the tasks' gradients in the shared parameters; None for a weighting that
+        needs losses only.
     step, epoch: counted from 0.
     generator: the run's own random stream for its method.
-    jacobian: (m, P) on the device of the network, row i the gradient of task i; only for a weighting that needs it.
+    jacobian: (m, P) float32, row i the gradient of task i; only for a weighting that needs it.
         The engine reuses its memory: copy what has to outlive the step.
-    cross_gramian: (m, m) float64 on the CPU, J₁ J₂ᵀ for the Jacobians of two independent batches at the same
+    cross_gramian: (m, m) float64, J₁ J₂ᵀ for the Jacobians of two independent batches at the same
         parameters; only for a weighting that needs it. It is not symmetric; its expectation is the Gramian of the true
         gradients, which the Gramian of one batch overestimates.
     """
@@ -90,7 +97,7 @@ class State:
     """What a weighting carries from step to step.
 
     memory: running means, learned numbers with the moments of their optimizer, the last solution. Tensors without
-        gradients only, so that it can be checkpointed as it is.
+        gradients only, so that it can be checkpointed as it is. The engine keeps them where the weighting computes.
     """
 
     memory: Mapping[str, Tensor] = field(default_factory=dict)
@@ -98,20 +105,20 @@ class State:
 
 @dataclass(frozen=True)
 class Update:
-    """What a weighting returns.
+    """What a weighting returns, on the device of `Signal` or on the CPU.
 
     weights: (m,) floats, best float64; the shared gradient becomes weights @ jacobian.
     state: for the next step.
     head_weights: (m,) factors of the gradients of the heads; read only if the weighting declares `heads = "own"`.
-    fallbacks: how often, in this step, a solver had no regular solution and used the documented substitute. The sum
-        is recorded as `solver_fallbacks`.
+    fallbacks: how often, in this step, a solver had no regular solution and used the documented substitute: an int, or
+        an integer tensor (). The sum is recorded as `solver_fallbacks`.
     direction: (P,) the shared gradient itself, from a weighting that does more than combine the rows of the Jacobian.
     """
 
     weights: Tensor
     state: State
     head_weights: Tensor | None = None
-    fallbacks: int = 0
+    fallbacks: int | Tensor = 0
     direction: Tensor | None = None
 
 
@@ -138,7 +145,7 @@ class PostStepHook(Protocol):
     """Implemented in addition by weightings that learn from the effect of a step.
 
     post_step: returns the next state, from the state of `Update` and the losses (m,) of the same batch after the
-        parameters have moved, float64 on the CPU. It costs another forward pass.
+        parameters have moved, float64 on the device of `Signal`. It costs another forward pass.
     """
 
     def post_step(self, losses: Tensor, state: State) -> State: ...

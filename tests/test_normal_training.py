@@ -46,7 +46,7 @@ def test_alternating_positions_follow_the_gradient_where_the_network_has_moved(d
         moved.task_positions.raw.copy_(before)  # type: ignore[attr-defined]
     along = position_gradients(moved, alternating.tasks, forward_shared(moved, batch).heads)
     rate = alternating.optimizers["positions"].param_groups[0]["lr"]
-    expected = before - rate * torch.stack([along[task] for task in range(len(before))])
+    expected = before - rate * along
     after, jointly = alternating.network.positions(), joint.network.positions()
     assert after is not None and jointly is not None
     torch.testing.assert_close(after, expected)

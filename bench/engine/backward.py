@@ -6,19 +6,21 @@ that come after it. `choose_strategy` picks the fastest one that gives a step wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from bench.engine.device import send
 from bench.engine.factored_layers import recorded_uses, worth_factoring
 from bench.engine.heads import HeadGradient, SharedForward, forward_heads, forward_shared, heads_forward_backward
 from bench.engine.task_gradients import (
     GradientBuffer,
     TaskGradients,
     backward_to,
+    factors,
     unfilled,
     weighted_backward,
     write_rows,
@@ -33,23 +35,24 @@ from methods.rows import cross_gramian_of, gramian_of
 class Applied:
     """What is known once all gradients are in place.
 
-    position_gradients: ∂L_i/∂p_i () by task, if tasks have positions and heads ran separately.
     evaluations: of a flow's field, in all forward and backward passes of the step; None without a flow.
+    position_gradients: as in `BatchGradients`, if they were not known before.
     """
 
-    position_gradients: Mapping[int, Tensor] = field(default_factory=dict)
     evaluations: Evaluations | None = None
+    position_gradients: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class BatchGradients:
-    """What a step knows before the weighting runs, and how it continues after it.
+    """What a step knows before the weighting runs, all on the device, and how it continues after it.
 
-    losses: (m,), float64 on the CPU.
+    losses: (m,) float64.
     apply: sets the .grad of shared part and heads for an update.
-    gramian: (m, m), float64 on the CPU, if the weighting needs one.
-    jacobian: (m, P) on the device, if the weighting needs it. The next step overwrites it.
-    cross_gramian: (m, m) of two batches, float64 on the CPU, if the weighting needs it.
+    gramian: (m, m) float64, if the weighting needs one.
+    jacobian: (m, P), if the weighting needs it. The next step overwrites it.
+    cross_gramian: (m, m) float64 of two batches, if the weighting needs it.
+    position_gradients: ∂L_i/∂p_i (m,), if tasks have positions and heads ran separately.
     cosines: the cosines (m, m) of the tasks' gradients in all shared parameters. Call it before `apply`.
     """
 
@@ -58,6 +61,7 @@ class BatchGradients:
     gramian: Tensor | None = None
     jacobian: Tensor | None = None
     cross_gramian: Tensor | None = None
+    position_gradients: Tensor | None = None
     cosines: Callable[[], Tensor] | None = None
 
 
@@ -92,10 +96,10 @@ def single_backward(state: TrainState, batches: Sequence[Batch]) -> BatchGradien
     losses = torch.stack([by_task[task] for task in range(len(state.tasks))])
 
     def apply(update: Update) -> Applied:
-        backward_to(state.shared_parameters, [losses], [update.weights.to(losses)])
-        return Applied(evaluations=evaluations_of([shared]))
+        backward_to(state.shared_parameters, [losses], [send(update.weights, losses.device, losses.dtype)])
+        return Applied(evaluations_of([shared]))
 
-    return BatchGradients(losses.detach().double().cpu(), apply)
+    return BatchGradients(losses.detach().double(), apply)
 
 
 def split_at_heads(state: TrainState, batches: Sequence[Batch]) -> BatchGradients:
@@ -138,7 +142,7 @@ def micro_batched(state: TrainState, batches: Sequence[Batch]) -> BatchGradients
             passes.append(shared)
             heads += found
         scale_heads(state, update)
-        return Applied(_position_gradients(heads), added(before, evaluations_of(passes)))
+        return Applied(added(before, evaluations_of(passes)), _position_gradients(state, heads))
 
     return BatchGradients(losses, apply)
 
@@ -162,9 +166,7 @@ def per_task_backward(state: TrainState, batches: Sequence[Batch]) -> BatchGradi
             heads += found
     assert gradients is not None, "a batch has at least one group"
     rows = gradients
-    losses, on_cpu = _to_cpu(_total_losses(state, heads), rows.gramian())
-    assert on_cpu is not None
-    gramian = on_cpu
+    gramian = rows.gramian()
 
     def apply(update: Update) -> Applied:
         if update.direction is None:
@@ -172,10 +174,16 @@ def per_task_backward(state: TrainState, batches: Sequence[Batch]) -> BatchGradi
         else:
             rows.apply_direction(update.direction)
         scale_heads(state, update)
-        return Applied(_position_gradients(heads), evaluations_of(passes))
+        return Applied(evaluations_of(passes))
 
-    jacobian = rows.jacobian if state.weighting.needs == "jacobian" else None
-    return BatchGradients(losses, apply, gramian, jacobian, cosines=lambda: cosines_of(gramian))
+    return BatchGradients(
+        _total_losses(state, heads),
+        apply,
+        gramian,
+        jacobian=rows.jacobian if state.weighting.needs == "jacobian" else None,
+        position_gradients=_position_gradients(state, heads),
+        cosines=lambda: cosines_of(gramian),
+    )
 
 
 def cross_batch_backward(state: TrainState, batches: Sequence[Batch]) -> BatchGradients:
@@ -192,8 +200,8 @@ def cross_batch_backward(state: TrainState, batches: Sequence[Batch]) -> BatchGr
     passes = [*(shared for shared, _ in apart), *first.passes, *second.passes]
     heads = [head for _, found in apart for head in found] + first.heads + second.heads
     leading = apart[0][1] if apart else first.heads
-    gramian = cross_gramian_of(first.rows.jacobian, second.rows.jacobian)
-    losses, cross_gramian = _to_cpu(_total_losses(state, leading), gramian)
+    cross_gramian = cross_gramian_of(first.rows.jacobian, second.rows.jacobian)
+    position_gradients = _position_gradients(state, heads)
 
     def apply(update: Update) -> Applied:
         if apart:
@@ -203,11 +211,14 @@ def cross_batch_backward(state: TrainState, batches: Sequence[Batch]) -> BatchGr
             first.rows.apply_weights(update.weights)
         torch._foreach_div_([p.grad for p in state.network.heads.parameters() if p.grad is not None], len(batches))
         scale_heads(state, update)
-        positions = {task: gradient / len(batches) for task, gradient in _position_gradients(heads).items()}
-        return Applied(positions, evaluations_of(passes))
+        return Applied(evaluations_of(passes))
 
     return BatchGradients(
-        losses, apply, cross_gramian=cross_gramian, cosines=lambda: cosines_of(first.rows.gramian().cpu())
+        _total_losses(state, leading),
+        apply,
+        cross_gramian=cross_gramian,
+        position_gradients=None if position_gradients is None else position_gradients / len(batches),
+        cosines=lambda: cosines_of(first.rows.gramian()),
     )
 
 
@@ -247,14 +258,14 @@ def _slice(group: Group, index: int, count: int) -> Group:
 
 @torch.no_grad()
 def losses_now(state: TrainState, batches: Sequence[Batch]) -> tuple[Tensor, Evaluations | None]:
-    """The losses (m,) of a batch at the current parameters, in training mode, on the CPU; evaluations of a flow."""
+    """The losses (m,) of a batch at the current parameters, in training mode; evaluations of a flow."""
     passes, found = [], []
     for batch in batches:
         shared = forward_shared(state.network, batch, state.precision)
         passes.append(shared)
         found.append(forward_heads(state.network, state.tasks, shared.heads, state.precision))
     by_task = [torch.stack([losses[task] for losses in found]).double().mean() for task in range(len(state.tasks))]
-    return torch.stack(by_task).cpu(), evaluations_of(passes)
+    return torch.stack(by_task), evaluations_of(passes)
 
 
 def scale_heads(state: TrainState, update: Update) -> None:
@@ -263,9 +274,9 @@ def scale_heads(state: TrainState, update: Update) -> None:
         return
     scales = update.weights if state.head_rule == "weighted" else update.head_weights
     assert scales is not None, "a weighting with heads = 'own' must give head_weights"
-    for head, scale in zip(state.network.heads, scales.tolist(), strict=True):
+    for head, scale in zip(state.network.heads, factors(scales), strict=True):
         gradients = [p.grad for p in head.parameters() if p.grad is not None]
-        if gradients and scale != 1.0:
+        if gradients and (isinstance(scale, Tensor) or scale != 1.0):
             torch._foreach_mul_(gradients, scale)
 
 
@@ -301,16 +312,21 @@ def _split(
     def apply(update: Update) -> Applied:
         weighted_backward(heads, update.weights, state.shared_parameters)
         scale_heads(state, update)
-        return Applied(_position_gradients(heads), evaluations_of([shared]))
+        return Applied(evaluations_of([shared]))
 
     def cosines() -> Tensor:
         # A separate buffer: the state's own may hold rows of the last block.
         gradients = unfilled(state.shared_parameters, {}, GradientBuffer(len(state.tasks)))
         write_rows(gradients, heads, retain_graph=True)
-        return cosines_of(gradients.gramian().cpu())
+        return cosines_of(gradients.gramian())
 
-    losses, on_cpu = _to_cpu(_total_losses(state, heads), gramian)
-    return BatchGradients(losses, apply, on_cpu, cosines=cosines)
+    return BatchGradients(
+        _total_losses(state, heads),
+        apply,
+        gramian,
+        position_gradients=_position_gradients(state, heads),
+        cosines=cosines,
+    )
 
 
 def _total_losses(state: TrainState, heads: Sequence[HeadGradient]) -> Tensor:
@@ -321,19 +337,12 @@ def _total_losses(state: TrainState, heads: Sequence[HeadGradient]) -> Tensor:
     return torch.stack([torch.stack(parts) for parts in losses]).double().sum(dim=1)
 
 
-def _position_gradients(heads: Sequence[HeadGradient]) -> dict[int, Tensor]:
-    """∂L_i/∂p_i by task, summed over all micro-batches."""
+def _position_gradients(state: TrainState, heads: Sequence[HeadGradient]) -> Tensor | None:
+    """∂L_i/∂p_i (m,), summed over all micro-batches; None if tasks have no positions that move jointly."""
+    if not state.moves_positions_jointly:
+        return None
     gradients: dict[int, Tensor] = {}
     for head in heads:
-        if head.position_gradient is not None:
-            gradients[head.task] = gradients.get(head.task, 0) + head.position_gradient
-    return gradients
-
-
-def _to_cpu(losses: Tensor, gramian: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Copies both to the CPU, in the only transfer that a step waits for."""
-    if gramian is None:
-        return losses.cpu(), None
-    m = len(losses)
-    both = torch.cat([losses, gramian.flatten()]).cpu()
-    return both[:m], both[m:].view(m, m)
+        assert head.position_gradient is not None, "every task needs a velocity at its position"
+        gradients[head.task] = gradients.get(head.task, 0) + head.position_gradient
+    return torch.stack([gradients[task] for task in range(len(state.tasks))])

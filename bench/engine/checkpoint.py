@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import SGD, Adam
+from torch.utils._pytree import tree_map_only
 
 from bench import ROOT
 from bench.engine.checkpoint_file import (
@@ -23,8 +25,8 @@ from bench.engine.checkpoint_file import (
     write_content,
 )
 from bench.engine.device import device_name
-from bench.engine.history import History, inconsistency
-from bench.engine.train_state import TrainState
+from bench.engine.history import Best, History, inconsistency
+from bench.engine.train_state import TrainState, on_device_of_weighting
 from bench.records.environment import describe_environment
 from bench.records.files import Guard, StorageError
 from bench.records.store import CHECKPOINT, run_folder
@@ -32,7 +34,6 @@ from bench.records.upgrade import upgraded_settings
 from bench.spec.data_seen import CurrentData, DataKey, changed_parts, compared_later, data_key
 from bench.spec.resolve import RunSpec
 from bench.spec.versions import versions_of
-from methods.contract import State
 
 STARTS_AGAIN = "starts again from the first epoch, since its checkpoint can't be resumed:"
 # What each optimizer remembers of a parameter. SGD has no momentum here.
@@ -83,15 +84,24 @@ def save_checkpoint(
         versions=versions_of(origin.spec),
         device=origin.device.type,
         platform=platform_of(origin.device, origin.threads),
-        network=state.network.state_dict(),
-        optimizers={name: optimizer.state_dict()["state"] for name, optimizer in state.optimizers.items()},
-        memory=dict(state.weighting_state.memory),
-        kept=dict(state.cached_weights),
+        network=_on_cpu(state.network.state_dict()),
+        optimizers={name: _on_cpu(optimizer.state_dict()["state"]) for name, optimizer in state.optimizers.items()},
+        memory=_on_cpu(dict(state.weighting_state.memory)),
+        kept=_on_cpu(dict(state.cached_weights)),
         generator=state.generator.get_state(),
-        solver_fallbacks=state.solver_fallbacks,
-        history=history,
+        solver_fallbacks=int(state.solver_fallbacks),
+        history=replace(history, best=_best_on_cpu(history.best)),
     )
     write_content(path, content, guard)
+
+
+def _on_cpu(tree: Any) -> Any:
+    """The same mapping, at any depth, with its tensors on the CPU."""
+    return tree_map_only(Tensor, lambda values: values.cpu(), tree)
+
+
+def _best_on_cpu(best: Best | None) -> Best | None:
+    return None if best is None else replace(best, network=_on_cpu(best.network))
 
 
 def start_or_resume(path: Path, origin: Origin, make: Callable[[], TrainState], guard: Guard = nullcontext) -> Start:
@@ -186,7 +196,7 @@ def _restore(content: Content, spec: RunSpec, state: TrainState) -> None:
         state.generator.set_state(content.generator)
     except Exception as error:  # torch has no type of its own for what it doesn't accept
         raise DamagedCheckpoint(f"{type(error).__name__}: {error!s:.200}") from error
-    state.weighting_state = State(content.memory)
+    state.weighting_state = on_device_of_weighting(state, content.memory)
     state.cached_weights = content.kept
     state.solver_fallbacks = content.solver_fallbacks
 

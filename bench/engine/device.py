@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from bench import ROOT
 from bench.records.environment import describe_environment
@@ -72,6 +74,26 @@ def peak_memory_mib(device: torch.device) -> float | None:
         return None
     peak = re.search(r"VmHWM:\s+(\d+) kB", _PROCESS_STATUS.read_text())
     return int(peak.group(1)) / 2**10 if peak else None
+
+
+def send(values: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """The values on the device, converted there. Nothing waits: they are copied from pinned memory.
+
+    A plain `to(device)` from memory that is not pinned waits until the device has finished all queued work.
+    """
+    if values.device.type == "cpu" != device.type:
+        values = values.pin_memory().to(device, non_blocking=True)
+    return values.to(device, dtype)
+
+
+def read_together(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors on the CPU. Those of an accelerator are read in one transfer, as float64."""
+    away = [values for values in tensors if values.device.type != "cpu"]
+    if not away:
+        return list(tensors)
+    at_once = torch.cat([values.double().flatten() for values in away]).cpu()
+    pieces = iter(at_once.split([values.numel() for values in away]))
+    return [values if values.device.type == "cpu" else next(pieces).view(values.shape) for values in tensors]
 
 
 def free_memory(device: torch.device) -> int:

@@ -105,15 +105,15 @@ def forward_heads(
 
 def position_gradients(
     network: Network, tasks: Sequence[Task], heads: Sequence[HeadInput], precision: Precision = "fp32"
-) -> dict[int, Tensor]:
-    """∂L_i/∂p_i by task; gradients of the heads' parameters don't change."""
+) -> Tensor:
+    """∂L_i/∂p_i (m,); gradients of the heads' parameters don't change."""
     gradients = {}
     for head in heads:
         assert head.velocity is not None, "every task needs a velocity at its position"
         z = head.z.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(_loss(network, tasks, head, z, precision), z)
         gradients[head.task] = (gradient * head.velocity).sum()
-    return gradients
+    return torch.stack([gradients[task] for task in range(len(tasks))])
 
 
 def _loss(network: Network, tasks: Sequence[Task], head: HeadInput, z: Tensor, precision: Precision) -> Tensor:

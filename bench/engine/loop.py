@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
@@ -14,13 +14,13 @@ from bench.engine.build import build_network
 from bench.engine.checkpoint import Origin, save_checkpoint, start_or_resume
 from bench.engine.clock import StepClock
 from bench.engine.context import Run, RunContext
-from bench.engine.device import reset_peak_memory
+from bench.engine.device import read_together, reset_peak_memory
 from bench.engine.evaluate import dummy_scores, evaluate, mean_scores, selection_score
 from bench.engine.history import Best, History, best_epoch
 from bench.engine.precision import allow_tf32
 from bench.engine.recording import Outcome, finished_record, write_curves
 from bench.engine.seeds import generator_for, seed_for
-from bench.engine.step import StepResult, train_step
+from bench.engine.step import StepResult, require_finite_steps, train_step
 from bench.engine.train_state import TrainState, make_train_state
 from bench.records.record import Record, Selected
 from bench.records.store import CHECKPOINT, write_record
@@ -129,12 +129,24 @@ def _train_epoch(run: Run, state: TrainState, history: History) -> None:
         history.steps += 1
         _log_step(state, results[-1], history)
     clock.collect()
+    losses, weights = _read_epoch(state, results, history)
     history.epochs += 1
     scores, score = _validate(run, state, history)
     history.seconds += time.perf_counter() - start
-    losses = torch.stack([result.losses for result in results]).mean(dim=0).tolist()
-    weights = torch.stack([result.weights for result in results]).mean(dim=0).tolist()
     history.curve.append([history.epochs, history.steps, history.seconds, *losses, *scores, *weights, score])
+
+
+def _read_epoch(state: TrainState, results: Sequence[StepResult], history: History) -> tuple[list[float], list[float]]:
+    """Reads from an accelerator what the steps of an epoch left there. The mean losses and weights over these steps.
+
+    Raises:
+        Diverged: one of them is not finite.
+    """
+    read = read_together([*(result.losses for result in results), *(result.weights for result in results)])
+    losses, weights = read[: len(results)], read[len(results) :]
+    state.solver_fallbacks = int(state.solver_fallbacks)
+    require_finite_steps(state, losses, weights, history.steps - len(results))
+    return torch.stack(losses).mean(dim=0).tolist(), torch.stack(weights).mean(dim=0).tolist()
 
 
 def _batch_streams(run: Run, epoch: int) -> list[Iterator[Batch]]:

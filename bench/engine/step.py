@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from bench.engine.backward import added, choose_strategy, evaluations_of, losses_now, split_into_micro_batches
+from bench.engine.backward import (
+    BatchGradients,
+    added,
+    choose_strategy,
+    evaluations_of,
+    losses_now,
+    split_into_micro_batches,
+)
+from bench.engine.device import read_together
 from bench.engine.heads import forward_shared, position_gradients
 from bench.engine.train_state import TrainState, commit
 from datasets.contract import Batch
@@ -20,11 +29,11 @@ from methods.weightings.cr_mogm import running_mean
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step reports.
+    """What a step reports. What it has not read from an accelerator is still there.
 
-    losses: (m,) before the step, float64 on the CPU.
-    weights: (m,) as applied to the shared gradient, float64 on the CPU.
-    cosines: (m, m) between the tasks' gradients, at steps that record them.
+    losses: (m,) before the step, float64.
+    weights: (m,) as applied to the shared gradient, float64.
+    cosines: (m, m) between the tasks' gradients, at steps that record them, on the CPU.
     evaluations: of a flow's field; None without a flow.
     """
 
@@ -37,14 +46,15 @@ class StepResult:
 def train_step(
     state: TrainState, batch: Batch, step: int, epoch: int, *, others: Sequence[Batch] = (), cosines: bool = False
 ) -> StepResult:
-    """Updates every parameter once.
+    """Updates every parameter once, and waits for the device at most once.
 
     others: further batches, for a weighting that reads several.
     cosines: whether to record the cosines of the tasks' gradients.
 
     Raises:
         Diverged: a loss, a gradient, a weight or a position is not finite. No parameter has changed
-            then, unless the message is about the loss after the step.
+            then, unless the message is about the loss after the step. What stays on an accelerator is not checked here,
+            but by `require_finite_steps` after the epoch.
     """
     result, update = compute_gradients(state, batch, step, epoch, others=others, cosines=cosines)
     _move(state)
@@ -69,37 +79,57 @@ def compute_gradients(
     state.network.heads.zero_grad(set_to_none=True)
     updates_weights = not state.cached_weights or step % state.gramian_settings.every == 0
     strategy = choose_strategy(state, updates_weights=updates_weights, cosines=cosines)
-    observed = strategy(state, [batch, *others] if others else split_into_micro_batches(batch, state.micro_batches))
-    _require_finite(state, observed.losses, "loss", step)
-    if observed.gramian is not None:
-        _require_finite(state, observed.gramian.diagonal(), "squared gradient norm", step)
-    if observed.cross_gramian is not None:
-        _require_finite(state, observed.cross_gramian.sum(dim=1), "product of gradients", step)
+    found = strategy(state, [batch, *others] if others else split_into_micro_batches(batch, state.micro_batches))
+    seen = _read(state, found, updates_weights)
+    _require_finite(state, seen.losses, "loss", step)
+    if seen.gramian is not None:
+        _require_finite(state, seen.gramian.diagonal(), "squared gradient norm", step)
+    if seen.cross_gramian is not None:
+        _require_finite(state, seen.cross_gramian.sum(dim=1), "product of gradients", step)
 
-    if updates_weights:
-        signal = Signal(
-            losses=observed.losses,
-            gramian=observed.gramian,
-            step=step,
-            epoch=epoch,
-            generator=state.generator,
-            jacobian=observed.jacobian,
-            cross_gramian=observed.cross_gramian,
-        )
-        update = checked_step(state.weighting, signal, state.weighting_state)
-        if state.gramian_settings.momentum:
-            update = running_mean(update, state.cached_weights, state.gramian_settings.momentum)
-    else:
-        update = _cached_update(state)
+    update = _updated_weights(state, found, seen, step, epoch) if updates_weights else _cached_update(state)
     _require_finite(state, update.weights, "weight", step)
     if state.head_rule == "own" and update.head_weights is not None:
         _require_finite(state, update.head_weights, "weight of the head", step)
-    recorded = observed.cosines() if cosines and observed.cosines is not None else None
+    recorded = found.cosines().cpu() if cosines and found.cosines is not None else None
 
-    applied = observed.apply(update)
-    if "positions" in state.optimizers and not state.alternating:
-        _set_position_gradients(state, applied.position_gradients)
-    return StepResult(observed.losses, update.weights, recorded, applied.evaluations), update
+    applied = found.apply(update)
+    if state.moves_positions_jointly:
+        along = seen.position_gradients if applied.position_gradients is None else applied.position_gradients
+        assert along is not None, "a step of the positions needs their gradients"
+        _set_position_gradients(state, along.cpu())
+    return StepResult(seen.losses, update.weights, recorded, applied.evaluations), update
+
+
+def _read(state: TrainState, found: BatchGradients, updates_weights: bool) -> BatchGradients:
+    """The same with losses, Gramians and position gradients on the CPU, in the only transfer that a step waits for.
+
+    Unchanged if nothing on the CPU needs them, as for a weighting that needs losses only and has the device for itself.
+    """
+    needed = updates_weights and state.weighting.needs != "losses"
+    if found.losses.device.type == "cpu" or not (needed or found.position_gradients is not None):
+        return found
+    names = ("losses", "gramian", "cross_gramian", "position_gradients")
+    parts = {name: values for name in names if (values := getattr(found, name)) is not None}
+    read: dict[str, Any] = dict(zip(parts, read_together(list(parts.values())), strict=True))
+    return replace(found, **read)
+
+
+def _updated_weights(state: TrainState, found: BatchGradients, seen: BatchGradients, step: int, epoch: int) -> Update:
+    """The update of the weighting, from what was found on the device, or from what was read of it."""
+    source = seen if state.weighting_device.type == "cpu" else found
+    signal = Signal(
+        losses=source.losses,
+        gramian=source.gramian,
+        step=step,
+        epoch=epoch,
+        generator=state.generator,
+        jacobian=source.jacobian,
+        cross_gramian=source.cross_gramian,
+    )
+    update = checked_step(state.weighting, signal, state.weighting_state)
+    momentum = state.gramian_settings.momentum
+    return running_mean(update, state.cached_weights, momentum) if momentum else update
 
 
 def _cached_update(state: TrainState) -> Update:
@@ -122,7 +152,8 @@ def _move_positions(state: TrainState, batch: Batch) -> Evaluations | None:
     """A step of the positions alone, by gradients of the updated network. Returns the evaluations of the flow."""
     with torch.no_grad():
         shared = forward_shared(state.network, batch, state.precision)
-    _set_position_gradients(state, position_gradients(state.network, state.tasks, shared.heads, state.precision))
+    along = position_gradients(state.network, state.tasks, shared.heads, state.precision)
+    _set_position_gradients(state, along.cpu())
     state.optimizers["positions"].step()
     return evaluations_of([shared])
 
@@ -130,20 +161,37 @@ def _move_positions(state: TrainState, batch: Batch) -> Evaluations | None:
 def _after_step(state: TrainState, hook: PostStepHook, batch: Batch, step: int) -> Evaluations | None:
     """Runs the weighting's post-step hook. Returns the evaluations of the flow."""
     losses, evaluations = losses_now(state, split_into_micro_batches(batch, state.micro_batches))
+    losses = losses.to(state.weighting_device)
     _require_finite(state, losses, "loss after the step", step)
     state.weighting_state = checked_post_step(state.weighting, hook, losses, state.weighting_state)
     return evaluations
 
 
-def _set_position_gradients(state: TrainState, gradients: Mapping[int, Tensor]) -> None:
-    """Sets .grad of the position parameters to ∂L_i/∂p_i, given by task."""
+def _set_position_gradients(state: TrainState, gradients: Tensor) -> None:
+    """Sets .grad of the position parameters, which are on the CPU, to ∂L_i/∂p_i (m,)."""
     positions = state.network.positions()
-    assert positions is not None and len(gradients) == len(positions), "every task needs a velocity at its position"
+    assert positions is not None, "only an architecture with positions has gradients for them"
     state.optimizers["positions"].zero_grad()
-    positions.backward(torch.stack([gradients[task] for task in range(len(positions))]))
+    positions.backward(gradients.to(positions))
+
+
+def require_finite_steps(
+    state: TrainState, losses: Sequence[Tensor], weights: Sequence[Tensor], first_step: int
+) -> None:
+    """Checks what steps left on an accelerator, once it has been read: losses and weights, (m,) for each step.
+
+    Raises:
+        Diverged: as in `train_step`, of the first step that has a number that is not finite.
+    """
+    for step, (losses_then, weights_then) in enumerate(zip(losses, weights, strict=True), first_step):
+        _require_finite(state, losses_then, "loss", step)
+        _require_finite(state, weights_then, "weight", step)
 
 
 def _require_finite(state: TrainState, values: Tensor, what: str, step: int) -> None:
+    """Raises Diverged if a value on the CPU is not finite. Values elsewhere are not read."""
+    if values.device.type != "cpu":
+        return
     for index, value in enumerate(values.tolist()):
         if not abs(value) < float("inf"):
             positions = state.network.positions()

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.engine.device import send
 from bench.engine.factored_layers import FactoredGradient, Layer, LayerUse, factored_gradients
 from bench.engine.heads import HeadGradient
 from methods.rows import gramian_of
@@ -55,7 +56,7 @@ class TaskGradients:
 
     def apply_weights(self, weights: Tensor) -> None:
         """Sets .grad of the parameters to weights @ J."""
-        weights = weights.to(self.jacobian)
+        weights = send(weights, self.jacobian.device, self.jacobian.dtype)
         torch.mv(self.jacobian.T, weights, out=self.combined)
         self._set_gradients()
         for layer in self.factored:
@@ -119,8 +120,13 @@ def weighted_backward(
 
     add: adds to .grad instead.
     """
-    scales = weights.tolist()
+    scales = factors(weights)
     backward_to(parameters, [head.z for head in heads], [head.gradient * scales[head.task] for head in heads], add=add)
+
+
+def factors(weights: Tensor) -> Sequence[float | Tensor]:
+    """The weights (m,) one by one: as numbers, or as tensors () where reading them would wait for the device."""
+    return weights.tolist() if weights.device.type == "cpu" else weights.unbind()
 
 
 def backward_to(

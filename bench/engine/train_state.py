@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
+from bench.engine.device import send
 from bench.engine.factored_layers import Layer, factorable_layers
 from bench.engine.seeds import generator_for
 from bench.engine.task_gradients import GradientBuffer
@@ -35,7 +36,7 @@ class TrainState:
     gramian_settings, precision, batched, micro_batches, clip_norm: settings of a step.
     alternating: positions move after the network instead of jointly with it.
     cached_weights: the last "weights" and "head_weights", if a later step reads them.
-    solver_fallbacks: the sum of `Update.fallbacks` over all steps.
+    solver_fallbacks: the sum of `Update.fallbacks` over all steps, a tensor () if it is on the device.
     """
 
     network: Network
@@ -57,7 +58,22 @@ class TrainState:
     clip_norm: float
     alternating: bool
     cached_weights: Mapping[str, Tensor] = field(default_factory=dict)
-    solver_fallbacks: int = 0
+    solver_fallbacks: int | Tensor = 0
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network."""
+        return self.shared_parameters[0].device
+
+    @property
+    def weighting_device(self) -> torch.device:
+        """Where the weighting computes: on the device of its largest input."""
+        return self.device if self.weighting.needs in ("losses", "jacobian") else torch.device("cpu")
+
+    @property
+    def moves_positions_jointly(self) -> bool:
+        """Whether positions move by the same gradients as the network."""
+        return "positions" in self.optimizers and not self.alternating
 
 
 def make_train_state(
@@ -74,7 +90,7 @@ def make_train_state(
     observed = network.last_block_parameters() if settings.gramian.grad_space == "last_block" else shared
     optimizers = _optimizers(spec, network)
     rule = settings.arch.position_rule
-    return TrainState(
+    state = TrainState(
         network=network,
         tasks=tasks,
         shared_parameters=shared,
@@ -94,6 +110,13 @@ def make_train_state(
         clip_norm=settings.train.clip_norm,
         alternating="positions" in optimizers and rule is not None and rule.alternating,
     )
+    state.weighting_state = on_device_of_weighting(state, state.weighting_state.memory)
+    return state
+
+
+def on_device_of_weighting(state: TrainState, memory: Mapping[str, Tensor]) -> State:
+    """The state of a weighting, where the weighting computes."""
+    return State({name: send(values, state.weighting_device) for name, values in memory.items()})
 
 
 def _optimizers(spec: RunSpec, network: Network) -> dict[str, Optimizer]:

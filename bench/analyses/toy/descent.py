@@ -110,7 +110,7 @@ class _WeightedGradient:
             update = running_mean(replace(update, head_weights=None), self.applied, self.momentum)  # there are no heads
             self.applied = {"weights": update.weights}
         self.state = update.state
-        self.fallbacks += update.fallbacks
+        self.fallbacks += int(update.fallbacks)
         if not (update.weights.abs() < LARGEST).all():
             return np.full(2, np.nan)
         direction = update.weights @ jacobian if update.direction is None else update.direction
