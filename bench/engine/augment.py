@@ -41,6 +41,10 @@ class Views:
         """The same on a device."""
         return Views(*(part.to(device) for part in (self.scale, self.top, self.left, self.mirrored)))
 
+    def of(self, part: slice) -> Views:
+        """Those of some images of the batch."""
+        return Views(*(each[part] for each in (self.scale, self.top, self.left, self.mirrored)))
+
 
 def draw_views(count: int, generator: torch.Generator) -> Views:
     """Random views: a scale of SCALES, a uniform offset, a flip with probability 1/2."""

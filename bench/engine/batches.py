@@ -42,16 +42,22 @@ def training_batches(
     generator: torch.Generator,
     device: torch.device,
     augment: bool = False,
+    part: slice = slice(None),
 ) -> Iterator[Batch]:
-    """One epoch. Each step has one group of `batch_size` images from every source, augmented if asked for."""
+    """One epoch. Each step has one group of `batch_size` images from every source, augmented if asked for.
+
+    part: the images of each group that this process trains on, if several train together.
+    """
     steps = steps_per_epoch(split, batch_size)
     orders = [epoch_order(len(source), steps * batch_size, generator) for source in split]
     tasks = dict(enumerate(info.tasks))
     for step in range(steps):
         window = slice(step * batch_size, (step + 1) * batch_size)
-        groups = [gather(source, order[window], info, device) for source, order in zip(split, orders, strict=True)]
+        groups = [
+            gather(source, order[window][part], info, device) for source, order in zip(split, orders, strict=True)
+        ]
         if augment:
-            groups = [transform(group, tasks, draw_views(batch_size, generator)) for group in groups]
+            groups = [transform(group, tasks, draw_views(batch_size, generator).of(part)) for group in groups]
         yield groups
 
 
