@@ -17,7 +17,7 @@ from bench.engine.context import Run, RunContext
 from bench.engine.device import read_together, reset_peak_memory
 from bench.engine.evaluate import dummy_scores, evaluate, mean_scores, selection_score
 from bench.engine.history import Best, History, best_epoch
-from bench.engine.precision import allow_tf32
+from bench.engine.precision import choose_kernels
 from bench.engine.recording import Outcome, finished_record, write_curves
 from bench.engine.seeds import generator_for, seed_for
 from bench.engine.step import StepResult, require_finite_steps, train_step
@@ -56,7 +56,7 @@ def train(
         StorageError: a file of the run can't be written, or its checkpoint can't be opened.
     """
     torch.set_num_threads(context.threads)
-    allow_tf32(spec.settings.compute.tf32)
+    choose_kernels(spec.settings.compute)
     reset_peak_memory(context.device)
     splits, seen = _read(spec, context)
     checkpoint, origin = context.folder / CHECKPOINT, Origin(spec, seen, context.device, context.threads)
