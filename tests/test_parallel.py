@@ -18,15 +18,15 @@ from two_processes import Case, Partner, after_steps, partner
 
 from bench import ROOT, run
 from bench.engine.context import RunContext
-from bench.engine.device import DeviceUnavailable
-from bench.engine.parallel import device_of_rank, require_devices
+from bench.engine.hardware import hardware_errors, hardware_remarks
+from bench.engine.parallel import device_of_rank
 from bench.launch.config import LaunchConfig
 from bench.launch.data_parallel import ProcessFailed, data_parallel
 from bench.launch.local import run_locally
 from bench.launch.messages import Event
 from bench.records.claim import holder_of
 from bench.records.record import Record
-from bench.records.store import CHECKPOINT, read_record, RECORD
+from bench.records.store import CHECKPOINT, RECORD, read_record
 from bench.spec.resolve import RunSpec, resolve
 from bench.spec.settings import SpecError
 
@@ -105,12 +105,13 @@ def test_what_several_processes_cannot_train_is_refused(
 
 
 def test_each_process_needs_its_own_accelerator() -> None:
-    specs = [resolve("digits", "ew", assignments={"compute.processes": 2})]
-    require_devices(specs, CPU)
-    require_devices([resolve("digits", "ew")], torch.device("cuda"))
-    count = torch.accelerator.device_count()
-    with pytest.raises(DeviceUnavailable, match="compute.processes: expected at most [01], the devices from cuda:"):
-        require_devices(specs, torch.device("cuda", max(count - 1, 0)))
+    two, count = [resolve("digits", "ew", assignments={"compute.processes": 2})], torch.accelerator.device_count()
+    last = torch.device("cuda", max(count - 1, 0))
+    assert hardware_errors(two, CPU) == hardware_errors([resolve("digits", "ew")], last) == []
+    (error,) = hardware_errors(two, last)
+    assert error.startswith(f"compute.processes: expected at most {min(count, 1)}, one for each cuda device")
+    (remark,) = hardware_remarks(two, last)
+    assert remark.startswith("compute.processes: tested without a real accelerator only")
     assert device_of_rank(CPU, 1) == CPU
     assert [str(device_of_rank(torch.device(name), 1)) for name in ("cuda", "cuda:2")] == ["cuda:1", "cuda:3"]
 
@@ -186,7 +187,9 @@ def test_an_error_of_a_further_process_ends_the_run_with_its_message(tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda n: signal.Signals(n).name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda n: signal.Signals(n).name
+)
 def test_all_processes_of_a_run_end_with_their_command(number: int, data: Path, tmp_path: Path) -> None:
     request = ["--method", "ew", "--data", "digits", "--seeds", "0", "--epochs", "5000", "--jobs", "1"]
     where = ["--data-root", str(data.parent), "--results", str(tmp_path), "--device", "cpu"]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.engine.batches import training_batches
 from bench.engine.build import build_network
-from bench.engine.parallel import ALONE, DataParallel, find_store, joined, open_store
+from bench.engine.parallel import ALONE, DataParallel, joined, open_store
 from bench.engine.seeds import generator_for
 from bench.engine.step import train_step
 from bench.engine.train_state import make_train_state
@@ -57,7 +57,10 @@ def after_steps(case: Case, parallel: DataParallel = ALONE, **changes: object) -
 
 def _double(batch: Batch) -> Batch:
     return [
-        Group(group.inputs.double(), {task: t.double() if t.is_floating_point() else t for task, t in group.targets.items()})
+        Group(
+            group.inputs.double(),
+            {task: t.double() if t.is_floating_point() else t for task, t in group.targets.items()},
+        )
         for group in batch
     ]
 
@@ -92,6 +95,6 @@ def partner() -> Iterator[Partner]:
 
 def _along(connection: Connection, port: int) -> None:
     torch.set_num_threads(1)
-    with joined(find_store(port, 2), 1, 2, CPU):
+    with joined(open_store(2, port), 1, 2, CPU):
         while (case := connection.recv()) is not None:
             connection.send(after_steps(case, DataParallel(1, 2)))

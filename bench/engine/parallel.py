@@ -12,12 +12,10 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
-
-from bench.engine.device import DeviceUnavailable
-from bench.spec.resolve import RunSpec
 
 HOST = "127.0.0.1"
 
@@ -77,18 +75,13 @@ class DataParallel:
 ALONE = DataParallel()
 
 
-def open_store(size: int) -> distributed.TCPStore:
-    """Where the processes of a run find each other: at a free port of this machine."""
-    return distributed.TCPStore(HOST, 0, size, is_master=True, wait_for_workers=False)
-
-
-def find_store(port: int, size: int) -> distributed.TCPStore:
-    """The store that another process has opened at this port."""
-    return distributed.TCPStore(HOST, port, size, is_master=False)
+def open_store(size: int, port: int = 0) -> Any:
+    """Where the processes of a run find each other: at a free port of this machine, or at one that is open already."""
+    return distributed.TCPStore(HOST, port, size, is_master=not port, wait_for_workers=False)  # type: ignore[attr-defined]
 
 
 @contextmanager
-def joined(store: distributed.Store, rank: int, size: int, device: torch.device) -> Iterator[None]:
+def joined(store: Any, rank: int, size: int, device: torch.device) -> Iterator[None]:
     """Within, this process can exchange tensors with the others. It waits for them."""
     backend = "gloo"
     if device.type != "cpu":
@@ -108,14 +101,6 @@ def device_of_rank(device: torch.device, rank: int) -> torch.device:
     return device if device.type == "cpu" else torch.device(device.type, (device.index or 0) + rank)
 
 
-def require_devices(specs: Sequence[RunSpec], device: torch.device) -> None:
-    """Raises DeviceUnavailable if a run has more processes than there are accelerators for them."""
-    wanted = max((spec.settings.compute.processes for spec in specs), default=1)
-    if wanted == 1 or device.type == "cpu":
-        return
-    first, count = device.index or 0, torch.accelerator.device_count()
-    if first + wanted > count:
-        raise DeviceUnavailable(
-            f"compute.processes: expected at most {count - first}, the devices from {device.type}:{first} on that this "
-            f"machine has, found {wanted}; choose fewer, or --device cpu."
-        )
+def threads_each(threads: int, processes: int) -> int:
+    """How many of a run's threads each of its processes gets."""
+    return max(1, threads // processes)

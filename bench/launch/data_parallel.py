@@ -20,7 +20,7 @@ from typing import Literal, TypeAlias
 
 from bench.engine.context import RunContext
 from bench.engine.loop import train_along
-from bench.engine.parallel import ALONE, DataParallel, device_of_rank, find_store, joined, open_store
+from bench.engine.parallel import ALONE, DataParallel, device_of_rank, joined, open_store
 from bench.launch.processes import GRACE, process_context
 from bench.spec.resolve import RunSpec
 from methods.contract import Diverged
@@ -174,7 +174,7 @@ def _train_along(connection: Connection, spec: RunSpec, context: RunContext, ran
     size = spec.settings.compute.processes
     try:
         connection.send(("ready", "", ""))
-        with joined(find_store(port, size), rank, size, context.device):
+        with joined(open_store(size, port), rank, size, context.device):
             train_along(spec, context, DataParallel(rank, size, cause=_failed_exchange), _epochs(connection))
     except Diverged as error:
         report: Report = ("diverged", str(error), "")
