@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _plan(arguments: Namespace) -> int:
     device = choose_device(arguments.device)
     request, results = requested(arguments)
-    machine = Machine(device, arguments.threads, jobs_at_a_time(arguments, device))
+    machine = Machine(device, arguments.threads, jobs_at_a_time(arguments, device, request))
     how = Preparation(cache=arguments.cache_dir, allowed=False)
     with Console(stderr=True).status("reading records") as status, preparing(how):
         found = forecast(request, arguments.data_root, results, machine, arguments.budget, status.update)
