@@ -13,15 +13,17 @@ from bench.records.record import Scores
 from datasets.contract import BatchStatistics, DatasetInfo, Split, Task
 from methods.contract import Network
 
+Statistics = dict[int, list[BatchStatistics]]  # by task
+
 EVALUATION_BATCH = 128
 _SMALLEST = 1e-4
 
 
 @torch.no_grad()
 def evaluate(network: Network, info: DatasetInfo, split: Split, device: torch.device) -> Scores:
-    """Every metric of every task on the split."""
+    """Every metric of every task on the split. The statistics of its batches are read from the device at once."""
     network.eval()
-    statistics: dict[int, list[BatchStatistics]] = {}
+    statistics: Statistics = {}
     for source in split:
         readers = list(source.targets)
         for group in evaluation_batches(source, info, EVALUATION_BATCH, device):
@@ -30,12 +32,36 @@ def evaluate(network: Network, info: DatasetInfo, split: Split, device: torch.de
                 of_batch = info.tasks[task].measure.update(output, group.targets[task])
                 statistics.setdefault(task, []).append(of_batch)
     network.train()
-    return _compute(info.tasks, statistics)
+    return _compute(info.tasks, _on_cpu(statistics))
+
+
+def _on_cpu(statistics: Statistics) -> Statistics:
+    """The same on the CPU."""
+    every = [part for of_task in statistics.values() for of_batch in of_task for part in of_batch]
+    read = iter(read_at_once(every))
+    return {task: [tuple(next(read) for _ in of_batch) for of_batch in of_task] for task, of_task in statistics.items()}
+
+
+def read_at_once(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors on the CPU, with their dtypes. Those of an accelerator are read in one transfer, as bytes."""
+    away = [values for values in tensors if values.device.type != "cpu"]
+    if not away:
+        return list(tensors)
+    # Larger dtypes first, so that each tensor starts at a multiple of the size of its dtype.
+    dtypes = sorted({values.dtype for values in away}, key=lambda dtype: -dtype.itemsize)
+    alike = [[values for values in away if values.dtype == dtype] for dtype in dtypes]
+    joined = [torch.cat([values.flatten() for values in of_dtype]).view(torch.uint8) for of_dtype in alike]
+    parts = torch.cat(joined).cpu().split([len(part) for part in joined])
+    read = {
+        dtype: iter(part.view(dtype).split([values.numel() for values in of_dtype]))
+        for dtype, part, of_dtype in zip(dtypes, parts, alike, strict=True)
+    }
+    return [v if v.device.type == "cpu" else next(read[v.dtype]).view(v.shape) for v in tensors]
 
 
 def dummy_scores(info: DatasetInfo, train: Split, split: Split) -> Scores:
     """Scores on `split` of the dummy baseline: the best constant prediction for each task, fitted on `train`."""
-    statistics: dict[int, list[BatchStatistics]] = {}
+    statistics: Statistics = {}
     for fitted_on, source in zip(train, split, strict=True):
         for index in source.targets:
             task = info.tasks[index]
@@ -53,7 +79,7 @@ def _broadcast(prediction: Tensor, target: Tensor) -> Tensor:
     return prediction.reshape(shape).expand(len(target), len(prediction), *pixels)
 
 
-def _compute(tasks: Sequence[Task], statistics: dict[int, list[BatchStatistics]]) -> Scores:
+def _compute(tasks: Sequence[Task], statistics: Statistics) -> Scores:
     return {task.key: task.measure.compute(statistics[index]) for index, task in enumerate(tasks)}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 
 from bench.engine.backward import added
-from bench.engine.batches import on_device, training_batches
+from bench.engine.batches import training_batches
 from bench.engine.build import build_network
 from bench.engine.checkpoint import Origin, save_checkpoint, start_or_resume
 from bench.engine.clock import StepClock
@@ -17,6 +17,7 @@ from bench.engine.context import Run, RunContext
 from bench.engine.device import read_together, reset_peak_memory
 from bench.engine.evaluate import dummy_scores, evaluate, mean_scores, selection_score
 from bench.engine.history import Best, History, best_epoch
+from bench.engine.placement import on_device
 from bench.engine.precision import allow_tf32
 from bench.engine.recording import Outcome, finished_record, write_curves
 from bench.engine.seeds import generator_for, seed_for
