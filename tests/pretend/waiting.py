@@ -19,9 +19,10 @@ aten = torch.ops.aten
 
 _ALWAYS = frozenset(
     {
-        # They read values: item(), a tensor as a condition, torch.equal.
+        # They read values: item(), a tensor as a condition, torch.equal, torch.allclose.
         aten._local_scalar_dense,
         aten.equal,
+        aten.allclose,
         # The size of their result depends on values.
         aten.nonzero,
         aten.masked_select,
