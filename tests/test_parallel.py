@@ -29,22 +29,24 @@ CASES = [
     Case("digits", "ew"),
     Case("digits", "uw"),
     Case("digits", "famo"),
-    Case("digits", "dwa", settings={"heads.rule": "plain", "train.clip_norm": 0.1}),
     Case("digits", "cagrad"),
     Case("digits", "mgda", settings={"train.cosines_every": 1}),
-    Case("digits", "ew", settings={"train.accumulate": 2}),
     Case("digits", "imtl", settings={"train.accumulate": 2}),
-    Case("digits", "mgda", settings={"weighting.every": 2, "weighting.momentum": 0.5}),
     Case("digits", "ew", "normal"),
     Case("digits", "cagrad", "normal"),
+    Case("faces", "mgda", settings={"weighting.grad_space": "representation"}),
+]
+SLOW = [
+    Case("digits", "dwa", settings={"heads.rule": "plain", "train.clip_norm": 0.1}),
+    Case("digits", "ew", settings={"train.accumulate": 2}),
+    Case("digits", "mgda", settings={"weighting.every": 2, "weighting.momentum": 0.5}),
     Case("digits", "ew", "normal", {"train.accumulate": 2}),
     Case("digits", "uw", "normal", {"arch.updates": "alternating"}),
-    Case("faces", "mgda", settings={"weighting.grad_space": "representation"}),
     Case("faces", "mgda", settings={"weighting.grad_space": "last_block"}),
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW)], ids=str)
 def test_two_processes_take_the_steps_of_one(case: Case, other: Partner) -> None:
     here, there = other.after_steps(case)
     alone = after_steps(case)
