@@ -17,6 +17,7 @@ from bench.cli.request import add_how, add_what, jobs_at_a_time, requested
 from bench.engine.build import build_network
 from bench.engine.checkpoint import checkpoint_remarks
 from bench.engine.device import DeviceUnavailable, choose_device
+from bench.engine.hardware import hardware_errors, hardware_remarks
 from bench.engine.signals import exit_code
 from bench.engine.storage import storage_errors
 from bench.launch.config import EXPIRY, RETRIES, LaunchConfig
@@ -62,6 +63,10 @@ def _run(arguments: Namespace) -> int:
     plan = _plan(arguments, request, results, console)
     for remark in plan.remarks:
         console.print(remark)
+    for remark in hardware_remarks(plan.pending, device):
+        console.print(remark)
+    if impossible := hardware_errors(plan.pending, device):
+        raise PlanError("\n".join(impossible))
     jobs = jobs_at_a_time(arguments, device)
     if arguments.dry_run:
         unwritable = storage_errors(plan.pending, results, jobs)

@@ -240,6 +240,8 @@ def test_settings_added_later_are_what_the_code_did_before() -> None:
             "channels_last": False,
             "compile": False,
             "tf32": False,
+            "cudnn_benchmark": False,
+            "cuda_graphs": False,
             "backward": "looped",
         },
     }

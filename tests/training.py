@@ -16,6 +16,8 @@ from bench.spec.resolve import RunSpec, resolve
 from datasets import find
 from datasets.contract import Batch, DataSettings, Splits
 
+CPU = torch.device("cpu")
+
 
 def splits_of(spec: RunSpec, data_root: Path) -> Splits:
     """The data of a run. All callers share it, so none may change it."""
@@ -30,7 +32,12 @@ def _read(reader: Callable[[Path, DataSettings], Splits], folder: Path, settings
 
 
 def prepared(
-    method: str, data_root: Path, data: str = "digits", arch: str | None = "hps", **settings: object
+    method: str,
+    data_root: Path,
+    data: str = "digits",
+    arch: str | None = "hps",
+    device: torch.device = CPU,
+    **settings: object,
 ) -> tuple[TrainState, Batch]:
     """arch: None for the method's own."""
     weighting = None if arch is None else method
@@ -38,6 +45,6 @@ def prepared(
         data, method, architecture=arch, weighting=weighting, assignments={"train.batch_size": 4, **settings}
     )
     splits = splits_of(spec, data_root)
-    network = build_network(spec, torch.device("cpu"))
-    batches = training_batches(splits.train, spec.info, 4, generator_for(0, "test"), torch.device("cpu"))
+    network = build_network(spec, device)
+    batches = training_batches(splits.train, spec.info, 4, generator_for(0, "test"), device)
     return make_train_state(spec, network), next(iter(batches))

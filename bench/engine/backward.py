@@ -91,13 +91,17 @@ def choose_strategy(state: TrainState, *, updates_weights: bool, cosines: bool) 
 def single_backward(state: TrainState, batches: Sequence[Batch]) -> BatchGradients:
     """One backward pass of the weighted sum of the losses, through heads and shared part."""
     (batch,) = batches
-    shared = forward_shared(state.network, batch, state.precision)
-    by_task = forward_heads(state.network, state.tasks, shared.heads, state.precision)
-    losses = torch.stack([by_task[task] for task in range(len(state.tasks))])
+    passes: list[SharedForward] = []
+    if state.graphed is not None:
+        losses = state.graphed(batch)
+    else:
+        passes.append(forward_shared(state.network, batch, state.precision))
+        by_task = forward_heads(state.network, state.tasks, passes[0].heads, state.precision)
+        losses = torch.stack([by_task[task] for task in range(len(state.tasks))])
 
     def apply(update: Update) -> Applied:
         backward_to(state.shared_parameters, [losses], [send(update.weights, losses.device, losses.dtype)])
-        return Applied(evaluations_of([shared]))
+        return Applied(evaluations_of(passes))
 
     return BatchGradients(losses.detach().double(), apply)
 

@@ -17,10 +17,10 @@ from bench.engine.context import Run, RunContext
 from bench.engine.device import read_together, reset_peak_memory
 from bench.engine.evaluate import dummy_scores, evaluate, mean_scores, selection_score
 from bench.engine.history import Best, History, best_epoch
-from bench.engine.precision import allow_tf32
+from bench.engine.precision import choose_kernels
 from bench.engine.recording import Outcome, finished_record, write_curves
 from bench.engine.seeds import generator_for, seed_for
-from bench.engine.step import StepResult, require_finite_steps, train_step
+from bench.engine.step import StepResult, require_finite_step, train_step
 from bench.engine.train_state import TrainState, make_train_state
 from bench.records.record import Record, Selected
 from bench.records.store import CHECKPOINT, write_record
@@ -56,7 +56,7 @@ def train(
         StorageError: a file of the run can't be written, or its checkpoint can't be opened.
     """
     torch.set_num_threads(context.threads)
-    allow_tf32(spec.settings.compute.tf32)
+    choose_kernels(spec.settings.compute)
     reset_peak_memory(context.device)
     splits, seen = _read(spec, context)
     checkpoint, origin = context.folder / CHECKPOINT, Origin(spec, seen, context.device, context.threads)
@@ -140,12 +140,15 @@ def _read_epoch(state: TrainState, results: Sequence[StepResult], history: Histo
     """Reads from an accelerator what the steps of an epoch left there. The mean losses and weights over these steps.
 
     Raises:
-        Diverged: one of them is not finite.
+        Diverged: one of them is not finite. The history then ends before that step, as on a CPU.
     """
     read = read_together([*(result.losses for result in results), *(result.weights for result in results)])
     losses, weights = read[: len(results)], read[len(results) :]
     state.solver_fallbacks = int(state.solver_fallbacks)
-    require_finite_steps(state, losses, weights, history.steps - len(results))
+    history.steps -= len(results)
+    for of_tasks, applied in zip(losses, weights, strict=True):
+        require_finite_step(state, of_tasks, applied, history.steps)
+        history.steps += 1
     return torch.stack(losses).mean(dim=0).tolist(), torch.stack(weights).mean(dim=0).tolist()
 
 

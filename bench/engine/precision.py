@@ -25,6 +25,8 @@ def apply_compute_settings(network: Network, settings: ComputeSettings) -> None:
         network.encoder.compile()
 
 
-def allow_tf32(allowed: bool) -> None:
-    """Allows or forbids TF32 in matrix products and convolutions on an accelerator."""
-    torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.fp32_precision = "tf32" if allowed else "ieee"
+def choose_kernels(settings: ComputeSettings) -> None:
+    """Sets, for the whole process, which kernels an accelerator may use: TF32 in products, cuDNN's fastest."""
+    products = "tf32" if settings.tf32 else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.fp32_precision = products
+    torch.backends.cudnn.benchmark = settings.cudnn_benchmark

@@ -54,7 +54,7 @@ def train_step(
     Raises:
         Diverged: a loss, a gradient, a weight or a position is not finite. No parameter has changed
             then, unless the message is about the loss after the step. What stays on an accelerator is not checked here,
-            but by `require_finite_steps` after the epoch.
+            but by `require_finite_step` after the epoch.
     """
     result, update = compute_gradients(state, batch, step, epoch, others=others, cosines=cosines)
     _move(state)
@@ -175,17 +175,14 @@ def _set_position_gradients(state: TrainState, gradients: Tensor) -> None:
     positions.backward(gradients.to(positions))
 
 
-def require_finite_steps(
-    state: TrainState, losses: Sequence[Tensor], weights: Sequence[Tensor], first_step: int
-) -> None:
-    """Checks what steps left on an accelerator, once it has been read: losses and weights, (m,) for each step.
+def require_finite_step(state: TrainState, losses: Tensor, weights: Tensor, step: int) -> None:
+    """Checks what a step left on an accelerator, once it has been read: losses (m,) and weights (m,).
 
     Raises:
-        Diverged: as in `train_step`, of the first step that has a number that is not finite.
+        Diverged: as in `train_step`.
     """
-    for step, (losses_then, weights_then) in enumerate(zip(losses, weights, strict=True), first_step):
-        _require_finite(state, losses_then, "loss", step)
-        _require_finite(state, weights_then, "weight", step)
+    _require_finite(state, losses, "loss", step)
+    _require_finite(state, weights, "weight", step)
 
 
 def _require_finite(state: TrainState, values: Tensor, what: str, step: int) -> None:

@@ -11,10 +11,11 @@ from torch.optim import SGD, Adam, Optimizer
 
 from bench.engine.device import send
 from bench.engine.factored_layers import Layer, factorable_layers
+from bench.engine.graphs import GraphedLosses
 from bench.engine.seeds import generator_for
 from bench.engine.task_gradients import GradientBuffer
 from bench.spec.resolve import RunSpec
-from bench.spec.settings import GramianSettings, Precision
+from bench.spec.settings import GramianSettings, Precision, Settings
 from datasets.contract import Task
 from methods.contract import HeadRule, Network, State, Update, Weighting
 
@@ -33,6 +34,7 @@ class TrainState:
     generator: the random stream of the weighting.
     buffer: memory for per-task gradients.
     second_buffer: the same for those of a second batch.
+    graphed: the losses by CUDA graphs, if chosen and the network is on CUDA.
     gramian_settings, precision, batched, micro_batches, clip_norm: settings of a step.
     alternating: positions move after the network instead of jointly with it.
     cached_weights: the last "weights" and "head_weights", if a later step reads them.
@@ -51,6 +53,7 @@ class TrainState:
     generator: torch.Generator
     buffer: GradientBuffer
     second_buffer: GradientBuffer
+    graphed: GraphedLosses | None
     gramian_settings: GramianSettings
     precision: Precision
     batched: bool
@@ -103,6 +106,7 @@ def make_train_state(
         generator=generator_for(spec.seed, "method"),
         buffer=GradientBuffer(len(tasks)) if buffer is None else buffer,
         second_buffer=GradientBuffer(len(tasks)),
+        graphed=GraphedLosses(network, tasks, settings.compute.precision) if _uses_graphs(settings, shared) else None,
         gramian_settings=settings.gramian,
         precision=settings.compute.precision,
         batched=settings.compute.backward == "batched",
@@ -130,6 +134,10 @@ def _optimizers(spec: RunSpec, network: Network) -> dict[str, Optimizer]:
         make = {"plain": SGD, "adam": Adam}[rule.optimizer]
         optimizers["positions"] = make(positions, lr=train.lr * rule.lr_ratio)
     return optimizers
+
+
+def _uses_graphs(settings: Settings, parameters: Sequence[nn.Parameter]) -> bool:
+    return settings.compute.cuda_graphs and parameters[0].device.type == "cuda"
 
 
 def _may_factor(spec: RunSpec) -> bool:

@@ -18,7 +18,7 @@ import torch
 from bench.engine.build import build_network
 from bench.engine.clock import StepClock
 from bench.engine.device import free_memory, peak_memory_mib, reset_peak_memory
-from bench.engine.precision import allow_tf32
+from bench.engine.precision import choose_kernels
 from bench.engine.step import train_step
 from bench.engine.train_state import TrainState, make_train_state
 from bench.profiling.workloads import Workload
@@ -75,7 +75,7 @@ def measure(spec: RunSpec, image_size: tuple[int, int], device: torch.device, se
     )
     spec, wanted = replace(spec, settings=settings), settings.train.batch_size
     gc.collect()  # the network of the previous measurement
-    allow_tf32(settings.compute.tf32)
+    choose_kernels(settings.compute)
     deadline = time.monotonic() + seconds
     state = make_train_state(spec, build_network(spec, device))
     first = max(_FIRST_IMAGES, _FIRST_PIXELS // math.prod(image_size))

@@ -24,7 +24,7 @@ import torch
 
 from bench.engine.build import build_network
 from bench.engine.heads import forward_shared, heads_forward_backward
-from bench.engine.precision import allow_tf32
+from bench.engine.precision import choose_kernels
 from bench.engine.step import compute_gradients
 from bench.engine.task_gradients import GradientBuffer
 from bench.engine.train_state import TrainState, commit, make_train_state
@@ -42,7 +42,7 @@ from methods.contract import Network, batches_of
 # Rounds whose samples are dropped.
 WARMUP = 1
 # Settings of the network and of the precision of products apply to all candidates, others to ours only.
-_FOR_ALL = ("backbone.", "heads.name", "compute.tf32")
+_FOR_ALL = ("backbone.", "heads.name", "compute.tf32", "compute.cudnn_benchmark")
 
 APPROXIMATED = ("mgda", "cagrad", "nash_mtl")
 APPROXIMATIONS: Mapping[str, Mapping[str, Any]] = {
@@ -148,7 +148,7 @@ class StepFactory:
 
     def __post_init__(self) -> None:
         self.batch = self.benchmark.workload.noise(self.benchmark.device)
-        allow_tf32(self.benchmark.spec(BASELINES[0]).settings.compute.tf32)
+        choose_kernels(self.benchmark.spec(BASELINES[0]).settings.compute)
 
     def network(self, step: MethodStep) -> Network:
         """In training mode; one for each candidate and architecture, all with the same weights."""

@@ -20,7 +20,15 @@ ADDED: Sections = {
     "data": {"split_per_seed": False, "splits": "", "protocol": "heldout", "augment": False, "metrics_batch": 0},
     "backbone": {"bottleneck": False},
     "weighting": {"every": 1, "momentum": 0.0, "grad_space": "shared"},
-    "compute": {"precision": "fp32", "channels_last": False, "compile": False, "tf32": False, "backward": "looped"},
+    "compute": {
+        "precision": "fp32",
+        "channels_last": False,
+        "compile": False,
+        "tf32": False,
+        "cudnn_benchmark": False,
+        "cuda_graphs": False,
+        "backward": "looped",
+    },
 }
 # Settings of one architecture (section "arch") or of one weighting (section "weighting"), by its key.
 ADDED_TO_ARCHITECTURES: Sections = {

@@ -141,6 +141,7 @@ def _check_parts(settings: Settings, weighting: str, info: DatasetInfo) -> None:
     _check_network(settings, info)
     _check_gramian(settings, weighting, info)
     _check_micro_batches(settings)
+    _check_graphs(settings, weighting)
 
 
 def _check_contract(weighting: Weighting) -> None:
@@ -245,6 +246,25 @@ def _check_micro_batches(settings: Settings) -> None:
         raise SpecError(f"train.accumulate: expected 1 with train.cosines_every, found {train.accumulate}.")
     if settings.gramian.grad_space != "shared":
         raise SpecError(f"train.accumulate: expected 1 with weighting.grad_space, found {train.accumulate}.")
+
+
+def _check_graphs(settings: Settings, name: str) -> None:
+    """Raises SpecError if a step is more than one pass forward and one backward, which CUDA graphs need."""
+    if not settings.compute.cuda_graphs:
+        return
+    weighting, rule = settings.weighting, settings.heads.rule
+    heads = weighting.heads if rule == "published" else rule
+    reasons = {
+        f"with {name}, which needs more than losses": weighting.needs != "losses",
+        f"with {name}, which weights heads apart (heads.rule={heads})": heads != "weighted",
+        "with an architecture whose tasks have positions": settings.arch.position_rule is not None,
+        "with train.accumulate": settings.train.accumulate > 1,
+        "with train.cosines_every": settings.train.cosines_every > 0,
+        "with compute.compile": settings.compute.compile,
+    }
+    for reason, applies in reasons.items():
+        if applies:
+            raise SpecError(f"compute.cuda_graphs: expected false {reason}, found true.")
 
 
 def _method_name(architecture: str, weighting: str) -> str:

@@ -88,7 +88,10 @@ class ComputeSettings:
     precision: "bf16" runs forward passes under autocast.
     channels_last: the memory layout of images and feature maps.
     compile: whether torch.compile is applied to the encoder.
-    tf32: whether an accelerator may use TF32 in matrix products.
+    tf32: whether an accelerator may use TF32 in matrix products and convolutions.
+    cudnn_benchmark: whether cuDNN tries its convolution algorithms and takes the fastest, which may differ from run
+        to run in the last bits.
+    cuda_graphs: whether the forward and backward pass of a method that needs losses only are launched as CUDA graphs.
     backward: whether the gradients of tasks that share features are computed in a loop or, with vmap, in one batch.
     """
 
@@ -96,6 +99,8 @@ class ComputeSettings:
     channels_last: bool = False
     compile: bool = False
     tf32: bool = False
+    cudnn_benchmark: bool = False
+    cuda_graphs: bool = False
     backward: Backward = "looped"
 
 

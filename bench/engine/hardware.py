@@ -1,0 +1,47 @@
+"""What the settings of runs ask of the device: what can't be done on it, and what the user should know."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+
+from bench.spec.resolve import RunSpec
+from bench.spec.settings import ComputeSettings
+
+# Settings that only an accelerator has a use for.
+_NOT_ON_A_CPU = ("tf32", "cudnn_benchmark", "cuda_graphs")
+
+
+def hardware_errors(specs: Sequence[RunSpec], device: torch.device) -> list[str]:
+    """Why some of these runs can't be trained on this device, one sentence each."""
+    errors = []
+    if device.type not in ("cpu", "cuda") and any(spec.settings.compute.cuda_graphs for spec in specs):
+        errors.append(f"compute.cuda_graphs: expected false on {device.type}, found true; it needs CUDA.")
+    return errors
+
+
+def hardware_remarks(specs: Sequence[RunSpec], device: torch.device) -> list[str]:
+    """What the user should know about the chosen settings on this device, one sentence each."""
+    chosen = list(dict.fromkeys(name for spec in specs for name in _chosen(spec.settings.compute)))
+    if device.type == "cpu":
+        useless = [name for name in chosen if name in _NOT_ON_A_CPU]
+        return [f"{_named(useless)}: no effect on a CPU."] if useless else []
+    if not chosen:
+        return []
+    return [
+        f"{_named(chosen)}: tested without a real accelerator only; `./run_all.sh gpu-check` compares this machine's "
+        "with its CPU."
+    ]
+
+
+def _chosen(settings: ComputeSettings) -> list[str]:
+    """The settings that differ from their defaults."""
+    default = ComputeSettings()
+    names = [entry.name for entry in dataclasses.fields(settings)]
+    return [name for name in names if getattr(settings, name) != getattr(default, name)]
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(f"compute.{name}" for name in names)
