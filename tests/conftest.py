@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
+import shutil
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
 from data_trees import DOMAINS, Trees, write_celeba, write_nyuv2, write_office
 
-import bench  # noqa: F401  (puts our `datasets` first)
+from bench import ROOT  # importing it puts our `datasets` first
 from datasets import obtain
 
 
@@ -21,8 +24,11 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root with the three embedded data sets, made once and shared by all workers of a session."""
+def data_root(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
+    """A data root with the three embedded data sets, shared by all workers of a session.
+
+    They are made once for all sessions of a checkout, as long as nothing changes that makes them.
+    """
     session = tmp_path_factory.getbasetemp()
     names = ["digits", "rooms", "faces"]
     worker = os.environ.get("PYTEST_XDIST_WORKER")
@@ -30,11 +36,31 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         session = session.parent
         if int(worker.removeprefix("gw")) % 2:
             names.reverse()  # so that two workers make different data sets at the same time
+    assert pytestconfig.cache is not None
+    kept = pytestconfig.cache.mkdir(f"embedded-{_makers()}")
     for name in names:
-        with (session / f"{name}.lock").open("w") as lock:
+        with (kept / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            obtain(name, session / "embedded")
+            made = obtain(name, kept)
+            if not (session / "embedded" / made.name).exists():
+                # What a session decodes beside the data is its own.
+                shutil.copytree(made, session / "embedded" / made.name, copy_function=_linked)
     return session / "embedded"
+
+
+def _linked(source: str, target: str) -> None:
+    """A hard link, or a copy where the two are on different disks."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _makers() -> str:
+    """A name for the code that makes the embedded data, and for the packages that it draws with."""
+    sources = [path.read_bytes() for path in sorted((ROOT / "datasets").rglob("*.py"))]
+    packages = [f"{name} {version(name)}".encode() for name in ("numpy", "pillow", "scikit-learn")]
+    return hashlib.sha256(b"".join([*sources, *packages])).hexdigest()[:16]
 
 
 @pytest.fixture(scope="module")
