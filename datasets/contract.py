@@ -51,8 +51,8 @@ BatchStatistics = tuple[Tensor, ...]
 class Measure:
     """Metrics over a whole split from statistics of its batches, so that they don't depend on the batch size.
 
-    update(output, target): the statistics of one batch.
-    compute(statistics of all batches): the value of each metric, by its key.
+    update(output, target): the statistics of one batch, on any device. It must not wait for an accelerator.
+    compute(statistics of all batches, on the CPU): the value of each metric, by its key.
     """
 
     metrics: tuple[Metric, ...]

@@ -1,8 +1,11 @@
 """Metrics over a whole split, computed from statistics of its batches.
 
-The statistics are counts and sums, so no metric depends on the batch size. Only the median of the angles needs every
-value: no summary of fixed size gives an exact median in one pass. It takes a float32 per pixel with a normal, 0.3 GB of
-main memory for the test set of NYUv2. If a whole split has no valid pixel, metrics are NaN.
+The statistics are counts and sums, so no metric depends on the batch size. They are computed where the output is, and
+`update` never waits for an accelerator. To leave out values without ground truth it would have to know how many remain:
+there they are replaced instead, so that sums may differ from a CPU's by rounding (float64). `compute` runs on the CPU.
+Only the median of the angles needs every
+value: no summary of fixed size gives an exact median in one pass. It takes a float32 per pixel with a normal (on an
+accelerator: per pixel), 0.3 GB for the test set of NYUv2. If a whole split has no valid pixel, metrics are NaN.
 
 Peers that average depth and normal errors over batches report other numbers; `averaged` computes those.
 """
@@ -21,6 +24,7 @@ from datasets.contract import BatchStatistics, Measure, Metric
 from datasets.losses import UNLABELLED, cosines, has_depth, has_normal
 
 WITHIN_DEGREES = (11.25, 22.5, 30.0)
+NO_ANGLE = -1.0
 
 
 def _total(statistics: Sequence[BatchStatistics], part: int) -> Tensor:
@@ -54,9 +58,11 @@ def compute_attribute(statistics: Sequence[BatchStatistics]) -> dict[str, float]
 def update_segmentation(output: Tensor, target: Tensor) -> BatchStatistics:
     """Confusion matrix (C, C), rows true and columns predicted, over labelled pixels of logits (B, C, H, W)."""
     classes = output.shape[1]
-    labelled = target != UNLABELLED
-    pairs = target[labelled].long() * classes + output.argmax(dim=1)[labelled]
-    return (torch.bincount(pairs, minlength=classes**2).reshape(classes, classes),)
+    pairs = target.long() * classes + output.argmax(dim=1)
+    # The last count is of unlabelled pixels. torch.bincount would wait for the largest of the pairs.
+    places = torch.where(target != UNLABELLED, pairs, classes**2).flatten()
+    counts = torch.zeros(classes**2 + 1, dtype=torch.int64, device=output.device)
+    return (counts.scatter_add_(0, places, torch.ones_like(places))[:-1].reshape(classes, classes),)
 
 
 def compute_segmentation(statistics: Sequence[BatchStatistics]) -> dict[str, float]:
@@ -74,8 +80,13 @@ def compute_segmentation(statistics: Sequence[BatchStatistics]) -> dict[str, flo
 def update_depth(output: Tensor, target: Tensor) -> BatchStatistics:
     """Sums of absolute (m) and relative errors, and the number of measured pixels."""
     valid = has_depth(target)
-    error = (output - target)[valid].abs().double()
-    return error.sum(), (error / target[valid].double()).sum(), valid.sum()
+    error = _selected(output - target, valid, 0.0).abs().double()
+    return error.sum(), (error / _selected(target, valid, 1.0).double()).sum(), valid.sum()
+
+
+def _selected(values: Tensor, valid: Tensor, other: float) -> Tensor:
+    """The valid values (n,) on a CPU; on an accelerator all of them, with `other` in place of those that aren't."""
+    return values[valid] if values.device.type == "cpu" else torch.where(valid, values, other)
 
 
 def compute_depth(statistics: Sequence[BatchStatistics]) -> dict[str, float]:
@@ -88,22 +99,32 @@ def compute_depth(statistics: Sequence[BatchStatistics]) -> dict[str, float]:
 
 
 def update_normals(output: Tensor, target: Tensor) -> BatchStatistics:
-    """Angles in degrees at all pixels with a normal, their sum, and the number below each limit."""
-    valid = has_normal(target)
-    angles = torch.rad2deg(torch.acos(cosines(output, target)[valid].clamp(-1, 1)))
-    within = torch.stack([(angles < limit).sum() for limit in WITHIN_DEGREES])
-    return angles.cpu(), angles.double().sum(), within
+    """Angles in degrees (n,) at all pixels with a normal; on an accelerator (B, H, W), NO_ANGLE at other pixels."""
+    valid, cosine = has_normal(target), cosines(output, target)
+    if cosine.device.type == "cpu":
+        return (_angles(cosine[valid]),)
+    return (torch.where(valid, _angles(cosine), NO_ANGLE),)
+
+
+def _angles(cosine: Tensor) -> Tensor:
+    return torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
 
 
 def compute_normals(statistics: Sequence[BatchStatistics]) -> dict[str, float]:
     """Mean and median angle in degrees over the whole split, and the shares within 11.25°, 22.5° and 30°."""
-    angles = torch.cat([of_batch[0] for of_batch in statistics]).numpy()
-    within = dict(zip(WITHIN_DEGREES, _total(statistics, 2).tolist(), strict=True))
+    parts = [_known(part) for (part,) in statistics]
+    total = torch.stack([part.double().sum() for part in parts]).sum(dim=0)
+    angles = torch.cat(parts).numpy()
     return {
-        "mean_angle": _share(float(_total(statistics, 1)), len(angles)),
+        "mean_angle": _share(float(total), len(angles)),
         "median_angle": _median(angles),
-        **{f"within_{limit:g}": _share(count, len(angles)) for limit, count in within.items()},
+        **{f"within_{limit:g}": _share(int((angles < limit).sum()), len(angles)) for limit in WITHIN_DEGREES},
     }
+
+
+def _known(angles: Tensor) -> Tensor:
+    """(n,) without those of pixels that have no normal."""
+    return angles if angles.dim() == 1 else angles[angles != NO_ANGLE]
 
 
 def _share(total: float, count: int) -> float:

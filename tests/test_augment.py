@@ -138,7 +138,7 @@ def test_a_plane_stays_a_plane_with_its_normal(
 
 
 def test_views_are_drawn_evenly() -> None:
-    drawn = draw_views(6000, torch.Generator().manual_seed(0))
+    drawn = draw_views(3, 2000, torch.Generator().manual_seed(0))
     for scale in SCALES:
         assert abs(float((drawn.scale == scale).double().mean()) - 1 / 3) < 0.02
     assert abs(float(drawn.mirrored.double().mean()) - 0.5) < 0.02

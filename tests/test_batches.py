@@ -11,7 +11,9 @@ import torch
 from cases import for_every
 from torch import Tensor
 
-from bench.engine.batches import evaluation_batches, fitting, gather, on_device, training_batches
+from bench.engine.batches import evaluation_batches, training_batches
+from bench.engine.gathering import gather_on_cpu
+from bench.engine.placement import fitting, on_device
 from bench.engine.seeds import generator_for
 from datasets import DATASETS
 from datasets.contract import DataSettings, Source, Splits
@@ -41,7 +43,7 @@ def normalised(images: Tensor) -> Tensor:
 
 
 def check(whole: Source, indices: Tensor) -> None:
-    group = gather(whole, indices, INFO, CPU)
+    group = gather_on_cpu(whole, indices, INFO)
     assert torch.equal(group.inputs, normalised(whole.images[indices])) and group.inputs.is_contiguous()
     assert group.targets[0].dtype == torch.int64  # labels as losses want them
     assert torch.equal(group.targets[0], whole.targets[0][indices].long())
@@ -70,7 +72,7 @@ def test_a_source_reads_its_own_rows_only(tmp_path: Path) -> None:
     whole, rows, places = source(9, 5, 4), torch.tensor([7, 2, 2, 8]), torch.tensor([3, 0, 1])
     part = Source(whole.images, whole.targets, rows)
     assert len(part) == 4 and len(Source(whole.images, whole.targets, rows[:0])) == 0
-    group = gather(part, places, INFO, CPU)
+    group = gather_on_cpu(part, places, INFO)
     assert torch.equal(group.inputs, normalised(whole.images[rows[places]]))
     assert torch.equal(group.targets[1], whole.targets[1][rows[places]])
     assert torch.equal(torch.cat([*part.target_batches(0, 3)]), whole.targets[0][rows])
@@ -111,7 +113,7 @@ def test_a_cpu_reads_from_where_data_is() -> None:
 def test_data_on_an_accelerator_gives_the_same_batches(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
     device = torch.accelerator.current_accelerator()
     assert device is not None
-    monkeypatch.setattr("bench.engine.batches.DATA_SHARE", share)
+    monkeypatch.setattr("bench.engine.placement.DATA_SHARE", share)
     splits = Splits((source(20, 30, 40),), (source(5, 30, 40),), (source(5, 30, 40),), {})
     placed = on_device(splits, device)
     assert (placed.train[0].images.device.type == device.type) == (share > 0)

@@ -11,7 +11,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
 from bench import speed
-from bench.engine.batches import gather
+from bench.engine.gathering import gather_on_cpu
 from bench.profiling import data as data_speed
 from bench.profiling import harness
 from bench.profiling.data import ARRAYS, IMAGE_FOLDER, ONE_WORKER, PILLOW, SIZE, TWO_WORKERS, labels, write_photos
@@ -21,14 +21,12 @@ from datasets import DATASETS
 from datasets.contract import Source
 from datasets.pixels import decoded, image_loader
 
-CPU = torch.device("cpu")
-
 
 def test_arrays_and_image_folder_give_the_same_pixels(tmp_path: Path) -> None:
     paths, info = write_photos(tmp_path, 8), DATASETS["officehome"]
     folder = ImageFolder(str(tmp_path / "photos"), Compose([Resize(SIZE), ToTensor(), Normalize(info.mean, info.std)]))
     images = decoded(tmp_path, paths, image_loader(SIZE), "test").values
-    group = gather(Source(images, {0: labels(paths)}), torch.arange(8), info, CPU)
+    group = gather_on_cpu(Source(images, {0: labels(paths)}), torch.arange(8), info)
     theirs, targets = zip(*folder, strict=True)
     torch.testing.assert_close(group.inputs, torch.stack(theirs), atol=1e-5, rtol=1e-5)
     assert group.targets[0].tolist() == list(targets)

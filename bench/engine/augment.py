@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bench.engine.device import send
 from datasets.contract import Group, Task
 from datasets.losses import binary_cross_entropy, cross_entropy, depth_loss, normal_loss
 
@@ -25,7 +26,7 @@ SCALES = (1.0, 1.2, 1.5)
 
 @dataclass(frozen=True)
 class Views:
-    """The random crop and flip of each image of a batch, (B,) each.
+    """The random crop and flip of each image of a batch, (B,) each; or of several batches, (batches, B).
 
     scale: ≥ 1.
     top, left: the offset of the crop, as a fraction in [0, 1] of the largest possible one.
@@ -38,20 +39,35 @@ class Views:
     mirrored: Tensor
 
     def to(self, device: torch.device) -> Views:
-        """The same on a device."""
-        return Views(*(part.to(device) for part in (self.scale, self.top, self.left, self.mirrored)))
+        """The same on a device, sent in one copy."""
+        if device == self.scale.device:
+            return self
+        scale, top, left, mirrored = send(torch.stack([self.scale, self.top, self.left, self.mirrored.float()]), device)
+        return Views(scale, top, left, mirrored > 0)
+
+    def of(self, batch: int) -> Views:
+        """Those of one of several batches."""
+        return Views(self.scale[batch], self.top[batch], self.left[batch], self.mirrored[batch])
 
 
-def draw_views(count: int, generator: torch.Generator) -> Views:
-    """Random views: a scale of SCALES, a uniform offset, a flip with probability 1/2."""
-    scale = torch.tensor(SCALES)[torch.randint(len(SCALES), (count,), generator=generator)]
-    top, left, side = torch.rand((3, count), generator=generator)
-    return Views(scale, top, left, side < 0.5)
+def draw_views(batches: int, count: int, generator: torch.Generator) -> Views:
+    """Random views (batches, count): a scale of SCALES, a uniform offset, a flip with probability 1/2.
+
+    Batch after batch draws its numbers, so a batch has the same views whatever the number of batches.
+    """
+    scales, rest = [], []
+    for _ in range(batches):
+        scales.append(torch.tensor(SCALES)[torch.randint(len(SCALES), (count,), generator=generator)])
+        rest.append(torch.rand((3, count), generator=generator))
+    top, left, side = torch.stack(rest).unbind(1)
+    return Views(torch.stack(scales), top, left, side < 0.5)
 
 
 def transform(group: Group, tasks: Mapping[int, Task], views: Views) -> Group:
-    """Inputs (B, 3, H, W) and targets under these views. Targets without pixels, such as classes, stay the same."""
-    views = views.to(group.inputs.device)
+    """Inputs (B, 3, H, W) and targets under these views. Targets without pixels, such as classes, stay the same.
+
+    views: (B,) each, on the device of the inputs.
+    """
     targets = {index: _TARGETS[tasks[index].loss](target, views) for index, target in group.targets.items()}
     return Group(transform_images(group.inputs, views), targets)
 

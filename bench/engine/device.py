@@ -86,14 +86,21 @@ def send(values: Tensor, device: torch.device, dtype: torch.dtype | None = None)
     return values.to(device, dtype)
 
 
-def read_together(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors on the CPU. Those of an accelerator are read in one transfer, as float64."""
+def read_at_once(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors on the CPU, with their dtypes. Those of an accelerator are read in one transfer, as bytes."""
     away = [values for values in tensors if values.device.type != "cpu"]
     if not away:
         return list(tensors)
-    at_once = torch.cat([values.double().flatten() for values in away]).cpu()
-    pieces = iter(at_once.split([values.numel() for values in away]))
-    return [values if values.device.type == "cpu" else next(pieces).view(values.shape) for values in tensors]
+    # Larger dtypes first, so that each tensor starts at a multiple of the size of its dtype.
+    dtypes = sorted({values.dtype for values in away}, key=lambda dtype: -dtype.itemsize)
+    alike = [[values for values in away if values.dtype == dtype] for dtype in dtypes]
+    joined = [torch.cat([values.flatten() for values in of_dtype]).view(torch.uint8) for of_dtype in alike]
+    parts = torch.cat(joined).cpu().split([len(part) for part in joined])
+    read = {
+        dtype: iter(part.view(dtype).split([values.numel() for values in of_dtype]))
+        for dtype, part, of_dtype in zip(dtypes, parts, alike, strict=True)
+    }
+    return [v if v.device.type == "cpu" else next(read[v.dtype]).view(v.shape) for v in tensors]
 
 
 def free_memory(device: torch.device) -> int:

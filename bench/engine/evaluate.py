@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from bench.engine.batches import evaluation_batches
+from bench.engine.device import read_at_once
 from bench.records.record import Scores
 from datasets.contract import BatchStatistics, DatasetInfo, Split, Task
 from methods.contract import Network
+
+Statistics = dict[int, list[BatchStatistics]]  # by task
 
 EVALUATION_BATCH = 128
 _SMALLEST = 1e-4
@@ -19,9 +22,9 @@ _SMALLEST = 1e-4
 
 @torch.no_grad()
 def evaluate(network: Network, info: DatasetInfo, split: Split, device: torch.device) -> Scores:
-    """Every metric of every task on the split."""
+    """Every metric of every task on the split. The statistics of its batches are read from the device at once."""
     network.eval()
-    statistics: dict[int, list[BatchStatistics]] = {}
+    statistics: Statistics = {}
     for source in split:
         readers = list(source.targets)
         for group in evaluation_batches(source, info, EVALUATION_BATCH, device):
@@ -30,12 +33,19 @@ def evaluate(network: Network, info: DatasetInfo, split: Split, device: torch.de
                 of_batch = info.tasks[task].measure.update(output, group.targets[task])
                 statistics.setdefault(task, []).append(of_batch)
     network.train()
-    return _compute(info.tasks, statistics)
+    return _compute(info.tasks, _on_cpu(statistics))
+
+
+def _on_cpu(statistics: Statistics) -> Statistics:
+    """The same on the CPU."""
+    every = [part for of_task in statistics.values() for of_batch in of_task for part in of_batch]
+    read = iter(read_at_once(every))
+    return {task: [tuple(next(read) for _ in of_batch) for of_batch in of_task] for task, of_task in statistics.items()}
 
 
 def dummy_scores(info: DatasetInfo, train: Split, split: Split) -> Scores:
     """Scores on `split` of the dummy baseline: the best constant prediction for each task, fitted on `train`."""
-    statistics: dict[int, list[BatchStatistics]] = {}
+    statistics: Statistics = {}
     for fitted_on, source in zip(train, split, strict=True):
         for index in source.targets:
             task = info.tasks[index]
@@ -53,7 +63,7 @@ def _broadcast(prediction: Tensor, target: Tensor) -> Tensor:
     return prediction.reshape(shape).expand(len(target), len(prediction), *pixels)
 
 
-def _compute(tasks: Sequence[Task], statistics: dict[int, list[BatchStatistics]]) -> Scores:
+def _compute(tasks: Sequence[Task], statistics: Statistics) -> Scores:
     return {task.key: task.measure.compute(statistics[index]) for index, task in enumerate(tasks)}
 
 

@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 
 from bench.engine.backward import added
-from bench.engine.batches import on_device, training_batches
+from bench.engine.batches import training_batches
 from bench.engine.build import build_network
 from bench.engine.checkpoint import Origin, save_checkpoint, start_or_resume
 from bench.engine.clock import StepClock
 from bench.engine.context import Run, RunContext
-from bench.engine.device import read_together, reset_peak_memory
+from bench.engine.device import read_at_once, reset_peak_memory
 from bench.engine.evaluate import dummy_scores, evaluate, mean_scores, selection_score
 from bench.engine.history import Best, History, best_epoch
+from bench.engine.placement import on_device
 from bench.engine.precision import choose_kernels
 from bench.engine.recording import Outcome, finished_record, write_curves
 from bench.engine.seeds import generator_for, seed_for
@@ -142,7 +143,7 @@ def _read_epoch(state: TrainState, results: Sequence[StepResult], history: Histo
     Raises:
         Diverged: one of them is not finite. The history then ends before that step, as on a CPU.
     """
-    read = read_together([*(result.losses for result in results), *(result.weights for result in results)])
+    read = read_at_once([*(result.losses for result in results), *(result.weights for result in results)])
     losses, weights = read[: len(results)], read[len(results) :]
     state.solver_fallbacks = int(state.solver_fallbacks)
     history.steps -= len(results)

@@ -18,7 +18,7 @@ from bench.engine.backward import (
     losses_now,
     split_into_micro_batches,
 )
-from bench.engine.device import read_together
+from bench.engine.device import read_at_once
 from bench.engine.heads import forward_shared, position_gradients
 from bench.engine.train_state import TrainState, commit
 from datasets.contract import Batch
@@ -111,7 +111,7 @@ def _read(state: TrainState, found: BatchGradients, updates_weights: bool) -> Ba
         return found
     names = ("losses", "gramian", "cross_gramian", "position_gradients")
     parts = {name: values for name in names if (values := getattr(found, name)) is not None}
-    read: dict[str, Any] = dict(zip(parts, read_together(list(parts.values())), strict=True))
+    read: dict[str, Any] = dict(zip(parts, read_at_once(list(parts.values())), strict=True))
     return replace(found, **read)
 
 

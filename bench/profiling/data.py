@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
-from bench.engine.batches import on_device, training_batches
+from bench.engine.batches import training_batches
+from bench.engine.placement import on_device
 from bench.profiling.harness import Candidate, Result, Sample, now, run_benchmark
 from datasets import DATASETS
 from datasets.contract import Source, Splits
