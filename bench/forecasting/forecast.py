@@ -125,7 +125,7 @@ def forecast(
     for key, run in unknown.items():
         show(f"timing steps of {run.spec.info.label}, {run.spec.label}: {len(measured) + 1} of {len(unknown)}")
         measured[key] = measure(run.spec, run.size.image_size, machine.device, budget / len(unknown))
-    groups = tuple(_group(some, costs[key] or measured.get(key, "not timed")) for key, some in members.items())
+    groups = tuple(group_of(some, costs[key] or measured.get(key, "not timed")) for key, some in members.items())
     seconds = [group.seconds or 0.0 for group in groups for _ in range(group.pending)]
     names = dict.fromkeys(run.spec.data for run in runs)
     return Forecast(
@@ -217,7 +217,8 @@ def _records_of(variant: Path) -> list[Record]:
     return found
 
 
-def _group(members: Sequence[Run], cost: StepCost | str) -> Group:
+def group_of(members: Sequence[Run], cost: StepCost | str) -> Group:
+    """Runs with one cost of a step, as a group."""
     spec, done = members[0].spec, sum(run.done for run in members)
     recipe = spec.settings.train
     steps = recipe.epochs * max(1, members[0].size.training // recipe.batch_size)  # as the engine
