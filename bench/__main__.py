@@ -11,7 +11,7 @@ from bench.spec.lookup import UnknownName, lookup
 
 COMMANDS = {
     "bench.run": "train methods on data sets; every run writes a record",
-    "bench.plan": "forecast a study's steps, hours, disk and memory, from step times measured here",
+    "bench.plan": "forecast a study's steps, hours, disk and memory, here or on a GPU that is not here",
     "bench.report": "make tables and figures from the records",
     "bench.data": "list the data sets, say how to get one, check it, decode it, draw some of it",
     "bench.doctor": "check this set-up: what is missing, and what is left out because of it",

@@ -1,4 +1,8 @@
-"""What a request would run and cost on this machine, in hours, disk and memory: python -m bench.plan --study paper."""
+"""What a request would run and cost, in hours, disk and memory: python -m bench.plan --study paper.
+
+Steps are timed on this machine, or taken from its records. With --device H200, or another accelerator that is not here,
+they are estimated instead.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import dataclasses
 import json
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
@@ -13,11 +18,14 @@ from bench.cli.options import guarded, positive
 from bench.cli.parser import CommandParser
 from bench.cli.request import add_how, add_what, jobs_at_a_time, requested
 from bench.engine.device import DeviceUnavailable, choose_device
-from bench.forecasting.forecast import Machine, forecast
+from bench.forecasting import estimate_report
+from bench.forecasting.estimate import Estimate, estimate
+from bench.forecasting.forecast import Forecast, Machine, forecast
+from bench.forecasting.peak_rates import HARDWARE, Hardware, hardware_named
 from bench.forecasting.report import as_text
 from bench.records.store import RecordError
 from bench.spec.lookup import UnknownName
-from bench.spec.planning import PlanError
+from bench.spec.planning import PlanError, Request
 from bench.spec.study import StudyError
 from datasets.contract import DataError
 from datasets.decoding.prepare import Preparation, preparing
@@ -27,8 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0, 2 for bad input, 130 if interrupted."""
     parser = CommandParser(prog="python -m bench.plan", description=__doc__)
     add_what(parser)
-    how = add_how(parser)
+    how = add_how(parser, tuple(HARDWARE))
     how.add_argument("--budget", type=positive, default=120, metavar="SECONDS", help="for timing steps (default: 120)")
+    how.add_argument("--layers", action="store_true", help="what each layer takes, on a device that is not here")
     how.add_argument("--json", action="store_true", help="print it as JSON, in seconds, bytes and MiB")
     arguments = parser.parse_args(argv)
     return guarded(
@@ -37,14 +46,34 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _plan(arguments: Namespace) -> int:
-    device = choose_device(arguments.device)
+    hardware = hardware_named(arguments.device)
+    if arguments.layers and hardware is None:
+        raise PlanError(f"--layers: expected --device {' or '.join(HARDWARE)}, found a device of this machine.")
     request, results = requested(arguments)
+    if hardware is None:
+        forecast_here = _forecast(arguments, request, results)
+        return _show(arguments, forecast_here, as_text(forecast_here))
+    elsewhere = _estimate(arguments, request, results, hardware)
+    return _show(arguments, elsewhere, estimate_report.as_text(elsewhere, layers=arguments.layers))
+
+
+def _show(arguments: Namespace, found: Forecast | Estimate, text: str) -> int:
+    print(json.dumps(dataclasses.asdict(found), indent=1, default=str) if arguments.json else text)
+    return 0
+
+
+def _forecast(arguments: Namespace, request: Request, results: Path) -> Forecast:
+    device = choose_device(arguments.device)
     machine = Machine(device, arguments.threads, jobs_at_a_time(arguments, device, request))
     how = Preparation(cache=arguments.cache_dir, allowed=False)
     with Console(stderr=True).status("reading records") as status, preparing(how):
-        found = forecast(request, arguments.data_root, results, machine, arguments.budget, status.update)
-    print(json.dumps(dataclasses.asdict(found), indent=1, default=str) if arguments.json else as_text(found))
-    return 0
+        return forecast(request, arguments.data_root, results, machine, arguments.budget, status.update)
+
+
+def _estimate(arguments: Namespace, request: Request, results: Path, hardware: Hardware) -> Estimate:
+    how = Preparation(cache=arguments.cache_dir, allowed=False)
+    with Console(stderr=True).status("reading records") as status, preparing(how):
+        return estimate(request, arguments.data_root, results, hardware, status.update)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from bench.cli.options import assignment, cores, folder, guarded, lookup_name, p
 from bench.cli.parser import CommandParser
 from bench.cli.progress import BenchmarkProgress
 from bench.engine.device import DeviceUnavailable, chip_name, choose_device
+from bench.forecasting import calibration
+from bench.forecasting.calibration_page import calibration_page
 from bench.profiling import commands, data, flow, solvers
 from bench.profiling.command_tables import commands_page
 from bench.profiling.memory import measure_memory
@@ -94,9 +96,15 @@ def _parser() -> ArgumentParser:
     _add_rounds(ode, 20)
     _add_device(ode, 1)
     ode.add_argument("--out", type=folder, metavar="DIR", help="also write flow.md and flow.csv there")
-
+    _add_estimates(command("estimates", _estimates, "how well estimates for other hardware hold on this processor"))
     _add_reading(command("data", _data, "images per second, from prepared arrays and with torchvision"))
     return parser
+
+
+def _add_estimates(parser: ArgumentParser) -> None:
+    _add_rounds(parser, 3)
+    parser.add_argument("--threads", type=processes, default=1, metavar="N", help="default: 1")
+    parser.add_argument("--out", type=folder, metavar="DIR", help="also write estimates.md and estimates.csv there")
 
 
 def _add_reading(parser: ArgumentParser) -> None:
@@ -300,6 +308,15 @@ def _flow(arguments: Namespace) -> int:
     page = samples_page(results, _circumstances(images, arguments, device))
     print("\n".join(page.remarks))
     return _write(page, arguments.out, "flow")
+
+
+def _estimates(arguments: Namespace) -> int:
+    torch.set_num_threads(arguments.threads)
+    with BenchmarkProgress(plain_console(), len(calibration.PROBLEMS) * (WARMUP + arguments.rounds)) as progress:
+        found = calibration.check(calibration.PROBLEMS, arguments.rounds, progress)
+    page = calibration_page(found, _circumstances("Images of noise", arguments, torch.device("cpu")))
+    print(page.text())
+    return _write(page, arguments.out, "estimates")
 
 
 def _data(arguments: Namespace) -> int:

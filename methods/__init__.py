@@ -161,6 +161,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         ExcessMTL,
         "He, Zhou, Zhang, Yun, Xu, Zeng, Chilimbi, Zhao: Robust multi-task learning with excess risks (ICML 2024)",
         "weights sum to m instead of 1; risks relative to the first step instead of the first three epochs",
+        version=2,
     ),
     "moco": WeightingInfo(
         "MoCo",

@@ -6,12 +6,14 @@ import importlib
 import pickle
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from cases import for_every
 from data_trees import write_digits
+from pretend.device import DEVICE, available
 
 from bench import run
 from bench.records.store import read_records
@@ -43,7 +45,7 @@ def advance(weighting: Weighting, signal: Signal, state: State) -> Update:
     """A step, and the post-step hook if the weighting has one."""
     update = weighting.step(signal, state)
     if isinstance(weighting, PostStepHook):
-        update = Update(update.weights, weighting.post_step(0.9 * signal.losses, update.state))
+        update = replace(update, state=weighting.post_step(0.9 * signal.losses, update.state))
     return update
 
 
@@ -59,6 +61,27 @@ def test_every_adapter_steps(name: str) -> None:
         assert torch.isfinite(update.weights).all()
         if update.direction is not None:
             assert update.direction.shape == (7,) and torch.isfinite(update.direction).all()
+
+
+def sent(values: torch.Tensor | None) -> torch.Tensor | None:
+    return None if values is None else values.to(DEVICE)
+
+
+@for_every("name", [name for name, info in ADAPTERS.items() if info.factory.needs in ("losses", "jacobian")])
+def test_on_an_accelerator_numbers_are_those_of_the_cpu(name: str) -> None:
+    weighting = ADAPTERS[name].factory()
+    state = weighting.init(3)
+    with available():
+        away = State({key: values.to(DEVICE) for key, values in state.memory.items()})
+        for step in range(4):
+            seen = observed(step)
+            parts = {key: sent(getattr(seen, key)) for key in ("losses", "gramian", "jacobian")}
+            expected = advance(weighting, seen, state)
+            found = advance(weighting, replace(observed(step), **parts), away)
+            state, away = expected.state, found.state
+            for key in ("weights", "head_weights", "direction"):
+                one, other = getattr(expected, key), getattr(found, key)
+                assert (one is None and other is None) or torch.equal(one, other.cpu()), key
 
 
 @for_every("name", ADAPTERS)

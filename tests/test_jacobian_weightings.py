@@ -14,7 +14,7 @@ from methods.contract import Signal, State, Update, Weighting
 from methods.weightings.db_mtl import DBMTL
 from methods.weightings.excess_mtl import ExcessMTL
 from methods.weightings.graddrop import GradDrop, masked_gradients, sign_purity
-from methods.weightings.moco import MoCo
+from methods.weightings.moco import MoCo, nearest_on_simplex
 from methods.weightings.simplex import project_onto_simplex
 
 M, P, STEPS = 3, 40, 6
@@ -176,7 +176,7 @@ def test_moco_is_the_published_procedure(variant: Literal["paper", "released"], 
         if variant == "released":
             shares = np.exp(moved - moved.max()) / np.exp(moved - moved.max()).sum()
         else:
-            shares = nearest_on_simplex(moved)
+            shares = by_bisection(moved)
         close(update.direction, (M if variant == "released" else 1) * shares @ tracked)
 
 
@@ -186,7 +186,7 @@ def test_moco_without_memory_is_a_combination_of_the_gradients(variant: Literal[
         close(update.direction, update.weights.numpy() @ rows_of(seen))
 
 
-def nearest_on_simplex(point: np.ndarray) -> np.ndarray:
+def by_bisection(point: np.ndarray) -> np.ndarray:
     """By bisection on the threshold τ of Σ max(p − τ, 0) = 1."""
     low, high = point.min() - 1, point.max()
     for _ in range(200):
@@ -202,6 +202,17 @@ def test_simplex_projection_at_the_ends() -> None:
     assert projected(5.0) == [1.0]
     assert projected(0.2, 0.8) == pytest.approx([0.2, 0.8])
     assert projected(-1e18, 3.0, 3.0) == [0.0, 0.5, 0.5]
+
+
+@for_every("m", [1, 2, 3, 13, 40])
+def test_both_simplex_projections_are_one_to_the_last_bit(m: int) -> None:
+    """One is for the CPU, and one for any device."""
+    rng = np.random.default_rng(m)
+    for scale in (1e-8, 0.1, 1.0, 1e6):
+        for point in (scale * rng.normal(size=m), scale * rng.integers(0, 2, size=m)):
+            expected = project_onto_simplex(point)
+            assert torch.equal(nearest_on_simplex(torch.from_numpy(point)), torch.from_numpy(expected))
+            np.testing.assert_allclose(expected, by_bisection(point), atol=1e-9)
 
 
 def test_moco_finds_the_shortest_combination_of_steady_gradients() -> None:

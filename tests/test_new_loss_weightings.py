@@ -68,12 +68,24 @@ def test_losses_that_are_not_positive_have_a_result(name: str, bad: float) -> No
 # GO4Align
 
 
+def means_of(values: np.ndarray, groups: int, grouped: np.ndarray | None = None) -> np.ndarray:
+    everything = np.ones(len(values), dtype=bool) if grouped is None else grouped
+    return grouped_means(torch.from_numpy(values), torch.from_numpy(everything), groups).numpy()
+
+
 @for_every("m, groups", [(1, 1), (2, 2), (5, 2), (13, 4), (40, 3), (7, 9)])
 def test_go4align_groups_are_the_best_k_means(m: int, groups: int) -> None:
-    """No worse than the best of 50 starts of another solver, and every value has the mean of its group."""
+    """No worse than the best of 50 starts of another solver, and every value has the mean of its group.
+
+    Values that are in no group have no effect.
+    """
     for seed in range(2):
         values = np.random.default_rng(seed).lognormal(sigma=2, size=m)
-        means = grouped_means(values, groups)
+        means = means_of(values, groups)
+        some = np.random.default_rng(seed).random(2 * m).argsort() < m  # (2m,), m of them true
+        spread = np.full(2 * m, np.e)
+        spread[some] = values
+        assert (means_of(spread, groups, some)[some] == means).all()
         distinct = np.unique(means)
         assert len(distinct) <= min(groups, m)
         for mean in distinct:
@@ -85,9 +97,9 @@ def test_go4align_groups_are_the_best_k_means(m: int, groups: int) -> None:
 def test_go4align_groups_by_hand() -> None:
     """Values far apart in size do not cancel; equal values are in one group."""
     expected = [23 / 3, 1.5, 1.5, 23 / 3, 23 / 3]
-    np.testing.assert_allclose(grouped_means(np.array([6.0, 1.0, 2.0, 9.0, 8.0]), 2), expected)
-    np.testing.assert_allclose(grouped_means(np.array([1e8, 1.0, 3.0, 1.0, 3.0]), 3), [1e8, 1, 3, 1, 3], rtol=1e-15)
-    np.testing.assert_allclose(grouped_means(np.full(6, 0.1), 3), np.full(6, 0.1), rtol=1e-15)
+    np.testing.assert_allclose(means_of(np.array([6.0, 1.0, 2.0, 9.0, 8.0]), 2), expected)
+    np.testing.assert_allclose(means_of(np.array([1e8, 1.0, 3.0, 1.0, 3.0]), 3), [1e8, 1, 3, 1, 3], rtol=1e-15)
+    np.testing.assert_allclose(means_of(np.full(6, 0.1), 3), np.full(6, 0.1), rtol=1e-15)
 
 
 def test_go4align_without_groups_is_the_exponentiated_gradient() -> None:

@@ -18,6 +18,7 @@ from bench.records.record import Record
 from bench.records.store import COSINES, POSITIONS
 from bench.spec.resolve import resolve
 from datasets import find
+from methods.architectures.fixed_steps import State
 from methods.contract import Diverged
 
 ALTERNATING = {"arch.updates": "alternating"}
@@ -174,9 +175,10 @@ def test_a_flow_that_fails_on_the_way_back_is_named_too(data_root: Path, monkeyp
     flow = state.network.flow  # type: ignore[attr-defined]
     answer = type(flow).forward
 
-    def failing(self: torch.nn.Module, t: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
-        derivative: torch.Tensor = answer(self, t, state)  # type: ignore[arg-type]
-        return derivative * float("nan") if torch.is_grad_enabled() else derivative
+    def failing(self: torch.nn.Module, state: State) -> State:
+        derivative: State = answer(self, state)  # type: ignore[arg-type]
+        factor = float("nan") if torch.is_grad_enabled() else 1.0
+        return tuple(factor * part for part in derivative)
 
     monkeypatch.setattr(type(flow), "forward", failing)
     with pytest.raises(Diverged, match="dopri5 can't solve the flow"), state.network.translate_errors():

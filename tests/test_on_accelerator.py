@@ -20,8 +20,8 @@ from methods import WEIGHTINGS
 OURS = [name for name in WEIGHTINGS if ":" not in name]
 DATA = ("digits", "rooms", "faces")
 STEPS = 3
-# Two that need losses only, one with a hook after the step, and one of each other need.
-FEW = ("ew", "rlw", "famo", "cagrad", "graddrop", "modo")
+# One that needs losses only, one with a hook after the step, and one of each other need.
+FEW = ("ew", "famo", "cagrad", "graddrop", "modo")
 EVERY = [
     pytest.param(name, arch, data, marks=() if data == "digits" and name in FEW else pytest.mark.slow)
     for data in DATA

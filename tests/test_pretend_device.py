@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pretend.counts import Counts, Price, counting
@@ -109,8 +110,8 @@ def test_copies_from_the_device(pretend: None) -> None:
     asynchronous = counts_of(lambda: x.to("cpu", non_blocking=True))
     assert (asynchronous.waits, asynchronous.copies_out) == (0, 1)
     assert x.tolist() == [0.0, 1.0, 2.0]
-    for refused in (x.numpy, lambda: x.__array__()):
-        with pytest.raises((RuntimeError, TypeError)):
+    for refused in (x.numpy, lambda: np.asarray(x)):
+        with pytest.raises(TypeError, match=r"can't convert pretend:0 .* to numpy\. Use Tensor\.cpu"):
             refused()
 
 
@@ -340,6 +341,31 @@ def test_pinned_memory(pretend: None) -> None:
     assert torch.ones(3, device=DEVICE).to("cpu", non_blocking=True).is_pinned()
     with pytest.raises(RuntimeError, match="Only dense CPU tensors can be pinned"):
         torch.empty(3, device=DEVICE, pin_memory=True)
+
+
+def test_asynchronous_copies_arrive_at_the_next_wait(pretend: None) -> None:
+    x = torch.arange(3.0, device=DEVICE)
+    early, buffer = x.to("cpu", non_blocking=True), torch.zeros(3, pin_memory=True)
+    buffer.copy_(x, non_blocking=True)
+    x.add_(1)
+    assert early.isnan().all() and buffer.isnan().all()
+    torch.accelerator.synchronize()
+    assert early.tolist() == buffer.tolist() == [0.0, 1.0, 2.0]
+
+
+def test_pinned_memory_has_to_keep_its_values_until_they_are_copied(pretend: None) -> None:
+    buffer = torch.ones(3, pin_memory=True)
+    event = torch.Event("pretend")
+    for value in range(3):
+        buffer.numpy().fill(value)
+        copied = buffer.to(DEVICE, non_blocking=True)
+        event.record()
+        event.synchronize()
+        assert copied.tolist() == [value] * 3
+    buffer.to(DEVICE, non_blocking=True)
+    buffer.numpy().fill(5)
+    with pytest.raises(RuntimeError, match=r"found it overwritten after the copy at tests/test_pretend_device.py:\d+;"):
+        torch.accelerator.synchronize()
 
 
 def test_autocast(pretend: None) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import golden
 import numpy as np
@@ -21,6 +21,7 @@ from golden import Numbers, disagreements, rounded, summary
 from synthetic_splits import extreme_case, random_splits, random_targets
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from variants import variants
 
 from bench.engine import backward
 from bench.engine.batches import training_batches
@@ -73,16 +74,6 @@ OPPOSED = [[4.0, -4.0, 0.0], [-4.0, 4.0, 0.0], [0.0, 0.0, 1.0]]
 BETWEEN_GRID_POINTS = (0.3, 0.95, -0.4)  # with steps of 0.25
 
 
-def variants(factory: type[Any]) -> Iterator[tuple[str, Any]]:
-    """The default hyper-parameters, and every other choice where a field has several."""
-    yield "default", factory()
-    for name, hint in get_type_hints(factory).items():
-        if get_origin(hint) is Literal and name in {field.name for field in dataclasses.fields(factory)}:
-            for choice in get_args(hint):
-                if choice != getattr(factory(), name):
-                    yield f"{name}={choice}", factory(**{name: choice})
-
-
 def weighting_numbers(weighting: Weighting) -> Numbers:
     """Weights and all else that a weighting gives on five fixed steps with three tasks."""
     rng = np.random.default_rng(7)
@@ -104,7 +95,7 @@ def weighting_numbers(weighting: Weighting) -> Numbers:
         update = weighting.step(seen, state)
         found = {"weights": update.weights, "heads": update.head_weights, "direction": update.direction}
         numbers |= {f"{key} {step}": summary(value) for key, value in found.items() if value is not None}
-        numbers[f"fallbacks {step}"] = [update.fallbacks]
+        numbers[f"fallbacks {step}"] = [int(update.fallbacks)]
         state = after_step(weighting, update, 0.8 * losses)
     return {**numbers, **{f"state {key}": summary(value) for key, value in state.memory.items()}}
 
@@ -137,7 +128,7 @@ def test_weightings_give_the_numbers_of_their_version_for_opposed_gradients() ->
             seen = Signal(losses, gramian, 0, 0, torch.Generator().manual_seed(7))
             update = weighting.step(seen, weighting.init(3))
             numbers[f"{variant}: weights"] = summary(update.weights)
-            numbers[f"{variant}: fallbacks"] = [update.fallbacks]
+            numbers[f"{variant}: fallbacks"] = [int(update.fallbacks)]
         assert name != "cagrad" or numbers["default: fallbacks"] == [1]
         wrong += disagreements(f"weighting {name}, opposed gradients", {"weighting": info.version}, numbers)
     assert not wrong, "\n".join(wrong)

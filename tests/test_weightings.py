@@ -317,6 +317,18 @@ def test_adam_is_that_of_torch() -> None:
         torch.testing.assert_close(ours, theirs.detach(), rtol=1e-12, atol=0)
 
 
+def test_adam_is_that_of_ieee_arithmetic_to_the_last_bit() -> None:
+    """With numpy, whose roots are rounded correctly and whose powers are those of the C library."""
+    rng, memory = np.random.default_rng(0), adam_memory(40)
+    mean, square = np.zeros(40), np.zeros(40)
+    for step in range(1, 30):
+        slope = rng.normal(size=40) * 10.0 ** rng.uniform(-20, 20, size=40)
+        mean, square = 0.9 * mean + (1 - 0.9) * slope, 0.999 * square + (1 - 0.999) * slope * slope
+        expected = mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
+        direction, memory = adam_step(memory, torch.from_numpy(slope))
+        assert (direction.numpy() == expected).all() and int(memory["steps"]) == step
+
+
 def test_gradnorm_gradient_equals_autograd_on_a_network() -> None:
     """∂/∂v Σ|w_i‖∇L_i‖ − target_i|, with the weighted norms taken by differentiating a real network."""
     torch.manual_seed(0)

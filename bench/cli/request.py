@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace, _ArgumentGroup
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,17 @@ def add_what(parser: ArgumentParser) -> None:
     )
 
 
-def add_how(parser: ArgumentParser) -> _ArgumentGroup:
-    """Adds the options on device, processes and folders; returns their group, for more options."""
+def add_how(parser: ArgumentParser, hardware: Sequence[str] = ()) -> _ArgumentGroup:
+    """Adds the options on device, processes and folders; returns their group, for more options.
+
+    hardware: names of accelerators that --device also knows.
+    """
     how = parser.add_argument_group("how to run")
-    how.add_argument("--device", type=lookup_name, default="auto", metavar="auto|cpu|cuda")
+    elsewhere = f"a device of this machine, or one that is not here: {', '.join(hardware)}" if hardware else None
+    how.add_argument(
+        "--device", type=lookup_name, default="auto", metavar="|".join(("auto", "cpu", "cuda", *hardware[:1])),
+        help=elsewhere,
+    )  # fmt: skip
     how.add_argument(
         "--jobs", type=processes, metavar="N", help="parallel runs (default: one per core or process, one on a GPU)"
     )

@@ -127,7 +127,7 @@ def forecast(
         show(f"timing steps of {run.spec.info.label}, {run.spec.label}: {len(measured) + 1} of {len(unknown)}")
         torch.set_num_threads(threads_each(machine.threads, run.spec.settings.compute.processes))
         measured[key] = measure(run.spec, run.size.image_size, machine.device, budget / len(unknown))
-    groups = tuple(_group(some, costs[key] or measured.get(key, "not timed")) for key, some in members.items())
+    groups = tuple(group_of(some, costs[key] or measured.get(key, "not timed")) for key, some in members.items())
     seconds = [group.seconds or 0.0 for group in groups for _ in range(group.pending)]
     names = dict.fromkeys(run.spec.data for run in runs)
     return Forecast(
@@ -170,6 +170,11 @@ def runs_of(request: Request, data_root: Path, results: Path) -> tuple[list[Run]
         kept += [(spec, record)] if record is not None else []
     if errors:
         raise PlanError("\n".join(dict.fromkeys(errors)))
+    if any(run.spec.settings.compute.processes > 1 for run in runs):
+        remarks.append(
+            "compute.processes: steps are those of one process on its part of the batch; what processes exchange is "
+            "not counted."
+        )
     return runs, current, [*remarks, *data_remarks(current, kept)]
 
 
@@ -223,7 +228,8 @@ def _records_of(variant: Path) -> list[Record]:
     return found
 
 
-def _group(members: Sequence[Run], cost: StepCost | str) -> Group:
+def group_of(members: Sequence[Run], cost: StepCost | str) -> Group:
+    """Runs with one cost of a step, as a group."""
     spec, done = members[0].spec, sum(run.done for run in members)
     recipe = spec.settings.train
     steps = recipe.epochs * max(1, members[0].size.training // recipe.batch_size)  # as the engine

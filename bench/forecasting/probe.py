@@ -98,10 +98,9 @@ def measure(spec: RunSpec, image_size: tuple[int, int], device: torch.device, se
         return f"out of memory with a batch of {size}"
     persistent, full = persistent_memory(device), trial.at(wanted)
     peak = None if persistent is None or full.transient_mib is None else persistent + full.transient_mib
-    source = "measured" if size == wanted else f"scaled from B={size}"
     return StepCost(
         step=full.step,
-        source=source if processes == 1 else f"{source}, without exchange",
+        source="measured" if size == wanted else f"scaled from B={size}",
         peak_mib=of_all_processes(peak, spec, device),
     )
 

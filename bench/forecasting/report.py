@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from bench.forecasting.forecast import Forecast, Group
 from bench.forecasting.probe import StepCost
 from bench.reporting.render import aligned
@@ -24,15 +26,20 @@ def as_text(forecast: Forecast) -> str:
 
 def summary(forecast: Forecast) -> str:
     """Runs, time and disk of the whole request."""
-    pending = [group for group in forecast.groups if group.pending]
-    done = sum(group.done for group in forecast.groups)
+    return summary_of(forecast.groups, duration(forecast.seconds), forecast.prepared_bytes)
+
+
+def summary_of(groups: Sequence[Group], total: str, prepared: Mapping[str, int]) -> str:
+    """The same of groups that take a `total` time, in words, and have `prepared` bytes of decoded files."""
+    pending = [group for group in groups if group.pending]
+    done = sum(group.done for group in groups)
     if not pending:
         return f"Nothing to do: all {done} runs are done."
     runs, steps = sum(group.pending for group in pending), sum(group.pending * group.steps for group in pending)
     about = "at least" if any(group.seconds is None for group in pending) else "about"
-    files = ", ".join(f"{name} {size(count)}" for name, count in forecast.prepared_bytes.items())
+    files = ", ".join(f"{name} {size(count)}" for name, count in prepared.items())
     return (
-        f"{runs} runs to do ({done} done), {steps:,} steps, {about} {duration(forecast.seconds)} in all.\n"
+        f"{runs} runs to do ({done} done), {steps:,} steps, {about} {total} in all.\n"
         f"Disk: decoded files {files}; a checkpoint per running job comes on top."
     )
 
@@ -50,9 +57,7 @@ def _cells(group: Group) -> list[str]:
 def _notes(forecast: Forecast) -> list[str]:
     """How times and memory were found, what they leave out, and what doesn't fit."""
     notes = ["Data sets have their published sizes. Methods in a row share one cost; their solvers take milliseconds."]
-    if forecast.missing:
-        names = ", ".join(forecast.missing)
-        notes.append(f"Not found: {names}. python -m bench.data how NAME says where to get them.")
+    notes += missing_note(forecast.missing)
     notes += forecast.remarks
     costs = [group.cost for group in forecast.groups if group.pending and isinstance(group.cost, StepCost)]
     if any(not cost.source.startswith("from") for cost in costs):
@@ -70,6 +75,11 @@ def _notes(forecast: Forecast) -> list[str]:
         needs = f"{jobs} at a time need {size(needed * 2**20)}, {size(forecast.available_mib * 2**20)} are free"
         notes.append(f"Not enough memory: {needs}; lower --jobs or --set train.batch_size=N.")
     return notes
+
+
+def missing_note(names: Sequence[str]) -> list[str]:
+    """Where to get data sets that were not found; nothing if there are none."""
+    return [f"Not found: {', '.join(names)}. python -m bench.data how NAME says where to get them."] if names else []
 
 
 def duration(seconds: float) -> str:

@@ -21,11 +21,14 @@ class DatasetSize:
     """Size of a data set.
 
     training: images of the largest training source, which sets the length of an epoch.
+    validation, test: images of these parts, of all sources.
     images: of all parts and sources.
     image_size: (height, width) in pixels.
     """
 
     training: int
+    validation: int
+    test: int
     images: int
     image_size: tuple[int, int]
 
@@ -40,10 +43,12 @@ def dataset_size(name: str, settings: DataSettings) -> DatasetSize:
     sources = [sizes for key, sizes in counts.items() if key.endswith(PARTS)]
     if sources:
         training, images = max(sizes[0] for sizes in sources), sum(map(sum, sources))
+        validation, test = (sum(sizes[part] for sizes in sources) for part in (1, 2))
     elif all(f"{part}: images" in counts for part in PART_NAMES):
-        (training,), (tested,) = (counts[f"{part}: images"] for part in PART_NAMES)
-        images = training + tested
-        training -= round(VALIDATION_SHARE * training) if settings.protocol == "heldout" else 0
+        (training,), (test,) = (counts[f"{part}: images"] for part in PART_NAMES)
+        images = training + test
+        validation = round(VALIDATION_SHARE * training) if settings.protocol == "heldout" else 0
+        training -= validation
     else:
         raise PlanError(f"{name}: unknown size; give its row in datasets/__init__.py `published` counts.")
     side = (digits.SIDE, digits.SIDE) if name == "digits" else ()
@@ -51,7 +56,7 @@ def dataset_size(name: str, settings: DataSettings) -> DatasetSize:
     if not image_size:
         raise PlanError(f"{name}: unknown image size; set data.image_size=[height, width].")
     height, width = image_size
-    return DatasetSize(training, images, (height, width))
+    return DatasetSize(training, validation, test, images, (height, width))
 
 
 def prepared_bytes(name: str, size: DatasetSize) -> int:

@@ -23,7 +23,8 @@ from bench.profiling.workloads import Workload
 from datasets.contract import Batch, Group
 from methods import METHODS
 from methods.architectures.backbones import BACKBONES
-from methods.architectures.flow import Flow, Gradient, SolverName, states_at
+from methods.architectures.fixed_steps import State
+from methods.architectures.flow import Flow, Gradient, SolverName, read, states_at, states_of_inputs
 from methods.architectures.normal import Normal, NormalNetwork
 from methods.contract import Evaluations, Features
 
@@ -132,16 +133,14 @@ def inputs_in_turn(block: NormalNetwork, inputs: Sequence[Tensor], positions: Se
 
 def inputs_together(block: NormalNetwork, inputs: Sequence[Tensor], positions: Sequence[float]) -> list[Tensor]:
     """The same from one trajectory of all inputs, which takes all of them to the furthest position."""
-    states = states_at(block.flow, block.flow.start(torch.cat(list(inputs))), positions, block.solver)  # (·, m·B, ...)
-    sizes = [len(z) for z in inputs]
-    return _read(block.flow, [state.split(sizes, dim=1)[task] for task, state in enumerate(states)])
+    start, own = block.flow.start(torch.cat(list(inputs))), [[position] for position in positions]
+    found = states_of_inputs(block.flow, start, [len(z) for z in inputs], own, block.solver)
+    return _read(block.flow, [state for (state,) in found])
 
 
-def _read(flow: Flow, states: Sequence[Tensor]) -> list[Tensor]:
+def _read(flow: Flow, states: Sequence[State]) -> list[Tensor]:
     """z of every state. Its dz/dt, the gradient of the positions, is computed and dropped: a training step needs it."""
-    with torch.no_grad():
-        flow.velocities(states, flow)
-    return [state[0] for state in states]
+    return [features.z for features in read(flow, flow, states)]
 
 
 def _time_flow(flow: Flow, solve: Callable[[], list[Tensor]], device: torch.device) -> Sample:

@@ -6,6 +6,7 @@ import importlib
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import ModuleType
 
 import torch
@@ -34,6 +35,16 @@ def import_peer(module: str, package: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise PeerUnavailable(f"{package} can't be imported ({error}); install it with: {INSTALL}") from error
+
+
+def on_cpu(signal: Signal, state: State) -> tuple[Signal, State]:
+    """The same with everything on the CPU but the Jacobian. It waits for the device.
+
+    The packages make what they learn on the CPU, and read values at every step.
+    """
+    gramian = None if signal.gramian is None else signal.gramian.cpu()
+    memory = {name: values.cpu() for name, values in state.memory.items()}
+    return replace(signal, losses=signal.losses.cpu(), gramian=gramian), State(memory)
 
 
 def try_once(step: Callable[[Signal, State], Update], state: State, n_tasks: int) -> None:
@@ -66,7 +77,7 @@ def drawing_from(generator: torch.Generator, device: torch.device) -> Iterator[N
     """Seeds the global random streams, which both packages draw from, by our own, and puts them back afterwards."""
     seed = int(torch.randint(2**62, (), generator=generator))
     python_state = random.getstate()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
         torch.manual_seed(seed)
         random.seed(seed)
         try:
@@ -78,7 +89,8 @@ def drawing_from(generator: torch.Generator, device: torch.device) -> Iterator[N
 def nearest_weights(gramian: Tensor, jacobian: Tensor, direction: Tensor) -> Tensor:
     """The weights (m,) whose combination of the rows comes nearest to `direction` (P,); nan where that isn't finite.
 
-    They are exact where the direction is such a combination and the rows are independent.
+    They are exact where the direction is such a combination and the rows are independent. The Gramian is on the CPU, as
+    are the weights; rows and direction may be elsewhere.
     """
     if not torch.isfinite(direction).all():
         return torch.full_like(gramian.diagonal(), torch.nan)

@@ -26,7 +26,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from methods.adapters.bridge import drawing_from, import_peer, nearest_weights, translate_peer_errors, try_once
+from methods.adapters.bridge import (
+    drawing_from,
+    import_peer,
+    nearest_weights,
+    on_cpu,
+    translate_peer_errors,
+    try_once,
+)
 from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.adam import adam_memory, adam_step
 
@@ -140,9 +147,12 @@ class _Adapter(ABC):
     def step(self, signal: Signal, state: State) -> Update:
         """Runs LibMTL's `backward` on the stand-in, and reads the gradients from it.
 
+        It runs where the Jacobian is, or on the CPU without one.
+
         Raises:
             PeerFailed: LibMTL raised an error.
         """
+        signal, state = on_cpu(signal, state)
         memory = dict(state.memory)
         if self.reads_epoch_means:
             memory |= _with_epoch_means(signal, state.memory)

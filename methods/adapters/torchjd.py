@@ -226,7 +226,7 @@ class NashMTL(JacobianAdapter):
         if not memory:
             super().restore(peer, matrix, memory)
             return
-        peer.step, peer.prvs_alpha = float(memory["step"]), memory["prvs_alpha"].clone().numpy()
+        peer.step, peer.prvs_alpha = float(memory["step"]), memory["prvs_alpha"].cpu().clone().numpy()
         if peer.prvs_alpha_param is None:
             peer._init_optim_problem()
 
@@ -371,9 +371,10 @@ class FAMO(ScalarizerAdapter):
         Raises:
             PeerFailed: TorchJD raised an error.
         """
+        losses, memory = losses.cpu(), {name: values.cpu() for name, values in state.memory.items()}
         with translate_peer_errors(f"TorchJD's {self.peer}", "the end of a step"):
             peer = self.build(len(losses), losses).double()
-            _restore_famo(peer, state.memory)
+            _restore_famo(peer, memory)
             peer.update(losses)
         moments = {name: peer._optimizer.state[peer._w][name].clone() for name in _MOMENTS}
         return State(memory={"logits": peer._w.detach().clone(), "losses": losses.clone(), **moments})

@@ -22,7 +22,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from methods.adapters.bridge import drawing_from, import_peer, nearest_weights, translate_peer_errors, try_once
+from methods.adapters.bridge import (
+    drawing_from,
+    import_peer,
+    nearest_weights,
+    on_cpu,
+    translate_peer_errors,
+    try_once,
+)
 from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.adam import adam_memory, adam_step
 
@@ -186,7 +193,7 @@ class UniformAdapter(_Aggregator):
         return aggregator.weighting
 
     def matrix(self, signal: Signal) -> Tensor:
-        return signal.losses.unsqueeze(1)
+        return signal.losses.cpu().unsqueeze(1)
 
 
 class DirectionAdapter(_Aggregator):
@@ -199,12 +206,12 @@ class DirectionAdapter(_Aggregator):
 
     def step(self, signal: Signal, state: State) -> Update:
         direction, state = self.call(signal, state)
-        weights = nearest_weights(signal.required_gramian(), signal.required_jacobian(), direction)
+        weights = nearest_weights(signal.required_gramian().cpu(), signal.required_jacobian(), direction)
         return Update(weights, state, direction=direction)
 
 
 class ScalarizerAdapter(_Adapter):
-    """A function of the losses; its gradient in the losses is the weights."""
+    """A function of the losses; its gradient in the losses is the weights. It runs on the CPU."""
 
     module = "scalarization"
     needs = "losses"
@@ -231,6 +238,7 @@ class ScalarizerAdapter(_Adapter):
         Raises:
             PeerFailed: TorchJD raised an error.
         """
+        signal, state = on_cpu(signal, state)
         losses = signal.losses.clone().requires_grad_()
         with translate_peer_errors(f"TorchJD's {self.peer}", f"step {signal.step}"), torch.enable_grad():
             peer = self.build(len(losses), losses).double()

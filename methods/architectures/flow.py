@@ -1,6 +1,6 @@
 """The time-aware neural ODE block: one flow, read by each task at the task's own position.
 
-The state is (2, B, ...) for second order, z and the momentum q, and (1, B, ...) for first order, z alone.
+The state is (z, q) for second order, features and their momentum, and (z,) for first order, each (B, ...).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from methods.contract import Diverged, Features
+from methods.architectures.fixed_steps import FIXED_STEPS, State
+from methods.contract import Diverged, Features, TaskFeatures
 
 SolverName = Literal["euler", "midpoint", "rk4", "dopri5"]
 Gradient = Literal["backprop", "adjoint"]
@@ -33,7 +34,7 @@ _ON_GRID = 1e-9
 class Solver:
     """How the flow is solved.
 
-    name: the solver of torchdiffeq.
+    name: of a fixed-step solver, or torchdiffeq's dopri5.
     step_size: of the fixed-step solvers, in units of position.
     gradient: gradients of the network by backpropagation through the solver's steps, or by the adjoint equation.
     max_steps: a position beyond max_steps · step_size is an error.
@@ -59,9 +60,9 @@ def two_layers(features: Features) -> nn.Sequential:
 
 
 class Field(Protocol):
-    """What a solver needs of a flow."""
+    """What a solver needs of a flow: d(state)/dt, which does not depend on t."""
 
-    def __call__(self, t: Tensor, state: Tensor) -> Tensor: ...
+    def __call__(self, state: State) -> State: ...
     def field_parameters(self) -> tuple[nn.Parameter, ...]: ...
 
 
@@ -69,11 +70,11 @@ class Flow(nn.Module, ABC):
     """d(state)/dt as a module."""
 
     @abstractmethod
-    def start(self, z: Tensor) -> Tensor:
+    def start(self, z: Tensor) -> State:
         """The state at position 0."""
 
     @abstractmethod
-    def velocities(self, states: Sequence[Tensor], field: Field) -> list[Tensor]:
+    def velocities(self, states: Sequence[State], field: Field) -> list[Tensor]:
         """dz/dt (B, ...) at each state. `field` evaluates this flow."""
 
     @abstractmethod
@@ -88,9 +89,9 @@ class CountedField:
         self.flow = flow
         self.evaluations = 0
 
-    def __call__(self, t: Tensor, state: Tensor) -> Tensor:
+    def __call__(self, state: State) -> State:
         self.evaluations += 1
-        derivative: Tensor = self.flow(t, state)
+        derivative: State = self.flow(state)
         return derivative
 
     def field_parameters(self) -> tuple[nn.Parameter, ...]:
@@ -110,18 +111,21 @@ class HeavyBallFlow(Flow):
         self.omega = nn.Parameter(torch.tensor(initial_omega))
         self.xi = xi
 
-    def start(self, z: Tensor) -> Tensor:
-        return torch.stack((z, self.initial_velocity(z)))  # (2, B, ...)
+    def start(self, z: Tensor) -> State:
+        q = self.initial_velocity(z)
+        dtype = torch.promote_types(z.dtype, q.dtype)  # autocast rounds q, and not always z
+        return z.to(dtype), q.to(dtype)
 
-    def forward(self, t: Tensor, state: Tensor) -> Tensor:
-        del t
-        z, q = state
-        return torch.stack((-q, self.force(z) - torch.sigmoid(self.omega) * q + self.xi * z))
+    def forward(self, state: State) -> State:
+        # Views add up the gradients of one evaluation before they meet those of other readers of the state. So the sum
+        # is rounded as if the state were one tensor, which torchdiffeq needs.
+        z, q = (part.view_as(part) for part in state)
+        return -q, self.force(z) - torch.sigmoid(self.omega) * q + self.xi * z
 
-    def velocities(self, states: Sequence[Tensor], field: Field) -> list[Tensor]:
+    def velocities(self, states: Sequence[State], field: Field) -> list[Tensor]:
         """−q, without an evaluation of g."""
         del field
-        return [-state[1] for state in states]
+        return [-q for _, q in states]
 
     def field_parameters(self) -> tuple[nn.Parameter, ...]:
         return (*self.force.parameters(), self.omega)
@@ -134,23 +138,30 @@ class FirstOrderFlow(Flow):
         super().__init__()
         self.force = two_layers(features)
 
-    def start(self, z: Tensor) -> Tensor:
-        return z.unsqueeze(0)  # (1, B, ...)
+    def start(self, z: Tensor) -> State:
+        return (z,)
 
-    def forward(self, t: Tensor, state: Tensor) -> Tensor:
-        del t
-        velocity: Tensor = self.force(state[0]).unsqueeze(0)
-        return velocity
+    def forward(self, state: State) -> State:
+        (z,) = state
+        return (self.force(z),)
 
-    def velocities(self, states: Sequence[Tensor], field: Field) -> list[Tensor]:
+    def velocities(self, states: Sequence[State], field: Field) -> list[Tensor]:
         """g at each state, one evaluation each."""
-        return [field(state.new_zeros(()), state)[0] for state in states]
+        return [field(state)[0] for state in states]
 
     def field_parameters(self) -> tuple[nn.Parameter, ...]:
         return tuple(self.force.parameters())
 
 
-def states_at(field: Field, start: Tensor, positions: Sequence[float], solver: Solver) -> list[Tensor]:
+def read(flow: Flow, field: Field, states: Sequence[State]) -> list[TaskFeatures]:
+    """z and dz/dt at each state. `field` evaluates the flow. dz/dt has no gradient."""
+    with torch.no_grad():
+        velocities = flow.velocities(states, field)
+    # A view for each task: tasks at the same position don't read the same tensor, so their gradients are separate.
+    return [TaskFeatures(state[0].view_as(state[0]), along) for state, along in zip(states, velocities, strict=True)]
+
+
+def states_at(field: Field, start: State, positions: Sequence[float], solver: Solver) -> list[State]:
     """The state at each position, from at most two trajectories, however many positions there are.
 
     Positions may tie, come in any order, be 0 or negative: one trajectory runs from 0 through the positive ones,
@@ -167,16 +178,20 @@ def states_at(field: Field, start: Tensor, positions: Sequence[float], solver: S
 
 
 def states_of_inputs(
-    field: Field, start: Tensor, sizes: Sequence[int], positions: Sequence[Sequence[float]], solver: Solver
-) -> list[list[Tensor]]:
+    field: Field, start: State, sizes: Sequence[int], positions: Sequence[Sequence[float]], solver: Solver
+) -> list[list[State]]:
     """For each input, the states at its own positions, from one trajectory of all inputs.
 
-    start: (n, ΣB, ...), the inputs one after another, with `sizes` (B_1, B_2, ...) items each.
+    start: parts (ΣB, ...), the inputs one after another, with `sizes` (B_1, B_2, ...) items each.
     """
     wanted = [position for own in positions for position in own]
     states = dict(zip(wanted, states_at(field, start, wanted, solver), strict=True))
     slices = zip(pairwise(accumulate(sizes, initial=0)), positions, strict=True)
-    return [[states[position][:, begin:end] for position in own] for (begin, end), own in slices]
+    return [[_slice(states[position], begin, end) for position in own] for (begin, end), own in slices]
+
+
+def _slice(state: State, begin: int, end: int) -> State:
+    return tuple(part[begin:end] for part in state)
 
 
 def solved_together(inputs: Sequence[Tensor], positions: Sequence[Sequence[float]], solver: Solver) -> bool:
@@ -211,36 +226,31 @@ def check_reach(positions: Sequence[float], tasks: Sequence[str], solver: Solver
             )
 
 
-def _adaptive(field: Field, start: Tensor, sign: int, distances: Sequence[float], solver: Solver) -> Sequence[Tensor]:
-    times = _times(start, [0.0, *(sign * distance for distance in distances)])
-    return _integrate(field, start, times, solver).unbind()[1:]
+def _adaptive(field: Field, start: State, sign: int, distances: Sequence[float], solver: Solver) -> list[State]:
+    return _by_torchdiffeq(field, start, [sign * distance for distance in distances], solver)
 
 
-def _on_grid(field: Field, start: Tensor, sign: int, distances: Sequence[float], solver: Solver) -> Sequence[Tensor]:
-    """The states at ascending distances, interpolated between the points 0, h, 2h, … of the solver's grid.
-
-    One solve per step instead of one with all points: torchdiffeq writes its solution in place, and the backward pass
-    through that copies the whole solution once per point.
-    """
+def _on_grid(field: Field, start: State, sign: int, distances: Sequence[float], solver: Solver) -> list[State]:
+    """The states at ascending distances, interpolated between the points 0, h, 2h, … of the solver's grid."""
     step = sign * solver.step_size
-    times = _times(start, [0.0, step])
-    grid, slopes, found = [start], dict[int, Tensor](), []
+    grid, slopes, found = [start], dict[int, State](), []
     for distance in distances:
         place = distance / solver.step_size
         before = max(ceil(place - _ON_GRID) - 1, 0)
         while len(grid) < before + 2:
-            grid.append(_integrate(field, grid[-1], times, solver)[1])
+            grid.append(_one_step(field, grid[-1], step, solver))
         share = place - before
         here, there = grid[before], grid[before + 1]
         if share >= 1 - _ON_GRID:
             found.append(there)
         elif solver.name == "euler":
-            found.append(torch.lerp(here, there, share))
+            found.append(tuple(torch.lerp(*ends, share) for ends in zip(here, there, strict=True)))
         else:
             for point in (before, before + 1):
                 if point not in slopes:
-                    slopes[point] = step * field(times[0], grid[point])
-            found.append(_hermite(here, there, slopes[before], slopes[before + 1], share))
+                    slopes[point] = tuple(step * slope for slope in field(grid[point]))
+            ends = zip(here, there, slopes[before], slopes[before + 1], strict=True)
+            found.append(tuple(_hermite(*of_part, share) for of_part in ends))
     return found
 
 
@@ -254,25 +264,34 @@ def _hermite(here: Tensor, there: Tensor, slope_here: Tensor, slope_there: Tenso
     )
 
 
-def _times(start: Tensor, times: Sequence[float]) -> Tensor:
-    return torch.tensor(times, dtype=torch.float64, device=start.device)
+def _one_step(field: Field, state: State, step: float, solver: Solver) -> State:
+    if solver.gradient == "backprop":
+        return FIXED_STEPS[solver.name](field, state, step)
+    return _by_torchdiffeq(field, state, [step], solver)[0]
 
 
-def _integrate(field: Field, start: Tensor, times: Tensor, solver: Solver) -> Tensor:
-    """The states (T, 1 or 2, B, ...) at `times` (T,), beginning with the initial state.
+def _by_torchdiffeq(field: Field, start: State, positions: Sequence[float], solver: Solver) -> list[State]:
+    """The states at positions that ascend or descend from 0.
 
     Raises:
         AssertionError: of torchdiffeq, when dopri5 fails.
     """
-    from torchdiffeq import odeint, odeint_adjoint  # imports scipy, which is slow; most runs have no flow
+    from torchdiffeq import odeint, odeint_adjoint  # imports scipy, which is slow; most runs have no use for it
 
+    def stacked_field(t: Tensor, stacked: Tensor) -> Tensor:
+        del t
+        return torch.stack(field(stacked.unbind()))
+
+    stacked = torch.stack(start)
+    times = torch.tensor([0.0, *positions], dtype=torch.float64, device=stacked.device)
     options = {"max_num_steps": _MOST_ADAPTIVE_STEPS} if solver.name == "dopri5" else {}
     accuracy = {"method": solver.name, "rtol": solver.tolerance, "atol": solver.tolerance, "options": options}
     if solver.gradient == "backprop":
-        solution: Tensor = odeint(field, start, times, **accuracy)
+        solution: Tensor = odeint(stacked_field, stacked, times, **accuracy)
     else:
-        solution = odeint_adjoint(field, start, times, adjoint_params=field.field_parameters(), **accuracy)
-    return solution
+        parameters = field.field_parameters()
+        solution = odeint_adjoint(stacked_field, stacked, times, adjoint_params=parameters, **accuracy)
+    return [state.unbind() for state in solution.unbind()[1:]]
 
 
 # How messages of torchdiffeq begin when a solver fails.

@@ -19,6 +19,7 @@ from methods.architectures.flow import (
     Solver,
     SolverName,
     check_reach,
+    read,
     solved_together,
     solver_error,
     states_at,
@@ -78,14 +79,9 @@ class NormalNetwork(nn.Module):
         else:
             pairs = zip(encoded, positions, strict=True)
             states = [states_at(field, self.flow.start(z), own, self.solver) for z, own in pairs]
-        by_input = [self._read(some, field) for some in states]
+        by_input = [read(self.flow, field, some) for some in states]
         forward = field.evaluations
         return SharedFeatures(by_input, lambda: Evaluations(forward, field.evaluations - forward))
-
-    def _read(self, states: Sequence[Tensor], field: CountedField) -> list[TaskFeatures]:
-        with torch.no_grad():
-            velocities = self.flow.velocities(states, field)
-        return [TaskFeatures(state[0], velocity) for state, velocity in zip(states, velocities, strict=True)]
 
     def shared_parameters(self) -> list[nn.Parameter]:
         return [*self.encoder.parameters(), *self.flow.parameters()]

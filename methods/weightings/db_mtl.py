@@ -15,22 +15,24 @@ from methods.contract import HeadRule, Needs, Signal, State, Update
 _LEAST_LOSS = 1e-8
 
 
-def log_loss_scales(losses: Tensor) -> tuple[Tensor, int]:
-    """1/L_i (m,), which turns the gradient of L_i into that of log L_i; and the number of losses without a logarithm.
+def log_loss_scales(losses: Tensor) -> tuple[Tensor, Tensor]:
+    """1/L_i (m,), which turns the gradient of L_i into that of log L_i; and which losses have no logarithm, (m,) bool.
 
     Those (L_i ≤ 0) get 0.
     """
     without = losses <= 0
-    return torch.where(without, 0.0, 1 / losses.clamp_min(_LEAST_LOSS)), int(without.sum())
+    return torch.where(without, 0.0, 1 / losses.clamp_min(_LEAST_LOSS)), without
 
 
-def largest_norm_scales(norms: Tensor) -> tuple[Tensor, int]:
-    """max_j n_j / n_i (m,), which scale gradients to the largest norm; 0 for zero gradients. And the number of those.
+def largest_norm_scales(norms: Tensor) -> tuple[Tensor, Tensor]:
+    """max_j n_j / n_i (m,), which scale gradients to the largest norm; and which gradients are zero, (m,) bool.
+
+    Those get 0.
 
     Source: Lin et al. (2023), Eq. (4) with α_k the largest norm.
     """
     without = norms <= 0
-    return torch.where(without, 0.0, norms.max() / torch.where(without, 1.0, norms)), int(without.sum())
+    return torch.where(without, 0.0, norms.max() / torch.where(without, 1.0, norms)), without
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,13 @@ class DBMTL:
         decay = self.beta / (signal.step + 1) ** self.beta_sigma
         means = jacobian * ((1 - decay) * scales).to(jacobian).unsqueeze(1)  # (m, P)
         if "means" in state.memory:
-            means.add_(state.memory["means"].to(jacobian), alpha=decay)
-        norms = torch.linalg.vector_norm(means, dim=1).double().cpu()
+            means.add_(state.memory["means"], alpha=decay)
+        norms = torch.linalg.vector_norm(means, dim=1).double()
         balance, without_gradient = largest_norm_scales(norms)
         return Update(
             weights=balance * scales,
             state=State(memory={"means": means}),
             head_weights=scales,
-            fallbacks=int(without_logarithm + without_gradient > 0),
+            fallbacks=(without_logarithm | without_gradient).any().long(),
             direction=balance.to(means) @ means,
         )

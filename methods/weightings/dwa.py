@@ -12,17 +12,17 @@ from methods.checks import require_positive
 from methods.contract import HeadRule, Needs, Signal, State, Update
 
 
-def descending_rate_weights(last: Tensor, before: Tensor, temperature: float) -> tuple[Tensor, bool]:
+def descending_rate_weights(last: Tensor, before: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """m · softmax(r / T), (m,), for the ratios r of the losses of the last epoch to those of the epoch before.
 
-    A ratio to a loss of 0 counts as 1; returns also whether there was one.
+    A ratio to a loss of 0 counts as 1; returns also whether there was one, () bool.
 
     Source: Liu, Johns, Davison (CVPR 2019), Eq. (7).
     """
     ratios = last / before
     undefined = ~torch.isfinite(ratios)
     ratios = torch.where(undefined, torch.ones_like(ratios), ratios)
-    return len(ratios) * torch.softmax(ratios / temperature, dim=0), bool(undefined.any())
+    return len(ratios) * torch.softmax(ratios / temperature, dim=0), undefined.any()
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,17 @@ class DWA:
         )
 
     def step(self, signal: Signal, state: State) -> Update:
-        memory = dict(state.memory)
-        if signal.epoch != int(memory["epoch"]):
-            ended = memory["total"] / memory["steps"].clamp_min(1)
-            memory["means"] = torch.stack([memory["means"][1], ended])
-            memory["total"], memory["steps"] = torch.zeros_like(ended), torch.tensor(0)
-            memory["epoch"] = torch.tensor(signal.epoch)
-        memory["total"] = memory["total"] + signal.losses
-        memory["steps"] = memory["steps"] + 1
-        weights, undefined = torch.ones_like(signal.losses), False
-        if signal.epoch >= 2:
-            before, last = memory["means"]
-            weights, undefined = descending_rate_weights(last, before, self.temperature)
-        return Update(weights, State(memory=memory), fallbacks=int(undefined))
+        epoch, total, steps, means = (state.memory[name] for name in ("epoch", "total", "steps", "means"))
+        ended = epoch != signal.epoch
+        (before, last), mean = means, total / steps.clamp_min(1)
+        before, last = torch.where(ended, last, before), torch.where(ended, mean, last)
+        memory = {
+            "epoch": torch.full_like(epoch, signal.epoch),
+            "total": torch.where(ended, torch.zeros_like(total), total) + signal.losses,
+            "steps": torch.where(ended, torch.zeros_like(steps), steps) + 1,
+            "means": torch.stack([before, last]),
+        }
+        if signal.epoch < 2:
+            return Update(torch.ones_like(signal.losses), State(memory))
+        weights, undefined = descending_rate_weights(last, before, self.temperature)
+        return Update(weights, State(memory), fallbacks=undefined.long())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +29,7 @@ def excess_risks(jacobian: Tensor, before: Tensor | None) -> tuple[Tensor, Tenso
         summed = present if before is None else present + before[:, block]
         squares[:, block] = summed
         risks += (present * (summed + _DAMPING).rsqrt_()).sum(dim=1)
-    return risks.cpu(), squares
+    return risks, squares
 
 
 @dataclass(frozen=True)
@@ -59,16 +58,13 @@ class ExcessMTL:
         return State(memory={"log_weights": zero, "first_risks": zero.clone()})
 
     def step(self, signal: Signal, state: State) -> Update:
-        jacobian, earlier = signal.required_jacobian(), state.memory.get("squares")
-        risks, squares = excess_risks(jacobian, None if earlier is None else earlier.to(jacobian))
-        now, before = risks.numpy(), state.memory["first_risks"].numpy()
+        risks, squares = excess_risks(signal.required_jacobian(), state.memory.get("squares"))
+        before = state.memory["first_risks"]
         known = before > 0
-        ratios = np.divide(now, before, out=np.zeros_like(now), where=known)
+        ratios = torch.where(known, risks / torch.where(known, before, 1.0), 0.0)
         # Kept as logarithms: a task far from its first risk saturates the weights and doesn't overflow them.
-        moved = state.memory["log_weights"].numpy() + self.step_size * ratios
-        moved -= moved.max()
-        log_weights = moved - np.log(np.exp(moved).sum())
-        first_risks = np.where(known, before, now)
-        kept = {"log_weights": torch.from_numpy(log_weights), "first_risks": torch.from_numpy(first_risks)}
-        weights = torch.from_numpy(len(now) * np.exp(log_weights))
-        return Update(weights, State({**kept, "squares": squares}), fallbacks=int((first_risks <= 0).any()))
+        log_weights = torch.log_softmax(state.memory["log_weights"] + self.step_size * ratios, dim=0)
+        first_risks = torch.where(known, before, risks)
+        memory = {"log_weights": log_weights, "first_risks": first_risks, "squares": squares}
+        weights = len(risks) * log_weights.exp()
+        return Update(weights, State(memory), fallbacks=(first_risks <= 0).any().long())

@@ -75,8 +75,9 @@ class FAMO:
 
     def step(self, signal: Signal, state: State) -> Update:
         weights = balanced_rate_weights(state.memory["logits"], signal.losses)
-        fallbacks = int(state.memory["negative"]) + int((signal.losses < 0).any())
-        memory = {**state.memory, "losses": signal.losses, "negative": torch.tensor(0)}
+        negative = state.memory["negative"]
+        fallbacks = negative + (signal.losses < 0).any()
+        memory = {**state.memory, "losses": signal.losses, "negative": torch.zeros_like(negative)}
         return Update(weights, State(memory=memory), fallbacks=fallbacks)
 
     def post_step(self, losses: Tensor, state: State) -> State:
@@ -85,5 +86,5 @@ class FAMO:
         moments: dict[str, Tensor] = {}
         if self.rule == "adam":
             direction, moments = adam_step(state.memory, direction)
-        negative = torch.tensor(int((losses < 0).any()))
+        negative = (losses < 0).any().long()
         return State(memory={**state.memory, **moments, "logits": logits - self.lr * direction, "negative": negative})

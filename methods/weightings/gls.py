@@ -12,17 +12,18 @@ from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.log_loss import log_losses
 
 
-def geometric_weights(losses: Tensor) -> tuple[Tensor, bool]:
+def geometric_weights(losses: Tensor) -> tuple[Tensor, Tensor]:
     """(Π L)^(1/m) / (m L_i), (m,), the gradient of the geometric mean in the losses.
 
-    A task whose loss is not positive gets 0, and the mean is over the others; returns also whether there is one.
+    A task whose loss is not positive gets 0, and the mean is over the others. Returns also whether there is one, ()
+    bool.
 
     Source: Chennupati et al. (CVPR Workshops 2019), Eq. (3).
     """
     logarithms, positive = log_losses(losses)
     n = positive.sum().clamp_min(1)
     weights = torch.exp(logarithms.sum() / n - logarithms) / n
-    return torch.where(positive, weights, torch.zeros_like(weights)), not bool(positive.all())
+    return torch.where(positive, weights, torch.zeros_like(weights)), ~positive.all()
 
 
 @dataclass(frozen=True)
@@ -42,4 +43,4 @@ class GLS:
 
     def step(self, signal: Signal, state: State) -> Update:
         weights, undefined = geometric_weights(signal.losses)
-        return Update(weights, state, fallbacks=int(undefined))
+        return Update(weights, state, fallbacks=undefined.long())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,40 +13,47 @@ from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.log_loss import SMALLEST_LOSS
 
 
-def grouped_means(values: np.ndarray, n_groups: int) -> np.ndarray:
+def grouped_means(values: Tensor, grouped: Tensor, n_groups: int) -> Tensor:
     """For each value (m,), the mean of its group in the grouping with the least sum of squared distances to the means.
 
     It is k-means on a line, where every group is an interval of the sorted values: dynamic programming finds the
-    optimum. There are at most n_groups groups.
+    optimum. There are at most n_groups groups. No value is read on the host.
+
+    grouped: (m,) bool, the values that are in a group; the others get 0.
     """
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    costs, means = _interval_costs(ordered)
+    m = len(values)
+    ordered, order = torch.where(grouped, values, torch.inf).sort(stable=True)
+    count = grouped.sum()  # of the ordered values, those in a group come first
+    costs, means = _interval_costs(ordered, count)
     least, starts = costs[0], []  # least[j]: the least cost of the values up to j
-    for _ in range(min(n_groups, len(values)) - 1):
-        totals = np.concatenate([[0.0], least[:-1]])[:, None] + costs  # (m, m), [i, j]: the last group is i..j
-        starts.append(totals.argmin(axis=0))
-        least = totals.min(axis=0)
-    grouped, end = np.empty_like(values), len(values) - 1
-    while end >= 0:
-        start = int(starts.pop()[end]) if starts else 0
-        grouped[order[start : end + 1]] = means[start, end]
+    for _ in range(min(n_groups, m) - 1):
+        totals = torch.cat([least.new_zeros(1), least[:-1]]).unsqueeze(1) + costs  # (m, m), [i, j]: the last is i..j
+        starts.append(totals.argmin(dim=0))
+        least = totals.amin(dim=0)
+    found, position = torch.zeros_like(values), torch.arange(m, device=values.device)
+    end = count.unsqueeze(0) - 1  # of the next interval, from the last to the first; -1 after the first
+    for best in [*reversed(starts), torch.zeros_like(position)]:
+        column = end.clamp_min(0)
+        start = best.gather(0, column)
+        mean = means.flatten().gather(0, start * m + column)
+        found = torch.where((position >= start) & (position <= end), mean, found)
         end = start - 1
-    return grouped
+    return torch.empty_like(values).scatter_(0, order, found)
 
 
-def _interval_costs(ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _interval_costs(ordered: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
     """Sums of squared distances to their mean (inf for i > j), and the means, (m, m) each, of the values i..j.
 
+    count: () how many of the ordered values have intervals; the rest has none.
     Distances to the first value of an interval are summed: what is outside does not add to the rounding inside.
     """
-    m = len(ordered)
-    inside = np.tri(m, dtype=bool).T  # (m, m), j >= i
-    distances = np.where(inside, ordered - ordered[:, None], 0.0)
-    sizes = np.where(inside, np.arange(1, m + 1) - np.arange(m)[:, None], 1)
-    sums = distances.cumsum(axis=1)
-    costs = np.where(inside, (distances**2).cumsum(axis=1) - sums**2 / sizes, np.inf)
-    return costs, ordered[:, None] + sums / sizes
+    position = torch.arange(len(ordered), device=ordered.device)
+    inside = (position >= position.unsqueeze(1)) & (position < count)  # (m, m), j >= i
+    distances = torch.where(inside, ordered - ordered.unsqueeze(1), 0.0)
+    sizes = torch.where(inside, position + 1 - position.unsqueeze(1), 1)
+    sums = distances.cumsum(dim=1)
+    costs = torch.where(inside, distances.square().cumsum(dim=1) - sums.square() / sizes, torch.inf)
+    return costs, ordered.unsqueeze(1) + sums / sizes
 
 
 def risk_indicators(log_shares: Tensor, losses: Tensor) -> Tensor:
@@ -93,8 +99,5 @@ class GO4Align:
         losses = signal.losses
         log_shares = torch.log_softmax(state.memory["log_shares"] - self.step_size * losses.clamp_min(0), dim=0)
         positive = losses >= SMALLEST_LOSS
-        weights = torch.zeros_like(losses)
-        if positive.any():
-            indicators = risk_indicators(log_shares, losses)[positive].numpy()
-            weights[positive] = torch.from_numpy(grouped_means(indicators, self.groups))
-        return Update(weights, State(memory={"log_shares": log_shares}), fallbacks=int(not positive.all()))
+        weights = grouped_means(risk_indicators(log_shares, losses), positive, self.groups)
+        return Update(weights, State(memory={"log_shares": log_shares}), fallbacks=(~positive.all()).long())

@@ -13,20 +13,19 @@ from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.weightings.log_loss import SMALLEST_LOSS, inverse_loss_weights
 
 
-def improvable_gap_weights(losses: Tensor, base: Tensor) -> tuple[Tensor, bool]:
+def improvable_gap_weights(losses: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
     """Weights (m,): the gradient in the losses of Σ λ_i log L_i for constant λ = m · softmax(L / base).
 
-    A task whose loss or base is not positive gets 0; returns also whether there is one.
+    A task whose loss or base is not positive gets 0; returns also whether there is one, () bool.
 
     Source: Dai, Fei, Lu (UAI 2023): IGBv1 on scale-invariant losses, as in the released code.
     """
     positive = (losses >= SMALLEST_LOSS) & (base >= SMALLEST_LOSS)
-    if not positive.any():
-        return torch.zeros_like(losses), True
     nothing = torch.zeros_like(losses)
     ratios = torch.where(positive, losses / torch.where(positive, base, torch.ones_like(base)), nothing - torch.inf)
     inverse, _ = inverse_loss_weights(torch.where(positive, losses, nothing))
-    return len(losses) * torch.softmax(ratios, dim=0) * inverse, not bool(positive.all())
+    weights = len(losses) * torch.softmax(ratios, dim=0) * inverse
+    return torch.where(positive, weights, nothing), ~positive.all()
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,8 @@ class IGB:
         total, steps = state.memory["total"], state.memory["steps"]
         if signal.epoch > self.base_epoch:
             weights, undefined = improvable_gap_weights(signal.losses, total / steps)
-            return Update(weights, state, fallbacks=int(undefined))
+            return Update(weights, state, fallbacks=undefined.long())
         weights, undefined = inverse_loss_weights(signal.losses)
         if signal.epoch == self.base_epoch:
             state = State(memory={"total": total + signal.losses, "steps": steps + 1})
-        return Update(weights, state, fallbacks=int(undefined))
+        return Update(weights, state, fallbacks=undefined.long())

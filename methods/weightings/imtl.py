@@ -102,9 +102,9 @@ class IMTL:
             scales = log_scales.exp()
             direction, moments = adam_step(state.memory, log_scale_slope(log_scales, signal.losses))
             state = State({"log_scales": bounded_log_scales(log_scales - self.lr * direction), **moments})
-        without_scale = self.variant != "gradient" and bool((signal.losses <= 0).any())
+        without_scale = (signal.losses <= 0).any()
         if self.variant == "loss":
-            return Update(scales, state, head_weights=scales, fallbacks=int(without_scale))
+            return Update(scales, state, head_weights=scales, fallbacks=without_scale.long())
         balance, degenerate = equal_projection_weights(signal.required_gramian() * torch.outer(scales, scales))
-        fallback = degenerate or without_scale
+        fallback = degenerate or (self.variant == "full" and bool(without_scale))
         return Update(balance * scales, state, head_weights=scales, fallbacks=int(fallback))

@@ -16,8 +16,8 @@ from methods.weightings.log_loss import SMALLEST_LOSS
 Normalisation = Literal["initial", "none", "log"]
 
 
-def normalised_losses(losses: Tensor, initial: Tensor, rule: Normalisation) -> tuple[Tensor, Tensor, bool]:
-    """ℓ (m,), its derivative in the losses (m,), and whether a task could not be normalised.
+def normalised_losses(losses: Tensor, initial: Tensor, rule: Normalisation) -> tuple[Tensor, Tensor, Tensor]:
+    """ℓ (m,), its derivative in the losses (m,), and whether a task could not be normalised, () bool.
 
     rule: "initial" is ℓ = L / τ for τ = L(0) / min L(0); a task whose L(0) is not positive keeps its loss. "log" is
         ℓ = log(L / L(0)); a task for which it is undefined has ℓ = 0 and derivative 0. "none" is ℓ = L.
@@ -26,19 +26,19 @@ def normalised_losses(losses: Tensor, initial: Tensor, rule: Normalisation) -> t
     """
     ones = torch.ones_like(losses)
     if rule == "none":
-        return losses, ones, False
+        return losses, ones, torch.zeros_like(losses[0], dtype=torch.bool)
     positive = initial >= SMALLEST_LOSS
     if rule == "log":
         positive = positive & (losses >= SMALLEST_LOSS)
         ratios = torch.where(positive, losses, ones) / torch.where(positive, initial, ones)
         inverse = torch.where(positive, 1 / torch.where(positive, losses, ones), torch.zeros_like(losses))
-        return torch.where(positive, ratios.log(), torch.zeros_like(losses)), inverse, not bool(positive.all())
+        return torch.where(positive, ratios.log(), torch.zeros_like(losses)), inverse, ~positive.all()
     least = torch.where(positive, initial, torch.full_like(initial, torch.inf)).min()
     # Ratios first: they are exactly 1 in the first step, so that no task is above another by rounding.
     ratios = losses / torch.where(positive, initial, ones)
     normalised = torch.where(positive, least * ratios, losses)
     inverse = torch.where(positive, least / torch.where(positive, initial, ones), ones)
-    return normalised, inverse, not bool(positive.all())
+    return normalised, inverse, ~positive.all()
 
 
 def discrepancy_factors(shares: Tensor, normalised: Tensor, penalty: float) -> Tensor:
@@ -51,7 +51,7 @@ def discrepancy_factors(shares: Tensor, normalised: Tensor, penalty: float) -> T
     Source: Xiao et al. (2025): both levels of the problem in one objective, as in the released code.
     """
     signs = torch.sign(-(shares * normalised).diff())  # (m - 1,)
-    end = torch.zeros(1, dtype=signs.dtype)
+    end = signs.new_zeros(1)
     return 1 / shares.sum() + penalty * (torch.cat([signs, end]) - torch.cat([end, signs]))
 
 
@@ -95,4 +95,4 @@ class LDCMTL:
         factors = discrepancy_factors(shares, normalised, self.penalty)
         direction, moments = adam_step(state.memory, factors * normalised * shares * (1 - shares))
         memory = {"logits": logits - self.lr * direction, "initial": initial, **moments}
-        return Update(factors * shares * derivative, State(memory=memory), fallbacks=int(undefined))
+        return Update(factors * shares * derivative, State(memory=memory), fallbacks=undefined.long())

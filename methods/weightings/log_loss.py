@@ -20,14 +20,14 @@ def log_losses(losses: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(positive, losses, torch.ones_like(losses)).log(), positive
 
 
-def inverse_loss_weights(losses: Tensor) -> tuple[Tensor, bool]:
+def inverse_loss_weights(losses: Tensor) -> tuple[Tensor, Tensor]:
     """1/L_i, (m,), the gradient of Σ log L_i. A task whose loss is not positive gets 0; returns also whether there is
-    one.
+    one, () bool.
 
     Source: Navon et al. (ICML 2022), Section 5: the baseline SI.
     """
     logarithms, positive = log_losses(losses)
-    return torch.where(positive, torch.exp(-logarithms), torch.zeros_like(losses)), not bool(positive.all())
+    return torch.where(positive, torch.exp(-logarithms), torch.zeros_like(losses)), ~positive.all()
 
 
 @dataclass(frozen=True)
@@ -47,4 +47,4 @@ class LogLoss:
 
     def step(self, signal: Signal, state: State) -> Update:
         weights, undefined = inverse_loss_weights(signal.losses)
-        return Update(weights, state, fallbacks=int(undefined))
+        return Update(weights, state, fallbacks=undefined.long())

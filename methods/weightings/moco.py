@@ -11,7 +11,6 @@ from torch import Tensor
 from methods.checks import require_at_least, require_one_of, require_positive
 from methods.contract import HeadRule, Needs, Signal, State, Update
 from methods.rows import gramian_of
-from methods.weightings.simplex import project_onto_simplex
 
 Variant = Literal["released", "paper"]
 
@@ -20,6 +19,19 @@ def loss_norm_scales(norms: Tensor, losses: Tensor) -> Tensor:
     """L_i/‖g_i‖ (m,), which scale every gradient to the norm L_i; 0 for a zero gradient."""
     without = norms <= 0
     return torch.where(without, 0.0, losses / torch.where(without, 1.0, norms))
+
+
+def nearest_on_simplex(point: Tensor) -> Tensor:
+    """The point of {w ≥ 0, Σw = 1} nearest to `point`, (m,): `simplex.project_onto_simplex`, on any device.
+
+    Source: Held, Wolfe, Crowder, "Validation of subgradient optimization", Math. Programming 6 (1974).
+    """
+    shifted = point - point.max()  # the result is the same, with less cancellation in the sums
+    descending = shifted.sort(descending=True).values
+    position = torch.arange(len(point), device=point.device)
+    thresholds = (descending.cumsum(dim=0) - 1) / (position + 1)
+    last = torch.where(descending > thresholds, position, 0).max()
+    return (shifted - thresholds.gather(0, last.unsqueeze(0))).clamp_min(0)
 
 
 @dataclass(frozen=True)
@@ -65,17 +77,17 @@ class MoCo:
         jacobian, released = signal.required_jacobian(), self.variant == "released"
         count = 1 + (signal.epoch if released else signal.step)
         beta, gamma = self.beta / count**self.beta_sigma, self.gamma / count**self.gamma_sigma
-        scales, fallbacks = torch.ones_like(signal.losses), 0
+        scales, fallbacks = torch.ones_like(signal.losses), torch.zeros_like(signal.losses[0], dtype=torch.long)
         if released:
             norms = signal.required_gramian().diagonal().clamp_min(0).sqrt()
-            scales, fallbacks = loss_norm_scales(norms, signal.losses), int((norms <= 0).any())
+            scales, fallbacks = loss_norm_scales(norms, signal.losses), (norms <= 0).any().long()
         tracked = jacobian * (beta * scales).to(jacobian).unsqueeze(1)  # (m, P)
         if "tracked" in state.memory:
-            tracked.add_(state.memory["tracked"].to(jacobian), alpha=1 - beta)
+            tracked.add_(state.memory["tracked"], alpha=1 - beta)
         before = state.memory["lambda"]
-        slope = gramian_of(tracked).cpu() @ before + self.rho * before
+        slope = gramian_of(tracked) @ before + self.rho * before
         moved = before - gamma * slope
-        after = torch.softmax(moved, dim=0) if released else torch.from_numpy(project_onto_simplex(moved.numpy()))
+        after = torch.softmax(moved, dim=0) if released else nearest_on_simplex(moved)
         weights = len(after) * after if released else after
         return Update(
             weights=weights * scales,

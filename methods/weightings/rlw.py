@@ -10,12 +10,13 @@ from torch import Tensor
 
 from methods.checks import require_one_of
 from methods.contract import HeadRule, Needs, Signal, State, Update
+from methods.transfer import send
 
 Distribution = Literal["normal", "uniform", "dirichlet", "bernoulli", "one_hot"]
 
 
 def random_weights(n_tasks: int, distribution: Distribution, generator: torch.Generator) -> Tensor:
-    """Weights (m,) ≥ 0 that sum to 1.
+    """Weights (m,) ≥ 0 that sum to 1, on the CPU, like the generator.
 
     "normal" and "uniform": softmax of independent standard draws. "dirichlet": uniform on the simplex, as the
     shares of independent exponential draws. "bernoulli": equal weights on a random subset, uniform among those that
@@ -45,6 +46,7 @@ class RLW:
 
     distribution: "normal", "uniform", "dirichlet", "bernoulli" or "one_hot", all five of the paper.
 
+    The draws are made on the CPU, so that they are the same on every device; the m weights are then sent there.
     Task-specific heads get the gradients of their weighted losses. Deviations: none.
     """
 
@@ -61,4 +63,5 @@ class RLW:
         return State()
 
     def step(self, signal: Signal, state: State) -> Update:
-        return Update(random_weights(len(signal.losses), self.distribution, signal.generator), state)
+        weights = random_weights(len(signal.losses), self.distribution, signal.generator)
+        return Update(send(weights, signal.losses.device), state)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from methods.checks import require_at_least, require_one_of, require_positive
 from methods.contract import HeadRule, Needs, Signal, State, Update
+from methods.transfer import send
 from methods.weightings.fixed import one_per_task, require_weights
 from methods.weightings.log_loss import inverse_loss_weights, log_losses
 
@@ -24,20 +25,18 @@ def smooth_maximum_weights(losses: Tensor, mu: float, preference: Tensor, refere
     return preference * torch.softmax(preference * (losses - reference) / mu, dim=0)
 
 
-def log_smooth_maximum_weights(losses: Tensor, mu: float, nadir: Tensor) -> tuple[Tensor, bool]:
+def log_smooth_maximum_weights(losses: Tensor, mu: float, nadir: Tensor) -> tuple[Tensor, Tensor]:
     """Weights (m,): the gradient in the losses of m μ log Σ exp(log(L_i / n_i) / μ) for their first level n.
 
-    A task whose loss or level is not positive gets 0; returns also whether there is one.
+    A task whose loss or level is not positive gets 0; returns also whether there is one, () bool.
 
     Source: Lin et al. (2024), released code for multi-task learning.
     """
     (logarithms, positive), (levels, positive_level) = log_losses(losses), log_losses(nadir)
     positive = positive & positive_level
     terms = torch.where(positive, (logarithms - levels) / mu, torch.full_like(losses, -torch.inf))
-    if not positive.any():
-        return torch.zeros_like(losses), True
     weights = len(losses) * torch.exp(torch.log_softmax(terms, dim=0) - logarithms)
-    return torch.where(positive, weights, torch.zeros_like(losses)), not bool(positive.all())
+    return torch.where(positive, weights, torch.zeros_like(losses)), ~positive.all()
 
 
 @dataclass(frozen=True)
@@ -93,14 +92,14 @@ class STCH:
     def step(self, signal: Signal, state: State) -> Update:
         losses, m = signal.losses, len(signal.losses)
         if self.variant == "paper":
-            preference = one_per_task("preference", self.preference, m)
-            reference = one_per_task("reference", self.reference, m)
-            return Update(smooth_maximum_weights(losses, self.mu, preference, reference), state)
+            settings = {"preference": self.preference, "reference": self.reference}
+            per_task = torch.stack([one_per_task(name, values, m) for name, values in settings.items()])
+            return Update(smooth_maximum_weights(losses, self.mu, *send(per_task, losses.device)), state)
         total, steps = state.memory["total"], state.memory["steps"]
         if signal.epoch > self.warmup_epochs:
             weights, undefined = log_smooth_maximum_weights(losses, self.mu, total / steps)
-            return Update(weights, state, fallbacks=int(undefined))
+            return Update(weights, state, fallbacks=undefined.long())
         weights, undefined = inverse_loss_weights(losses)
         if signal.epoch == self.warmup_epochs:
             state = State(memory={"total": total + losses, "steps": steps + 1})
-        return Update(weights, state, fallbacks=int(undefined))
+        return Update(weights, state, fallbacks=undefined.long())

@@ -49,4 +49,4 @@ class UWSO:
 
     def step(self, signal: Signal, state: State) -> Update:
         weights = soft_inverse_weights(signal.losses, self.temperature)
-        return Update(weights, state, fallbacks=int((signal.losses <= 0).any()))
+        return Update(weights, state, fallbacks=(signal.losses <= 0).any().long())

@@ -14,7 +14,8 @@ refuses to mix devices, and counts what an accelerator would have to copy and wh
     print(counts())  # each wait and copy, with the line that caused it
 
 From the root, `PYTHONPATH=tests python -m pretend.steps --method mgda --data digits` prints the waits and copies of a
-training step, each with the lines that caused it.
+training step, each with the lines that caused it, and `PYTHONPATH=tests python -m pretend.run` is `python -m bench.run`
+on a machine with this device.
 
 Importing `pretend.device` registers the device for the whole process. Until it is made available, torch says that there
 is no accelerator, and nothing else changes.

@@ -11,6 +11,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Literal
 
+from pretend.in_flight import arrive
+
 ROOT = Path(__file__).resolve().parents[2]
 _OURS = tuple(f"{ROOT / package}/" for package in ("bench", "methods", "datasets", "tests"))
 _DEVICE = f"{Path(__file__).resolve().parent}/"
@@ -160,8 +162,7 @@ def record_operation(*, work: bool) -> None:
 def record_wait(what: str) -> None:
     """Counts a wait."""
     with _lock:
-        QUEUE.drain()
-        _record("wait", what)
+        _wait(what)
 
 
 def record_copy(kind: Literal["copy in", "copy out"], what: str, *, blocking: bool) -> None:
@@ -170,18 +171,23 @@ def record_copy(kind: Literal["copy in", "copy out"], what: str, *, blocking: bo
         QUEUE.launch(work=True)
         _record(kind, what)
         if blocking:
-            QUEUE.drain()
-            _record("wait", what)
+            _wait(what)
+
+
+def _wait(what: str) -> None:
+    QUEUE.drain()
+    _record("wait", what)
+    arrive()
 
 
 def _record(kind: Kind, what: str) -> None:
     if _tallies:
-        event = Event(kind, what, _lines())
+        event = Event(kind, what, lines_of_ours())
         for tally in _tallies:
             tally.events.append(event)
 
 
-def _lines() -> tuple[str, ...]:
+def lines_of_ours() -> tuple[str, ...]:
     """The innermost lines of this project on the stack of this thread, without those of the device itself."""
     found: list[str] = []
     frame = sys._getframe(1)

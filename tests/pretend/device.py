@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -146,6 +146,9 @@ def available() -> Iterator[None]:
             setattr(module, name, theirs)
 
 
+_for_good = ExitStack()
+
+
 def enable() -> None:
-    """Makes the device available for the rest of the process."""
-    available().__enter__()
+    """Makes the device available for the rest of the process, with backward passes in the calling thread."""
+    _for_good.enter_context(available())

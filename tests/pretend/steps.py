@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from training import splits_of
 
-from bench.engine.batches import on_device, training_batches
+from bench.engine.batches import training_batches
 from bench.engine.build import build_network
+from bench.engine.placement import on_device
 from bench.engine.seeds import generator_for
 from bench.engine.step import StepResult, train_step
 from bench.engine.train_state import TrainState, make_train_state

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import return_and_correct_aliasing
 
-from pretend.counts import record_copy, record_operation, record_wait
+from pretend.counts import lines_of_ours, record_copy, record_operation, record_wait
+from pretend.in_flight import fetch, send
 from pretend.memory import is_pinned, pin, track
 from pretend.names import CPU, DEVICE
 from pretend.random_numbers import default_stream, require_own
@@ -79,6 +80,15 @@ class PretendTensor(Tensor):
     def tolist(self) -> Any:
         """torch refuses this method for all subclasses, so it copies first; the copy is counted."""
         return self.cpu().tolist() if self.dim() else self.item()
+
+    def numpy(self, *, force: bool = False) -> Any:
+        """Refused in the words in which torch refuses it on an accelerator; with force=True, copied."""
+        if force:
+            return self.detach().cpu().numpy()
+        raise TypeError(
+            f"can't convert {DEVICE} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory "
+            "first."
+        )
 
     def __reduce_ex__(self, protocol: int) -> tuple[Callable[..., Tensor], tuple[Any, ...]]:
         """As torch saves tensors of devices without storages: it copies to the CPU."""
@@ -201,7 +211,11 @@ def _to_copy(source: PretendTensor, kwargs: dict[str, Any]) -> Tensor:
         record_operation(work=True)
         return PretendTensor(copy)
     record_copy("copy out", "aten._to_copy", blocking=not non_blocking)
-    return pin(copy) if non_blocking else copy
+    if not non_blocking:
+        return copy
+    host = pin(torch.empty_like(copy))
+    fetch(host, copy)
+    return host
 
 
 def _copy(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
@@ -217,6 +231,11 @@ def _copy(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
         direct = source.dtype == target.dtype and source.stride() == target.stride()
         blocking = not (non_blocking and direct and is_pinned(host))
         record_copy("copy in" if host is source else "copy out", "aten.copy_", blocking=blocking)
+        if not blocking and host is source:
+            send(host, lines_of_ours())
+        elif not blocking:
+            fetch(host, source.inner.clone())  # type: ignore[attr-defined]
+            return target
     _inner(target).copy_(_inner(source))
     return target
 
