@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 def send(values: Tensor, device: torch.device) -> Tensor:
-    """The values on `device`: the tensor itself if that is a CPU, else a copy that is queued from pinned memory.
+    """The values on `device`: the tensor itself if it is there, else a copy, which is queued from pinned memory.
 
     A copy from other memory would make the host wait until the device has finished all work before it.
     """
-    if device.type == "cpu":
-        return values
+    if values.device.type != "cpu" or device.type == "cpu":
+        return values.to(device)
     pinned = values if values.is_pinned() else values.pin_memory()
     return pinned.to(device, non_blocking=True)

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.engine.device import send
 from datasets.contract import Group, Task
 from datasets.losses import binary_cross_entropy, cross_entropy, depth_loss, normal_loss
+from methods.transfer import send
 
 SCALES = (1.0, 1.2, 1.5)
 

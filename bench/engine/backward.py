@@ -17,7 +17,6 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from bench.engine.device import send
 from bench.engine.factored_layers import recorded_uses, worth_factoring
 from bench.engine.heads import HeadGradient, SharedForward, forward_heads, forward_shared, heads_forward_backward
 from bench.engine.task_gradients import (
@@ -33,6 +32,7 @@ from bench.engine.train_state import TrainState
 from datasets.contract import Batch, Group
 from methods.contract import Evaluations, Update
 from methods.rows import cross_gramian_of, gramian_of
+from methods.transfer import send
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def single_backward(state: TrainState, batches: Sequence[Batch]) -> BatchGradien
         losses = torch.stack([by_task[task] for task in range(len(state.tasks))])
 
     def apply(update: Update) -> Applied:
-        backward_to(state.shared_parameters, [losses], [send(update.weights, losses.device, losses.dtype)])
+        backward_to(state.shared_parameters, [losses], [send(update.weights, losses.device).to(losses.dtype)])
         _average_gradients(state, state.shared_parameters, state.network.heads.parameters())
         return Applied(evaluations_of(passes))
 

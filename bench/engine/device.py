@@ -76,16 +76,6 @@ def peak_memory_mib(device: torch.device) -> float | None:
     return int(peak.group(1)) / 2**10 if peak else None
 
 
-def send(values: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """The values on the device, converted there. Nothing waits: they are copied from pinned memory.
-
-    A plain `to(device)` from memory that is not pinned waits until the device has finished all queued work.
-    """
-    if values.device.type == "cpu" != device.type:
-        values = values.pin_memory().to(device, non_blocking=True)
-    return values.to(device, dtype)
-
-
 def read_at_once(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The tensors on the CPU, with their dtypes. Those of an accelerator are read in one transfer, as bytes."""
     away = [values for values in tensors if values.device.type != "cpu"]

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.engine.device import send
 from datasets.contract import DatasetInfo, Group, Source
+from methods.transfer import send
 
 # Values normalised at a time: a block that fits into a core's cache.
 _VALUES_AT_ONCE = 2**17

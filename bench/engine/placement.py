@@ -8,8 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bench.engine.device import free_memory, send
+from bench.engine.device import free_memory
 from datasets.contract import Source, Splits
+from methods.transfer import send
 
 # The fraction of an accelerator's free memory for data. Networks, per-task gradients and other runs need the rest.
 DATA_SHARE = 0.25

@@ -20,9 +20,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from bench.engine.device import send
 from bench.engine.gathering import Rows, alike
 from datasets.contract import Source
+from methods.transfer import send
 
 # Batches that wait in main memory for the trainer. One would do if all took the same time to read.
 AHEAD = 2

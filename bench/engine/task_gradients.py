@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.engine.device import send
 from bench.engine.factored_layers import FactoredGradient, Layer, LayerUse, factored_gradients
 from bench.engine.heads import HeadGradient
 from methods.rows import gramian_of
+from methods.transfer import send
 
 
 class GradientBuffer:
@@ -56,7 +56,7 @@ class TaskGradients:
 
     def apply_weights(self, weights: Tensor) -> None:
         """Sets .grad of the parameters to weights @ J."""
-        weights = send(weights, self.jacobian.device, self.jacobian.dtype)
+        weights = send(weights, self.jacobian.device).to(self.jacobian.dtype)
         torch.mv(self.jacobian.T, weights, out=self.combined)
         self._set_gradients()
         for layer in self.factored:

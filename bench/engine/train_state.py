@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
-from bench.engine.device import send
 from bench.engine.factored_layers import Layer, factorable_layers
 from bench.engine.graphs import GraphedLosses
 from bench.engine.parallel import ALONE, DataParallel
@@ -19,6 +18,7 @@ from bench.spec.resolve import RunSpec
 from bench.spec.settings import GramianSettings, Precision, Settings
 from datasets.contract import Task
 from methods.contract import HeadRule, Network, State, Update, Weighting
+from methods.transfer import send
 
 
 @dataclass
