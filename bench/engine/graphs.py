@@ -44,7 +44,7 @@ def flat(batch: Batch) -> tuple[Tensor, ...]:
 
 
 class GraphedLosses:
-    """The losses (m,) of batches that all have the shape of the first one, at which the graphs are captured.
+    """The losses (m,) of batches. The graphs are captured at the first one, and again when the shapes change.
 
     capture: makes a module's forward and backward pass run as graphs, for sample arguments.
     """
@@ -61,19 +61,29 @@ class GraphedLosses:
         self.precision: Precision = precision
         self.capture = capture
         self._graphed: Any = None
+        self._forms: list[tuple[torch.Size, torch.dtype]] = []
 
     def __call__(self, batch: Batch) -> Tensor:
         """The losses on the autograd graph. The next call overwrites them."""
-        if self._graphed is None:
-            self._graphed = self._captured(batch)
-        losses: Tensor = self._graphed(*flat(batch))
+        tensors = flat(batch)
+        forms = [(values.shape, values.dtype) for values in tensors]
+        if forms != self._forms:
+            self._graphed = None  # frees the memory of the former graphs
+            self._graphed, self._forms = self._captured(batch), forms
+        losses: Tensor = self._graphed(*tensors)
         return losses
 
     def _captured(self, batch: Batch) -> Any:
-        """Captures both passes. Capturing runs the network several times, which must not move its running means."""
+        """Captures both passes.
+
+        Capturing runs the network several times, which must not move its running means. It must not draw from the
+        random stream of the steps either: a resumed run captures in another epoch.
+        """
         module = TaskLosses(self.network, self.tasks, self.precision, batch)
         before = [(buffer, buffer.clone()) for buffer in module.buffers()]
-        graphed = self.capture(module, tuple(values.clone() for values in flat(batch)), allow_unused_input=True)
+        device = batch[0].inputs.device
+        with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
+            graphed = self.capture(module, tuple(values.clone() for values in flat(batch)), allow_unused_input=True)
         with torch.no_grad():
             for buffer, values in before:
                 buffer.copy_(values)
