@@ -75,9 +75,18 @@ class DataParallel:
 ALONE = DataParallel()
 
 
-def open_store(size: int, port: int = 0) -> Any:
-    """Where the processes of a run find each other: at a free port of this machine, or at one that is open already."""
-    return distributed.TCPStore(HOST, port, size, is_master=not port, wait_for_workers=False)  # type: ignore[attr-defined]
+def open_store(size: int, port: int | None = None) -> Any:
+    """Where the processes of a run find each other: at a new port, or at one of this machine that is open already.
+
+    Only this machine can connect to it. By itself, the store would listen to every network, and let anybody in.
+    """
+    if port is not None:
+        return distributed.TCPStore(HOST, port, size, is_master=False, wait_for_workers=False)  # type: ignore[attr-defined]
+    listening = socket.create_server((HOST, 0))
+    port = listening.getsockname()[1]
+    return distributed.TCPStore(  # type: ignore[attr-defined]
+        HOST, port, size, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach()
+    )
 
 
 @contextmanager
