@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 
 from bench import ROOT
 from bench.cli.options import assignment, cores, folder, guarded, lookup_name, plain_console, positive, processes
 from bench.cli.parser import CommandParser
 from bench.cli.progress import BenchmarkProgress
 from bench.engine.device import DeviceUnavailable, chip_name, choose_device
+from bench.engine.hardware import hardware_errors, hardware_remarks
 from bench.forecasting import calibration
 from bench.forecasting.calibration_page import calibration_page
 from bench.profiling import commands, data, flow, solvers
@@ -34,6 +36,7 @@ from bench.records.speed import BASELINE, OURS, Cell, SpeedRecord, WorkloadRecor
 from bench.records.store import RecordError
 from bench.reporting.render import aligned
 from bench.spec.lookup import UnknownName, lookup
+from bench.spec.resolve import RunSpec
 from bench.spec.settings import SpecError
 from bench.spec.shown import shown
 from methods import METHODS, WEIGHTINGS
@@ -223,6 +226,8 @@ def _measure(arguments: Namespace, suffix: str, steps_of: Steps, planned: Sequen
     record = next((r for r in read_speeds(arguments.results) if r.machine == blank.machine), None)
     benchmarks = [StepBenchmark(workload, blank.settings, device) for workload in planned]
     steps = [steps_of(benchmark, packages) for benchmark in benchmarks]  # all of them first, to find bad settings
+    specs = [b.spec(step) for b, some in zip(benchmarks, steps, strict=True) for step in some]
+    _say_what_settings_do(specs, device, console)
     failed, path = False, arguments.results
     remembered = sum(step.candidate != BASELINE for some in steps for step in some) if arguments.memory else 0
     samples = sum(len(some) for some in steps) * (WARMUP + arguments.rounds) + remembered
@@ -240,6 +245,14 @@ def _measure(arguments: Namespace, suffix: str, steps_of: Steps, planned: Sequen
         _show(record, arguments.out)
     console.print(f"Record: {path}")
     return int(failed)
+
+
+def _say_what_settings_do(specs: Sequence[RunSpec], device: torch.device, console: Console) -> None:
+    """Prints what the user should know about the settings on this device; raises SpecError for what it can't do."""
+    if impossible := hardware_errors(specs, device):
+        raise SpecError("\n".join(impossible))
+    for remark in hardware_remarks(specs, device):
+        console.print(remark)
 
 
 def _measure_one(

@@ -13,13 +13,16 @@ import torch
 from record_factory import make_record
 
 from bench import ROOT, plan
-from bench.forecasting.forecast import Forecast, Group, Machine, recorded_cost, step_key
+from bench.forecasting import forecast as forecasting
+from bench.forecasting.forecast import Forecast, Group, Machine, forecast, recorded_cost, step_key
 from bench.forecasting.probe import StepCost, Trial, fits, measure
 from bench.forecasting.report import as_text, duration, size
 from bench.forecasting.sizes import dataset_size, prepared_bytes
 from bench.records.environment import describe_environment
 from bench.records.store import read_records, run_folder, write_record
+from bench.spec.planning import PlanError, Request
 from bench.spec.resolve import RunSpec, resolve
+from bench.spec.study import StudyRow
 from datasets import DATASETS, obtain
 from datasets.contract import DataSettings
 
@@ -190,6 +193,15 @@ def test_bad_input_ends_with_a_line_and_2(ask: Ask, capsys: pytest.CaptureFixtur
         assert ask(*request.split()) == 2, request
         error = capsys.readouterr().err
         assert expected in error and len(error.strip().splitlines()) <= 2, request
+
+
+def test_a_forecast_says_what_settings_do_on_this_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = Request([StudyRow(method="ew", set={"compute.tf32": True})], ["digits"], [0])
+    found = forecast(request, tmp_path, tmp_path, MACHINE, 0.01, lambda text: None)
+    assert "compute.tf32: no effect on a CPU." in found.remarks
+    monkeypatch.setattr(forecasting, "hardware_errors", lambda specs, device: [f"no {specs[0].weighting} on {device}"])
+    with pytest.raises(PlanError, match="no ew on cpu"):
+        forecast(request, tmp_path, tmp_path, MACHINE, 0.01, lambda text: None)
 
 
 def test_units() -> None:

@@ -18,6 +18,7 @@ from bench.engine.step import train_step
 from bench.engine.train_state import TrainState
 from bench.spec.resolve import resolve
 from bench.spec.settings import SpecError
+from datasets.contract import Group
 
 WARM_UPS = 3
 
@@ -86,6 +87,15 @@ def test_capturing_leaves_running_means_alone(data_root: Path) -> None:
     assert here and all(torch.equal(values, there[name]) for name, values in here.items())
 
 
+def test_batches_of_another_size_are_captured_again(data_root: Path) -> None:
+    """As in a forecast, which times steps at growing batch sizes."""
+    plain, batch = prepared("digits", data_root, "ew", double=False)
+    replayed = graphed(prepared("digits", data_root, "ew", double=False)[0])
+    for size in (1, 4, 2):
+        part = [Group(g.inputs[:size], {task: y[:size] for task, y in g.targets.items()}) for g in batch]
+        assert torch.equal(train_step(plain, part, 0, 0).losses, train_step(replayed, part, 0, 0).losses)
+
+
 @pytest.mark.parametrize(
     ("method", "settings", "reason"),
     [
@@ -114,3 +124,7 @@ def test_settings_say_what_they_do_on_this_device() -> None:
     assert hardware_errors([chosen], other) == [
         "compute.cuda_graphs: expected false on mps, found true; it needs CUDA."
     ]
+    without = resolve("digits", "ew", assignments={"compute.tf32": True, "compute.precision": "bf16"})
+    useless, untested = hardware_remarks([without], other)
+    assert useless == "compute.tf32: no effect on mps."
+    assert untested.startswith("compute.precision: tested without a real accelerator only")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from two_processes import Case, Partner, after_steps, partner
 
-from bench import run
+from bench import run, speed
+from bench.cli.request import jobs_at_a_time
 from bench.engine.hardware import hardware_errors, hardware_remarks
-from bench.engine.parallel import device_of_rank
+from bench.engine.parallel import device_of_rank, open_store
+from bench.spec.planning import Request
 from bench.spec.resolve import resolve
 from bench.spec.settings import SpecError
+from bench.spec.study import StudyRow
 
 CPU = torch.device("cpu")
 
@@ -90,6 +95,39 @@ def test_what_several_processes_cannot_train_is_refused(
     words += ["--results", str(tmp_path), "--dry-run", "--set", *(f"{key}={value}" for key, value in settings.items())]
     assert run.main(words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_only_this_machine_can_join_a_run() -> None:
+    store = open_store(2)
+    connections = [c for c in psutil.Process().net_connections() if c.laddr.port == store.port]
+    assert [c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN] == ["127.0.0.1"]
+    store.set("greeting", "hello")
+    assert open_store(2, store.port).get("greeting") == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("settings", "jobs"),
+    [
+        ({}, 4),
+        ({"compute.processes": 2}, 2),
+        ({"Compute.Processes": 2.0}, 2),
+        ({"compute.processes": 8}, 1),
+        ({"compute.processes": "many"}, 4),
+    ],
+    ids=str,
+)
+def test_every_process_has_a_core(settings: dict[str, Any], jobs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.cli.request.cores", lambda: 4)
+    request = Request([StudyRow(method="ew", set=settings)], ["digits"], [0])
+    assert jobs_at_a_time(Namespace(jobs=None), CPU, request) == jobs
+    assert jobs_at_a_time(Namespace(jobs=3), CPU, request) == 3
+    assert jobs_at_a_time(Namespace(jobs=None), torch.device("cuda"), request) == 1
+
+
+def test_a_benchmark_of_steps_has_one_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["step", "--methods", "ew", "--shapes", "office", "--device", "cpu", "--results", str(tmp_path)]
+    assert speed.main([*words, "--set", "compute.processes=2"]) == 2
+    assert "compute.processes: expected 1, since one process takes each step, found 2." in capsys.readouterr().err
 
 
 def test_each_process_needs_its_own_accelerator() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace, _ArgumentGroup
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from bench.cli.options import (
     processes,
     random_seed,
 )
+from bench.spec.lookup import UnknownName
 from bench.spec.planning import PlanError, Request
+from bench.spec.settings import SpecError, compute_settings
 from bench.spec.shown import shown
 from bench.spec.study import Study, StudyRow, load_study, results_of
 from methods import METHODS
@@ -94,9 +97,13 @@ def requested(arguments: Namespace) -> tuple[Request, Path]:
 
 def jobs_at_a_time(arguments: Namespace, device: torch.device, request: Request) -> int:
     """The number of parallel runs: --jobs, else as many as have a core for each process, or one on an accelerator."""
-    asked = [row.set.get("compute.processes") for row in request.rows]
-    processes = max([count for count in asked if isinstance(count, int)], default=1)
-    return arguments.jobs or (max(1, cores() // max(1, processes)) if device.type == "cpu" else 1)
+    if arguments.jobs or device.type != "cpu":
+        return arguments.jobs or 1
+    processes = 1
+    for row in request.rows:
+        with suppress(SpecError, UnknownName):  # the plan reports what is wrong
+            processes = max(processes, compute_settings(row.set).processes)
+    return max(1, cores() // processes)
 
 
 def _assignments(arguments: Namespace) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import torch
 from bench.spec.resolve import RunSpec
 from bench.spec.settings import ComputeSettings
 
-# Settings that only an accelerator has a use for.
-_NOT_ON_A_CPU = ("tf32", "cudnn_benchmark", "cuda_graphs")
+# Settings of torch's CUDA backend.
+_ONLY_ON_CUDA = ("tf32", "cudnn_benchmark", "cuda_graphs")
 
 
 def hardware_errors(specs: Sequence[RunSpec], device: torch.device) -> list[str]:
@@ -32,15 +32,18 @@ def hardware_errors(specs: Sequence[RunSpec], device: torch.device) -> list[str]
 def hardware_remarks(specs: Sequence[RunSpec], device: torch.device) -> list[str]:
     """What the user should know about the chosen settings on this device, one sentence each."""
     chosen = list(dict.fromkeys(name for spec in specs for name in _chosen(spec.settings.compute)))
-    if device.type == "cpu":
-        useless = [name for name in chosen if name in _NOT_ON_A_CPU]
-        return [f"{_named(useless)}: no effect on a CPU."] if useless else []
-    if not chosen:
-        return []
-    return [
-        f"{_named(chosen)}: tested without a real accelerator only; `./run_all.sh gpu-check` compares this machine's "
-        "with its CPU."
-    ]
+    remarks = []
+    if device.type != "cuda":
+        useless = [name for name in chosen if name in _ONLY_ON_CUDA]
+        chosen = [name for name in chosen if name not in useless]
+        where = "a CPU" if device.type == "cpu" else device.type
+        remarks += [f"{_named(useless)}: no effect on {where}."] if useless else []
+    if chosen and device.type != "cpu":
+        remarks.append(
+            f"{_named(chosen)}: tested without a real accelerator only; `./run_all.sh gpu-check` compares this "
+            "machine's with its CPU."
+        )
+    return remarks
 
 
 def _devices_from(device: torch.device) -> int:

@@ -14,6 +14,7 @@ import torch
 from bench import ROOT
 from bench.engine.checkpoint import checkpoint_remarks
 from bench.engine.device import device_name
+from bench.engine.hardware import hardware_errors, hardware_remarks
 from bench.engine.parallel import threads_each
 from bench.engine.storage import storage_errors
 from bench.forecasting.probe import StepCost, available_memory, measure, of_all_processes
@@ -114,6 +115,9 @@ def forecast(
     available = available_memory(machine.device)
     runs, current, remarks = runs_of(request, data_root, results)
     pending = [run.spec for run in runs if not run.done]
+    if impossible := hardware_errors(pending, machine.device):
+        raise PlanError("\n".join(impossible))
+    remarks += hardware_remarks(pending, machine.device)
     remarks += checkpoint_remarks(pending, results, current, machine.device)
     remarks += neighbour_remarks(current, pending, results)
     remarks += storage_errors(pending, results, machine.jobs)

@@ -105,7 +105,10 @@ class StepBenchmark:
             common = COUNTERPARTS[step.method].settings if step.method in COUNTERPARTS else {}
             settings = {f"weighting.{name}": value for name, value in common.items()}
             settings |= {**self.settings, **APPROXIMATIONS[step.approximation]}
-            return self.workload.spec(step.method, **settings)
+            spec = self.workload.spec(step.method, **settings)
+            if (processes := spec.settings.compute.processes) > 1:
+                raise SpecError(f"compute.processes: expected 1, since one process takes each step, found {processes}.")
+            return spec
         for_all = {key: value for key, value in self.settings.items() if key.lower().startswith(_FOR_ALL)}
         return self.workload.spec("ew", **for_all)
 

@@ -154,6 +154,16 @@ class Settings:
         }
 
 
+def compute_settings(assignments: Mapping[str, Any]) -> ComputeSettings:
+    """The section "compute" of runs with these dotted settings.
+
+    Raises:
+        UnknownName, SpecError: as in `Settings.changed`.
+    """
+    section: ComputeSettings = _changed("compute", ComputeSettings(), _by_section(assignments)["compute"])
+    return section
+
+
 def plain(part: Any) -> dict[str, Any]:
     """A dataclass in canonical form, so that settings compare equal to those of a record."""
     converted: dict[str, Any] = canonical(dataclasses.asdict(part))
