@@ -39,6 +39,12 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def make_current(device: torch.device) -> None:
+    """Makes an accelerator that has a number, as cuda:1, the one that events, pinned memory and graphs belong to."""
+    if device.type != "cpu" and device.index is not None:
+        torch.accelerator.set_device_index(device.index)
+
+
 def chip_name(device: torch.device) -> str:
     """The model of the processor, or of the accelerator."""
     if device.type == "cpu":

@@ -14,14 +14,14 @@ from bench.engine.build import build_network
 from bench.engine.checkpoint import Origin, save_checkpoint, start_or_resume
 from bench.engine.clock import StepClock
 from bench.engine.context import Run, RunContext
-from bench.engine.device import read_at_once, reset_peak_memory
+from bench.engine.device import make_current, reset_peak_memory
 from bench.engine.evaluate import dummy_scores, evaluate, mean_scores, selection_score
 from bench.engine.history import Best, History, best_epoch
 from bench.engine.placement import on_device
 from bench.engine.precision import choose_kernels
 from bench.engine.recording import Outcome, finished_record, write_curves
 from bench.engine.seeds import generator_for, seed_for
-from bench.engine.step import StepResult, require_finite_step, train_step
+from bench.engine.step import StepResult, on_cpu, require_finite_step, train_step
 from bench.engine.train_state import TrainState, make_train_state
 from bench.records.record import Record, Selected
 from bench.records.store import CHECKPOINT, write_record
@@ -58,6 +58,7 @@ def train(
     """
     torch.set_num_threads(context.threads)
     choose_kernels(spec.settings.compute)
+    make_current(context.device)
     reset_peak_memory(context.device)
     splits, seen = _read(spec, context)
     checkpoint, origin = context.folder / CHECKPOINT, Origin(spec, seen, context.device, context.threads)
@@ -117,40 +118,50 @@ def _start(spec: RunSpec, context: RunContext, splits: Splits, seen: Mapping[str
 def _train_epoch(run: Run, state: TrainState, history: History) -> None:
     """Trains for one epoch; updates state and history."""
     start, epoch = time.perf_counter(), history.epochs
-    spec, train = run.spec, run.spec.settings.train
     # Batches and dropout depend on seed and epoch alone, so a resumed run draws the same random numbers.
-    torch.manual_seed(seed_for(spec.seed, "noise", epoch))
-    _set_learning_rate(spec, state, epoch)
-    clock = StepClock(run.context.device, history.step_seconds)
-    results: list[StepResult] = []
-    for batch, *others in zip(*_batch_streams(run, epoch), strict=True):
-        cosines = train.cosines_every > 0 and history.steps % train.cosines_every == 0
-        with clock.step(counted=not cosines):
-            results.append(train_step(state, batch, history.steps, epoch, others=others, cosines=cosines))
-        history.steps += 1
-        _log_step(state, results[-1], history)
-    clock.collect()
-    losses, weights = _read_epoch(state, results, history)
+    torch.manual_seed(seed_for(run.spec.seed, "noise", epoch))
+    _set_learning_rate(run.spec, state, epoch)
+    losses, weights = _take_steps(run, state, history)
     history.epochs += 1
     scores, score = _validate(run, state, history)
     history.seconds += time.perf_counter() - start
     history.curve.append([history.epochs, history.steps, history.seconds, *losses, *scores, *weights, score])
 
 
-def _read_epoch(state: TrainState, results: Sequence[StepResult], history: History) -> tuple[list[float], list[float]]:
-    """Reads from an accelerator what the steps of an epoch left there. The mean losses and weights over these steps.
+def _take_steps(run: Run, state: TrainState, history: History) -> tuple[list[float], list[float]]:
+    """The steps of an epoch. Their mean losses and weights."""
+    epoch, cosines_every = history.epochs, run.spec.settings.train.cosines_every
+    clock = StepClock(run.context.device, history.step_seconds)
+    results: list[StepResult] = []
+    try:
+        with state.network.translate_errors():
+            for step, (batch, *others) in enumerate(zip(*_batch_streams(run, epoch), strict=True), history.steps):
+                cosines = cosines_every > 0 and step % cosines_every == 0
+                with clock.step(counted=not cosines):
+                    results.append(train_step(state, batch, step, epoch, others=others, cosines=cosines))
+    except Diverged:
+        clock.collect()
+        if results:
+            # On an accelerator the cause may lie in an earlier step, whose numbers have not been read yet.
+            _log_steps(state, results, history)
+        raise
+    clock.collect()
+    return _log_steps(state, results, history)
+
+
+def _log_steps(state: TrainState, results: Sequence[StepResult], history: History) -> tuple[list[float], list[float]]:
+    """Logs the steps of an epoch, and reads from an accelerator what they left there. Their mean losses and weights.
 
     Raises:
-        Diverged: one of them is not finite. The history then ends before that step, as on a CPU.
+        Diverged: a number is not finite. The history then ends before that step, as on a CPU.
     """
-    read = read_at_once([*(result.losses for result in results), *(result.weights for result in results)])
-    losses, weights = read[: len(results)], read[len(results) :]
-    state.solver_fallbacks = int(state.solver_fallbacks)
-    history.steps -= len(results)
-    for of_tasks, applied in zip(losses, weights, strict=True):
-        require_finite_step(state, of_tasks, applied, history.steps)
+    read = on_cpu(results)
+    for result in read:
+        require_finite_step(state, result, history.steps)
         history.steps += 1
-    return torch.stack(losses).mean(dim=0).tolist(), torch.stack(weights).mean(dim=0).tolist()
+        _log_step(state, result, history)
+    losses, weights = (torch.stack([getattr(one, part) for one in read]) for part in ("losses", "weights"))
+    return losses.mean(dim=0).tolist(), weights.mean(dim=0).tolist()
 
 
 def _batch_streams(run: Run, epoch: int) -> list[Iterator[Batch]]:
@@ -184,10 +195,10 @@ def _validate(run: Run, state: TrainState, history: History) -> tuple[list[float
 
 
 def _log_step(state: TrainState, result: StepResult, history: History) -> None:
-    """Appends the positions, recorded cosines and evaluations of a step."""
-    positions = state.network.positions()
-    if positions is not None:
-        history.positions.append([history.steps, *positions.tolist()])
+    """Appends the positions, recorded cosines and evaluations of a step; counts its fallbacks."""
+    state.solver_fallbacks += int(result.fallbacks)
+    if result.positions is not None:
+        history.positions.append([history.steps, *result.positions.tolist()])
     if result.cosines is not None:
         m = len(result.cosines)
         rows, columns = torch.triu_indices(m, m, offset=1)

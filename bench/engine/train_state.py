@@ -38,7 +38,7 @@ class TrainState:
     gramian_settings, precision, batched, micro_batches, clip_norm: settings of a step.
     alternating: positions move after the network instead of jointly with it.
     cached_weights: the last "weights" and "head_weights", if a later step reads them.
-    solver_fallbacks: the sum of `Update.fallbacks` over all steps, a tensor () if it is on the device.
+    solver_fallbacks: the sum of `Update.fallbacks` over the steps of all finished epochs.
     """
 
     network: Network
@@ -61,7 +61,7 @@ class TrainState:
     clip_norm: float
     alternating: bool
     cached_weights: Mapping[str, Tensor] = field(default_factory=dict)
-    solver_fallbacks: int | Tensor = 0
+    solver_fallbacks: int = 0
 
     @property
     def device(self) -> torch.device:
