@@ -42,10 +42,17 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def trained(
-    method: str, data: str, folder: Path, device: torch.device, stop_after: int = 0, batch_size: int = 4
+    method: str,
+    data: str,
+    folder: Path,
+    device: torch.device,
+    stop_after: int = 0,
+    batch_size: int = 4,
+    **settings: object,
 ) -> tuple[Record, Counts]:
     """The record of a run of two epochs, and what it cost on the pretend device."""
-    spec = resolve(data, method, assignments={"train.epochs": 2, "train.batch_size": batch_size})
+    small = {"train.epochs": 2, "train.batch_size": batch_size, "backbone.weights": "none"}
+    spec = resolve(data, method, assignments={**small, **settings})
 
     def on_epoch(epochs: int) -> None:
         if epochs and epochs == stop_after:
@@ -92,6 +99,19 @@ def test_a_run_equals_that_of_the_cpu_and_resumes_on_the_device(
     resumed, _ = trained(method, data, tmp_path / "resumed", DEVICE)
     assert outcome(resumed) == outcome(on_cpu) and not resumed.resumed
     assert curves(tmp_path / "resumed") == curves(tmp_path / "cpu")
+
+
+@pytest.mark.parametrize("first, second", [(DEVICE, DEVICE), (CPU, DEVICE), (DEVICE, CPU)])
+def test_a_running_mean_of_weights_is_resumed_on_any_device(
+    first: torch.device, second: torch.device, tmp_path: Path, small: None
+) -> None:
+    mean = {"weighting.momentum": 0.9}
+    whole, _ = trained("rlw", "digits", tmp_path / "whole", CPU, **mean)
+    with pytest.raises(Stop):
+        trained("rlw", "digits", tmp_path / "resumed", first, stop_after=1, **mean)
+    resumed, _ = trained("rlw", "digits", tmp_path / "resumed", second, **mean)
+    assert outcome(resumed) == outcome(whole)
+    assert curves(tmp_path / "resumed") == curves(tmp_path / "whole")
 
 
 def test_the_waits_of_an_epoch_do_not_grow_with_its_steps(tmp_path: Path, small: None) -> None:
