@@ -17,7 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
-from bench.engine.device import chip_name, choose_device, free_memory, peak_memory_mib, reset_peak_memory
+from bench.engine.device import (
+    chip_name,
+    choose_device,
+    free_memory,
+    make_current,
+    peak_memory_mib,
+    reset_peak_memory,
+)
 
 
 @pytest.fixture
@@ -47,6 +54,17 @@ def test_the_device_is_there_only_while_it_is_available() -> None:
             assert chip_name(DEVICE) == "Pretend 1"
         assert before == (torch.Generator, torch.Event, torch.empty, torch.accelerator.synchronize)
     torch.ones(2, requires_grad=True).sum().backward()
+
+
+def test_a_device_with_a_number_becomes_the_current_one(pretend: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events, and so the times of steps, are of the current device."""
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.accelerator, "set_device_index", chosen.append)
+    for device in (torch.device("cpu"), torch.device("cuda"), torch.device("cuda", 1)):
+        make_current(device)
+    assert chosen == [1]
+    with pytest.raises(ValueError, match="Expected a number of pretend below 1, found 'pretend:7'"):
+        choose_device("pretend:7")
 
 
 def test_waits_are_counted_with_their_lines(pretend: None) -> None:

@@ -17,7 +17,7 @@ from pretend.device import DEVICE, available
 from torch import Tensor
 from variants import variants
 
-from bench.engine.task_gradients import scaled
+from bench.engine.task_gradients import TaskGradients, scaled
 from methods import WEIGHTINGS
 from methods.checks import checked_post_step, checked_step
 from methods.contract import PostStepHook, Signal, State, Update, Weighting
@@ -139,6 +139,15 @@ def test_weights_are_not_rounded_to_the_precision_of_gradients() -> None:
     gradient, scale = torch.full((3,), 3.0).bfloat16(), torch.tensor(1.003, dtype=torch.float64)
     assert scaled(gradient, 1.003).tolist() == [3.015625] * 3
     assert scaled(gradient.to(DEVICE), scale.to(DEVICE)).tolist() == [3.015625] * 3
+
+
+def test_a_direction_on_the_cpu_is_sent_without_a_wait() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(3, device=DEVICE))
+    rows = TaskGradients([parameter], torch.zeros(2, 3, device=DEVICE), torch.zeros(3, device=DEVICE), ())
+    with counting() as counts:
+        rows.apply_direction(torch.arange(3.0))
+    assert counts().waits == 0 and parameter.grad is not None
+    assert parameter.grad.tolist() == [0.0, 1.0, 2.0]
 
 
 @for_every("name, weighting", ON_DEVICE)

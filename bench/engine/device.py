@@ -36,6 +36,10 @@ def choose_device(name: str) -> torch.device:
         raise DeviceUnavailable(f"Expected a device like auto, cpu or cuda, found {shown(name)}.") from error
     if device.type != "cpu" and (accelerator is None or accelerator.type != device.type):
         raise DeviceUnavailable(f"Expected the device {shown(name)}, found none on this machine; use --device auto.")
+    if device.type != "cpu" and (device.index or 0) >= torch.accelerator.device_count():
+        raise DeviceUnavailable(
+            f"Expected a number of {device.type} below {torch.accelerator.device_count()}, found {shown(name)}."
+        )
     return device
 
 

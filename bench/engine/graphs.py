@@ -70,10 +70,16 @@ class GraphedLosses:
         return losses
 
     def _captured(self, batch: Batch) -> Any:
-        """Captures both passes. Capturing runs the network several times, which must not move its running means."""
+        """Captures both passes.
+
+        Capturing runs the network several times, which must not move its running means. It must not draw from the
+        random stream of the steps either: a resumed run captures in another epoch.
+        """
         module = TaskLosses(self.network, self.tasks, self.precision, batch)
         before = [(buffer, buffer.clone()) for buffer in module.buffers()]
-        graphed = self.capture(module, tuple(values.clone() for values in flat(batch)), allow_unused_input=True)
+        device = batch[0].inputs.device
+        with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
+            graphed = self.capture(module, tuple(values.clone() for values in flat(batch)), allow_unused_input=True)
         with torch.no_grad():
             for buffer, values in before:
                 buffer.copy_(values)

@@ -37,7 +37,7 @@ class StepResult:
 
     losses: (m,) before the step, float64.
     weights: (m,) as applied to the shared gradient, float64.
-    others: further numbers (m,) that must be finite, by what they are.
+    further: other numbers (m,) that must be finite, by what they are.
     cosines: (m, m) between the tasks' gradients, at steps that record them, on the CPU.
     evaluations: of a flow's field; None without a flow.
     positions_before, positions: (m,) of the tasks, before and after the step, on the CPU; None without positions.
@@ -46,7 +46,7 @@ class StepResult:
 
     losses: Tensor
     weights: Tensor
-    others: Mapping[str, Tensor] = field(default_factory=dict)
+    further: Mapping[str, Tensor] = field(default_factory=dict)
     cosines: Tensor | None = None
     evaluations: Evaluations | None = None
     positions_before: Tensor | None = None
@@ -103,9 +103,9 @@ def compute_gradients(
 
     update = _updated_weights(state, found, seen, step, epoch) if updates_weights else _cached_update(state)
     _require_finite(state, update.weights, "weight", step)
-    others = {}
+    further: dict[str, Tensor] = {}
     if state.head_rule == "own" and update.head_weights is not None:
-        others[_HEAD_WEIGHT] = update.head_weights
+        further[_HEAD_WEIGHT] = update.head_weights
         _require_finite(state, update.head_weights, _HEAD_WEIGHT, step)
     recorded = found.cosines().cpu() if cosines and found.cosines is not None else None
 
@@ -114,7 +114,7 @@ def compute_gradients(
         along = seen.position_gradients if applied.position_gradients is None else applied.position_gradients
         assert along is not None, "a step of the positions needs their gradients"
         _set_position_gradients(state, along.cpu())
-    return StepResult(seen.losses, update.weights, others, recorded, applied.evaluations), update
+    return StepResult(seen.losses, update.weights, further, recorded, applied.evaluations), update
 
 
 def _read(state: TrainState, found: BatchGradients, updates_weights: bool) -> BatchGradients:
@@ -180,8 +180,8 @@ def _after_step(state: TrainState, hook: PostStepHook, batch: Batch, step: int, 
     losses = losses.to(state.weighting_device)
     _require_finite(state, losses, _LOSS_AFTER, step)
     state.weighting_state = checked_post_step(state.weighting, hook, losses, state.weighting_state)
-    others = {**result.others, _LOSS_AFTER: losses}
-    return replace(result, others=others, evaluations=added(result.evaluations, evaluations))
+    further = {**result.further, _LOSS_AFTER: losses}
+    return replace(result, further=further, evaluations=added(result.evaluations, evaluations))
 
 
 def _positions(state: TrainState) -> Tensor | None:
@@ -200,7 +200,7 @@ def _set_position_gradients(state: TrainState, gradients: Tensor) -> None:
 
 def on_cpu(results: Sequence[StepResult]) -> list[StepResult]:
     """The results with everything on the CPU, read in one transfer."""
-    parts = [[one.losses, one.weights, torch.as_tensor(one.fallbacks), *one.others.values()] for one in results]
+    parts = [[one.losses, one.weights, torch.as_tensor(one.fallbacks), *one.further.values()] for one in results]
     read = iter(read_at_once([values for of_step in parts for values in of_step]))
     return [
         replace(
@@ -208,7 +208,7 @@ def on_cpu(results: Sequence[StepResult]) -> list[StepResult]:
             losses=next(read),
             weights=next(read),
             fallbacks=int(next(read)),
-            others={name: next(read) for name in one.others},
+            further={name: next(read) for name in one.further},
         )
         for one in results
     ]
@@ -220,7 +220,7 @@ def require_finite_step(state: TrainState, result: StepResult, step: int) -> Non
     Raises:
         Diverged: as in `train_step`.
     """
-    for what, values in {"loss": result.losses, "weight": result.weights, **result.others}.items():
+    for what, values in {"loss": result.losses, "weight": result.weights, **result.further}.items():
         positions = result.positions if what == _LOSS_AFTER else result.positions_before
         _require_finite(state, values, what, step, positions)
 
