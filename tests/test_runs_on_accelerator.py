@@ -26,6 +26,7 @@ from bench.spec.resolve import resolve
 from datasets import DATASETS
 
 CPU = torch.device("cpu")
+FROM_SCRATCH = {"backbone.weights": "none"}
 OTHERS = (("mgda", "faces"), ("ew", "rooms"), ("normal", "rooms"), ("ew", "celeba"))
 
 
@@ -45,7 +46,7 @@ def trained(
     method: str, data: str, folder: Path, device: torch.device, stop_after: int = 0, batch_size: int = 4
 ) -> tuple[Record, Counts]:
     """The record of a run of two epochs, and what it cost on the pretend device."""
-    spec = resolve(data, method, assignments={"train.epochs": 2, "train.batch_size": batch_size})
+    spec = resolve(data, method, assignments={"train.epochs": 2, "train.batch_size": batch_size, **FROM_SCRATCH})
 
     def on_epoch(epochs: int) -> None:
         if epochs and epochs == stop_after:
@@ -112,6 +113,7 @@ def test_the_command_trains_on_the_device_with_workers_and_resumes(data_root: Pa
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as first:
         _wait_for_checkpoint(tmp_path / "device", first)
         first.send_signal(signal.SIGINT)
+        first.communicate()
     assert first.returncode == 130
     again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stdout + again.stderr
