@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 from bench.hardware_check.attempts import Name, attempt
 from bench.hardware_check.deadline import Deadline
@@ -32,22 +33,24 @@ def check_steps(
 def _checks_of(
     problem: Problem, weighting: str, architecture: str, counter: WaitCounter | None, deadline: Deadline
 ) -> Iterator[Check]:
-    """Steps in single precision, then under bf16: an error of one says nothing of the other."""
+    """Steps in single precision, then under bf16."""
     compared, waited, in_bf16 = (
         Name(part, f"{problem.data}, {architecture}", weighting) for part in ("parity", "waits", "bf16")
     )
 
+    @cache
+    def on_device() -> Steps:
+        return take_steps(spec_of(problem.data, weighting, architecture), problem, problem.device, counter=counter)
+
     def single() -> list[Check]:
         spec = spec_of(problem.data, weighting, architecture)
-        found = take_steps(spec, problem, problem.device, counter=counter)
-        on_cpu = take_steps(spec, problem, CPU)
+        found, on_cpu = on_device(), take_steps(spec, problem, CPU)
         in_parity = parity(compared, found, on_cpu, lambda draw: take_steps(spec, problem, CPU, draw=draw))
         return [in_parity, _waits(waited, spec, found)]
 
     def bf16() -> list[Check]:
-        plain, lower = (spec_of(problem.data, weighting, architecture, **chosen) for chosen in ({}, SETTINGS["bf16"]))
-        reference = take_steps(plain, problem, problem.device)
-        return [distance_only(in_bf16, take_steps(lower, problem, problem.device), reference, "")]
+        spec = spec_of(problem.data, weighting, architecture, **SETTINGS["bf16"])
+        return [distance_only(in_bf16, take_steps(spec, problem, problem.device), on_device(), "")]
 
     yield from attempt([compared, waited], deadline, single)
     yield from attempt([in_bf16], deadline, bf16)
