@@ -64,7 +64,7 @@ def _show(arguments: Namespace, found: Forecast | Estimate, text: str) -> int:
 
 def _forecast(arguments: Namespace, request: Request, results: Path) -> Forecast:
     device = choose_device(arguments.device)
-    machine = Machine(device, arguments.threads, jobs_at_a_time(arguments, device))
+    machine = Machine(device, arguments.threads, jobs_at_a_time(arguments, device, request))
     how = Preparation(cache=arguments.cache_dir, allowed=False)
     with Console(stderr=True).status("reading records") as status, preparing(how):
         return forecast(request, arguments.data_root, results, machine, arguments.budget, status.update)

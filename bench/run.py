@@ -67,7 +67,7 @@ def _run(arguments: Namespace) -> int:
         console.print(remark)
     if impossible := hardware_errors(plan.pending, device):
         raise PlanError("\n".join(impossible))
-    jobs = jobs_at_a_time(arguments, device)
+    jobs = jobs_at_a_time(arguments, device, request)
     if arguments.dry_run:
         unwritable = storage_errors(plan.pending, results, jobs)
         for remark in [*checkpoint_remarks(plan.pending, results, plan.current, device), *unwritable]:

@@ -82,7 +82,8 @@ def test_a_residual_network_has_its_published_multiplications(data: str, weights
 
 
 @pytest.mark.parametrize(
-    ("data", "method"), [("digits", "mgda"), ("faces", "mgda"), ("rooms", "cagrad"), ("digits", "modo")]
+    ("data", "method"),
+    [("digits", "mgda"), ("faces", "mgda"), ("rooms", "cagrad"), ("rooms", "normal"), ("digits", "modo")],
 )
 def test_multiplications_are_those_that_torch_counts_in_a_real_step(data: str, method: str) -> None:
     spec = spec_of(data, method)

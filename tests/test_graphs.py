@@ -76,7 +76,7 @@ def test_steps_with_graphs_equal_steps_without(weighting: str, data: str, data_r
 
 
 def test_capturing_leaves_the_random_stream_alone(data_root: Path) -> None:
-    state, batch = prepared("ew", data_root)
+    state, batch = prepared("digits", data_root, "ew", double=False)
 
     def drawing(*args: Any, **options: Any) -> Any:
         torch.rand(3)

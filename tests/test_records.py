@@ -243,6 +243,7 @@ def test_settings_added_later_are_what_the_code_did_before() -> None:
             "cudnn_benchmark": False,
             "cuda_graphs": False,
             "backward": "looped",
+            "processes": 1,
         },
     }
     assert first == before

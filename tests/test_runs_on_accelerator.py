@@ -26,6 +26,7 @@ from bench.spec.resolve import resolve
 from datasets import DATASETS
 
 CPU = torch.device("cpu")
+FROM_SCRATCH = {"backbone.weights": "none"}
 OTHERS = (("mgda", "faces"), ("ew", "rooms"), ("normal", "rooms"), ("ew", "celeba"))
 
 
@@ -51,8 +52,8 @@ def trained(
     **settings: object,
 ) -> tuple[Record, Counts]:
     """The record of a run of two epochs, and what it cost on the pretend device."""
-    small = {"train.epochs": 2, "train.batch_size": batch_size, "backbone.weights": "none"}
-    spec = resolve(data, method, assignments={**small, **settings})
+    few = {"train.epochs": 2, "train.batch_size": batch_size}
+    spec = resolve(data, method, assignments={**few, **FROM_SCRATCH, **settings})
 
     def on_epoch(epochs: int) -> None:
         if epochs and epochs == stop_after:
@@ -132,6 +133,7 @@ def test_the_command_trains_on_the_device_with_workers_and_resumes(data_root: Pa
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as first:
         _wait_for_checkpoint(tmp_path / "device", first)
         first.send_signal(signal.SIGINT)
+        first.communicate()
     assert first.returncode == 130
     again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stdout + again.stderr

@@ -66,7 +66,9 @@ def add_how(parser: ArgumentParser, hardware: Sequence[str] = ()) -> _ArgumentGr
         "--device", type=lookup_name, default="auto", metavar="|".join(("auto", "cpu", "cuda", *hardware[:1])),
         help=elsewhere,
     )  # fmt: skip
-    how.add_argument("--jobs", type=processes, metavar="N", help="parallel runs (default: one per core, one on a GPU)")
+    how.add_argument(
+        "--jobs", type=processes, metavar="N", help="parallel runs (default: one per core or process, one on a GPU)"
+    )
     how.add_argument("--threads", type=processes, default=1, metavar="N", help="threads per run (default: 1)")
     how.add_argument(
         "--results", type=folder, metavar="DIR", help="records (default: results, for some studies a folder in it)"
@@ -90,9 +92,11 @@ def requested(arguments: Namespace) -> tuple[Request, Path]:
     return (_study_request(arguments, study) if study else _request(arguments)), results
 
 
-def jobs_at_a_time(arguments: Namespace, device: torch.device) -> int:
-    """The number of parallel runs: --jobs, else one per core on a CPU and one on an accelerator."""
-    return arguments.jobs or (cores() if device.type == "cpu" else 1)
+def jobs_at_a_time(arguments: Namespace, device: torch.device, request: Request) -> int:
+    """The number of parallel runs: --jobs, else as many as have a core for each process, or one on an accelerator."""
+    asked = [row.set.get("compute.processes") for row in request.rows]
+    processes = max([count for count in asked if isinstance(count, int)], default=1)
+    return arguments.jobs or (max(1, cores() // max(1, processes)) if device.type == "cpu" else 1)
 
 
 def _assignments(arguments: Namespace) -> dict[str, Any]:

@@ -49,6 +49,10 @@ class Views:
         """Those of one of several batches."""
         return Views(self.scale[batch], self.top[batch], self.left[batch], self.mirrored[batch])
 
+    def of_images(self, images: slice) -> Views:
+        """Those of some images of each of several batches."""
+        return Views(*(part[:, images] for part in (self.scale, self.top, self.left, self.mirrored)))
+
 
 def draw_views(batches: int, count: int, generator: torch.Generator) -> Views:
     """Random views (batches, count): a scale of SCALES, a uniform offset, a flip with probability 1/2.

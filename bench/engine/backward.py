@@ -2,16 +2,20 @@
 
 A strategy runs the passes that come before the weighting, and returns one value with a function that runs the passes
 that come after it. `choose_strategy` picks the fastest one that gives a step what it needs. m tasks.
+
+If several processes train a run, a strategy sees this process's part of the batch. What it finds of the whole batch is
+averaged over all processes: rows of the Jacobian before their Gramian, and the gradients that are applied. Losses and
+position gradients are averaged by the step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.engine.factored_layers import recorded_uses, worth_factoring
 from bench.engine.heads import HeadGradient, SharedForward, forward_heads, forward_shared, heads_forward_backward
@@ -101,6 +105,7 @@ def single_backward(state: TrainState, batches: Sequence[Batch]) -> BatchGradien
 
     def apply(update: Update) -> Applied:
         backward_to(state.shared_parameters, [losses], [send(update.weights, losses.device).to(losses.dtype)])
+        _average_gradients(state, state.shared_parameters, state.network.heads.parameters())
         return Applied(evaluations_of(passes))
 
     return BatchGradients(losses.detach().double(), apply)
@@ -118,7 +123,10 @@ def split_with_representation(state: TrainState, batches: Sequence[Batch]) -> Ba
     (batch,) = batches
     shared, heads = _forward_backward_heads(state, batch)
     by_task = sorted(heads, key=lambda head: head.task)
-    return _split(state, shared, heads, gramian_of(torch.stack([head.gradient.flatten() for head in by_task])))
+    gramian = gramian_of(torch.stack([head.gradient.flatten() for head in by_task]))
+    state.parallel.average([gramian])
+    # The features of a part are no other's: squared norms add up, of gradients that are the smaller the more parts.
+    return _split(state, shared, heads, gramian / state.parallel.size)
 
 
 def split_with_last_block(state: TrainState, batches: Sequence[Batch]) -> BatchGradients:
@@ -128,6 +136,7 @@ def split_with_last_block(state: TrainState, batches: Sequence[Batch]) -> BatchG
         shared, heads = _forward_backward_heads(state, batch)
     gradients = unfilled(state.gramian_parameters, worth_factoring(uses, len(state.tasks)), state.buffer)
     write_rows(gradients, heads, retain_graph=True, batched=state.batched)
+    state.parallel.average([gradients.jacobian])
     return _split(state, shared, heads, gradients.gramian())
 
 
@@ -145,6 +154,7 @@ def micro_batched(state: TrainState, batches: Sequence[Batch]) -> BatchGradients
             weighted_backward(found, update.weights, state.shared_parameters, add=index > 0)
             passes.append(shared)
             heads += found
+        _average_gradients(state, state.shared_parameters, state.network.heads.parameters())
         scale_heads(state, update)
         return Applied(added(before, evaluations_of(passes)), _position_gradients(state, heads))
 
@@ -170,6 +180,7 @@ def per_task_backward(state: TrainState, batches: Sequence[Batch]) -> BatchGradi
             heads += found
     assert gradients is not None, "a batch has at least one group"
     rows = gradients
+    state.parallel.average([rows.jacobian])
     gramian = rows.gramian()
 
     def apply(update: Update) -> Applied:
@@ -177,6 +188,7 @@ def per_task_backward(state: TrainState, batches: Sequence[Batch]) -> BatchGradi
             rows.apply_weights(update.weights)
         else:
             rows.apply_direction(update.direction)
+        _average_gradients(state, state.network.heads.parameters())
         scale_heads(state, update)
         return Applied(evaluations_of(passes))
 
@@ -262,7 +274,10 @@ def _slice(group: Group, index: int, count: int) -> Group:
 
 @torch.no_grad()
 def losses_now(state: TrainState, batches: Sequence[Batch]) -> tuple[Tensor, Evaluations | None]:
-    """The losses (m,) of a batch at the current parameters, in training mode; evaluations of a flow."""
+    """The losses (m,) of a batch at the current parameters, in training mode; evaluations of a flow.
+
+    Those of this process's part, if several train the run.
+    """
     passes, found = [], []
     for batch in batches:
         shared = forward_shared(state.network, batch, state.precision)
@@ -282,6 +297,12 @@ def scale_heads(state: TrainState, update: Update) -> None:
         gradients = [p.grad for p in head.parameters() if p.grad is not None]
         if gradients and (isinstance(scale, Tensor) or scale != 1.0):
             torch._foreach_mul_(gradients, scale)
+
+
+def _average_gradients(state: TrainState, *parameters: Iterable[nn.Parameter]) -> None:
+    """Averages the .grad of these parameters over the processes that train the run."""
+    if state.parallel.size > 1:
+        state.parallel.average([p.grad for some in parameters for p in some if p.grad is not None])
 
 
 def cosines_of(gramian: Tensor) -> Tensor:
@@ -315,6 +336,7 @@ def _split(
 
     def apply(update: Update) -> Applied:
         weighted_backward(heads, update.weights, state.shared_parameters)
+        _average_gradients(state, state.shared_parameters, state.network.heads.parameters())
         scale_heads(state, update)
         return Applied(evaluations_of([shared]))
 
@@ -322,6 +344,7 @@ def _split(
         # A separate buffer: the state's own may hold rows of the last block.
         gradients = unfilled(state.shared_parameters, {}, GradientBuffer(len(state.tasks)))
         write_rows(gradients, heads, retain_graph=True)
+        state.parallel.average([gradients.jacobian])
         return cosines_of(gradients.gramian())
 
     return BatchGradients(

@@ -40,15 +40,20 @@ def training_batches(
     generator: torch.Generator,
     device: torch.device,
     augment: bool = False,
+    part: slice = slice(None),
 ) -> Iterator[Batch]:
-    """One epoch. Each step has one group of `batch_size` images from every source, augmented if asked for."""
+    """One epoch. Each step has one group of `batch_size` images from every source, augmented if asked for.
+
+    part: the images of each group that this process trains on, if several train together.
+    """
     steps = steps_per_epoch(split, batch_size)
     orders = [epoch_order(len(source), steps * batch_size, generator) for source in split]
-    batches = _batches(split, orders, batch_size, info, device)
+    orders = [order.view(steps, batch_size)[:, part].reshape(-1) for order in orders]
+    batches = _batches(split, orders, len(range(batch_size)[part]), info, device)
     if not augment:
         yield from batches
         return
-    views = draw_views(steps * len(split), batch_size, generator).to(device)
+    views = draw_views(steps * len(split), batch_size, generator).of_images(part).to(device)
     tasks = dict(enumerate(info.tasks))
     for step, batch in enumerate(batches):
         yield [transform(group, tasks, views.of(step * len(split) + place)) for place, group in enumerate(batch)]

@@ -19,6 +19,13 @@ def hardware_errors(specs: Sequence[RunSpec], device: torch.device) -> list[str]
     errors = []
     if device.type not in ("cpu", "cuda") and any(spec.settings.compute.cuda_graphs for spec in specs):
         errors.append(f"compute.cuda_graphs: expected false on {device.type}, found true; it needs CUDA.")
+    processes = max((spec.settings.compute.processes for spec in specs), default=1)
+    here = _devices_from(device)
+    if processes > 1 and device.type != "cpu" and processes > here:
+        errors.append(
+            f"compute.processes: expected at most {here}, one for each {device.type} device of this machine from "
+            f"{device} on, found {processes}; choose fewer, or --device cpu."
+        )
     return errors
 
 
@@ -34,6 +41,11 @@ def hardware_remarks(specs: Sequence[RunSpec], device: torch.device) -> list[str
         f"{_named(chosen)}: tested without a real accelerator only; `./run_all.sh gpu-check` compares this machine's "
         "with its CPU."
     ]
+
+
+def _devices_from(device: torch.device) -> int:
+    """How many accelerators this machine has, from this one on."""
+    return max(0, torch.accelerator.device_count() - (device.index or 0))
 
 
 def _chosen(settings: ComputeSettings) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from bench.engine.context import Run, RunContext
 from bench.engine.device import make_current, reset_peak_memory
 from bench.engine.evaluate import dummy_scores, evaluate, mean_scores, selection_score
 from bench.engine.history import Best, History, best_epoch
+from bench.engine.parallel import ALONE, DataParallel, threads_each
 from bench.engine.placement import on_device
 from bench.engine.precision import choose_kernels
 from bench.engine.recording import Outcome, finished_record, write_curves
@@ -45,26 +47,26 @@ def _silent(note: str) -> None:
 
 
 def train(
-    spec: RunSpec, context: RunContext, on_epoch: Callable[[int], None], on_note: Callable[[str], None] = _silent
+    spec: RunSpec,
+    context: RunContext,
+    on_epoch: Callable[[int], None],
+    on_note: Callable[[str], None] = _silent,
+    parallel: DataParallel = ALONE,
 ) -> Record:
     """Trains, evaluates and records one run. Resumes from its checkpoint if there is one of the same data.
 
     on_epoch(epochs done) is called at the start and after each epoch. A run that diverges is recorded as such.
     on_note(sentence) is called with what the user should know.
+    parallel: the processes that train the run together, of which this is the first; the others run `train_along`.
 
     Raises:
         DataError: the data can't be read, or is not what it was when the run was planned.
         StorageError: a file of the run can't be written, or its checkpoint can't be opened.
     """
-    torch.set_num_threads(context.threads)
-    choose_kernels(spec.settings.compute)
-    make_current(context.device)
-    reset_peak_memory(context.device)
+    _prepare(spec, context, parallel)
     splits, seen = _read(spec, context)
     checkpoint, origin = context.folder / CHECKPOINT, Origin(spec, seen, context.device, context.threads)
-    start = start_or_resume(
-        checkpoint, origin, lambda: make_train_state(spec, build_network(spec, context.device)), context.guard
-    )
+    start = start_or_resume(checkpoint, origin, lambda: _new_state(spec, context, parallel), context.guard)
     state, history = start.state, start.history
     for note in start.notes:
         on_note(note)
@@ -72,8 +74,8 @@ def train(
     on_epoch(history.epochs)
     try:
         while history.epochs < spec.settings.train.epochs:
-            with state.network.translate_errors():
-                _train_epoch(run, state, history)
+            parallel.tell(history.epochs)
+            _train_epoch(run, state, history)
             save_checkpoint(checkpoint, origin, state, history, context.guard)
             on_epoch(history.epochs)
     except Diverged as error:
@@ -86,6 +88,41 @@ def train(
     with context.guard():
         checkpoint.unlink(missing_ok=True)
     return record
+
+
+def train_along(spec: RunSpec, context: RunContext, parallel: DataParallel, epochs: Iterator[int]) -> None:
+    """The part that a further process has in a run: its images of each batch. It writes nothing.
+
+    epochs: the index of each epoch, as the first process begins it. It has found or made the checkpoint by then.
+
+    Raises:
+        Diverged: a number is not finite.
+        DataError: as of `train`.
+        RuntimeError: the first process resumes from another epoch than this one can.
+    """
+    _prepare(spec, context, parallel)
+    splits, seen = _read(spec, context)
+    run = Run(spec, context, on_device(splits, context.device), seen, dummy_validation=None, dummy_test={})
+    first = next(epochs)
+    origin = Origin(spec, seen, context.device, context.threads)
+    start = start_or_resume(context.folder / CHECKPOINT, origin, lambda: _new_state(spec, context, parallel))
+    if start.history.epochs != first:
+        raise RuntimeError(f"expected to go on from epoch {first}, found a checkpoint of {start.history.epochs} epochs")
+    for _ in itertools.chain([first], epochs):
+        _train_steps(run, start.state, start.history)
+
+
+def _prepare(spec: RunSpec, context: RunContext, parallel: DataParallel) -> None:
+    """Sets what torch has one of for each process."""
+    assert parallel.size == spec.settings.compute.processes, "a run needs as many processes as it has in its settings"
+    torch.set_num_threads(threads_each(context.threads, parallel.size))
+    choose_kernels(spec.settings.compute)
+    make_current(context.device)
+    reset_peak_memory(context.device)
+
+
+def _new_state(spec: RunSpec, context: RunContext, parallel: DataParallel) -> TrainState:
+    return make_train_state(spec, build_network(spec, context.device), parallel=parallel)
 
 
 def _read(spec: RunSpec, context: RunContext) -> tuple[Splits, dict[str, str]]:
@@ -116,26 +153,27 @@ def _start(spec: RunSpec, context: RunContext, splits: Splits, seen: Mapping[str
 
 
 def _train_epoch(run: Run, state: TrainState, history: History) -> None:
-    """Trains for one epoch; updates state and history."""
-    start, epoch = time.perf_counter(), history.epochs
-    # Batches and dropout depend on seed and epoch alone, so a resumed run draws the same random numbers.
-    torch.manual_seed(seed_for(run.spec.seed, "noise", epoch))
-    _set_learning_rate(run.spec, state, epoch)
-    losses, weights = _take_steps(run, state, history)
-    history.epochs += 1
-    scores, score = _validate(run, state, history)
+    """Trains for one epoch and validates; updates state and history."""
+    start = time.perf_counter()
+    losses, weights = _train_steps(run, state, history)
+    with state.network.translate_errors():
+        scores, score = _validate(run, state, history)
     history.seconds += time.perf_counter() - start
     history.curve.append([history.epochs, history.steps, history.seconds, *losses, *scores, *weights, score])
 
 
-def _take_steps(run: Run, state: TrainState, history: History) -> tuple[list[float], list[float]]:
-    """The steps of an epoch. Their mean losses and weights."""
-    epoch, cosines_every = history.epochs, run.spec.settings.train.cosines_every
+def _train_steps(run: Run, state: TrainState, history: History) -> tuple[list[float], list[float]]:
+    """Trains for one epoch; updates state and history. The mean losses and weights over its steps."""
+    epoch, rank, cosines_every = history.epochs, state.parallel.rank, run.spec.settings.train.cosines_every
+    # Batches and dropout depend on seed, epoch and process alone, so a resumed run draws the same random numbers.
+    torch.manual_seed(seed_for(run.spec.seed, "noise", epoch, *([rank] if rank else [])))
+    _set_learning_rate(run.spec, state, epoch)
     clock = StepClock(run.context.device, history.step_seconds)
     results: list[StepResult] = []
     try:
         with state.network.translate_errors():
-            for step, (batch, *others) in enumerate(zip(*_batch_streams(run, epoch), strict=True), history.steps):
+            batches = zip(*_batch_streams(run, state, epoch), strict=True)
+            for step, (batch, *others) in enumerate(batches, history.steps):
                 cosines = cosines_every > 0 and step % cosines_every == 0
                 with clock.step(counted=not cosines):
                     results.append(train_step(state, batch, step, epoch, others=others, cosines=cosines))
@@ -146,7 +184,9 @@ def _take_steps(run: Run, state: TrainState, history: History) -> tuple[list[flo
             _log_steps(state, results, history)
         raise
     clock.collect()
-    return _log_steps(state, results, history)
+    means = _log_steps(state, results, history)
+    history.epochs += 1
+    return means
 
 
 def _log_steps(state: TrainState, results: Sequence[StepResult], history: History) -> tuple[list[float], list[float]]:
@@ -164,9 +204,10 @@ def _log_steps(state: TrainState, results: Sequence[StepResult], history: Histor
     return losses.mean(dim=0).tolist(), weights.mean(dim=0).tolist()
 
 
-def _batch_streams(run: Run, epoch: int) -> list[Iterator[Batch]]:
+def _batch_streams(run: Run, state: TrainState, epoch: int) -> list[Iterator[Batch]]:
     """The batches of an epoch, the same for every method; then further ones, for a weighting that reads several."""
     spec, settings = run.spec, run.spec.settings
+    batch_size, part = settings.train.batch_size, state.parallel.part(settings.train.batch_size)
     further = range(1, batches_of(settings.weighting))
     orders = [
         generator_for(spec.seed, "batches", epoch),
@@ -174,7 +215,7 @@ def _batch_streams(run: Run, epoch: int) -> list[Iterator[Batch]]:
     ]
     return [
         training_batches(
-            run.splits.train, spec.info, settings.train.batch_size, order, run.context.device, settings.data.augment
+            run.splits.train, spec.info, batch_size, order, run.context.device, settings.data.augment, part
         )
         for order in orders
     ]

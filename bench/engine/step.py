@@ -94,6 +94,7 @@ def compute_gradients(
     updates_weights = not state.cached_weights or step % state.gramian_settings.every == 0
     strategy = choose_strategy(state, updates_weights=updates_weights, cosines=cosines)
     found = strategy(state, [batch, *others] if others else split_into_micro_batches(batch, state.micro_batches))
+    state.parallel.average([found.losses])
     seen = _read(state, found, updates_weights)
     _require_finite(state, seen.losses, "loss", step)
     if seen.gramian is not None:
@@ -177,6 +178,7 @@ def _move_positions(state: TrainState, batch: Batch) -> Evaluations | None:
 def _after_step(state: TrainState, hook: PostStepHook, batch: Batch, step: int, result: StepResult) -> StepResult:
     """Runs the weighting's post-step hook. The result of the step with the losses after it."""
     losses, evaluations = losses_now(state, split_into_micro_batches(batch, state.micro_batches))
+    state.parallel.average([losses])
     losses = losses.to(state.weighting_device)
     _require_finite(state, losses, _LOSS_AFTER, step)
     state.weighting_state = checked_post_step(state.weighting, hook, losses, state.weighting_state)
@@ -191,9 +193,10 @@ def _positions(state: TrainState) -> Tensor | None:
 
 
 def _set_position_gradients(state: TrainState, gradients: Tensor) -> None:
-    """Sets .grad of the position parameters, which are on the CPU, to ∂L_i/∂p_i (m,)."""
+    """Sets .grad of the position parameters, which are on the CPU, to ∂L_i/∂p_i (m,), averaged over all processes."""
     positions = state.network.positions()
     assert positions is not None, "only an architecture with positions has gradients for them"
+    state.parallel.average([gradients])
     state.optimizers["positions"].zero_grad()
     positions.backward(gradients.to(positions))
 

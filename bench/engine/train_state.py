@@ -11,6 +11,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from bench.engine.factored_layers import Layer, factorable_layers
 from bench.engine.graphs import GraphedLosses
+from bench.engine.parallel import ALONE, DataParallel
 from bench.engine.seeds import generator_for
 from bench.engine.task_gradients import GradientBuffer
 from bench.spec.resolve import RunSpec
@@ -37,6 +38,7 @@ class TrainState:
     graphed: the losses by CUDA graphs, if chosen and the network is on CUDA.
     gramian_settings, precision, batched, micro_batches, clip_norm: settings of a step.
     alternating: positions move after the network instead of jointly with it.
+    parallel: the processes that train this network together.
     cached_weights: the last "weights" and "head_weights", if a later step reads them.
     solver_fallbacks: the sum of `Update.fallbacks` over the steps of all finished epochs.
     """
@@ -60,6 +62,7 @@ class TrainState:
     micro_batches: int
     clip_norm: float
     alternating: bool
+    parallel: DataParallel = ALONE
     cached_weights: Mapping[str, Tensor] = field(default_factory=dict)
     solver_fallbacks: int = 0
 
@@ -80,12 +83,17 @@ class TrainState:
 
 
 def make_train_state(
-    spec: RunSpec, network: Network, tasks: Sequence[Task] | None = None, buffer: GradientBuffer | None = None
+    spec: RunSpec,
+    network: Network,
+    tasks: Sequence[Task] | None = None,
+    buffer: GradientBuffer | None = None,
+    parallel: DataParallel = ALONE,
 ) -> TrainState:
     """A network with new optimizers: Adam for it, the architecture's choice for positions.
 
     tasks: those of the network's heads; by default those of the data set.
     buffer: memory shared with other states, of which one steps at a time; by default a new one.
+    parallel: the processes that train this network together; by default this one alone.
     """
     tasks = spec.info.tasks if tasks is None else tasks
     settings = spec.settings
@@ -113,6 +121,7 @@ def make_train_state(
         micro_batches=settings.train.accumulate,
         clip_norm=settings.train.clip_norm,
         alternating="positions" in optimizers and rule is not None and rule.alternating,
+        parallel=parallel,
     )
     state.weighting_state = on_device_of_weighting(state, state.weighting_state.memory)
     return state
@@ -141,9 +150,14 @@ def _uses_graphs(settings: Settings, parameters: Sequence[nn.Parameter]) -> bool
 
 
 def _may_factor(spec: RunSpec) -> bool:
-    """Factoring is off without a Gramian of one batch, if the encoder is compiled, and with micro-batches."""
+    """Whether the gradients of all images of a batch are found in one backward pass of this process.
+
+    Factoring is off without a Gramian of one batch, if the encoder is compiled, with micro-batches, and if several
+    processes train the run.
+    """
     settings = spec.settings
-    return settings.weighting.needs == "gramian" and not settings.compute.compile and settings.train.accumulate == 1
+    in_one = settings.train.accumulate == settings.compute.processes == 1
+    return settings.weighting.needs == "gramian" and not settings.compute.compile and in_one
 
 
 def commit(state: TrainState, update: Update) -> None:

@@ -119,7 +119,7 @@ def count_step(spec: RunSpec, image_size: tuple[int, int]) -> Counts:
     settings = spec.settings
     every = max(settings.gramian.every, settings.train.cosines_every, 1)
     spec, kinds = _countable(spec), 1 if every == 1 else 2
-    batch = _batch(spec, image_size, settings.train.batch_size)
+    batch = _batch(spec, image_size, settings.train.batch_size // settings.compute.processes)
     others = [batch] * (batches_of(settings.weighting) - 1)
     by_kind = []
     with _Counter() as counter:

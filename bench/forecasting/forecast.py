@@ -14,8 +14,9 @@ import torch
 from bench import ROOT
 from bench.engine.checkpoint import checkpoint_remarks
 from bench.engine.device import device_name
+from bench.engine.parallel import threads_each
 from bench.engine.storage import storage_errors
-from bench.forecasting.probe import StepCost, available_memory, measure
+from bench.forecasting.probe import StepCost, available_memory, measure, of_all_processes
 from bench.forecasting.sizes import DatasetSize, dataset_size, prepared_bytes
 from bench.records.environment import describe_environment
 from bench.records.files import StorageError, matching
@@ -124,6 +125,7 @@ def forecast(
     measured: dict[str, StepCost | str] = {}
     for key, run in unknown.items():
         show(f"timing steps of {run.spec.info.label}, {run.spec.label}: {len(measured) + 1} of {len(unknown)}")
+        torch.set_num_threads(threads_each(machine.threads, run.spec.settings.compute.processes))
         measured[key] = measure(run.spec, run.size.image_size, machine.device, budget / len(unknown))
     groups = tuple(group_of(some, costs[key] or measured.get(key, "not timed")) for key, some in members.items())
     seconds = [group.seconds or 0.0 for group in groups for _ in range(group.pending)]
@@ -168,6 +170,11 @@ def runs_of(request: Request, data_root: Path, results: Path) -> tuple[list[Run]
         kept += [(spec, record)] if record is not None else []
     if errors:
         raise PlanError("\n".join(dict.fromkeys(errors)))
+    if any(run.spec.settings.compute.processes > 1 for run in runs):
+        remarks.append(
+            "compute.processes: steps are those of one process on its part of the batch; what processes exchange is "
+            "not counted."
+        )
     return runs, current, [*remarks, *data_remarks(current, kept)]
 
 
@@ -203,7 +210,11 @@ def recorded_cost(specs: Sequence[RunSpec], results: Path, machine: Machine) -> 
     return StepCost(
         step=statistics.median(record.seconds / record.steps for record in same),
         source=f"from {len(same)} record{'s' if len(same) > 1 else ''}",
-        peak_mib=max((record.peak_memory_mib for record in same if record.peak_memory_mib), default=None),
+        peak_mib=of_all_processes(
+            max((record.peak_memory_mib for record in same if record.peak_memory_mib), default=None),
+            specs[0],
+            machine.device,
+        ),
     )
 
 

@@ -67,11 +67,15 @@ class Trial:
 
 
 def measure(spec: RunSpec, image_size: tuple[int, int], device: torch.device, seconds: float) -> StepCost | str:
-    """Times steps for about so many seconds, at least one step of the smallest batch; or why no step can be taken."""
+    """Times steps for about so many seconds, at least one step of the smallest batch; or why no step can be taken.
+
+    Of a run that several processes train, the step of one of them on its part, without what they exchange.
+    """
+    batch_size, processes = spec.settings.train.batch_size, spec.settings.compute.processes
     settings = replace(
         spec.settings,
         backbone=replace(spec.settings.backbone, weights="none"),
-        train=replace(spec.settings.train, lr=0.0, weight_decay=0.0),
+        train=replace(spec.settings.train, lr=0.0, weight_decay=0.0, batch_size=batch_size // processes),
     )
     spec, wanted = replace(spec, settings=settings), settings.train.batch_size
     gc.collect()  # the network of the previous measurement
@@ -93,11 +97,18 @@ def measure(spec: RunSpec, image_size: tuple[int, int], device: torch.device, se
     except torch.OutOfMemoryError:
         return f"out of memory with a batch of {size}"
     persistent, full = persistent_memory(device), trial.at(wanted)
+    peak = None if persistent is None or full.transient_mib is None else persistent + full.transient_mib
     return StepCost(
         step=full.step,
         source="measured" if size == wanted else f"scaled from B={size}",
-        peak_mib=None if persistent is None or full.transient_mib is None else persistent + full.transient_mib,
+        peak_mib=of_all_processes(peak, spec, device),
     )
+
+
+def of_all_processes(peak_mib: float | None, spec: RunSpec, device: torch.device) -> float | None:
+    """The memory of a run whose processes each take so much: each has an accelerator of its own, or all share a CPU."""
+    shared = spec.settings.compute.processes if device.type == "cpu" else 1
+    return None if peak_mib is None else peak_mib * shared
 
 
 def fits(expected: Trial, seconds: float, available_mib: float | None) -> bool:

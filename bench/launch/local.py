@@ -18,9 +18,9 @@ from typing import Any
 from bench.engine.recording import failed_record
 from bench.launch.config import LaunchConfig
 from bench.launch.messages import Assignment, Event
-from bench.launch.processes import process_context
+from bench.launch.processes import GRACE, process_context
 from bench.launch.run_queue import POLL, RunQueue
-from bench.launch.worker import GRACE, work
+from bench.launch.worker import work
 from bench.records.claim import Holder, release, take
 from bench.records.files import StorageError
 from bench.records.store import write_record
@@ -60,8 +60,10 @@ def run_locally(specs: Sequence[RunSpec], config: LaunchConfig, jobs: int, on_ev
             can be started.
     """
     queue = RunQueue(specs, config, on_event)
-    workers = [_start(config) for _ in range(min(jobs, len(specs)))]
+    workers: list[_Worker] = []
     try:
+        for _ in range(min(jobs, len(specs))):
+            workers.append(_start(config))
         while True:
             for index, worker in enumerate(workers):
                 if queue and not worker.assignment and not worker.process.is_alive():
@@ -97,7 +99,7 @@ def _start(config: LaunchConfig) -> _Worker:
     for pause in _PAUSES:
         context = start_server(config.threads)
         ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs, config), daemon=True)
+        process = context.Process(target=work, args=(theirs, config))
         try:
             process.start()
         except (EOFError, OSError) as error:

@@ -21,15 +21,15 @@ from bench.engine.loop import train
 from bench.engine.recording import failed_record
 from bench.engine.signals import Stopped, exit_code, stopped_by
 from bench.launch.config import LaunchConfig
+from bench.launch.data_parallel import data_parallel
 from bench.launch.messages import Assignment, Event
+from bench.launch.processes import GRACE
 from bench.records.claim import Claim, ClaimLost, beat, release
 from bench.records.files import StorageError, atomic_write_text
 from bench.records.record import Record
 from bench.records.store import write_record
 
 ERROR_LOG = "error.txt"
-# Seconds that a worker which was told to stop has for its current step, before it is killed.
-GRACE = 5.0
 _LONGEST_PAUSE = 5.0  # between two beats
 _BEATS_PER_EXPIRY = 6
 
@@ -85,12 +85,14 @@ def _record_of(assignment: Assignment, context: RunContext, connection: Connecti
     """Trains a run. An error becomes a record with the reason, and a file with the traceback."""
     spec, log = assignment.spec, context.folder / ERROR_LOG
     try:
-        record = train(
-            spec,
-            context,
-            on_epoch=lambda epochs: _send(connection, Event("epoch", spec, epochs)),
-            on_note=lambda note: _send(connection, Event("note", spec, note=note)),
-        )
+        with data_parallel(spec, context) as parallel:
+            record = train(
+                spec,
+                context,
+                on_epoch=lambda epochs: _send(connection, Event("epoch", spec, epochs)),
+                on_note=lambda note: _send(connection, Event("note", spec, note=note)),
+                parallel=parallel,
+            )
     except (ClaimLost, StorageError):
         raise
     except Exception as error:  # an error of one run must not stop the others

@@ -28,6 +28,7 @@ ADDED: Sections = {
         "cudnn_benchmark": False,
         "cuda_graphs": False,
         "backward": "looped",
+        "processes": 1,
     },
 }
 # Settings of one architecture (section "arch") or of one weighting (section "weighting"), by its key.

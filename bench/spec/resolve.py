@@ -142,6 +142,7 @@ def _check_parts(settings: Settings, weighting: str, info: DatasetInfo) -> None:
     _check_gramian(settings, weighting, info)
     _check_micro_batches(settings)
     _check_graphs(settings, weighting)
+    _check_processes(settings, weighting)
 
 
 def _check_contract(weighting: Weighting) -> None:
@@ -261,10 +262,30 @@ def _check_graphs(settings: Settings, name: str) -> None:
         "with train.accumulate": settings.train.accumulate > 1,
         "with train.cosines_every": settings.train.cosines_every > 0,
         "with compute.compile": settings.compute.compile,
+        "with compute.processes": settings.compute.processes > 1,
     }
     for reason, applies in reasons.items():
         if applies:
             raise SpecError(f"compute.cuda_graphs: expected false {reason}, found true.")
+
+
+def _check_processes(settings: Settings, name: str) -> None:
+    """Raises SpecError if several processes can't train a run together."""
+    count, train, needs = settings.compute.processes, settings.train, settings.weighting.needs
+    if count == 1:
+        return
+    expected = f"compute.processes: expected 1 with {name}"
+    if is_adapter(name):
+        raise SpecError(f"{expected}, which runs the code of another package, found {count}.")
+    if needs == "jacobian":
+        raise SpecError(f"{expected}, which needs the whole Jacobian, found {count}.")
+    if needs == "cross_gramian":
+        raise SpecError(f"{expected}, which reads several batches, found {count}.")
+    if train.batch_size % (count * train.accumulate):
+        parts = "" if train.accumulate == 1 else f" / train.accumulate = {train.accumulate}"
+        raise SpecError(
+            f"compute.processes: expected a divisor of train.batch_size = {train.batch_size}{parts}, found {count}."
+        )
 
 
 def _method_name(architecture: str, weighting: str) -> str:

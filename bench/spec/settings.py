@@ -25,6 +25,7 @@ Backward = Literal["looped", "batched"]
 GradSpace = Literal["shared", "last_block", "representation"]
 
 
+MOST_PROCESSES = 64  # that train one run together, all on one machine
 _LONGEST_MESSAGE = 300  # characters; some messages repeat a list of numbers
 
 
@@ -93,6 +94,9 @@ class ComputeSettings:
         to run in the last bits.
     cuda_graphs: whether the forward and backward pass of a method that needs losses only are launched as CUDA graphs.
     backward: whether the gradients of tasks that share features are computed in a loop or, with vmap, in one batch.
+    processes: how many processes train the run together, each on its part of every batch and, with accelerators, on
+        its own. The step is that of the whole batch, except that BatchNorm sees one part at a time, masked losses are
+        averaged over parts, and random draws of the network differ.
     """
 
     precision: Precision = "fp32"
@@ -102,6 +106,11 @@ class ComputeSettings:
     cudnn_benchmark: bool = False
     cuda_graphs: bool = False
     backward: Backward = "looped"
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.processes <= MOST_PROCESSES:
+            raise ValueError(f"`processes` must be from 1 to {MOST_PROCESSES}, found {self.processes}")
 
 
 @dataclass(frozen=True)
