@@ -94,7 +94,7 @@ STEPS = 3  # per epoch, of two epochs
         ("ew", {}, nan_bias, 2 * STEPS - 1),
         ("log_loss", {}, nan_bias, 1),
         ("go4align", {"train.cosines_every": 1}, nan_bias, 4),
-        ("mgda", {"weighting.every": 3}, nan_bias, 1),
+        ("mgda", {"weighting.every": 2}, nan_bias, 1),
         ("ew", {"arch": "normal", "arch.position_form": "constant"}, nan_bias, 1),
         ("ew", {"arch": "normal", "arch.updates": "alternating"}, nan_bias, 1),
     ],
