@@ -8,6 +8,7 @@ usage() {
 ./run_all.sh paper        the same on whichever of Office-31, Office-Home, NYUv2 and CelebA are found
 ./run_all.sh ablation     the ablations of NORMAL, on digits and on whichever Office data set is found
 ./run_all.sh --quick      one seed, one epoch: see that everything runs
+./run_all.sh gpu-check    check an accelerator in under ten minutes; --device cpu rehearses without one
 ./run_all.sh test [...]   the test suite without the tests marked slow; further words go to pytest
 ./run_all.sh test --all   all tests
 
@@ -90,6 +91,10 @@ case "$word" in
         # Each worker gets a contiguous share, so most files and their fixtures stay in one process.
         exec "$venv/bin/python" -m pytest --numprocesses auto --dist worksteal -m "$selection" "$@"
         ;;
+    gpu-check)
+        shift
+        exec "$venv/bin/python" -m bench.gpu_check "$@"
+        ;;
     embedded | paper)
         shift || true
         run_study "$word" "$here/results" "$here/reports" "$@"
@@ -106,7 +111,7 @@ case "$word" in
         run_study embedded "$here/results" "$here/reports" "$@"
         ;;
     *)
-        echo "Expected embedded, paper, ablation, test or an option, found '$word'." >&2
+        echo "Expected embedded, paper, ablation, gpu-check, test or an option, found '$word'." >&2
         usage >&2
         exit 2
         ;;

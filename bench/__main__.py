@@ -16,6 +16,7 @@ COMMANDS = {
     "bench.data": "list the data sets, say how to get one, check it, decode it, draw some of it",
     "bench.doctor": "check this set-up: what is missing, and what is left out because of it",
     "bench.speed": "measure the training steps of every method, beside other packages and the autograd baseline",
+    "bench.gpu_check": "check an accelerator beside the CPU: numbers, waits, speed and a small study",
     "bench.relations": "compare NORMAL's task positions with how tasks relate",
     "bench.toy": "run every weighting on the published two-task problem in the plane",
 }

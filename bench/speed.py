@@ -5,9 +5,8 @@ A bare `python -m bench.speed` times a training step of every method. Each comma
 
 from __future__ import annotations
 
-import re
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,17 @@ import torch
 from rich.console import Console
 
 from bench import ROOT
-from bench.cli.options import assignment, cores, folder, guarded, lookup_name, plain_console, positive, processes
+from bench.cli.options import (
+    assignment,
+    cores,
+    file_name,
+    folder,
+    guarded,
+    lookup_name,
+    plain_console,
+    positive,
+    processes,
+)
 from bench.cli.parser import CommandParser
 from bench.cli.progress import BenchmarkProgress
 from bench.engine.device import DeviceUnavailable, chip_name, choose_device
@@ -32,13 +41,13 @@ from bench.profiling.tables import Page, samples_page, samples_table, solver_pag
 from bench.profiling.trees import TREES
 from bench.profiling.workloads import SCALING_BACKBONES, SCALING_TASKS, Size, Workload, scaling_workloads, workloads
 from bench.records.environment import describe_environment
+from bench.records.names import machine_slug
 from bench.records.speed import BASELINE, OURS, Cell, SpeedRecord, WorkloadRecord, merged, read_speeds, write_speed
 from bench.records.store import RecordError
 from bench.reporting.render import aligned
 from bench.spec.lookup import UnknownName, lookup
 from bench.spec.resolve import RunSpec
 from bench.spec.settings import SpecError
-from bench.spec.shown import shown
 from methods import METHODS, WEIGHTINGS
 from methods.adapters.counterparts import PACKAGES, import_errors, versions
 
@@ -162,7 +171,7 @@ def _add_measurement(parser: ArgumentParser) -> None:
         help="settings of our runs",
     )  # fmt: skip
     parser.add_argument("--no-memory", action="store_false", dest="memory", help="leave out the peak memory of a step")
-    parser.add_argument("--machine", type=_file_name, metavar="NAME", help="of the record (default: chip and threads)")
+    parser.add_argument("--machine", type=file_name, metavar="NAME", help="of the record (default: chip and threads)")
     results = ROOT / "results" / "speed"
     parser.add_argument(
         "--results", type=folder, default=results, metavar="DIR", help="records (default: results/speed)"
@@ -170,16 +179,9 @@ def _add_measurement(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=folder, metavar="DIR", help="also write tables and figures there")
 
 
-def _file_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", text):
-        raise ArgumentTypeError(f"expected at most 80 letters, digits and any of . _ -, found {shown(text)}")
-    return text
-
-
 def machine_name(chip: str, threads: int) -> str:
     """Like amd-epyc-7b13-2-threads."""
-    words = re.findall(r"[a-z0-9.]+", re.sub(r"\((r|tm|c)\)|@.*", " ", chip.lower()))
-    return "-".join([*words, str(threads), "thread" if threads == 1 else "threads"])
+    return "-".join(filter(None, [machine_slug(chip), str(threads), "thread" if threads == 1 else "threads"]))
 
 
 def _step(arguments: Namespace) -> int:

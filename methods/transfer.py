@@ -13,5 +13,9 @@ def send(values: Tensor, device: torch.device) -> Tensor:
     """
     if values.device.type != "cpu" or device.type == "cpu":
         return values.to(device)
-    pinned = values if values.is_pinned() else values.pin_memory()
-    return pinned.to(device, non_blocking=True)
+    if not values.is_pinned():
+        # Without repeated or skipped memory, as expanded values or every second one have: torch can't pin the former,
+        # and would wait for the latter.
+        dense = values if values.is_contiguous() else values.clone()
+        values = dense.pin_memory()
+    return values.to(device, non_blocking=True)

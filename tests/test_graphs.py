@@ -76,6 +76,20 @@ def test_steps_with_graphs_equal_steps_without(weighting: str, data: str, data_r
     assert all(torch.equal(values, there[name]) for name, values in here.items())
 
 
+def test_capturing_leaves_the_random_stream_alone(data_root: Path) -> None:
+    state, batch = prepared("digits", data_root, "ew", double=False)
+
+    def drawing(*args: Any, **options: Any) -> Any:
+        torch.rand(3)
+        return capture_on_cpu(*args, **options)
+
+    torch.manual_seed(7)
+    expected = torch.rand(2)
+    torch.manual_seed(7)
+    GraphedLosses(state.network, state.tasks, state.precision, drawing)(batch)
+    assert torch.equal(torch.rand(2), expected)
+
+
 def test_capturing_leaves_running_means_alone(data_root: Path) -> None:
     """Capturing runs the network several times; BatchNorm would count these as steps."""
     settings = {"backbone.name": "resnet18", "backbone.weights": "none", "train.batch_size": 4}

@@ -17,7 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
-from bench.engine.device import chip_name, choose_device, free_memory, peak_memory_mib, reset_peak_memory
+from bench.engine.device import (
+    chip_name,
+    choose_device,
+    free_memory,
+    make_current,
+    peak_memory_mib,
+    reset_peak_memory,
+)
 
 
 @pytest.fixture
@@ -47,6 +54,17 @@ def test_the_device_is_there_only_while_it_is_available() -> None:
             assert chip_name(DEVICE) == "Pretend 1"
         assert before == (torch.Generator, torch.Event, torch.empty, torch.accelerator.synchronize)
     torch.ones(2, requires_grad=True).sum().backward()
+
+
+def test_a_device_with_a_number_becomes_the_current_one(pretend: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events, and so the times of steps, are of the current device."""
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.accelerator, "set_device_index", chosen.append)
+    for device in (torch.device("cpu"), torch.device("cuda"), torch.device("cuda", 1)):
+        make_current(device)
+    assert chosen == [1]
+    with pytest.raises(ValueError, match="Expected a number of pretend below 1, found 'pretend:7'"):
+        choose_device("pretend:7")
 
 
 def test_waits_are_counted_with_their_lines(pretend: None) -> None:
@@ -141,6 +159,9 @@ def test_the_calls_that_wait_are_those_of_cuda(pretend: None) -> None:
         lambda: x * torch.tensor(2.0),
         lambda: torch.linalg.cholesky_ex(symmetric),
         lambda: nn.utils.clip_grad_norm_([nn.Parameter(x)], 1.0),
+        lambda: torch.multinomial(x, 3, replacement=True),
+        lambda: torch.normal(x, 1.0),
+        lambda: repr(x),
     ]
     waiting: list[Callable[[], object]] = [
         lambda: put(mask, y),
@@ -159,6 +180,13 @@ def test_the_calls_that_wait_are_those_of_cuda(pretend: None) -> None:
         lambda: torch.linalg.cholesky(symmetric),
         lambda: torch.linalg.solve(symmetric, symmetric),
         lambda: torch.allclose(x, x),
+        lambda: torch.multinomial(x, 1),
+        lambda: torch.normal(x, x),
+        lambda: torch.linspace(y, y, 3, device=DEVICE),
+        lambda: torch.linalg.pinv(symmetric),
+        lambda: f"{y:.3f}",
+        lambda: f"{x}",
+        lambda: str(x),
     ]
     assert [counts_of(call).waits for call in free] == [0] * len(free)
     assert [counts_of(call).waits > 0 for call in waiting] == [True] * len(waiting)
@@ -341,6 +369,17 @@ def test_pinned_memory(pretend: None) -> None:
     assert torch.ones(3, device=DEVICE).to("cpu", non_blocking=True).is_pinned()
     with pytest.raises(RuntimeError, match="Only dense CPU tensors can be pinned"):
         torch.empty(3, device=DEVICE, pin_memory=True)
+
+
+def test_repeated_memory_cannot_be_pinned(pretend: None) -> None:
+    with pytest.raises(RuntimeError, match="more than one element"):
+        torch.ones(1).expand(3).pin_memory()
+
+
+def test_bfloat16_reads_numbers_of_the_device_in_bfloat16(pretend: None) -> None:
+    x, scale = torch.ones(3, dtype=torch.bfloat16, device=DEVICE) * 3, torch.tensor(1.003, dtype=torch.float64)
+    assert (x * scale.to(DEVICE)).tolist() == [3.0] * 3  # 1.003 becomes 1
+    assert (x * scale).tolist() == (x.cpu() * scale).tolist() == (x * 1.003).tolist() == [3.015625] * 3
 
 
 def test_asynchronous_copies_arrive_at_the_next_wait(pretend: None) -> None:

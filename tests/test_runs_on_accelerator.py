@@ -26,6 +26,7 @@ from bench.spec.resolve import resolve
 from datasets import DATASETS
 
 CPU = torch.device("cpu")
+FROM_SCRATCH = {"backbone.weights": "none"}
 OTHERS = (("mgda", "faces"), ("ew", "rooms"), ("normal", "rooms"), ("ew", "celeba"))
 
 
@@ -42,10 +43,17 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def trained(
-    method: str, data: str, folder: Path, device: torch.device, stop_after: int = 0, batch_size: int = 4
+    method: str,
+    data: str,
+    folder: Path,
+    device: torch.device,
+    stop_after: int = 0,
+    batch_size: int = 4,
+    **settings: object,
 ) -> tuple[Record, Counts]:
     """The record of a run of two epochs, and what it cost on the pretend device."""
-    spec = resolve(data, method, assignments={"train.epochs": 2, "train.batch_size": batch_size})
+    few = {"train.epochs": 2, "train.batch_size": batch_size}
+    spec = resolve(data, method, assignments={**few, **FROM_SCRATCH, **settings})
 
     def on_epoch(epochs: int) -> None:
         if epochs and epochs == stop_after:
@@ -94,6 +102,19 @@ def test_a_run_equals_that_of_the_cpu_and_resumes_on_the_device(
     assert curves(tmp_path / "resumed") == curves(tmp_path / "cpu")
 
 
+@pytest.mark.parametrize("first, second", [(DEVICE, DEVICE), (CPU, DEVICE), (DEVICE, CPU)])
+def test_a_running_mean_of_weights_is_resumed_on_any_device(
+    first: torch.device, second: torch.device, tmp_path: Path, small: None
+) -> None:
+    mean = {"weighting.momentum": 0.9}
+    whole, _ = trained("rlw", "digits", tmp_path / "whole", CPU, **mean)
+    with pytest.raises(Stop):
+        trained("rlw", "digits", tmp_path / "resumed", first, stop_after=1, **mean)
+    resumed, _ = trained("rlw", "digits", tmp_path / "resumed", second, **mean)
+    assert outcome(resumed) == outcome(whole)
+    assert curves(tmp_path / "resumed") == curves(tmp_path / "whole")
+
+
 def test_the_waits_of_an_epoch_do_not_grow_with_its_steps(tmp_path: Path, small: None) -> None:
     """Losses and weights stay on the device until the epoch ends."""
     costs = {size: trained("ew", "digits", tmp_path / str(size), DEVICE, batch_size=size) for size in (4, 8)}
@@ -112,6 +133,7 @@ def test_the_command_trains_on_the_device_with_workers_and_resumes(data_root: Pa
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as first:
         _wait_for_checkpoint(tmp_path / "device", first)
         first.send_signal(signal.SIGINT)
+        first.communicate()
     assert first.returncode == 130
     again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stdout + again.stderr

@@ -26,7 +26,7 @@ from methods.contract import Weighting
 PACKAGES = ("bench", "methods", "datasets")
 # From top to bottom: a package imports only from lines below its own, and a command from any package.
 LAYERS = (
-    ("forecasting",),
+    ("forecasting", "hardware_check"),
     ("inspection", "profiling"),
     ("cli",),
     ("launch", "analyses"),

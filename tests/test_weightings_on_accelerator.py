@@ -17,6 +17,7 @@ from pretend.device import DEVICE, available
 from torch import Tensor
 from variants import variants
 
+from bench.engine.task_gradients import TaskGradients, scaled
 from methods import WEIGHTINGS
 from methods.checks import checked_post_step, checked_step
 from methods.contract import PostStepHook, Signal, State, Update, Weighting
@@ -124,6 +125,29 @@ def test_random_weights_are_sent_without_a_wait(distribution: Any) -> None:
 def test_what_is_on_the_cpu_is_not_copied() -> None:
     values = torch.ones(3)
     assert send(values, values.device) is values
+
+
+@for_every("values", [torch.ones(1).expand(3), torch.arange(6.0)[::2], torch.ones(2, 3).T])
+def test_values_in_any_layout_are_sent_without_a_wait(values: Tensor) -> None:
+    with counting() as counts:
+        there = send(values, DEVICE)
+    assert (counts().waits, counts().copies_in) == (0, 1)
+    assert torch.equal(there.cpu(), values)
+
+
+def test_weights_are_not_rounded_to_the_precision_of_gradients() -> None:
+    gradient, scale = torch.full((3,), 3.0).bfloat16(), torch.tensor(1.003, dtype=torch.float64)
+    assert scaled(gradient, 1.003).tolist() == [3.015625] * 3
+    assert scaled(gradient.to(DEVICE), scale.to(DEVICE)).tolist() == [3.015625] * 3
+
+
+def test_a_direction_on_the_cpu_is_sent_without_a_wait() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(3, device=DEVICE))
+    rows = TaskGradients([parameter], torch.zeros(2, 3, device=DEVICE), torch.zeros(3, device=DEVICE), ())
+    with counting() as counts:
+        rows.apply_direction(torch.arange(3.0))
+    assert counts().waits == 0 and parameter.grad is not None
+    assert parameter.grad.tolist() == [0.0, 1.0, 2.0]
 
 
 @for_every("name, weighting", ON_DEVICE)

@@ -60,6 +60,13 @@ def lookup_name(text: str) -> str:
     return text
 
 
+def file_name(text: str) -> str:
+    """Parses the name of a file or folder."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", text):
+        raise ArgumentTypeError(f"expected at most 80 letters, digits and any of . _ -, found {shown(text)}")
+    return text
+
+
 def assignment(text: str) -> tuple[str, Any]:
     """Parses "section.key=value"; the value is read as YAML."""
     key, equals, value = text.partition("=")

@@ -89,7 +89,7 @@ def save_checkpoint(
         memory=_on_cpu(dict(state.weighting_state.memory)),
         kept=_on_cpu(dict(state.cached_weights)),
         generator=state.generator.get_state(),
-        solver_fallbacks=int(state.solver_fallbacks),
+        solver_fallbacks=state.solver_fallbacks,
         history=replace(history, best=_best_on_cpu(history.best)),
     )
     write_content(path, content, guard)

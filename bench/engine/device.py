@@ -36,7 +36,17 @@ def choose_device(name: str) -> torch.device:
         raise DeviceUnavailable(f"Expected a device like auto, cpu or cuda, found {shown(name)}.") from error
     if device.type != "cpu" and (accelerator is None or accelerator.type != device.type):
         raise DeviceUnavailable(f"Expected the device {shown(name)}, found none on this machine; use --device auto.")
+    if device.type != "cpu" and (device.index or 0) >= torch.accelerator.device_count():
+        raise DeviceUnavailable(
+            f"Expected a number of {device.type} below {torch.accelerator.device_count()}, found {shown(name)}."
+        )
     return device
+
+
+def make_current(device: torch.device) -> None:
+    """Makes an accelerator that has a number, as cuda:1, the one that events, pinned memory and graphs belong to."""
+    if device.type != "cpu" and device.index is not None:
+        torch.accelerator.set_device_index(device.index)
 
 
 def chip_name(device: torch.device) -> str:

@@ -15,7 +15,7 @@ from bench.engine.build import build_network
 from bench.engine.checkpoint import Origin, save_checkpoint, start_or_resume
 from bench.engine.clock import StepClock
 from bench.engine.context import Run, RunContext
-from bench.engine.device import read_at_once, reset_peak_memory
+from bench.engine.device import make_current, reset_peak_memory
 from bench.engine.evaluate import dummy_scores, evaluate, mean_scores, selection_score
 from bench.engine.history import Best, History, best_epoch
 from bench.engine.parallel import ALONE, DataParallel, threads_each
@@ -23,7 +23,7 @@ from bench.engine.placement import on_device
 from bench.engine.precision import choose_kernels
 from bench.engine.recording import Outcome, finished_record, write_curves
 from bench.engine.seeds import generator_for, seed_for
-from bench.engine.step import StepResult, require_finite_step, train_step
+from bench.engine.step import StepResult, on_cpu, require_finite_step, train_step
 from bench.engine.train_state import TrainState, make_train_state
 from bench.records.record import Record, Selected
 from bench.records.store import CHECKPOINT, write_record
@@ -75,8 +75,7 @@ def train(
     try:
         while history.epochs < spec.settings.train.epochs:
             parallel.tell(history.epochs)
-            with state.network.translate_errors():
-                _train_epoch(run, state, history)
+            _train_epoch(run, state, history)
             save_checkpoint(checkpoint, origin, state, history, context.guard)
             on_epoch(history.epochs)
     except Diverged as error:
@@ -110,8 +109,7 @@ def train_along(spec: RunSpec, context: RunContext, parallel: DataParallel, epoc
     if start.history.epochs != first:
         raise RuntimeError(f"expected to go on from epoch {first}, found a checkpoint of {start.history.epochs} epochs")
     for _ in itertools.chain([first], epochs):
-        with start.state.network.translate_errors():
-            _train_steps(run, start.state, start.history)
+        _train_steps(run, start.state, start.history)
 
 
 def _prepare(spec: RunSpec, context: RunContext, parallel: DataParallel) -> None:
@@ -119,6 +117,7 @@ def _prepare(spec: RunSpec, context: RunContext, parallel: DataParallel) -> None
     assert parallel.size == spec.settings.compute.processes, "a run needs as many processes as it has in its settings"
     torch.set_num_threads(threads_each(context.threads, parallel.size))
     choose_kernels(spec.settings.compute)
+    make_current(context.device)
     reset_peak_memory(context.device)
 
 
@@ -157,46 +156,52 @@ def _train_epoch(run: Run, state: TrainState, history: History) -> None:
     """Trains for one epoch and validates; updates state and history."""
     start = time.perf_counter()
     losses, weights = _train_steps(run, state, history)
-    scores, score = _validate(run, state, history)
+    with state.network.translate_errors():
+        scores, score = _validate(run, state, history)
     history.seconds += time.perf_counter() - start
     history.curve.append([history.epochs, history.steps, history.seconds, *losses, *scores, *weights, score])
 
 
 def _train_steps(run: Run, state: TrainState, history: History) -> tuple[list[float], list[float]]:
     """Trains for one epoch; updates state and history. The mean losses and weights over its steps."""
-    epoch, rank = history.epochs, state.parallel.rank
-    spec, train = run.spec, run.spec.settings.train
+    epoch, rank, cosines_every = history.epochs, state.parallel.rank, run.spec.settings.train.cosines_every
     # Batches and dropout depend on seed, epoch and process alone, so a resumed run draws the same random numbers.
-    torch.manual_seed(seed_for(spec.seed, "noise", epoch, *([rank] if rank else [])))
-    _set_learning_rate(spec, state, epoch)
+    torch.manual_seed(seed_for(run.spec.seed, "noise", epoch, *([rank] if rank else [])))
+    _set_learning_rate(run.spec, state, epoch)
     clock = StepClock(run.context.device, history.step_seconds)
     results: list[StepResult] = []
-    for batch, *others in zip(*_batch_streams(run, state, epoch), strict=True):
-        cosines = train.cosines_every > 0 and history.steps % train.cosines_every == 0
-        with clock.step(counted=not cosines):
-            results.append(train_step(state, batch, history.steps, epoch, others=others, cosines=cosines))
-        history.steps += 1
-        _log_step(state, results[-1], history)
+    try:
+        with state.network.translate_errors():
+            batches = zip(*_batch_streams(run, state, epoch), strict=True)
+            for step, (batch, *others) in enumerate(batches, history.steps):
+                cosines = cosines_every > 0 and step % cosines_every == 0
+                with clock.step(counted=not cosines):
+                    results.append(train_step(state, batch, step, epoch, others=others, cosines=cosines))
+    except Diverged:
+        clock.collect()
+        if results:
+            # On an accelerator the cause may lie in an earlier step, whose numbers have not been read yet.
+            _log_steps(state, results, history)
+        raise
     clock.collect()
-    means = _read_epoch(state, results, history)
+    means = _log_steps(state, results, history)
     history.epochs += 1
     return means
 
 
-def _read_epoch(state: TrainState, results: Sequence[StepResult], history: History) -> tuple[list[float], list[float]]:
-    """Reads from an accelerator what the steps of an epoch left there. The mean losses and weights over these steps.
+def _log_steps(state: TrainState, results: Sequence[StepResult], history: History) -> tuple[list[float], list[float]]:
+    """Logs the steps of an epoch, and reads from an accelerator what they left there. Their mean losses and weights.
 
     Raises:
-        Diverged: one of them is not finite. The history then ends before that step, as on a CPU.
+        Diverged: a number is not finite. The history then ends before that step, as on a CPU.
     """
-    read = read_at_once([*(result.losses for result in results), *(result.weights for result in results)])
-    losses, weights = read[: len(results)], read[len(results) :]
-    state.solver_fallbacks = int(state.solver_fallbacks)
-    history.steps -= len(results)
-    for of_tasks, applied in zip(losses, weights, strict=True):
-        require_finite_step(state, of_tasks, applied, history.steps)
+    read = on_cpu(results)
+    for result in read:
+        require_finite_step(state, result, history.steps)
         history.steps += 1
-    return torch.stack(losses).mean(dim=0).tolist(), torch.stack(weights).mean(dim=0).tolist()
+        _log_step(state, result, history)
+    losses, weights = (torch.stack([getattr(one, part) for one in read]) for part in ("losses", "weights"))
+    return losses.mean(dim=0).tolist(), weights.mean(dim=0).tolist()
 
 
 def _batch_streams(run: Run, state: TrainState, epoch: int) -> list[Iterator[Batch]]:
@@ -231,10 +236,10 @@ def _validate(run: Run, state: TrainState, history: History) -> tuple[list[float
 
 
 def _log_step(state: TrainState, result: StepResult, history: History) -> None:
-    """Appends the positions, recorded cosines and evaluations of a step."""
-    positions = state.network.positions()
-    if positions is not None:
-        history.positions.append([history.steps, *positions.tolist()])
+    """Appends the positions, recorded cosines and evaluations of a step; counts its fallbacks."""
+    state.solver_fallbacks += int(result.fallbacks)
+    if result.positions is not None:
+        history.positions.append([history.steps, *result.positions.tolist()])
     if result.cosines is not None:
         m = len(result.cosines)
         rows, columns = torch.triu_indices(m, m, offset=1)

@@ -69,7 +69,7 @@ def finished_record(run: Run, state: TrainState, history: History, outcome: Outc
         seconds=history.seconds,
         peak_memory_mib=peak_memory_mib(device),
         parameters=_count_parameters(state.network),
-        solver_fallbacks=int(state.solver_fallbacks),
+        solver_fallbacks=state.solver_fallbacks,
         field_evaluations=FieldEvaluations(forward=forward, backward=backward) if has_flow else None,
         head_rule=state.head_rule,
         splits=dict(run.splits.provenance),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,10 @@ from methods.checks import checked_post_step, checked_step
 from methods.contract import Diverged, Evaluations, PostStepHook, Signal, Update
 from methods.weightings.cr_mogm import running_mean
 
+# What messages call numbers that must be finite.
+_HEAD_WEIGHT = "weight of the head"
+_LOSS_AFTER = "loss after the step"
+
 
 @dataclass(frozen=True)
 class StepResult:
@@ -33,20 +37,29 @@ class StepResult:
 
     losses: (m,) before the step, float64.
     weights: (m,) as applied to the shared gradient, float64.
+    further: other numbers (m,) that must be finite, by what they are.
     cosines: (m, m) between the tasks' gradients, at steps that record them, on the CPU.
     evaluations: of a flow's field; None without a flow.
+    positions_before, positions: (m,) of the tasks, before and after the step, on the CPU; None without positions.
+    fallbacks: as in `Update`.
     """
 
     losses: Tensor
     weights: Tensor
+    further: Mapping[str, Tensor] = field(default_factory=dict)
     cosines: Tensor | None = None
     evaluations: Evaluations | None = None
+    positions_before: Tensor | None = None
+    positions: Tensor | None = None
+    fallbacks: int | Tensor = 0
 
 
 def train_step(
     state: TrainState, batch: Batch, step: int, epoch: int, *, others: Sequence[Batch] = (), cosines: bool = False
 ) -> StepResult:
-    """Updates every parameter once, and waits for the device at most once.
+    """Updates every parameter once.
+
+    It waits for the device at most once; once more if it records cosines, and if positions move alternately.
 
     others: further batches, for a weighting that reads several.
     cosines: whether to record the cosines of the tasks' gradients.
@@ -56,14 +69,15 @@ def train_step(
             then, unless the message is about the loss after the step. What stays on an accelerator is not checked here,
             but by `require_finite_step` after the epoch.
     """
+    before = _positions(state)
     result, update = compute_gradients(state, batch, step, epoch, others=others, cosines=cosines)
     _move(state)
     moved = _move_positions(state, batch) if state.alternating else None
     commit(state, update)
-    hook = state.weighting
-    after = _after_step(state, hook, batch, step) if isinstance(hook, PostStepHook) else None
-    state.solver_fallbacks += update.fallbacks
-    return replace(result, evaluations=added(result.evaluations, moved, after))
+    result = replace(result, evaluations=added(result.evaluations, moved), fallbacks=update.fallbacks)
+    if isinstance(state.weighting, PostStepHook):
+        result = _after_step(state, state.weighting, batch, step, result)
+    return replace(result, positions_before=before, positions=_positions(state))
 
 
 def compute_gradients(
@@ -90,8 +104,10 @@ def compute_gradients(
 
     update = _updated_weights(state, found, seen, step, epoch) if updates_weights else _cached_update(state)
     _require_finite(state, update.weights, "weight", step)
+    further: dict[str, Tensor] = {}
     if state.head_rule == "own" and update.head_weights is not None:
-        _require_finite(state, update.head_weights, "weight of the head", step)
+        further[_HEAD_WEIGHT] = update.head_weights
+        _require_finite(state, update.head_weights, _HEAD_WEIGHT, step)
     recorded = found.cosines().cpu() if cosines and found.cosines is not None else None
 
     applied = found.apply(update)
@@ -99,7 +115,7 @@ def compute_gradients(
         along = seen.position_gradients if applied.position_gradients is None else applied.position_gradients
         assert along is not None, "a step of the positions needs their gradients"
         _set_position_gradients(state, along.cpu())
-    return StepResult(seen.losses, update.weights, recorded, applied.evaluations), update
+    return StepResult(seen.losses, update.weights, further, recorded, applied.evaluations), update
 
 
 def _read(state: TrainState, found: BatchGradients, updates_weights: bool) -> BatchGradients:
@@ -159,14 +175,21 @@ def _move_positions(state: TrainState, batch: Batch) -> Evaluations | None:
     return evaluations_of([shared])
 
 
-def _after_step(state: TrainState, hook: PostStepHook, batch: Batch, step: int) -> Evaluations | None:
-    """Runs the weighting's post-step hook. Returns the evaluations of the flow."""
+def _after_step(state: TrainState, hook: PostStepHook, batch: Batch, step: int, result: StepResult) -> StepResult:
+    """Runs the weighting's post-step hook. The result of the step with the losses after it."""
     losses, evaluations = losses_now(state, split_into_micro_batches(batch, state.micro_batches))
     state.parallel.average([losses])
     losses = losses.to(state.weighting_device)
-    _require_finite(state, losses, "loss after the step", step)
+    _require_finite(state, losses, _LOSS_AFTER, step)
     state.weighting_state = checked_post_step(state.weighting, hook, losses, state.weighting_state)
-    return evaluations
+    further = {**result.further, _LOSS_AFTER: losses}
+    return replace(result, further=further, evaluations=added(result.evaluations, evaluations))
+
+
+def _positions(state: TrainState) -> Tensor | None:
+    """The positions (m,) of the tasks now, which later steps don't change."""
+    positions = state.network.positions()
+    return None if positions is None else positions.detach().clone()
 
 
 def _set_position_gradients(state: TrainState, gradients: Tensor) -> None:
@@ -178,22 +201,42 @@ def _set_position_gradients(state: TrainState, gradients: Tensor) -> None:
     positions.backward(gradients.to(positions))
 
 
-def require_finite_step(state: TrainState, losses: Tensor, weights: Tensor, step: int) -> None:
-    """Checks what a step left on an accelerator, once it has been read: losses (m,) and weights (m,).
+def on_cpu(results: Sequence[StepResult]) -> list[StepResult]:
+    """The results with everything on the CPU, read in one transfer."""
+    parts = [[one.losses, one.weights, torch.as_tensor(one.fallbacks), *one.further.values()] for one in results]
+    read = iter(read_at_once([values for of_step in parts for values in of_step]))
+    return [
+        replace(
+            one,
+            losses=next(read),
+            weights=next(read),
+            fallbacks=int(next(read)),
+            further={name: next(read) for name in one.further},
+        )
+        for one in results
+    ]
+
+
+def require_finite_step(state: TrainState, result: StepResult, step: int) -> None:
+    """Checks what a step left on an accelerator, once it has been read.
 
     Raises:
         Diverged: as in `train_step`.
     """
-    _require_finite(state, losses, "loss", step)
-    _require_finite(state, weights, "weight", step)
+    for what, values in {"loss": result.losses, "weight": result.weights, **result.further}.items():
+        positions = result.positions if what == _LOSS_AFTER else result.positions_before
+        _require_finite(state, values, what, step, positions)
 
 
-def _require_finite(state: TrainState, values: Tensor, what: str, step: int) -> None:
-    """Raises Diverged if a value on the CPU is not finite. Values elsewhere are not read."""
+def _require_finite(state: TrainState, values: Tensor, what: str, step: int, positions: Tensor | None = None) -> None:
+    """Raises Diverged if a value on the CPU is not finite. Values elsewhere are not read.
+
+    positions: (m,) at that time; by default those of now.
+    """
     if values.device.type != "cpu":
         return
     for index, value in enumerate(values.tolist()):
         if not abs(value) < float("inf"):
-            positions = state.network.positions()
+            positions = state.network.positions() if positions is None else positions
             where = "" if positions is None else f", with its position at {positions.tolist()[index]:.6g}"
             raise Diverged(f"{what} of task {state.tasks[index].key} is {value} at step {step}{where}")

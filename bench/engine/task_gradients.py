@@ -64,7 +64,7 @@ class TaskGradients:
 
     def apply_direction(self, direction: Tensor) -> None:
         """Sets .grad of the parameters to a gradient (Q,) in the order of the Jacobian's columns."""
-        self.combined.copy_(direction)
+        self.combined.copy_(send(direction, self.combined.device))
         self._set_gradients()
 
     def _set_gradients(self) -> None:
@@ -121,7 +121,17 @@ def weighted_backward(
     add: adds to .grad instead.
     """
     scales = factors(weights)
-    backward_to(parameters, [head.z for head in heads], [head.gradient * scales[head.task] for head in heads], add=add)
+    gradients = [scaled(head.gradient, scales[head.task]) for head in heads]
+    backward_to(parameters, [head.z for head in heads], gradients, add=add)
+
+
+def scaled(gradient: Tensor, scale: float | Tensor) -> Tensor:
+    """The gradient times a number, in its own dtype. The number is not rounded to bfloat16.
+
+    An accelerator would round a tensor () to the dtype of the gradient before it multiplies; a CPU does not.
+    """
+    exact = torch.promote_types(gradient.dtype, torch.float32)
+    return (gradient.to(exact) * scale).to(gradient.dtype)
 
 
 def factors(weights: Tensor) -> Sequence[float | Tensor]:

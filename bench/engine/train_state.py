@@ -40,7 +40,7 @@ class TrainState:
     alternating: positions move after the network instead of jointly with it.
     parallel: the processes that train this network together.
     cached_weights: the last "weights" and "head_weights", if a later step reads them.
-    solver_fallbacks: the sum of `Update.fallbacks` over all steps, a tensor () if it is on the device.
+    solver_fallbacks: the sum of `Update.fallbacks` over the steps of all finished epochs.
     """
 
     network: Network
@@ -64,7 +64,7 @@ class TrainState:
     alternating: bool
     parallel: DataParallel = ALONE
     cached_weights: Mapping[str, Tensor] = field(default_factory=dict)
-    solver_fallbacks: int | Tensor = 0
+    solver_fallbacks: int = 0
 
     @property
     def device(self) -> torch.device:

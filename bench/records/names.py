@@ -35,6 +35,11 @@ Name = Annotated[str, AfterValidator(checked_name)]
 ShortName = Annotated[str, AfterValidator(checked_short_name)]
 
 
+def machine_slug(chip: str) -> str:
+    """A name for files from that of a processor or an accelerator: "NVIDIA A100-PCIE-40GB" is nvidia-a100-pcie-40gb."""
+    return "-".join(re.findall(r"[a-z0-9.]+", re.sub(r"\((r|tm|c)\)|@.*", " ", chip.lower())))
+
+
 def inside(root: Path, *names: str) -> Path:
     """The path of these folders below root.
 

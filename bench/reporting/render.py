@@ -95,6 +95,11 @@ def index(**content: object) -> str:
     return _environment().get_template("README.md.j2").render(**content)
 
 
+def gpu_page(**content: object) -> str:
+    """The page on a check of an accelerator."""
+    return _environment().get_template("gpu.md.j2").render(**content)
+
+
 @cache
 def _environment() -> Environment:
     """One for all tables, since compiling a template takes longer than rendering it."""

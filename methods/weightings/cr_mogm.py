@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from methods.contract import Update
+from methods.transfer import send
 
 
 def running_mean(update: Update, before: Mapping[str, Tensor], momentum: float) -> Update:
@@ -29,4 +30,5 @@ def running_mean(update: Update, before: Mapping[str, Tensor], momentum: float) 
 
 
 def _mean(before: Tensor, now: Tensor, momentum: float) -> Tensor:
-    return before.double().lerp(now.double(), 1 - momentum)
+    # After resuming, those of a checkpoint are on the CPU.
+    return send(before.double(), now.device).lerp(now.double(), 1 - momentum)

@@ -67,6 +67,11 @@ def _is_pinned(tensor: Tensor, device: Any = None) -> bool:
 def _pin_memory(tensor: Tensor, device: Any = None) -> Tensor:
     if not _available:
         raise RuntimeError("Cannot access accelerator device when none is available.")
+    if any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
+        raise RuntimeError(
+            "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+            "Please clone() the tensor before performing the operation."
+        )
     return memory.pin(tensor.clone())
 
 

@@ -27,6 +27,7 @@ _WITHOUT_WORK = frozenset(
 )
 # The counts and step sizes of optimizers and schedules may be on the CPU.
 _SCALARS_BY_NAME = frozenset({"lr"})
+_REDUCED = frozenset({torch.bfloat16, torch.float16})
 
 
 class PretendTensor(Tensor):
@@ -94,6 +95,14 @@ class PretendTensor(Tensor):
         """As torch saves tensors of devices without storages: it copies to the CPU."""
         values = (self.detach().cpu(), self.dtype, str(self.device), self.requires_grad)
         return torch._utils._rebuild_device_tensor_from_cpu_tensor, values
+
+    def __str__(self) -> str:
+        """With values, which are copied; the copy is counted."""
+        return str(self.detach().cpu())
+
+    def __format__(self, form: str) -> str:
+        """torch reads a tensor () for an f-string; the wait is counted."""
+        return format(self.item() if self.dim() == 0 else str(self), form)
 
     def __repr__(self, **settings: Any) -> str:
         """Without values: debuggers show it, and reading them would count."""
@@ -189,7 +198,7 @@ def create(func: OpOverload, *args: Any, **kwargs: Any) -> PretendTensor:
 
 def _on_cpu(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """The result of an operation on the tensors on the CPU."""
-    args, kwargs = _mapped(_inner, (args, kwargs))
+    args, kwargs = _mapped(_inner, (_as_operands(func, args), kwargs))
     if kwargs.get("device") is not None:
         kwargs = {**kwargs, "device": CPU}
     if kwargs.get("pin_memory"):
@@ -199,6 +208,25 @@ def _on_cpu(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
     draws = _traits(func).draws and generator is None
     with default_stream() if draws else nullcontext():
         return func(*args, **kwargs)
+
+
+def _as_operands(func: OpOverload, args: Sequence[Any]) -> Sequence[Any]:
+    """Tensors () of the device as its kernels read them: in the type that they compute in.
+
+    A CPU reads every tensor () as a number, of which bfloat16 operations keep all digits. An accelerator does so with
+    tensors on the CPU only (`is_cpu_scalar` in ATen/native/cuda/Loops.cuh).
+    """
+    if torch.Tag.pointwise not in func.tags:
+        return args
+    lower = {leaf.dtype for leaf in args if isinstance(leaf, PretendTensor) and leaf.dim()} & _REDUCED
+    reads_lower = lower and not any(isinstance(a, Tensor) and a.dim() and a.dtype not in _REDUCED for a in args)
+
+    def rounded(leaf: Any) -> Any:
+        if isinstance(leaf, PretendTensor) and not leaf.dim() and leaf.is_floating_point() and reads_lower:
+            return leaf.inner.to(next(iter(lower)))
+        return leaf
+
+    return [rounded(leaf) for leaf in args]
 
 
 def _to_copy(source: PretendTensor, kwargs: dict[str, Any]) -> Tensor:

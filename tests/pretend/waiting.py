@@ -40,8 +40,12 @@ _ALWAYS = frozenset(
         aten._linalg_eigvals,
         aten._linalg_svd,
         aten.linalg_lstsq,
+        aten.linalg_pinv,
+        aten.linalg_matrix_exp,
     }
 )
+# Arguments whose values they read if they are tensors: ends of a range, and standard deviations, which must be ≥ 0.
+_READ_ARGUMENTS = {aten.linspace: slice(2), aten.logspace: slice(2), aten.normal: slice(1, 2)}
 _INDEXING = frozenset({aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_, aten._unsafe_index_put})
 
 
@@ -52,6 +56,11 @@ def waits_for(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) 
         return True
     if packet is aten.repeat_interleave:
         return kwargs.get("output_size") is None
+    if packet is aten.multinomial:  # it looks for negative and infinite probabilities
+        draws, replacement = args[1], args[2] if len(args) > 2 else kwargs.get("replacement", False)
+        return not replacement or draws == 1
+    if packet in _READ_ARGUMENTS:
+        return any(isinstance(arg, Tensor) and arg.device.type != "cpu" for arg in args[_READ_ARGUMENTS[packet]])
     if packet is aten.histc:  # without limits, it looks for the smallest and the largest value
         low, high = (args[i] if len(args) > i else kwargs.get(name, 0) for i, name in ((2, "min"), (3, "max")))
         return bool(low == high)
