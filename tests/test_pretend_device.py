@@ -63,6 +63,7 @@ def test_a_device_with_a_number_becomes_the_current_one(pretend: None, monkeypat
     for device in (torch.device("cpu"), torch.device("cuda"), torch.device("cuda", 1)):
         make_current(device)
     assert chosen == [1]
+    assert choose_device("pretend:0").index == 0 and chosen == [1, 0]
     with pytest.raises(ValueError, match="Expected a number of pretend below 1, found 'pretend:7'"):
         choose_device("pretend:7")
 

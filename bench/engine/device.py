@@ -22,7 +22,7 @@ class DeviceUnavailable(ValueError):
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of this name; for "auto", the accelerator if there is one, else the CPU.
+    """The device of this name, which becomes current; for "auto", the accelerator if there is one, else the CPU.
 
     Raises:
         DeviceUnavailable: there is no such device.
@@ -40,6 +40,7 @@ def choose_device(name: str) -> torch.device:
         raise DeviceUnavailable(
             f"Expected a number of {device.type} below {torch.accelerator.device_count()}, found {shown(name)}."
         )
+    make_current(device)
     return device
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from bench.engine.build import build_network
+from bench.engine.device import make_current
 from bench.engine.heads import forward_shared, heads_forward_backward
 from bench.engine.precision import choose_kernels
 from bench.engine.step import compute_gradients
@@ -150,6 +151,7 @@ class StepFactory:
     _buffers: dict[tuple[str, str, str], GradientBuffer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        make_current(self.benchmark.device)  # memory is measured in processes of its own
         self.batch = self.benchmark.workload.noise(self.benchmark.device)
         choose_kernels(self.benchmark.spec(BASELINES[0]).settings.compute)
 
