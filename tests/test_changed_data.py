@@ -130,6 +130,7 @@ def test_a_run_whose_lists_are_swapped_does_not_go_on(small: Bench, tmp_path: Pa
     assert record.splits["counts"]["train"] == dict.fromkeys(DOMAINS, 10)
 
 
+@pytest.mark.slow
 def test_a_finished_run_on_other_lists_is_another_run(small: Bench, tmp_path: Path) -> None:
     assert small.run("--splits", str(small.lists)) == 0
     moved = small.lists.rename(tmp_path / "moved")
@@ -160,6 +161,7 @@ def test_a_checkpoint_of_other_images_is_not_resumed(
     assert scores(record) == scores(small.fresh(tmp_path / "fresh"))
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_not_resumed(small: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     folder = small.interrupt()
     os.truncate(folder / CHECKPOINT, 1000)

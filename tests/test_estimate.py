@@ -111,6 +111,7 @@ def test_forward_and_backward_passes(method: str, settings: Mapping[str, Any], f
     assert launches(counts, "convolution_backward") == pytest.approx(backward)
 
 
+@pytest.mark.slow
 def test_a_jacobian_moves_bytes() -> None:
     """Every row is written once and read by the weighting."""
     one, per_task = (count_step(spec_of("faces", method), SMALL) for method in ("ew", "graddrop"))
@@ -119,6 +120,7 @@ def test_a_jacobian_moves_bytes() -> None:
     assert per_task.bytes - one.bytes > 2 * jacobian and per_task.peak_bytes - one.peak_bytes > jacobian
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_parameters_and_grows_with_the_batch() -> None:
     sizes = (2, 64, 128, 192)
     peaks = [count_step(spec_of("faces", "ew", batch), SMALL).peak_bytes for batch in sizes]
@@ -128,6 +130,7 @@ def test_memory_is_that_of_the_parameters_and_grows_with_the_batch() -> None:
     assert peaks[3] - peaks[2] == pytest.approx(peaks[2] - peaks[1], rel=0.1)
 
 
+@pytest.mark.slow
 def test_bf16_saves_memory_and_no_multiplications() -> None:
     single, half = resnet50("fp32"), resnet50("bf16")
     assert half.flops == single.flops

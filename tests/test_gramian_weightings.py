@@ -52,6 +52,7 @@ def explicit_vaccine(
     return total, targets
 
 
+@pytest.mark.slow
 @for_every("kind, m", [(kind, m) for kind, m in ZOO if m <= 40])
 def test_gradvac_is_the_published_procedure(kind: str, m: int) -> None:
     """Three steps with the state carried, the same orders on both sides."""

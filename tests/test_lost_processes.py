@@ -195,6 +195,7 @@ def test_a_worker_does_not_wait_for_a_command_that_is_stopped() -> None:
     assert ours.recv().epochs == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_between_two_runs_costs_nothing(config: LaunchConfig) -> None:
     workers: list[int] = []
 

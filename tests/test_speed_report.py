@@ -207,6 +207,7 @@ def test_the_report_in_a_folder(tmp_path: Path) -> None:
         assert "All ratios are taken within a round" in made or table.name == "summary"
 
 
+@pytest.mark.slow
 def test_the_index_leads_to_every_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results, out = tmp_path / "results", tmp_path / "reports"
     write_runs(results, make_study("digits", ("EW",), (0, 1)))
