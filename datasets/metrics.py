@@ -3,9 +3,9 @@
 The statistics are counts and sums, so no metric depends on the batch size. They are computed where the output is, and
 `update` never waits for an accelerator. To leave out values without ground truth it would have to know how many remain:
 there they are replaced instead, so that sums may differ from a CPU's by rounding (float64). `compute` runs on the CPU.
-Only the median of the angles needs every
-value: no summary of fixed size gives an exact median in one pass. It takes a float32 per pixel with a normal (on an
-accelerator: per pixel), 0.3 GB for the test set of NYUv2. If a whole split has no valid pixel, metrics are NaN.
+Only the median of the angles needs every value: no summary of fixed size gives an exact median in one pass. It takes a
+float32 per pixel with a normal (on an accelerator: per pixel), 0.3 GB for the test set of NYUv2. If a whole split has
+no valid pixel, metrics are NaN.
 
 Peers that average depth and normal errors over batches report other numbers; `averaged` computes those.
 """

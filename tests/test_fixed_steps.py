@@ -93,6 +93,53 @@ def test_the_flow_has_every_bit_of_torchdiffeq_at_grid_points(name: SolverName, 
         assert all(map(torch.equal, ours, theirs)), dtype
 
 
+def test_maps_in_another_memory_layout_have_every_bit_of_torchdiffeq() -> None:
+    """As the encoder gives them if images are augmented: sums over a map are rounded as in torchdiffeq's solution."""
+    torch.manual_seed(0)
+    network = normal(features=MAPS)
+    x = torch.randn((4, 16, 24, 32)).to(memory_format=torch.channels_last).requires_grad_()
+    coefficients = torch.randn((4, *x.shape))
+
+    def outcome(states: list[State]) -> list[Tensor]:
+        read = torch.stack([(c * state[0]).sum() for c, state in zip(coefficients, states, strict=True)])
+        along = [(c * -q).sum() for c, (_, q) in zip(coefficients, states, strict=True)]
+        return [*along, *torch.autograd.grad(read.sum(), [x, *network.flow.parameters()])]
+
+    flow = network.flow
+    ours = outcome(states_at(flow, flow.start(x), [0.25 * k for k in (1, 2, 3, 4)], network.solver))
+    theirs = outcome(by_torchdiffeq("euler", flow, flow.start(x), [0.25] * 4)[1:])
+    assert all(map(torch.equal, ours, theirs))
+
+
+@pytest.mark.parametrize("features", [VECTORS, MAPS])
+@pytest.mark.parametrize("order", [1, 2])
+def test_both_trajectories_of_dopri5_start_from_one_tensor(order: int, features: Features) -> None:
+    """Gradients are those of torchdiffeq with one state for both, to the last bit."""
+    torch.manual_seed(0)
+    network = normal(features=features, order=order, solver="dopri5")
+    flow, positions = network.flow, [0.6, 1.0, 0.0, -0.3]
+    x = torch.randn((3, 16, 2, 4) if features.dense else (3, 16), requires_grad=True)
+
+    def by_one_tensor(start: State) -> list[State]:
+        stacked = torch.stack(start)
+        found = {}
+        for places in ([0.6, 1.0], [-0.3]):
+            times = torch.tensor([0.0, *places], dtype=torch.float64)
+            solution = odeint(lambda t, y: torch.stack(flow(y.unbind())), stacked, times, rtol=1e-5, atol=1e-5)
+            found.update(zip(places, solution.unbind()[1:], strict=True))
+        return [found.get(position, stacked).unbind() for position in positions]
+
+    def outcome(states: list[State]) -> list[Tensor]:
+        total = torch.stack([(k + 1) * state[0].sin().sum() for k, state in enumerate(states)]).sum()
+        return [*(state[0] for state in states), *torch.autograd.grad(total, [x, *flow.parameters()])]
+
+    ours, theirs = (
+        outcome(states_at(flow, flow.start(x), positions, network.solver)),
+        outcome(by_one_tensor(flow.start(x))),
+    )
+    assert all(map(torch.equal, ours, theirs))
+
+
 def normal(
     positions: tuple[float, ...] = (0.6, 1.0, -0.3), features: Features = VECTORS, **settings: object
 ) -> NormalNetwork:

@@ -168,12 +168,18 @@ def states_at(field: Field, start: State, positions: Sequence[float], solver: So
     another through the negative ones. The grid of a fixed-step solver does not depend on the positions, so no task
     changes the result of another.
     """
-    states = {0.0: start}
-    along = _adaptive if solver.name == "dopri5" else _on_grid
+    # For torchdiffeq, both trajectories start from one tensor, and position 0 reads it after them. Another order would
+    # add up gradients with other rounding.
+    stacked = torch.stack(start) if solver.name == "dopri5" else None
+    states: dict[float, State] = {}
     for sign in (1, -1):
         distances = sorted({sign * p for p in positions if sign * p > 0})
-        if distances:
-            states.update(zip((sign * p for p in distances), along(field, start, sign, distances, solver), strict=True))
+        places = [sign * distance for distance in distances]
+        if places and stacked is not None:
+            states.update(zip(places, _by_torchdiffeq(field, stacked, places, solver), strict=True))
+        elif places:
+            states.update(zip(places, _on_grid(field, start, sign, distances, solver), strict=True))
+    states[0.0] = start if stacked is None else stacked.unbind()
     return [states[p] for p in positions]
 
 
@@ -226,10 +232,6 @@ def check_reach(positions: Sequence[float], tasks: Sequence[str], solver: Solver
             )
 
 
-def _adaptive(field: Field, start: State, sign: int, distances: Sequence[float], solver: Solver) -> list[State]:
-    return _by_torchdiffeq(field, start, [sign * distance for distance in distances], solver)
-
-
 def _on_grid(field: Field, start: State, sign: int, distances: Sequence[float], solver: Solver) -> list[State]:
     """The states at ascending distances, interpolated between the points 0, h, 2h, … of the solver's grid."""
     step = sign * solver.step_size
@@ -266,12 +268,13 @@ def _hermite(here: Tensor, there: Tensor, slope_here: Tensor, slope_there: Tenso
 
 def _one_step(field: Field, state: State, step: float, solver: Solver) -> State:
     if solver.gradient == "backprop":
-        return FIXED_STEPS[solver.name](field, state, step)
-    return _by_torchdiffeq(field, state, [step], solver)[0]
+        # In the memory layout of torchdiffeq's solution; sums over a map in another layout are rounded in another way.
+        return tuple(part.contiguous() for part in FIXED_STEPS[solver.name](field, state, step))
+    return _by_torchdiffeq(field, torch.stack(state), [step], solver)[0]
 
 
-def _by_torchdiffeq(field: Field, start: State, positions: Sequence[float], solver: Solver) -> list[State]:
-    """The states at positions that ascend or descend from 0.
+def _by_torchdiffeq(field: Field, start: Tensor, positions: Sequence[float], solver: Solver) -> list[State]:
+    """The states at positions that ascend or descend from 0, where the parts of the state are stacked in `start`.
 
     Raises:
         AssertionError: of torchdiffeq, when dopri5 fails.
@@ -282,15 +285,14 @@ def _by_torchdiffeq(field: Field, start: State, positions: Sequence[float], solv
         del t
         return torch.stack(field(stacked.unbind()))
 
-    stacked = torch.stack(start)
-    times = torch.tensor([0.0, *positions], dtype=torch.float64, device=stacked.device)
+    times = torch.tensor([0.0, *positions], dtype=torch.float64, device=start.device)
     options = {"max_num_steps": _MOST_ADAPTIVE_STEPS} if solver.name == "dopri5" else {}
     accuracy = {"method": solver.name, "rtol": solver.tolerance, "atol": solver.tolerance, "options": options}
     if solver.gradient == "backprop":
-        solution: Tensor = odeint(stacked_field, stacked, times, **accuracy)
+        solution: Tensor = odeint(stacked_field, start, times, **accuracy)
     else:
         parameters = field.field_parameters()
-        solution = odeint_adjoint(stacked_field, stacked, times, adjoint_params=parameters, **accuracy)
+        solution = odeint_adjoint(stacked_field, start, times, adjoint_params=parameters, **accuracy)
     return [state.unbind() for state in solution.unbind()[1:]]
 
 
