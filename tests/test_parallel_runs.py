@@ -107,17 +107,20 @@ def test_all_processes_of_a_run_end_with_their_command(number: int, data: Path, 
     settings = ["--set", "train.batch_size=8", "compute.processes=2"]
     words = [sys.executable, "-m", "bench.run", *request, *where, *settings]
     with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as command:
-        until = time.monotonic() + 300
-        while not list(tmp_path.rglob(CHECKPOINT)):
-            assert time.monotonic() < until and command.poll() is None
-            time.sleep(0.1)
-        started = psutil.Process(command.pid).children(recursive=True)
-        assert len(started) == 5  # a resource tracker, two fork servers, two processes of the run
-        command.send_signal(number)
-        until = time.monotonic() + 5 + 25  # for the worker, and for fork servers to unload what they have imported
-        while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in started):
-            assert time.monotonic() < until
-            time.sleep(0.1)
-        _, error = command.communicate()
+        try:
+            until = time.monotonic() + 300
+            while not list(tmp_path.rglob(CHECKPOINT)):
+                assert time.monotonic() < until and command.poll() is None
+                time.sleep(0.1)
+            started = psutil.Process(command.pid).children(recursive=True)
+            assert len(started) == 5  # a resource tracker, two fork servers, two processes of the run
+            command.send_signal(number)
+            until = time.monotonic() + 5 + 25  # for the worker, and for fork servers to unload what they have imported
+            while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in started):
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            _, error = command.communicate()
+        finally:
+            command.kill()
     assert command.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}.get(signal.Signals(number), -number)
     assert "Traceback" not in error
