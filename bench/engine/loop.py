@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -102,7 +103,9 @@ def train_along(spec: RunSpec, context: RunContext, parallel: DataParallel, epoc
     """
     _prepare(spec, context, parallel)
     splits, seen = _read(spec, context)
-    run = Run(spec, context, on_device(splits, context.device), seen, dummy_validation=None, dummy_test={})
+    # Only the first process evaluates.
+    splits = on_device(replace(splits, validation=(), test=()), context.device)
+    run = Run(spec, context, splits, seen, dummy_validation=None, dummy_test={})
     first = next(epochs)
     origin = Origin(spec, seen, context.device, context.threads)
     start = start_or_resume(context.folder / CHECKPOINT, origin, lambda: _new_state(spec, context, parallel))
