@@ -142,6 +142,29 @@ def test_a_signal_at_any_moment_of_a_start_ends_without_a_traceback(number: int,
     assert not [path for path in tmp_path.rglob("*") if re.search(r"\.tmp$", path.name)]
 
 
+def test_a_signal_that_a_library_turns_into_an_error_still_stops() -> None:
+    """Compiled modules that are interrupted while they are imported raise an ImportError with the signal as its cause."""
+
+    def importing() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt as stop:
+            raise ImportError("initialization failed") from stop
+
+    def loading() -> None:
+        try:
+            importing()
+        except ImportError as error:
+            raise RuntimeError("a package can't be used") from error
+
+    for work in (importing, loading):
+        with pytest.raises(Stopped) as stop, stopped_by(signal.SIGTERM):
+            work()
+        assert exit_code(stop.value) == 143
+    with pytest.raises(ImportError, match="another"), stopped_by(signal.SIGTERM):
+        raise ImportError("another") from ValueError()
+
+
 def test_ctrl_c_while_modules_are_imported(tmp_path: Path) -> None:
     program = "import os, signal; os.kill(os.getpid(), signal.SIGINT)\n"
     (tmp_path / "torch.py").write_text(program)

@@ -23,14 +23,26 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stopped_by(*numbers: int) -> Iterator[None]:
-    """Within, these signals raise Stopped. One that is ignored, as under nohup, stays ignored."""
+    """Within, these signals raise Stopped. One that is ignored, as under nohup, stays ignored.
+
+    Some libraries turn whatever interrupts them into an error of their own, such as an ImportError while a compiled
+    module is imported. An error that names Stopped as its cause leaves as Stopped.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         del frame
         raise Stopped(number)
 
     with _handled({number: stop for number in numbers if signal.getsignal(number) != signal.SIG_IGN}):
-        yield
+        try:
+            yield
+        except Exception as error:
+            cause = error.__cause__
+            while cause is not None and not isinstance(cause, Stopped):
+                cause = cause.__cause__
+            if cause is None:
+                raise
+            raise cause from None
 
 
 @contextmanager
