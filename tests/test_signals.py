@@ -143,7 +143,7 @@ def test_a_signal_at_any_moment_of_a_start_ends_without_a_traceback(number: int,
 
 
 def test_a_signal_that_a_library_turns_into_an_error_still_stops() -> None:
-    """Compiled modules that are interrupted while they are imported raise an ImportError with the signal as its cause."""
+    """Compiled modules that are interrupted while imported raise an ImportError with the signal as its cause."""
 
     def importing() -> None:
         try:
