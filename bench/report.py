@@ -55,7 +55,10 @@ def _report(options: Namespace) -> int:
 def _parser() -> CommandParser:
     parser = CommandParser(prog="python -m bench.report", description=__doc__)
     parser.add_argument(
-        "--study", type=lookup_name, metavar="NAME", help="the tables of a study that has its own, as ablation"
+        "--study",
+        type=lookup_name,
+        metavar="NAME",
+        help="the tables of a study, or of the .yaml file of one",
     )
     parser.add_argument("--results", type=folder, metavar="DIR", help="folder of the records (default: results)")
     parser.add_argument("--out", type=folder, metavar="DIR", help="folder for the reports (default: reports)")
@@ -120,7 +123,7 @@ def planned_tables(study: Study, data: str) -> list[PlannedTable]:
             table.title,
             tuple(
                 PlannedRow(row.label, tuple((spec.method, spec.overrides) for spec in specs_of(row, data, seed=0)))
-                for row in table.rows
+                for row in map(study.complete, table.rows)
                 if row.is_for(data)
             ),
         )

@@ -17,6 +17,7 @@ from bench.spec import safe_yaml
 from bench.spec.lookup import lookup
 
 STUDIES = Path(__file__).resolve().parent / "studies"
+MOST_TRIALS = 10_000
 
 
 class StudyError(ValueError):
@@ -34,6 +35,7 @@ class StudyRow(_Part):
     permute: settings with one number per task. Every order of the first m numbers is a run of its own; the report
         shows the run that is best on validation.
     data: the data sets of the row, out of those of the study; empty for all.
+    trials: of tuning, on each data set: to be made, in a study for `bench.tune`; that were made, in one it has written.
     """
 
     label: str = ""
@@ -43,6 +45,7 @@ class StudyRow(_Part):
     set: dict[str, Any] = Field(default_factory=dict)
     permute: dict[str, list[float]] = Field(default_factory=dict)
     data: list[str] = Field(default_factory=list)
+    trials: int = Field(default=0, ge=0, le=MOST_TRIALS)
 
     def is_for(self, data: str) -> bool:
         """Whether the row has runs on a data set."""
@@ -114,15 +117,21 @@ class Study(_Part):
     def rows(self) -> list[StudyRow]:
         """All rows, with the settings of the whole study."""
         rows = [row for table in self.tables for row in table.rows] or [StudyRow(method=name) for name in self.methods]
-        return [row.model_copy(update={"set": {**self.set, **row.set}}) for row in rows]
+        return [self.complete(row) for row in rows]
+
+    def complete(self, row: StudyRow) -> StudyRow:
+        """A row with the settings of the whole study, which its own replace."""
+        return row.model_copy(update={"set": {**self.set, **row.set}})
 
 
 def load_study(name: str) -> Study:
-    """A study from bench/spec/studies.
+    """A study from bench/spec/studies, or from the file at a path that ends in .yaml.
 
     Raises:
         UnknownName: there is no such study. StudyError: its file is invalid; the message has a line for each error.
     """
+    if name.endswith((".yaml", ".yml")):
+        return read_study(Path(name))
     name = lookup([path.stem for path in sorted(STUDIES.glob("*.yaml"))], "study", name)
     return read_study(STUDIES / f"{name}.yaml")
 
