@@ -73,14 +73,16 @@ def _with_trials(row: StudyRow, trials: int | None) -> StudyRow:
 
 
 def with_settings(study: Study, settings: Mapping[str, Any]) -> Study:
-    """The study with these dotted settings in place of those of its rows."""
+    """The study with these dotted settings in place of its own and those of its rows."""
     tables = [
-        table.model_copy(
-            update={"rows": [row.model_copy(update={"set": {**row.set, **settings}}) for row in table.rows]}
-        )
+        table.model_copy(update={"rows": [_without_settings(row, settings) for row in table.rows]})
         for table in study.tables
     ]
-    return study.model_copy(update={"tables": tables})
+    return study.model_copy(update={"tables": tables, "set": {**study.set, **settings}})
+
+
+def _without_settings(row: StudyRow, settings: Mapping[str, Any]) -> StudyRow:
+    return row.model_copy(update={"set": {key: value for key, value in row.set.items() if key not in settings}})
 
 
 def on_data(study: Study, names: Sequence[str]) -> Study:
