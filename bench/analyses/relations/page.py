@@ -101,7 +101,7 @@ def seeds_table(relations: Relations) -> Table:
     """A row per pair of seeds."""
     found = relations.agreements[BETWEEN_SEEDS]
     rows = [Row(Head(" and ".join(map(str, seeds))), _cells(agreement)) for seeds, agreement in found.items()]
-    caption = "The same for the distances of two seeds" + ("." if rows else ": needs two seeds or more.")
+    caption = "ρ and p of the distances of two seeds" + ("." if rows else ": needs two seeds or more.")
     return Table("seeds", "", caption, "Seeds", (), (Column(Head("ρ")), Column(Head("p"))), tuple(rows))
 
 
