@@ -223,7 +223,7 @@ def mantel_test(first: Numbers, second: Numbers) -> Agreement:
 def partial_mantel_test(first: Numbers, second: Numbers, given: Numbers) -> Agreement:
     """Spearman's partial ρ of two measures (pairs,), with what a third one explains taken out of both.
 
-    The tasks of the first measure are permuted, and the partial ρ is computed anew for each order.
+    The tasks of the first measure are permuted, and the partial ρ is computed again for each order.
     Source: Smouse, Long, Sokal, "Multiple regression and correlation extensions of the Mantel test", Syst. Zool. 35
         (1986), 627-632.
     """
