@@ -29,9 +29,7 @@ def study_of_methods(methods: Sequence[str], data: Sequence[str], trials: int, s
     Raises:
         UnknownName: there is no such method or data set.
     """
-    chosen = list(METHODS) if any(name.lower() == ALL for name in methods) else methods
-    keys = list(dict.fromkeys(lookup(METHODS, "method", name) for name in chosen))
-    rows = [StudyRow(label=f"{METHODS[key].label} (tuned)", method=key, trials=trials) for key in keys]
+    rows = [StudyRow(label=f"{METHODS[key].label} (tuned)", method=key, trials=trials) for key in _keys(methods)]
     names = list(dict.fromkeys(lookup(DATASETS, "data set", name) for name in data))
     table = StudyTable(name=TABLE, title="Tuned methods", rows=[StudyRow(label="EW", method="ew"), *rows])
     return Study(title=table.title, tables=[table], data=names, seeds=list(seeds), folder=TABLE)
@@ -43,13 +41,7 @@ def with_trials(study: Study, trials: int | None) -> Study:
     Raises:
         PlanError: no row is to be tuned.
     """
-    tables = study.tables or [
-        StudyTable(
-            name=TABLE,
-            title=study.title,
-            rows=[StudyRow(label=METHODS[key].label, method=key) for key in _keys(study.methods)],
-        )
-    ]
+    tables = study.tables or [StudyTable(name=TABLE, title=study.title, rows=_named_rows(study.rows))]
     some = any(row.trials for table in tables for row in table.rows)
     if not some and not trials:
         raise PlanError("Expected rows with `trials: N` in the study, found none; add them, or give --trials N.")
@@ -59,13 +51,19 @@ def with_trials(study: Study, trials: int | None) -> Study:
         )
         for table, rows in ((table, table.rows) for table in tables)
     ]
-    return study.model_copy(update={"methods": [], "tables": tables})
+    return study.model_copy(update={"methods": [], "also": [], "tables": tables})
+
+
+def _named_rows(rows: Sequence[StudyRow]) -> list[StudyRow]:
+    """The rows of a study of methods, one for each method, with labels."""
+    named = [(row, key) for row in rows for key in _keys([row.method or "ew"])]
+    return [row.model_copy(update={"label": METHODS[key].label, "method": key}) for row, key in named]
 
 
 def _keys(methods: Sequence[str]) -> list[str]:
     if any(name.lower() == ALL for name in methods):
         return list(METHODS)
-    return [lookup(METHODS, "method", name) for name in methods]
+    return list(dict.fromkeys(lookup(METHODS, "method", name) for name in methods))
 
 
 def _with_trials(row: StudyRow, trials: int | None) -> StudyRow:
