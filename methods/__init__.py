@@ -66,7 +66,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "included; solved exactly instead of by Frank-Wolfe; gradients of all shared parameters instead of the upper "
         "bound",
         version=2,
-        knobs=(Knob("weighting.normalisation", choices=("loss+", "none", "l2", "loss")),),
+        knobs=(Knob("weighting.normalisation", choices=("auto", "none", "l2", "loss")),),
     ),
     "pcgrad": WeightingInfo(
         "PCGrad", PCGrad, "Yu, Kumar, Gupta, Levine, Hausman, Finn: Gradient surgery (NeurIPS 2020)"

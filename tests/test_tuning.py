@@ -46,11 +46,27 @@ def test_knobs_are_few_and_all_their_values_are_valid() -> None:
         assert len(info.knobs) <= MOST_KNOBS, name
         assert len({knob.setting for knob in info.knobs}) == len(info.knobs), name
         for knob in info.knobs:
+            default = resolve("digits", **{part: name}).settings.as_dict()
+            section, _, key = knob.setting.partition(".")
+            assert knob.simplex or default[section][key] in knob.choices or _is_between(knob, default[section][key])
             ends: tuple[Any, ...] = knob.choices or (knob.low, knob.high)
             for value in [[0.1, 1.9, 1.0, 1.0]] if knob.simplex else ends:
                 spec = resolve("digits", **{part: name}, assignments={knob.setting: value})
-                found = spec.settings.as_dict()[knob.setting.split(".")[0]][knob.setting.split(".")[1]]
-                assert found == value, (name, knob.setting)
+                assert spec.settings.as_dict()[section][key] == value, (name, knob.setting)
+
+
+def _is_between(knob: Knob, value: Any) -> bool:
+    return isinstance(value, float) and knob.low <= value <= knob.high
+
+
+def test_the_documented_knobs_are_those_of_the_registries() -> None:
+    text = (ROOT / "docs" / "tuning.md").read_text(encoding="utf-8")
+    for info in (*WEIGHTINGS.values(), *ARCHITECTURES.values()):
+        lines = [line for line in text.splitlines() if line.startswith(f"| {info.label} |")]
+        assert len(lines) == bool(info.knobs) and (info.knobs or info.label in text), info.label
+        for knob in info.knobs:
+            values = knob.choices or ((f"{knob.low:g}", f"{knob.high:g}") if not knob.simplex else ("simplex",))
+            assert f"`{knob.setting}`" in lines[0] and all(str(value) in lines[0] for value in values), info.label
 
 
 @pytest.mark.parametrize("wrong", [{}, {"low": 1.0, "high": 1.0}, {"low": 0.0, "high": 1.0, "log": True}])
@@ -287,7 +303,7 @@ def test_without_optuna_the_message_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)  # importing it raises ImportError
     arguments = ["--data", "digits", "--methods", "pcgrad", "--trials", "9", "--results", str(tmp_path)]
-    assert "install it with `python -m pip install" in error_of(arguments, capsys)
+    assert "install it with `pip install -e '.[tune]'`" in error_of(arguments, capsys)
 
 
 def arguments_for(data_root: Path, results: Path) -> list[str]:
