@@ -177,6 +177,19 @@ def test_a_planted_optimum_is_found(tmp_path: Path) -> None:
     assert read_trials(write_trials(tmp_path / TRIALS, [run for runs in found.runs for run in runs]))[0].trial == 0
 
 
+def test_data_sets_with_missing_trials_are_left_out_of_the_tuned_study(tmp_path: Path) -> None:
+    rows = [StudyRow(label="EW", method="ew"), StudyRow(label="tuned", method="uw", trials=2, set={"train.epochs": 3})]
+    rows.append(StudyRow(label="Rooms only", method="uw", data=["rooms"]))
+    study = Study(title="T", tables=[StudyTable(name="t", title="T", rows=rows)], data=["rooms", "digits"])
+    outcomes = [outcome(target, QMC, tmp_path) for target in targets(study)]
+    write_planted(tmp_path, outcomes[1])
+    outcomes = [outcome(target, QMC, tmp_path) for target in targets(study)]
+    assert [(one.target.data, one.complete) for one in outcomes] == [("rooms", False), ("digits", True)]
+    tuned = tuned_study(study, outcomes)
+    assert tuned.data == ["digits"] and [row.label for row in tuned.rows] == ["EW", "tuned"]
+    assert tuned.rows[1].data == ["digits"] and tuned.rows[1].set["train.epochs"] == 3
+
+
 def test_sequential_proposals_follow_from_the_records_alone(tmp_path: Path) -> None:
     search = Search("tpe", 4, (1000,))
     (target,) = targets(one_row("cagrad", 16))
@@ -287,6 +300,11 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--data", "digits"], "Expected --data NAME with --methods NAME"),
         (["--data", "digits", "--methods", "ew", "--tuning-seed", "1"], "found 1 among the reported seeds"),
         (["--data", "digits", "--methods", "ew", "--seeds", "1001", "--repeats", "2"], "found 1001 among"),
+        (
+            ["--data", "digits", "--methods", "ew", "--tuning-seed", str(2**32 - 1), "--repeats", "2"],
+            "at most 4,294,967",
+        ),
+        (["--data", "digits", "--methods", "ew", "--set", "weighting.c=1"], "weighting"),
         (["--study", "embedded"], "Expected rows with `trials: N`"),
         (["--study", "embedded", "--methods", "ew"], "Expected one of --study and --methods"),
         (["--data", "nyuv2", "--methods", "ew", "--set", "data.protocol=published"], "validation set to select on"),
