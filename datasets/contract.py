@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -91,8 +91,8 @@ class Source:
     digests: (M, 16) uint8 for arrays that are too large to be hashed at every start: a hash of the content of each row,
         by IMAGES or task index.
 
-    A multi-input problem has one source per task; a single-input problem has one source with all tasks. A source without
-    targets is read by no task. Its length counts: the order of the batches is drawn for one source after another.
+    A multi-input problem has one source per task; a single-input problem has one source with all tasks. A source
+    without targets is read by no task. Its length counts: the order of batches is drawn for one source after another.
     """
 
     images: Tensor
@@ -311,6 +311,10 @@ class DatasetInfo:
     published: Counts = field(default_factory=dict)
     version: int = 1
     maker_version: int = 1
+
+    def __post_init__(self) -> None:
+        if self.selection not in get_args(Selection):
+            raise ValueError(f"`selection` must be one of {', '.join(get_args(Selection))}, found {self.selection!r}")
 
     def scored_by(self, metrics_batch: int) -> DatasetInfo:
         """This row with the measures for this `DataSettings.metrics_batch`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -17,7 +16,6 @@ from methods.contract import Network
 Statistics = dict[int, list[BatchStatistics]]  # by task
 
 EVALUATION_BATCH = 128
-_SMALLEST = 1e-4
 
 
 @torch.no_grad()
@@ -72,28 +70,6 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
     return {
         task: {key: _mean([one[task][key] for one in scores]) for key in values} for task, values in scores[0].items()
     }
-
-
-def selection_score(info: DatasetInfo, scores: Scores, dummy: Scores) -> float:
-    """The score that selects the epoch on validation; higher is better.
-
-    "accuracy": the mean over tasks of the first metric.
-    "gain": the mean over tasks of the mean over metrics of the log gain over the dummy baseline. In logarithms the
-        baseline is an offset that does not change which epoch is selected, and no task's unit dominates.
-    """
-    if info.selection == "accuracy":
-        return _mean([scores[task.key][task.measure.metrics[0].key] for task in info.tasks])
-    gains = []
-    for task in info.tasks:
-        signs = {metric.key: 1 if metric.direction == "higher" else -1 for metric in task.measure.metrics}
-        own, base = scores[task.key], dummy[task.key]
-        gains.append(_mean([sign * (_log(own[key]) - _log(base[key])) for key, sign in signs.items()]))
-    return _mean(gains)
-
-
-def _log(value: float) -> float:
-    """The logarithm, bounded below: a fraction of pixels may be 0 early in training."""
-    return math.log(max(value, _SMALLEST))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -40,6 +40,11 @@ class Variant:
     def first(self) -> Record:
         return next(iter(self.runs.values()))
 
+    @property
+    def selected_on_validation(self) -> bool:
+        """Whether all finished runs have a validation set, as all protocols but the published one of NYUv2 have."""
+        return all(run.validation for run in self.runs.values() if run.status == "done")
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -191,7 +196,8 @@ def _variants(
     for key, runs in grouped.items():
         done, first = finished[key], next(iter(runs.values()))
         mixed = seed_differences(list(done.values()))
-        notes = (*_unfinished(runs, seeds), *mixed, *elsewhere[key], *odd[key], *_resumed(done))
+        of_epochs = (*_not_selected(done), *_unscored(done))
+        notes = (*_unfinished(runs, seeds), *mixed, *elsewhere[key], *odd[key], *of_epochs, *_resumed(done))
         scored = {} if mixed else done
         variants.append(Variant(key, first.method, labels[key], first.order.method, runs, scored, notes))
     return tuple(variants)
@@ -209,6 +215,19 @@ def _unfinished(runs: Mapping[int, Record], seeds: Sequence[int]) -> tuple[str, 
             reasons.setdefault(run.status + (f" ({reason})" if reason else ""), []).append(seed)
     note = "; ".join(f"{seed_list(lost)} {reason}" for reason, lost in reasons.items())
     return (note,) if note else ()
+
+
+def _not_selected(runs: Mapping[int, Record]) -> tuple[str, ...]:
+    """A note on runs that report a mean over epochs instead of an epoch selected on validation."""
+    rules = [run.selected.rule for run in runs.values() if run.selected is not None and not run.validation]
+    return tuple(f"not selected: {rule.removeprefix('none: ')}" for rule in dict.fromkeys(rules))
+
+
+def _unscored(runs: Mapping[int, Record]) -> tuple[str, ...]:
+    """A note on epochs without a finite score on validation, which can't be selected."""
+    counts = {seed: run for seed, run in runs.items() if run.unscored_epochs}
+    texts = [f"seed {seed} {run.unscored_epochs} of {run.epochs}" for seed, run in sorted(counts.items())]
+    return (f"epochs without a finite score on validation: {', '.join(texts)}",) if texts else ()
 
 
 def _resumed(runs: Mapping[int, Record]) -> tuple[str, ...]:

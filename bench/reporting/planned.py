@@ -52,7 +52,9 @@ def _shown(comparison: Comparison, row: PlannedRow, place: int) -> Variant | Non
     if not found:
         return None
     shown, notes = found[0], list[str]()
-    if len(wanted) > 1:
+    if len(wanted) > 1 and not all(variant.selected_on_validation for variant in found):
+        notes.append(f"of {len(wanted)}, the first one: without validation none is chosen")
+    elif len(wanted) > 1:
         complete = [variant for variant in found if variant in comparison.complete]
         if complete:
             shown = max(complete, key=_validation_score)

@@ -62,6 +62,11 @@ class RunSpec:
         return [task.key for task in self.info.tasks]
 
     @property
+    def task_places(self) -> list[int]:
+        """The index of each task among all tasks of the data set."""
+        return [place for place, task in enumerate(DATASETS[self.data].tasks) if task.key in self.tasks]
+
+    @property
     def variant(self) -> str:
         """The name of the run's folder: the method's name, and a hash of the overrides if there are any."""
         if not self.overrides:
@@ -147,6 +152,7 @@ def _check_parts(settings: Settings, weighting: str, info: DatasetInfo) -> None:
     _check_micro_batches(settings)
     _check_graphs(settings, weighting)
     _check_processes(settings, weighting)
+    _check_single_task(settings, weighting)
 
 
 def _check_contract(weighting: Weighting) -> None:
@@ -300,6 +306,28 @@ def _check_processes(settings: Settings, name: str) -> None:
         parts = "" if train.accumulate == 1 else f" / train.accumulate = {train.accumulate}"
         raise SpecError(
             f"compute.processes: expected a divisor of train.batch_size = {train.batch_size}{parts}, found {count}."
+        )
+
+
+def _check_single_task(settings: Settings, name: str) -> None:
+    """Raises SpecError if something would make networks that share no parameters depend on each other."""
+    if settings.arch.shares_parameters:
+        return
+    if not weighting_info(name).constant:
+        known = ", ".join(key for key, info in WEIGHTINGS.items() if info.constant)
+        raise SpecError(
+            f"Expected a weighting with constant weights ({known}) for single-task networks, which share no "
+            f"parameters, found {name}."
+        )
+    if settings.train.clip_norm:
+        raise SpecError(
+            "train.clip_norm: expected 0 with single-task networks, since it is the norm of all their gradients "
+            f"together, found {settings.train.clip_norm}."
+        )
+    if settings.train.cosines_every:
+        raise SpecError(
+            "train.cosines_every: expected 0 with single-task networks, whose gradients share no parameters, found "
+            f"{settings.train.cosines_every}."
         )
 
 
