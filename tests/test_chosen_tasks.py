@@ -13,12 +13,15 @@ from synthetic_splits import random_splits
 
 from bench.engine.batches import training_batches
 from bench.engine.seeds import generator_for
+from bench.forecasting.sizes import dataset_size
 from bench.records.record import Record
 from bench.records.store import RecordError
 from bench.reporting.comparison import comparisons
 from bench.spec.lookup import UnknownName
+from bench.spec.planning import specs_of
 from bench.spec.resolve import resolve
 from bench.spec.settings import SpecError
+from bench.spec.study import StudyRow
 from datasets import DATASETS
 from datasets.chosen_tasks import with_tasks
 from datasets.contract import Batch, DatasetInfo, Splits
@@ -92,6 +95,24 @@ def test_unknown_tasks_are_refused_in_one_line(tasks: Any, error: type[Exception
         resolve("digits", "ew", assignments={"data.tasks": tasks})
     assert str(found.value).startswith(message)
     assert "\n" not in str(found.value)
+
+
+def test_an_estimate_evaluates_the_images_of_the_chosen_tasks() -> None:
+    """Numbers of images as published for digits: 269, 89 and 96 plain ones, 265, 86 and 94 noisy ones."""
+    size = dataset_size("digits", resolve("digits", "ew", assignments={"data.tasks": ["plain", "noisy"]}).settings.data)
+    assert (size.training, size.validation, size.test) == (269, 89 + 86, 96 + 94)
+    one = dataset_size("digits", resolve("digits", "ew", assignments={"data.tasks": ["noisy"]}).settings.data)
+    assert (one.training, one.validation, one.test) == (269, 86, 94)
+
+
+def test_a_row_of_a_study_permutes_as_many_numbers_as_it_has_tasks() -> None:
+    row = StudyRow(
+        method="normal",
+        set={"data.tasks": ["plain", "noisy"]},
+        permute={"arch.initial_positions": [1.0, 1.25, 1.5, 1.75]},
+    )
+    found = [spec.overrides["arch.initial_positions"] for spec in specs_of(row, "digits", 0)]
+    assert found == [[1.0, 1.25], [1.25, 1.0]]
 
 
 def on(keys: Sequence[str], method: str = "EW", seed: int = 0, **fields: Any) -> Record:

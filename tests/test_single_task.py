@@ -151,6 +151,24 @@ def test_an_interrupted_run_resumes_as_if_it_had_never_stopped(tmp_path: Path) -
     assert resumed.selected_by_task and not resumed.resumed
 
 
+@pytest.mark.parametrize("damage", ["another task", "no network", "scores of another task"])
+def test_a_checkpoint_with_damaged_best_networks_is_not_resumed(damage: str, tmp_path: Path) -> None:
+    spec, notes = spec_of("digits"), list[str]()
+    with pytest.raises(Stop):
+        run(spec, tmp_path, stop_after=1)
+    content = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    best = content["history"]["best_by_task"]
+    if damage == "another task":
+        best["plain"]["network"] = best["noisy"]["network"]
+    elif damage == "no network":
+        best["plain"]["network"] = {}
+    else:
+        best["plain"]["validation"] = best["noisy"]["validation"]
+    torch.save(content, tmp_path / CHECKPOINT)
+    record = train(spec, RunContext(tmp_path, tmp_path, CPU, 1), lambda epochs: None, notes.append)
+    assert record.status == "done" and "the file is damaged" in notes[0]
+
+
 def test_parameters_are_recorded_as_not_shared(tmp_path: Path) -> None:
     stl, hps = (
         run(spec_of("rooms", method, **{"train.epochs": 1}), tmp_path / method).parameters for method in ("stl", "ew")
