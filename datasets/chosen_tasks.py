@@ -14,7 +14,7 @@ from datasets.contract import IMAGES, DatasetInfo, DataSettings, Source, Splits
 def with_tasks(info: DatasetInfo, keys: Sequence[str]) -> DatasetInfo:
     """The problem with the tasks of these keys, in the order of the data set; unchanged without keys.
 
-    Its tasks are numbered anew. They see the batches, and so the number of steps, that they see beside all other tasks.
+    Its tasks are numbered from 0. They see the batches, and the number of steps, that they see in a run of all tasks.
     """
     if not keys:
         return info
