@@ -17,6 +17,7 @@ from bench.forecasting.sizes import dataset_size
 from bench.records.record import Record
 from bench.records.store import RecordError
 from bench.reporting.comparison import comparisons
+from bench.reporting.planned import PlannedRow, PlannedTable, arranged
 from bench.spec.lookup import UnknownName
 from bench.spec.planning import specs_of
 from bench.spec.resolve import resolve
@@ -173,6 +174,10 @@ def test_single_task_runs_are_offered_to_every_comparison_of_the_data_set() -> N
     tuned = on(some, "STL", 0, overrides={"data.tasks": some, "train.lr": 0.1}, variant="stl@tuned")
     assert comparisons([make_record(), tuned])[0].single_task == {0: tuned}
     assert comparisons([make_record(), tuned, *singles])[0].single_task == {0: singles[0], 1: singles[1]}
+    row = PlannedRow("STL", (("stl", {"train.lr": 0.1, "data.tasks": some}),))
+    table = PlannedTable("scores", "Scores", (PlannedRow("EW", (("ew", {}),)), row))
+    every = [make_record(), tuned, *singles]
+    assert arranged(comparisons(every)[0], [table], every)[0].single_task == {0: tuned}  # the one that the study names
     default = make_record(method="STL")
     assert comparisons([tuned, *singles, default])[0].single_task == {0: default}
     assert comparisons([make_record()])[0].single_task == {}

@@ -118,16 +118,20 @@ def chosen_tasks(record: Record) -> tuple[str, ...]:
     return tuple(task.key for task in record.tasks) if record.settings.get("data", {}).get("tasks") else ()
 
 
-def single_task_runs(records: Sequence[Record]) -> dict[int, Record]:
+def single_task_runs(records: Sequence[Record], given: Mapping[str, Any] | None = None) -> dict[int, Record]:
     """The finished runs of single-task learning by seed.
 
     Of several rows, that without settings of its own besides `data.tasks`, else the first; of these, that with the most
     tasks. None if the seeds of the row must not be averaged.
+
+    given: settings that the runs have, as the row of a study says; None for any.
     """
+    wanted = {} if given is None else given
     runs = [record for record in records if record.method == SINGLE_TASK and record.status == "done"]
+    runs = [run for run in runs if all(run.overrides.get(key) == value for key, value in wanted.items())]
     if not runs:
         return {}
-    chosen = min(runs, key=lambda run: (bool(run.overrides.keys() - {TASKS}), -len(run.tasks)))
+    chosen = min(runs, key=lambda run: (bool(run.overrides.keys() - {TASKS, *wanted}), -len(run.tasks)))
     row = {run.seed: run for run in runs if run.variant == chosen.variant}
     return {} if seed_differences(list(row.values())) else row
 
