@@ -53,11 +53,15 @@ class Measure:
 
     update(output, target): the statistics of one batch, on any device. It must not wait for an accelerator.
     compute(statistics of all batches, on the CPU): the value of each metric, by its key.
+    per_item(output, target): the outcome of each item of a batch, on any device, without waiting: (B,) bool, whether
+        the prediction is correct, with the first metric as its mean; or (B, k) float32, the k metrics on each image
+        alone, NaN where it has nothing to measure.
     """
 
     metrics: tuple[Metric, ...]
     update: Callable[[Tensor, Tensor], BatchStatistics]
     compute: Callable[[Sequence[BatchStatistics]], dict[str, float]]
+    per_item: Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
