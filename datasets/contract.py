@@ -152,6 +152,7 @@ class DataSettings:
     image_size: (height, width) in pixels; None for the size on disk.
     split_seed: seed of the random partition, for data sets without an official one.
     split_per_seed: whether each seed of a study has a partition of its own: `split_seed` plus the run's seed draws it.
+        Images of an official test set are then in every part.
     splits: a folder with lists <domain>_<train|val|test>.txt that replace the random partition; "" for none. In the
         settings of a run, a name made from their contents instead. For data sets of the Office kind.
     protocol: "heldout" validates on a part of the training images; "published" trains on all of them and validates on
@@ -284,6 +285,7 @@ class DatasetInfo:
     origin: the same in detail.
     inventory(folder, settings): what is there, with every error that would stop `read`.
     published: the counts that the inventory should give.
+    if_pooled: for data with an official test set, what a partition of all images means: a sentence without its end.
     version: raised by hand with every change of reader, losses, metrics or recipe that changes numbers.
     maker_version: the same for `make`. Both are stored in records.
     """
@@ -310,6 +312,7 @@ class DatasetInfo:
     origin: Origin | None = None
     inventory: Callable[[Path, DataSettings], Inventory] | None = None
     published: Counts = field(default_factory=dict)
+    if_pooled: str = ""
     version: int = 1
     maker_version: int = 1
 
