@@ -18,8 +18,8 @@ def probability_of_improvement(differences: Array, level: float = LEVEL) -> Esti
         ValueError: no differences, or not all finite.
     Source: Bouthillier et al., "Accounting for variance in machine learning benchmarks" (MLSys 2021), Section 4.1.
     https://arxiv.org/abs/2103.03098. Ties as in Agarwal et al. (2021), Section 4.3. https://arxiv.org/abs/2108.13264
-    Deviations: pairs of the same seed instead of all pairs of runs; an exact interval instead of a percentile bootstrap,
-    whose width is zero if all differences have one sign.
+    Deviations: pairs of the same seed instead of all pairs of runs; an exact interval, since that of a percentile
+    bootstrap has no width if all differences have one sign.
     """
     require_finite(differences, 1, "differences")
     n = len(differences)

@@ -15,7 +15,7 @@ RESAMPLES = 4_000
 
 @dataclass(frozen=True)
 class MeanRank:
-    """A row's mean rank over all problems, 1 is best; None for a row that lacks runs, and the problems that it lacks."""
+    """A row's mean rank over problems, 1 is best; None for a row that lacks runs, and the problems where it does."""
 
     rank: Estimate | None
     lacking: tuple[int, ...]
@@ -39,7 +39,7 @@ def mean_ranks(problems: Sequence[Array], level: float = LEVEL, seed: int = 0) -
     observed = np.mean([_ranks(scores[whole].mean(axis=1)) for scores in problems], axis=0)
     drawn = np.mean([_drawn_ranks(scores[whole], generator) for scores in problems], axis=0)  # (RESAMPLES, rows)
     low, high = np.quantile(drawn, [level / 2, 1 - level / 2], axis=0)
-    found = {row: Estimate(*map(float, one)) for row, one in zip(whole, zip(observed, low, high), strict=True)}
+    found = {row: Estimate(float(observed[i]), float(low[i]), float(high[i])) for i, row in enumerate(whole)}
     return tuple(MeanRank(found.get(row), places) for row, places in enumerate(lacking))
 
 
