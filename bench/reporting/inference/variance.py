@@ -44,7 +44,7 @@ class VarianceParts:
 
     @property
     def total(self) -> float:
-        """The variance of the mean score if seeds and test items are drawn anew."""
+        """The variance of the mean score if seeds and test items are drawn again."""
         return self.test_sampling + self.rest
 
 
