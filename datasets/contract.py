@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -95,7 +95,8 @@ class Source:
     digests: (M, 16) uint8 for arrays that are too large to be hashed at every start: a hash of the content of each row,
         by IMAGES or task index.
 
-    A multi-input problem has one source per task; a single-input problem has one source with all tasks.
+    A multi-input problem has one source per task; a single-input problem has one source with all tasks. A source
+    without targets is read by no task. Its length counts: the order of batches is drawn for one source after another.
     """
 
     images: Tensor
@@ -160,6 +161,7 @@ class DataSettings:
     augment: whether training images are augmented at random.
     metrics_batch: 0 for metrics that are exact over a split; n for the legacy metrics of peers that average depth and
         normal errors over batches of n images. For data sets of the NYUv2 kind.
+    tasks: keys of those that are trained; () for all tasks of the data set.
     """
 
     image_size: tuple[int, int] | None
@@ -169,6 +171,7 @@ class DataSettings:
     protocol: Protocol = "heldout"
     augment: bool = False
     metrics_batch: int = 0
+    tasks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("metrics_batch", "split_seed"):
@@ -315,6 +318,10 @@ class DatasetInfo:
     if_pooled: str = ""
     version: int = 1
     maker_version: int = 1
+
+    def __post_init__(self) -> None:
+        if self.selection not in get_args(Selection):
+            raise ValueError(f"`selection` must be one of {', '.join(get_args(Selection))}, found {self.selection!r}")
 
     def scored_by(self, metrics_batch: int) -> DatasetInfo:
         """This row with the measures for this `DataSettings.metrics_batch`."""

@@ -3,6 +3,7 @@
 from methods.architectures.extra_layers import ExtraLayers
 from methods.architectures.hps import HPS
 from methods.architectures.normal import Normal
+from methods.architectures.single_task import STL
 from methods.contract import ArchitectureInfo, MethodInfo, WeightingInfo
 from methods.weightings.aligned_mtl import AlignedMTL
 from methods.weightings.cagrad import CAGrad
@@ -38,7 +39,7 @@ from methods.weightings.uw import UW
 from methods.weightings.uw_so import UWSO
 
 WEIGHTINGS: dict[str, WeightingInfo] = {
-    "ew": WeightingInfo("EW", EW, "Equal weighting", "the sum of the losses instead of their mean"),
+    "ew": WeightingInfo("EW", EW, "Equal weighting", "the sum of the losses instead of their mean", constant=True),
     "uw": WeightingInfo(
         "UW",
         UW,
@@ -86,7 +87,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "procedure",
         version=2,
     ),
-    "fixed": WeightingInfo("Fixed", Fixed, "Fixed weights, given by the user"),
+    "fixed": WeightingInfo("Fixed", Fixed, "Fixed weights, given by the user", constant=True),
     "dwa": WeightingInfo("DWA", DWA, "Liu, Johns, Davison: End-to-end multi-task learning with attention (CVPR 2019)"),
     "rlw": WeightingInfo("RLW", RLW, "Lin, Ye, Zhang, Tsang: Reasonable effectiveness of random weighting (TMLR 2022)"),
     "gls": WeightingInfo(
@@ -238,6 +239,7 @@ ARCHITECTURES: dict[str, ArchitectureInfo] = {
         "Control of Ye, Wang, Zhang, Tsang: Multi-task learning via time-aware neural ODE (IJCAI 2023)",
         "the paper does not say how its extra layers are made",
     ),
+    "stl": ArchitectureInfo("STL", STL, "Single-task learning: one network for each task"),
 }
 
 # In the order of the paper's tables.
@@ -275,4 +277,5 @@ METHODS: dict[str, MethodInfo] = {
     "config": MethodInfo("ConFIG", "hps", "config"),
     "conicgrad": MethodInfo("ConicGrad", "hps", "conicgrad"),
     "epo": MethodInfo("EPO", "hps", "epo"),
+    "stl": MethodInfo("STL", "stl", "ew"),
 }

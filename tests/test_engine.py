@@ -15,9 +15,10 @@ from bench.engine.batches import epoch_order, steps_per_epoch, training_batches
 from bench.engine.build import build_network
 from bench.engine.checkpoint import Origin, Start, start_or_resume
 from bench.engine.context import RunContext
-from bench.engine.evaluate import dummy_scores, evaluate, evaluate_items, selection_score
+from bench.engine.evaluate import dummy_scores, evaluate, evaluate_items
 from bench.engine.loop import train
 from bench.engine.seeds import generator_for
+from bench.engine.selection import selection_score
 from bench.engine.train_state import make_train_state
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, CURVE, POSITIONS, RECORD, read_record

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -19,7 +18,6 @@ Statistics = dict[int, list[BatchStatistics]]  # by task
 Observe = Callable[[Measure, Tensor, Tensor], BatchStatistics]
 
 EVALUATION_BATCH = 128
-_SMALLEST = 1e-4
 
 
 def evaluate(network: Network, info: DatasetInfo, split: Split, device: torch.device) -> Scores:
@@ -43,7 +41,7 @@ def _observed(network: Network, info: DatasetInfo, split: Split, device: torch.d
     """What is observed of each batch of outputs and targets, on the CPU."""
     network.eval()
     statistics: Statistics = {}
-    for source in split:
+    for source in [source for source in split if source.targets]:
         readers = list(source.targets)
         for group in evaluation_batches(source, info, EVALUATION_BATCH, device):
             for task, features in zip(readers, network.features(group.inputs, readers), strict=True):
@@ -90,28 +88,6 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
     return {
         task: {key: _mean([one[task][key] for one in scores]) for key in values} for task, values in scores[0].items()
     }
-
-
-def selection_score(info: DatasetInfo, scores: Scores, dummy: Scores) -> float:
-    """The score that selects the epoch on validation; higher is better.
-
-    "accuracy": the mean over tasks of the first metric.
-    "gain": the mean over tasks of the mean over metrics of the log gain over the dummy baseline. In logarithms the
-        baseline is an offset that does not change which epoch is selected, and no task's unit dominates.
-    """
-    if info.selection == "accuracy":
-        return _mean([scores[task.key][task.measure.metrics[0].key] for task in info.tasks])
-    gains = []
-    for task in info.tasks:
-        signs = {metric.key: 1 if metric.direction == "higher" else -1 for metric in task.measure.metrics}
-        own, base = scores[task.key], dummy[task.key]
-        gains.append(_mean([sign * (_log(own[key]) - _log(base[key])) for key, sign in signs.items()]))
-    return _mean(gains)
-
-
-def _log(value: float) -> float:
-    """The logarithm, bounded below: a fraction of pixels may be 0 early in training."""
-    return math.log(max(value, _SMALLEST))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -47,6 +47,7 @@ class Outcome:
     test: Scores = field(default_factory=dict)
     last_test: Scores = field(default_factory=dict)
     selected: Selected | None = None
+    selected_by_task: dict[str, Selected] = field(default_factory=dict)
     positions: dict[str, float] = field(default_factory=dict)
     items: Items = field(default_factory=dict)
 
@@ -69,11 +70,12 @@ def finished_record(run: Run, state: TrainState, history: History, outcome: Outc
         reference=run.dummy_test,
         epochs=history.epochs,
         steps=history.steps,
+        unscored_epochs=history.unscored,
         batches=batches_of(state.weighting),
         step_seconds=StepClock(device, history.step_seconds).timing(),
         seconds=history.seconds,
         peak_memory_mib=peak_memory_mib(device),
-        parameters=_count_parameters(state.network),
+        parameters=_count_parameters(state.network, run.spec.settings.arch.shares_parameters),
         solver_fallbacks=state.solver_fallbacks,
         field_evaluations=FieldEvaluations(forward=forward, backward=backward) if has_flow else None,
         head_rule=state.head_rule,
@@ -100,13 +102,14 @@ def write_curves(context: RunContext, spec: RunSpec, state: TrainState, history:
         write_csv(folder / COSINES, cosine_columns(spec), history.cosines, guard)
 
 
-def _count_parameters(network: Network) -> Parameters:
+def _count_parameters(network: Network, shares_parameters: bool) -> Parameters:
     members = {
-        "shared": network.shared_parameters(),
+        "shared" if shares_parameters else "encoders": network.shared_parameters(),
         "heads": network.heads.parameters(),
         "positions": network.position_parameters(),
     }
-    return Parameters(**{part: sum(p.numel() for p in some) for part, some in members.items()})
+    counts = {part: sum(p.numel() for p in some) for part, some in members.items()}
+    return Parameters(**{"shared": 0, **counts})
 
 
 def _identity(spec: RunSpec) -> dict[str, Any]:

@@ -146,6 +146,7 @@ class Normal:
     updates: Updates = "joint"
 
     shares_features: ClassVar[bool] = False
+    shares_parameters: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_one_of("solver", self.solver, get_args(SolverName))
