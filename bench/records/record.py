@@ -105,6 +105,7 @@ class Record(_Part):
     reference: test scores of the dummy baseline, the best constant prediction (training mean, majority class).
     validation, test: scores of the selected epoch.
     last_test: test scores of the last epoch.
+    items: digest of items.safetensors, the outcomes per test item at the selected epoch; "" if the run has none.
     positions: learned task positions at the end of the selected epoch, by task key; empty without positions.
     selected_by_task: the same for each task, by its key, where each has its own epoch (single-task networks). Then
         `selected` has the last of these epochs and the mean of the scores.
@@ -144,6 +145,7 @@ class Record(_Part):
     last_test: Scores = Field(default_factory=dict)
     selected: Selected | None = None
     selected_by_task: dict[str, Selected] = Field(default_factory=dict)
+    items: str = ""
     positions: dict[str, float] = Field(default_factory=dict)
     epochs: Count = 0
     unscored_epochs: Count = 0
