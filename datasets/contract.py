@@ -155,6 +155,7 @@ class DataSettings:
     augment: whether training images are augmented at random.
     metrics_batch: 0 for metrics that are exact over a split; n for the legacy metrics of peers that average depth and
         normal errors over batches of n images. For data sets of the NYUv2 kind.
+    train_share: the share of the training images that is used, of each source.
     """
 
     image_size: tuple[int, int] | None
@@ -164,8 +165,11 @@ class DataSettings:
     protocol: Protocol = "heldout"
     augment: bool = False
     metrics_batch: int = 0
+    train_share: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.train_share <= 1:
+            raise ValueError(f"`train_share` must be > 0 and ≤ 1, found {self.train_share}")
         for name in ("metrics_batch", "split_seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"`{name}` must be ≥ 0, found {getattr(self, name)}")

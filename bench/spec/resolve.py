@@ -19,6 +19,7 @@ from bench.spec.shown import shown
 from datasets import DATASETS
 from datasets.contract import DataError, DatasetInfo, DataSettings
 from datasets.split_lists import content_name
+from datasets.train_share import with_train_share
 from methods import ARCHITECTURES, METHODS, WEIGHTINGS
 from methods.adapters import adapted_weightings, is_adapter
 from methods.architectures.backbones import BACKBONES
@@ -46,7 +47,8 @@ class RunSpec:
 
     @property
     def info(self) -> DatasetInfo:
-        return DATASETS[self.data].scored_by(self.settings.data.metrics_batch)
+        data = self.settings.data
+        return with_train_share(DATASETS[self.data].scored_by(data.metrics_batch), data.train_share)
 
     @property
     def data_settings(self) -> DataSettings:
