@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench import control, run
+from bench import ROOT, control, run
 from bench.analyses.control.measures import Interval, late_movement, order_agreement, paired, read_positions, t_interval
 from bench.analyses.control.page import ControlRow, ControlTable, Order, control_page, shown
 from bench.records.record import Record
@@ -79,3 +79,11 @@ def test_the_page_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     ]
     # The study has another number of epochs, so its page doesn't count this run.
     assert control.main(["--results", str(results), "--out", str(out)]) == 2
+
+
+def test_the_page_and_the_docs_show_the_committed_records(tmp_path: Path) -> None:
+    assert control.main(["--out", str(tmp_path)]) == 0
+    page = (tmp_path / "control.md").read_text(encoding="utf-8")
+    assert page == (ROOT / "reports" / "flowtimes" / "control.md").read_text(encoding="utf-8")
+    docs = (ROOT / "docs" / "normal.md").read_text(encoding="utf-8")
+    assert all(line in docs for line in page.splitlines() if line.startswith("|"))
