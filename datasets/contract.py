@@ -162,6 +162,7 @@ class DataSettings:
     metrics_batch: 0 for metrics that are exact over a split; n for the legacy metrics of peers that average depth and
         normal errors over batches of n images. For data sets of the NYUv2 kind.
     tasks: keys of those that are trained; () for all tasks of the data set.
+    train_share: the share of the training images that is used, of each source.
     """
 
     image_size: tuple[int, int] | None
@@ -172,8 +173,11 @@ class DataSettings:
     augment: bool = False
     metrics_batch: int = 0
     tasks: tuple[str, ...] = ()
+    train_share: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.train_share <= 1:
+            raise ValueError(f"`train_share` must be > 0 and ≤ 1, found {self.train_share}")
         for name in ("metrics_batch", "split_seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"`{name}` must be ≥ 0, found {getattr(self, name)}")
@@ -289,6 +293,8 @@ class DatasetInfo:
     inventory(folder, settings): what is there, with every error that would stop `read`.
     published: the counts that the inventory should give.
     if_pooled: for data with an official test set, what a partition of all images means: a sentence without its end.
+    control: whether the problem is built so that the answer is known, to check the suite. It is no evidence for or
+        against a method: reports leave it out of ranks over problems.
     version: raised by hand with every change of reader, losses, metrics or recipe that changes numbers.
     maker_version: the same for `make`. Both are stored in records.
     """
@@ -316,6 +322,7 @@ class DatasetInfo:
     inventory: Callable[[Path, DataSettings], Inventory] | None = None
     published: Counts = field(default_factory=dict)
     if_pooled: str = ""
+    control: bool = False
     version: int = 1
     maker_version: int = 1
 

@@ -245,7 +245,7 @@ class Features:
 class PositionRule:
     """How task positions are trained.
 
-    lr_ratio: their learning rate over the network's initial learning rate.
+    lr_ratio: their learning rate over the network's initial learning rate. It stays when the network's decays.
     optimizer: "plain" gradient descent, or "adam".
     alternating: they move after the network, by gradients of the moved network, instead of jointly with it.
     """

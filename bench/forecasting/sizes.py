@@ -13,6 +13,7 @@ from datasets.inventory import PARTS
 from datasets.losses import cross_entropy
 from datasets.nyuv2 import VALIDATION_SHARE
 from datasets.scene_parts import PART_NAMES
+from datasets.train_share import kept_of
 from methods.architectures.backbones import BACKBONES
 
 
@@ -58,7 +59,7 @@ def dataset_size(name: str, settings: DataSettings) -> DatasetSize:
     if not image_size:
         raise PlanError(f"{name}: unknown image size; set data.image_size=[height, width].")
     height, width = image_size
-    return DatasetSize(training, validation, test, images, (height, width))
+    return DatasetSize(kept_of(training, settings.train_share), validation, test, images, (height, width))
 
 
 def prepared_bytes(name: str, size: DatasetSize) -> int:

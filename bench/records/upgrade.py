@@ -24,6 +24,7 @@ ADDED: Sections = {
         "augment": False,
         "metrics_batch": 0,
         "tasks": [],
+        "train_share": 1.0,
     },
     "backbone": {"bottleneck": False},
     "weighting": {"every": 1, "momentum": 0.0, "grad_space": "shared"},

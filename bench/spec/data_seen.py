@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.records.files import matching
 from bench.records.record import Record
-from bench.records.same_data import data_settings, same_fingerprint, split_per_seed
+from bench.records.same_data import compared_parts, data_settings, same_fingerprint
 from bench.records.store import RECORD, RecordError, read_run
 from bench.spec.resolve import RunSpec
 from datasets import DATASETS
@@ -153,8 +153,8 @@ def _saw_other_data(record: Record, spec: RunSpec, seen: SeenData) -> bool:
     settings = spec.settings.as_dict()
     if not record.fingerprint or data_settings(record.settings) != data_settings(settings):
         return False
-    other_partition = record.seed != spec.seed and split_per_seed(settings)
-    return not same_fingerprint(record.fingerprint, seen.fingerprint, other_partition)
+    parts = compared_parts(settings, record.seed == spec.seed)
+    return not same_fingerprint(record.fingerprint, seen.fingerprint, parts)
 
 
 def _runs(count: int) -> str:

@@ -20,6 +20,7 @@ from datasets import DATASETS
 from datasets.chosen_tasks import with_tasks
 from datasets.contract import DataError, DatasetInfo, DataSettings
 from datasets.split_lists import content_name
+from datasets.train_share import with_train_share
 from methods import ARCHITECTURES, METHODS, WEIGHTINGS
 from methods.adapters import adapted_weightings, is_adapter
 from methods.architectures.backbones import BACKBONES
@@ -48,7 +49,8 @@ class RunSpec:
     @property
     def info(self) -> DatasetInfo:
         data = self.settings.data
-        return with_tasks(DATASETS[self.data].scored_by(data.metrics_batch), data.tasks)
+        info = with_train_share(DATASETS[self.data].scored_by(data.metrics_batch), data.train_share)
+        return with_tasks(info, data.tasks)
 
     @property
     def data_settings(self) -> DataSettings:
