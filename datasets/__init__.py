@@ -181,18 +181,17 @@ DATASETS: dict[str, DatasetInfo] = {
         backbone="small",
         backbone_weights="none",
         head="linear",
-        recipe=Recipe(epochs=36, batch_size=64, lr=3e-3),
+        recipe=Recipe(epochs=18, batch_size=64, lr=1e-2, lr_decay_every=6, lr_decay=0.3),
         selection="accuracy",
         image_size=None,
-        read=office_reader(digits.DOMAINS, digits.CLASSES),
+        read=office_reader(digits.DOMAINS, digits.CLASSES, digits.item_of),
         make=digits.make,
         maker_version=digits.MAKER_VERSION,
         how="Made on this machine from scikit-learn's handwritten digits.",
         source="Alpaydin, Kaynak: Optical recognition of handwritten digits (UCI, 1998), as shipped by scikit-learn",
-        inventory=office_inventory(digits.DOMAINS, digits.CLASSES),
-        published=office_counts(
-            digits.CLASSES, plain=(269, 89, 96), inverted=(268, 88, 95), outline=(266, 87, 94), noisy=(265, 86, 94)
-        ),
+        inventory=office_inventory(digits.DOMAINS, digits.CLASSES, digits.item_of),
+        published=office_counts(digits.CLASSES, **{domain.key: digits.PART_SIZES for domain in digits.DOMAINS}),
+        version=2,
         **_CENTRED,
     ),
     "rooms": DatasetInfo(

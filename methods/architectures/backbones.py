@@ -43,8 +43,8 @@ def _block(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
 
 
 def small_encoder() -> nn.Module:
-    """(B, 3, H, W) -> (B, 64): three convolutions, two of them strided, and a mean over positions."""
-    return nn.Sequential(_block(3, 16, 1), _block(16, 32, 2), _block(32, 64, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    """(B, 3, H, W) -> (B, 32): two strided convolutions, and a mean over positions."""
+    return nn.Sequential(_block(3, 16, 2), _block(16, 32, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 def small_face_encoder() -> nn.Module:
@@ -156,7 +156,7 @@ def last_block(encoder: nn.Module) -> nn.Module:
 
 
 BACKBONES: Mapping[str, Backbone] = {
-    "small": Backbone(small_encoder, Features(channels=64, dense=False, stride=1)),
+    "small": Backbone(small_encoder, Features(channels=32, dense=False, stride=1)),
     "small_face": Backbone(small_face_encoder, Features(channels=256, dense=False, stride=1)),
     "small_dense": Backbone(small_dense_encoder, Features(channels=64, dense=True, stride=4)),
     "linear": Backbone(linear_encoder, Features(channels=8, dense=False, stride=1)),
