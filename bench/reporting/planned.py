@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.reporting.comparison import Comparison, Variant
+from bench.records.record import Record
+from bench.reporting.comparison import SINGLE_TASK, Comparison, Variant, single_task_runs
 from bench.reporting.labels import show_settings, without
 from bench.reporting.statistics import mean
 
@@ -32,16 +33,28 @@ class PlannedTable:
     rows: tuple[PlannedRow, ...]
 
 
-def arranged(comparison: Comparison, tables: Sequence[PlannedTable]) -> tuple[Comparison, ...]:
-    """A comparison for each planned table, rows in the planned order; rows and tables without runs are left out."""
+def arranged(
+    comparison: Comparison, tables: Sequence[PlannedTable], records: Sequence[Record] = ()
+) -> tuple[Comparison, ...]:
+    """A comparison for each planned table, rows in the planned order; rows and tables without runs are left out.
+
+    records: those of the data set, whatever their tasks; the runs of single-task learning of a table are among them.
+    """
     parts = []
     for table in tables:
         rows = [_shown(comparison, row, place) for place, row in enumerate(table.rows)]
         variants = tuple(row for row in rows if row is not None)
         if variants:
             label = f"{comparison.label}: {table.title}"
-            parts.append(replace(comparison, label=label, variants=variants, part=table.name))
+            single_task = _single_task(table, records) or comparison.single_task
+            parts.append(replace(comparison, label=label, variants=variants, single_task=single_task, part=table.name))
     return tuple(parts)
+
+
+def _single_task(table: PlannedTable, records: Sequence[Record]) -> dict[int, Record]:
+    """The runs of single-task learning of the table's first row of them; none without such a row."""
+    given = [overrides for row in table.rows for method, overrides in row.candidates if method == SINGLE_TASK]
+    return single_task_runs(records, given[0]) if given else {}
 
 
 def _shown(comparison: Comparison, row: PlannedRow, place: int) -> Variant | None:
@@ -52,7 +65,9 @@ def _shown(comparison: Comparison, row: PlannedRow, place: int) -> Variant | Non
     if not found:
         return None
     shown, notes = found[0], list[str]()
-    if len(wanted) > 1:
+    if len(wanted) > 1 and not all(variant.selected_on_validation for variant in found):
+        notes.append(f"of {len(wanted)}, the first one: without validation none is chosen")
+    elif len(wanted) > 1:
         complete = [variant for variant in found if variant in comparison.complete]
         if complete:
             shown = max(complete, key=_validation_score)

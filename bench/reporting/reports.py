@@ -105,7 +105,8 @@ def _compared(
     found = comparisons(records)
     if tables_of is None:
         return found
-    return tuple(part for comparison in found for part in arranged(comparison, tables_of(comparison.data)))
+    of_data = {name: [record for record in records if record.data == name] for name in {one.data for one in found}}
+    return tuple(part for one in found for part in arranged(one, tables_of(one.data), of_data[one.data]))
 
 
 def _write_section(
