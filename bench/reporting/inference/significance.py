@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
+from scipy.stats import t
 
 from bench.reporting.inference.describe import Array
 
@@ -37,12 +40,28 @@ def sign_flip_p(differences: Array, *, one_sided: bool = False, seed: int = 0) -
     return np.asarray((np.abs(sums) >= np.abs(sums[..., :1]) - slack).mean(axis=-1))
 
 
+def luck_p(differences: Array, luck: Array, *, one_sided: bool = False) -> Array:
+    """p (...,) of differences (..., n) of two rows whose settings were found by tuning, as a sample of such settings.
+
+    Student's test with the variance of the mean over seeds plus luck² (...,): that of both rows' expected scores over
+    repeats of their tuning. Zero where luck is 0, since the sign-flip test is enough there.
+    """
+    n = differences.shape[-1]
+    centre = differences.mean(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = centre / np.sqrt(differences.var(axis=-1, ddof=1) / n + luck**2)
+    p = t.sf(ratio, n - 1) if one_sided else 2 * t.sf(np.abs(ratio), n - 1)
+    return np.asarray(np.where(luck > 0, p, 0.0))
+
+
+@cache
 def _all_signs(n: int) -> Array:
     """Half of all signs (2^(n-1), n), those with a positive first; the others are their negatives."""
     bits = np.arange(2 ** (n - 1))[:, None] >> np.arange(n)[None, :] & 1
     return np.asarray(1.0 - 2.0 * np.roll(bits, 1, axis=1))
 
 
+@cache
 def _drawn_signs(n: int, seed: int) -> Array:
     """Drawn signs (DRAWS, n), after the observed ones."""
     signs = np.random.default_rng(seed).choice((-1.0, 1.0), (DRAWS, n))

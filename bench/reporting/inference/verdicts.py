@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.reporting.inference.describe import LEVEL, Array
-from bench.reporting.inference.significance import holm, sign_flip_p
+from bench.reporting.inference.significance import holm, luck_p, sign_flip_p
 
 Word = Literal[
     "better than tuned EW", "better than EW", "not separable", "worse", "too few seeds", "reference", "no reference"
@@ -21,7 +21,7 @@ class Against:
     """A row against a reference, over the seeds that both have.
 
     difference: mean of row - reference; NaN without common seeds.
-    p: two-sided, of the sign-flip test; NaN with too few seeds.
+    p: two-sided; NaN with too few seeds.
     adjusted: p by Holm, over the rows that have enough seeds.
     """
 
@@ -58,7 +58,9 @@ class Verdict:
         return "" if self.word in ("reference", "no reference") else self.word
 
 
-def verdicts(scores: Array, ew: int | None, tuned: int | None, level: float = LEVEL) -> tuple[Verdict, ...]:
+def verdicts(
+    scores: Array, ew: int | None, tuned: int | None, level: float = LEVEL, luck: Array | None = None
+) -> tuple[Verdict, ...]:
     """The verdict on each row.
 
     better than tuned EW: significantly above tuned EW, and above EW where there is such a row.
@@ -67,9 +69,12 @@ def verdicts(scores: Array, ew: int | None, tuned: int | None, level: float = LE
     not separable: anything else. It doesn't say that the rows are equal.
     too few seeds: with these seeds and that many rows, no difference can be significant.
 
-    Significant: Holm-adjusted p of the two-sided sign-flip test, one family for each reference.
+    Significant: Holm-adjusted p, two-sided, one family for each reference. p is that of the sign-flip test, or that of
+    `luck_p` if it is larger.
 
     scores: (rows, seeds), higher is better; NaN for a run that is missing.
+    luck: (rows,) standard deviation of the score over repeats of the tuning (`best_of_repeats`), 0 for rows that were
+        not tuned. None: verdicts are on these settings, not on the methods that were tuned.
     ew, tuned: indices of the rows of EW with default settings and of tuned EW; None if there is no such row.
 
     Raises:
@@ -81,8 +86,9 @@ def verdicts(scores: Array, ew: int | None, tuned: int | None, level: float = LE
         ew is not None and ew == tuned
     ):
         raise ValueError(f"references: expected two of {len(scores)} rows or None, found {ew} and {tuned}")
-    over_ew = _against(scores, ew, (ew,), level)
-    over_tuned = _against(scores, tuned, (ew, tuned), level)
+    spread = np.zeros(len(scores)) if luck is None else luck
+    over_ew = _against(scores, spread, ew, (ew,), level)
+    over_tuned = _against(scores, spread, tuned, (ew, tuned), level)
     found = []
     for row in range(len(scores)):
         one, other = over_ew.get(row), over_tuned.get(row)
@@ -91,7 +97,7 @@ def verdicts(scores: Array, ew: int | None, tuned: int | None, level: float = LE
 
 
 def _against(
-    scores: Array, reference: int | None, left_out: tuple[int | None, ...], level: float
+    scores: Array, luck: Array, reference: int | None, left_out: tuple[int | None, ...], level: float
 ) -> dict[int, Against]:
     if reference is None:
         return {}
@@ -100,8 +106,13 @@ def _against(
     paired = {row: d[np.isfinite(d)] for row, d in differences.items()}
     counts = np.array([len(d) for d in paired.values()])
     # With Holm, a row comes at best after all rows that have more seeds.
-    enough = [2.0 ** (1 - n) * np.sum(counts <= n) <= level for n in counts]
-    p = np.array([float(sign_flip_p(d)) if ok else np.nan for d, ok in zip(paired.values(), enough, strict=True)])
+    enough = np.array([2.0 ** (1 - n) * np.sum(counts <= n) <= level for n in counts], dtype=np.bool_)
+    p = np.full(len(rows), np.nan)
+    for n in np.unique(counts[enough]):  # rows with as many seeds at once
+        places = np.flatnonzero(enough & (counts == n))
+        same = np.array([paired[rows[place]] for place in places])
+        both = np.hypot(luck[[rows[place] for place in places]], luck[reference])
+        p[places] = np.maximum(sign_flip_p(same), luck_p(same, both))
     return {
         row: Against(len(d), float(d.mean()) if len(d) else np.nan, float(one), float(adjusted))
         for (row, d), one, adjusted in zip(paired.items(), p, holm(p), strict=True)
@@ -121,7 +132,9 @@ def _word(is_reference: bool, ew: Against | None, tuned: Against | None, level: 
     return "worse" if any(one.below(level) for one in compared) else "not separable"
 
 
-def not_separable_from_best(scores: Array, level: float = LEVEL) -> npt.NDArray[np.bool_]:
+def not_separable_from_best(
+    scores: Array, level: float = LEVEL, luck: Array | None = None
+) -> npt.NDArray[np.bool_]:
     """Whether each row (rows,) may be the best: no other row is significantly better than it.
 
     A row is tested against every other row, one-sided, with Bonferroni's adjustment for these tests. So the row that is
@@ -129,6 +142,7 @@ def not_separable_from_best(scores: Array, level: float = LEVEL) -> npt.NDArray[
     first. The row with the highest mean always keeps it.
 
     scores: (rows, seeds), higher is better. A row with a missing run (NaN) is left out: False.
+    luck: as of `verdicts`.
 
     Raises:
         ValueError: a score is infinite.
@@ -140,8 +154,10 @@ def not_separable_from_best(scores: Array, level: float = LEVEL) -> npt.NDArray[
         raise ValueError("scores: expected finite numbers, NaN for a missing run, found inf; leave out this row.")
     whole = np.flatnonzero(np.isfinite(scores).all(axis=1))
     best = np.zeros(len(scores), dtype=np.bool_)
-    kept = scores[whole]
+    kept, spread = scores[whole], np.zeros(len(whole)) if luck is None else luck[whole]
     for place, row in enumerate(whole):
         others = np.delete(kept, place, axis=0) - kept[place]
-        best[row] = not len(others) or float(sign_flip_p(others, one_sided=True).min()) * len(others) > level
+        both = np.hypot(np.delete(spread, place), spread[place])
+        p = np.maximum(sign_flip_p(others, one_sided=True), luck_p(others, both, one_sided=True))
+        best[row] = not len(others) or float(p.min()) * len(others) > level
     return best
