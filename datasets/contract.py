@@ -280,6 +280,8 @@ class DatasetInfo:
     origin: the same in detail.
     inventory(folder, settings): what is there, with every error that would stop `read`.
     published: the counts that the inventory should give.
+    control: whether the problem is built so that the answer is known, to check the suite. It is no evidence for or
+        against a method: reports leave it out of ranks over problems.
     version: raised by hand with every change of reader, losses, metrics or recipe that changes numbers.
     maker_version: the same for `make`. Both are stored in records.
     """
@@ -306,6 +308,7 @@ class DatasetInfo:
     origin: Origin | None = None
     inventory: Callable[[Path, DataSettings], Inventory] | None = None
     published: Counts = field(default_factory=dict)
+    control: bool = False
     version: int = 1
     maker_version: int = 1
 

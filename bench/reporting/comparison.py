@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.records.record import Record, Scores, TaskRecord
 from bench.records.store import RecordError
-from bench.reporting.differences import data_differences, row_differences, seed_differences
+from bench.reporting.differences import data_differences, not_selected, row_differences, seed_differences
 from bench.reporting.labels import row_labels, run_name, seed_list, without
 
 BASELINE = "ew"
@@ -22,6 +22,8 @@ class Variant:
     runs: by seed, whatever their status.
     scored: the finished runs by seed; empty if they must not be averaged.
     notes: what makes the row incomplete or different from the others.
+    trials: of the tuning that the row's settings come from, as a study says; None if nothing says it.
+    twin_of: label of the row whose mean weights this row keeps constant; empty for all others.
     """
 
     key: str
@@ -31,6 +33,8 @@ class Variant:
     runs: Mapping[int, Record]
     scored: Mapping[int, Record]
     notes: tuple[str, ...]
+    trials: int | None = None
+    twin_of: str = ""
 
     @property
     def first(self) -> Record:
@@ -136,7 +140,14 @@ def _variants(
     for key, runs in grouped.items():
         done, first = finished[key], next(iter(runs.values()))
         mixed = seed_differences(list(done.values()))
-        notes = (*_unfinished(runs, seeds), *mixed, *elsewhere[key], *odd[key], *_resumed(done))
+        notes = (
+            *_unfinished(runs, seeds),
+            *mixed,
+            *elsewhere[key],
+            *odd[key],
+            *not_selected(done.values()),
+            *_resumed(done),
+        )
         scored = {} if mixed else done
         variants.append(Variant(key, first.method, labels[key], first.order.method, runs, scored, notes))
     return tuple(variants)
