@@ -77,6 +77,11 @@ class Comparison:
         return tuple(v for v in self.variants if set(v.scored) == set(self.seeds))
 
     @property
+    def tuned_baseline(self) -> Variant | None:
+        """The row of EW whose settings were tuned, as the study says."""
+        return next((v for v in self.variants if v.method == BASELINE and v.trials), None)
+
+    @property
     def rules(self) -> tuple[str, ...]:
         """The rules that picked the reported epochs, as recorded."""
         selected = [run.selected for v in self.variants for run in v.scored.values()]
