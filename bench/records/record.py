@@ -105,6 +105,7 @@ class Record(_Part):
     reference: test scores of the dummy baseline, the best constant prediction (training mean, majority class).
     validation, test: scores of the selected epoch.
     last_test: test scores of the last epoch.
+    items: digest of items.safetensors, the outcomes per test item at the selected epoch; "" if the run has none.
     positions: learned task positions at the end of the selected epoch, by task key; empty without positions.
     steps: training steps taken.
     batches: that a step reads; more than one for a weighting that compares gradients of several.
@@ -141,6 +142,7 @@ class Record(_Part):
     test: Scores = Field(default_factory=dict)
     last_test: Scores = Field(default_factory=dict)
     selected: Selected | None = None
+    items: str = ""
     positions: dict[str, float] = Field(default_factory=dict)
     epochs: Count = 0
     steps: Count = 0
