@@ -91,7 +91,8 @@ class Source:
     digests: (M, 16) uint8 for arrays that are too large to be hashed at every start: a hash of the content of each row,
         by IMAGES or task index.
 
-    A multi-input problem has one source per task; a single-input problem has one source with all tasks.
+    A multi-input problem has one source per task; a single-input problem has one source with all tasks. A source without
+    targets is read by no task. Its length counts: the order of the batches is drawn for one source after another.
     """
 
     images: Tensor
@@ -155,6 +156,7 @@ class DataSettings:
     augment: whether training images are augmented at random.
     metrics_batch: 0 for metrics that are exact over a split; n for the legacy metrics of peers that average depth and
         normal errors over batches of n images. For data sets of the NYUv2 kind.
+    tasks: keys of those that are trained; () for all tasks of the data set.
     """
 
     image_size: tuple[int, int] | None
@@ -164,6 +166,7 @@ class DataSettings:
     protocol: Protocol = "heldout"
     augment: bool = False
     metrics_batch: int = 0
+    tasks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("metrics_batch", "split_seed"):

@@ -25,7 +25,7 @@ def evaluate(network: Network, info: DatasetInfo, split: Split, device: torch.de
     """Every metric of every task on the split. The statistics of its batches are read from the device at once."""
     network.eval()
     statistics: Statistics = {}
-    for source in split:
+    for source in [source for source in split if source.targets]:
         readers = list(source.targets)
         for group in evaluation_batches(source, info, EVALUATION_BATCH, device):
             for task, features in zip(readers, network.features(group.inputs, readers), strict=True):

@@ -187,6 +187,9 @@ def _contradictions(record: Record) -> Iterator[str]:
             lacking = [metric.key for metric in task.metrics if metric.key not in record.test.get(task.key, {})]
             if lacking:
                 yield f"test.{task.key}: expected a score for {lacking[0]}, since the run is done, found none"
+    chosen = record.settings.get("data", {}).get("tasks")
+    if chosen and chosen != [task.key for task in record.tasks]:
+        yield f"settings.data.tasks: expected the tasks of the record, found {chosen!r:.80}"
     digest = record.splits.get("digest", "")
     if not isinstance(digest, str):
         yield f"splits.digest: expected a text, found {digest!r:.80}"

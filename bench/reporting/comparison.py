@@ -1,9 +1,10 @@
-"""Records arranged as a comparison: per data set, one row per variant and one run per seed."""
+"""Records arranged as comparisons: one per data set and set of tasks, with a row per variant and a run per seed."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bench.records.record import Record, Scores, TaskRecord
@@ -12,6 +13,9 @@ from bench.reporting.differences import data_differences, not_selected, row_diff
 from bench.reporting.labels import row_labels, run_name, seed_list, without
 
 BASELINE = "ew"
+SINGLE_TASK = "stl"
+TASKS = "data.tasks"  # the setting that chooses tasks
+LONGEST_FOLDER = 100  # characters of a folder that names tasks
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,14 @@ class Variant:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The runs of one data set that are compared, or one part of them: a table that a study asks for.
+    """The runs on the same tasks of a data set, or one part of them: a table that a study asks for.
 
+    label: of the data set, with the tasks where they are not all of them.
+    chosen: keys of the tasks, if they are not all of the data set (`data.tasks`).
     seeds: of all rows together.
     common: settings that differ from the defaults in every row alike.
     baseline: the row of EW without settings of its own, which Δ_b and × EW refer to.
+    single_task: the finished runs of single-task learning on this data set by seed, whatever their tasks.
     part: name of the study's table; empty for all runs of a data set.
     """
 
@@ -59,12 +66,14 @@ class Comparison:
     common: Mapping[str, Any]
     variants: tuple[Variant, ...]
     baseline: Variant | None
+    chosen: tuple[str, ...] = ()
+    single_task: Mapping[int, Record] = field(default_factory=dict)
     part: str = ""
 
     @property
     def places(self) -> tuple[str, ...]:
         """Names of the folders of its tables and figures, below the reports."""
-        return (self.data, self.part) if self.part else (self.data,)
+        return tuple(name for name in (self.data, _tasks_folder(self.chosen), self.part) if name)
 
     @property
     def folder(self) -> str:
@@ -94,16 +103,51 @@ class Comparison:
 
 
 def comparisons(records: Sequence[Record]) -> tuple[Comparison, ...]:
-    """One comparison per data set, in the order of the records.
+    """One comparison per data set and set of tasks, in the order of the records; all tasks of a data set come first.
 
     Raises:
-        RecordError: records of one data set disagree about its tasks, or there are two of the same run.
+        RecordError: records disagree about the tasks of a data set, or there are two of the same run.
     """
-    return tuple(_comparison([r for r in records if r.data == data]) for data in dict.fromkeys(r.data for r in records))
+    found = []
+    for data in dict.fromkeys(record.data for record in records):
+        own = [record for record in records if record.data == data]
+        single = single_task_runs(own)
+        sets = sorted(dict.fromkeys(map(chosen_tasks, own)), key=bool)
+        found += [_comparison([r for r in own if chosen_tasks(r) == chosen], chosen, single) for chosen in sets]
+    return tuple(found)
 
 
-def _comparison(records: Sequence[Record]) -> Comparison:
+def chosen_tasks(record: Record) -> tuple[str, ...]:
+    """The keys of a run's tasks, if its settings say that they are not all of the data set."""
+    return tuple(task.key for task in record.tasks) if record.settings.get("data", {}).get("tasks") else ()
+
+
+def single_task_runs(records: Sequence[Record]) -> dict[int, Record]:
+    """The finished runs of single-task learning by seed.
+
+    Of several rows, that without settings of its own besides `data.tasks`, else the first; of these, that with the most
+    tasks. None if the seeds of the row must not be averaged.
+    """
+    runs = [record for record in records if record.method == SINGLE_TASK and record.status == "done"]
+    if not runs:
+        return {}
+    chosen = min(runs, key=lambda run: (bool(run.overrides.keys() - {TASKS}), -len(run.tasks)))
+    row = {run.seed: run for run in runs if run.variant == chosen.variant}
+    return {} if seed_differences(list(row.values())) else row
+
+
+def _tasks_folder(chosen: Sequence[str]) -> str:
+    """A name for these tasks, with a hash where all keys are too long for one; empty if there are none."""
+    name = f"tasks-{'+'.join(chosen)}" if chosen else ""
+    if len(name) <= LONGEST_FOLDER:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"tasks-{len(chosen)}-{digest}"
+
+
+def _comparison(records: Sequence[Record], chosen: tuple[str, ...], single_task: Mapping[int, Record]) -> Comparison:
     first = records[0]
+    of_tasks = f", tasks {', '.join(task.label for task in first.tasks)}" if chosen else ""
     for record in records:
         if (record.tasks, record.selection) != (first.tasks, first.selection):
             raise RecordError(
@@ -118,7 +162,18 @@ def _comparison(records: Sequence[Record]) -> Comparison:
     variants = _variants(grouped, seeds, common)
     baseline = next((v for v in variants if v.method == BASELINE and not without(v.first.overrides, common)), None)
     tasks = tuple(first.tasks)
-    return Comparison(first.data, first.labels.data, first.selection, tasks, seeds, common, variants, baseline)
+    return Comparison(
+        data=first.data,
+        label=first.labels.data + of_tasks,
+        selection=first.selection,
+        tasks=tasks,
+        seeds=seeds,
+        common=common,
+        variants=variants,
+        baseline=baseline,
+        chosen=chosen,
+        single_task=single_task,
+    )
 
 
 def _by_seed(records: Sequence[Record]) -> dict[int, Record]:

@@ -45,6 +45,9 @@ class Section:
 
     @property
     def published(self) -> tuple[Table, ...]:
+        """The paper's tables, which are of all tasks."""
+        if self.comparison.chosen:
+            return ()
         return published(self.comparison.data, self.comparison.label, self.comparison.part)
 
 

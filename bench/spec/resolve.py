@@ -17,6 +17,7 @@ from bench.spec.lookup import lookup
 from bench.spec.settings import BackboneSettings, GramianSettings, HeadSettings, Settings, SpecError, plain
 from bench.spec.shown import shown
 from datasets import DATASETS
+from datasets.chosen_tasks import with_tasks
 from datasets.contract import DataError, DatasetInfo, DataSettings
 from datasets.split_lists import content_name
 from methods import ARCHITECTURES, METHODS, WEIGHTINGS
@@ -46,7 +47,8 @@ class RunSpec:
 
     @property
     def info(self) -> DatasetInfo:
-        return DATASETS[self.data].scored_by(self.settings.data.metrics_batch)
+        data = self.settings.data
+        return with_tasks(DATASETS[self.data].scored_by(data.metrics_batch), data.tasks)
 
     @property
     def data_settings(self) -> DataSettings:
@@ -106,7 +108,9 @@ def resolve(
         arch=ARCHITECTURES[architecture].factory(),
         weighting=weighting_info(weighting).factory(),
     )
-    settings, lists = _with_named_lists(_with_known_names(defaults.changed(assignments or {})))
+    settings = _with_known_tasks(_with_known_names(defaults.changed(assignments or {})), info)
+    settings, lists = _with_named_lists(settings)
+    info = with_tasks(info, settings.data.tasks)
     _check_parts(settings, weighting, info)
     try:
         settings.arch.check([task.key for task in info.tasks])
@@ -161,6 +165,17 @@ def _with_known_names(settings: Settings) -> Settings:
     backbone = dataclasses.replace(settings.backbone, name=lookup(BACKBONES, "backbone", settings.backbone.name))
     heads = dataclasses.replace(settings.heads, name=lookup(HEADS, "head", settings.heads.name))
     return dataclasses.replace(settings, backbone=backbone, heads=heads)
+
+
+def _with_known_tasks(settings: Settings, info: DatasetInfo) -> Settings:
+    """The settings with the chosen tasks in the order of the data set; with none if all are chosen."""
+    known = {task.key: task for task in info.tasks}
+    chosen = [lookup(known, f"task of {info.label}", key) for key in settings.data.tasks]
+    repeated = next((key for place, key in enumerate(chosen) if key in chosen[:place]), None)
+    if repeated is not None:
+        raise SpecError(f"data.tasks: expected each task once, found {repeated} twice.")
+    tasks = tuple(key for key in known if key in chosen) if len(chosen) < len(known) else ()
+    return dataclasses.replace(settings, data=dataclasses.replace(settings.data, tasks=tasks))
 
 
 def _with_named_lists(settings: Settings) -> tuple[Settings, Path | None]:
