@@ -86,6 +86,11 @@ class Comparison:
         return tuple(v for v in self.variants if set(v.scored) == set(self.seeds))
 
     @property
+    def control(self) -> bool:
+        """Whether the problem is built so that the answer is known."""
+        return any(run.control for v in self.variants for run in v.runs.values())
+
+    @property
     def tuned_baseline(self) -> Variant | None:
         """The row of EW whose settings were tuned, as the study says."""
         return next((v for v in self.variants if v.method == BASELINE and v.trials), None)

@@ -49,9 +49,16 @@ class Times:
         found = self.rows[variant.key]
         if set(found) != set(self.targets):
             return None
-        return Reached(
-            _median([one.steps for one in found.values()]), _median([one.seconds for one in found.values()])
-        )
+        every = found.values()
+        return Reached(_median([one.steps for one in every]), _median([one.seconds for one in every]))
+
+    def relative(self, variant: Variant) -> float | None:
+        """The median over seeds of the steps over those of the reference row; None as of `median`."""
+        own, reference = self.rows[variant.key], self.rows[self.reference.key]
+        if not set(own) == set(reference) == set(self.targets):
+            return None
+        ratios = (own[seed].steps / reference[seed].steps for seed in self.targets)
+        return _median([math.inf if math.isnan(ratio) else ratio for ratio in ratios])  # both never
 
 
 def times_to_target(results: Path, comparison: Comparison) -> Times | None:
@@ -59,9 +66,10 @@ def times_to_target(results: Path, comparison: Comparison) -> Times | None:
 
     None if there is no such row, or nothing was selected on validation.
 
-    Source: the score is a time to a target that a tuned baseline sets, and what never gets there counts as the worst, as
-    in AlgoPerf (Dahl et al., "Benchmarking neural network training algorithms", 2023). Deviations: the target is that of
-    the same seed, since a seed may have validation images of its own. https://arxiv.org/abs/2306.07179
+    Source: a tuned baseline sets the target, the median over repeats counts, and what never gets there counts as the
+    worst, as in AlgoPerf: Dahl et al., "Benchmarking neural network training algorithms" (2023).
+    https://arxiv.org/abs/2306.07179
+    Deviations: the target is that of the same seed, since a seed may have validation images of its own.
     """
     reference = comparison.tuned_baseline or comparison.baseline
     if reference is None:
@@ -71,7 +79,7 @@ def times_to_target(results: Path, comparison: Comparison) -> Times | None:
     if not targets:
         return None
     rows = {}
-    for variant in comparison.variants:
+    for variant in {v.key: v for v in (*comparison.variants, reference)}.values():
         diverged = {seed: NEVER for seed, run in variant.runs.items() if run.status == "diverged" and seed in targets}
         frames = read_series(results, comparison, variant, CURVE, COLUMNS)
         rows[variant.key] = diverged | {

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, Scal
 
 from bench.reporting.comparison import Comparison
 from bench.reporting.figures.intervals import EXTRA_LINE
+from bench.reporting.figures.lines import legend_columns, legend_depth
 from bench.reporting.figures.style import DASHES, STYLE, WIDTH, colour_of, folded, paper_style
 from bench.reporting.times import Reached, Times
 
@@ -70,14 +71,15 @@ def profile_figure(ratios: Mapping[str, Sequence[float]], colours: Mapping[str, 
         return None
     last = 1.1 * max(1.5, *finite)
     with paper_style():
-        columns = 3 if max(len(label) for label in ratios) <= 16 else 2
-        figure = Figure(figsize=(WIDTH, 1.95 + 0.14 * -(-len(ratios) // columns)))
+        names = [folded(label) for label in ratios]
+        columns = legend_columns(names)
+        figure = Figure(figsize=(WIDTH, 1.95 + 0.14 * legend_depth(names, columns)))
         axes = figure.subplots()
         for place, (label, values) in enumerate(ratios.items()):
             ordered = sorted(value for value in values if math.isfinite(value))
             at = [1.0, *ordered, last]
             shares = [sum(value <= x for value in ordered) / len(values) for x in at]
-            style = DASHES[place // 10 % len(DASHES)]
+            style = DASHES[place % len(DASHES)]  # lines often coincide
             axes.step(at, shares, where="post", color=colour_of(colours[label]), linestyle=style, label=folded(label))
         axes.set_xscale("log", base=2)
         axes.set_xlim(1, last)

@@ -8,19 +8,20 @@ from itertools import groupby
 
 from bench.records.record import PERCENT, MetricRecord
 from bench.reporting.comparison import Comparison
+from bench.reporting.contrasts import power_sentence
 from bench.reporting.labels import show_settings
+from bench.reporting.tables.row_columns import row_columns, tuning_remark
 from bench.reporting.tables.score_columns import (
+    GAINS,
     ScoreColumn,
     average_column,
-    GAINS,
     delta_column,
     gain_definition,
     single_task_column,
     task_column,
     worst_column,
 )
-from bench.reporting.tables.row_columns import row_columns, tuning_remark
-from bench.reporting.tables.score_rows import BOLD_RULE, score_rows
+from bench.reporting.tables.score_rows import mark_rule, score_rows
 from bench.reporting.tables.table import Cell, Column, Group, Head, Table, transposed
 
 # More tasks than this don't fit side by side on a page.
@@ -97,7 +98,8 @@ def _table(comparison: Comparison, name: str, scores: Sequence[ScoreColumn], cap
     groups = tuple(Group(text, len(list(same))) for text, same in groupby(score.group for score in scores))
     if not any(group.text for group in groups):
         groups = ()
-    whole = f"{comparison.label}. {caption}. {circumstances(comparison, spread)} {BOLD_RULE}"
+    whole = f"{comparison.label}. {caption}. {circumstances(comparison, spread)} {mark_rule(comparison)}"
+    whole = f"{whole} {power_sentence(comparison)}".rstrip()
     label = f"tab:{comparison.folder.replace('/', '-')}-{name}"
     return Table(name, label, whole, "Method", groups, columns, score_rows(comparison, scores, spread))
 
