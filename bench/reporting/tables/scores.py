@@ -85,7 +85,7 @@ def _main_table(comparison: Comparison, scores: Sequence[ScoreColumn], what: str
         replace(row, cells=(*row.cells, *(c.cells.get(row.head.identity["variant"], Cell()) for c in whole)))
         for row in table.rows
     )
-    groups = (*table.groups, Group("", len(whole))) if table.groups and whole else table.groups
+    groups = (*table.groups[:-1], Group("", len(gains) + len(whole))) if table.groups else ()
     return replace(table, groups=groups, columns=(*table.columns, *(c.column for c in whole)), rows=rows)
 
 
