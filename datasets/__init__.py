@@ -32,6 +32,7 @@ PARQUET = ("data/train-*.parquet", "train-*.parquet")
 
 _OFFICE_RECIPE = Recipe(epochs=100, batch_size=64, lr=1e-4, weight_decay=1e-5)
 _CENTRED: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+_IF_POOLED = "images of the official test set are in every part, so numbers are not comparable with published ones"
 
 DATASETS: dict[str, DatasetInfo] = {
     "office31": DatasetInfo(
@@ -117,6 +118,7 @@ DATASETS: dict[str, DatasetInfo] = {
         origin=ORIGINS["nyuv2"],
         source="Silberman, Hoiem, Kohli, Fergus: Indoor segmentation and support inference (ECCV 2012)",
         inventory=nyuv2_inventory,
+        if_pooled=_IF_POOLED,
         published={"train: images": (795,), "val: images": (654,), "height / width": (288, 384)},
     ),
     "celeba": DatasetInfo(
@@ -145,6 +147,7 @@ DATASETS: dict[str, DatasetInfo] = {
         origin=ORIGINS["celeba"],
         source="Liu, Luo, Wang, Tang: Deep learning face attributes in the wild (ICCV 2015)",
         inventory=celeba_inventory,
+        if_pooled=f"{_IF_POOLED}; identities overlap between parts",
         published={"images": (202_599,), "train / validation / test": (162_770, 19_867, 19_962)},
     ),
     "digits": DatasetInfo(

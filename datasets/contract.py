@@ -53,11 +53,15 @@ class Measure:
 
     update(output, target): the statistics of one batch, on any device. It must not wait for an accelerator.
     compute(statistics of all batches, on the CPU): the value of each metric, by its key.
+    per_item(output, target): the outcome of each item of a batch, on any device, without waiting: (B,) bool, whether
+        the prediction is correct, with the first metric as its mean; or (B, k) float32, the k metrics on each image
+        alone, NaN where it has nothing to measure.
     """
 
     metrics: tuple[Metric, ...]
     update: Callable[[Tensor, Tensor], BatchStatistics]
     compute: Callable[[Sequence[BatchStatistics]], dict[str, float]]
+    per_item: Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,7 @@ class DataSettings:
     image_size: (height, width) in pixels; None for the size on disk.
     split_seed: seed of the random partition, for data sets without an official one.
     split_per_seed: whether each seed of a study has a partition of its own: `split_seed` plus the run's seed draws it.
+        Images of an official test set are then in every part.
     splits: a folder with lists <domain>_<train|val|test>.txt that replace the random partition; "" for none. In the
         settings of a run, a name made from their contents instead. For data sets of the Office kind.
     protocol: "heldout" validates on a part of the training images; "published" trains on all of them and validates on
@@ -285,6 +290,7 @@ class DatasetInfo:
     published: the counts that the inventory should give.
     control: whether the problem is built so that the answer is known, to check the suite. It is no evidence for or
         against a method: reports leave it out of ranks over problems.
+    if_pooled: for data with an official test set, what a partition of all images means: a sentence without its end.
     version: raised by hand with every change of reader, losses, metrics or recipe that changes numbers.
     maker_version: the same for `make`. Both are stored in records.
     """
@@ -312,6 +318,7 @@ class DatasetInfo:
     inventory: Callable[[Path, DataSettings], Inventory] | None = None
     published: Counts = field(default_factory=dict)
     control: bool = False
+    if_pooled: str = ""
     version: int = 1
     maker_version: int = 1
 

@@ -21,7 +21,6 @@ from bench.reporting.tables.published import published
 from bench.reporting.tables.scores import score_tables
 from bench.reporting.tables.table import Cell, Table
 
-
 DELTA = 9  # the column of Δ_b on rooms
 
 

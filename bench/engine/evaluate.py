@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from bench.engine.batches import evaluation_batches
 from bench.engine.device import read_at_once
+from bench.records.items import Items
 from bench.records.record import Scores
-from datasets.contract import BatchStatistics, DatasetInfo, Split, Task
+from datasets.contract import BatchStatistics, DatasetInfo, Measure, Split, Task
 from methods.contract import Network
 
 Statistics = dict[int, list[BatchStatistics]]  # by task
+Observe = Callable[[Measure, Tensor, Tensor], BatchStatistics]
 
 EVALUATION_BATCH = 128
 _SMALLEST = 1e-4
 
 
-@torch.no_grad()
 def evaluate(network: Network, info: DatasetInfo, split: Split, device: torch.device) -> Scores:
     """Every metric of every task on the split. The statistics of its batches are read from the device at once."""
+    statistics = _observed(network, info, split, device, lambda measure, *answers: measure.update(*answers))
+    return _compute(info.tasks, statistics)
+
+
+def evaluate_items(network: Network, info: DatasetInfo, split: Split, device: torch.device) -> tuple[Scores, Items]:
+    """The same, and by task key the outcome of each item in the order of the split, from the same outputs and read."""
+    statistics = _observed(
+        network, info, split, device, lambda measure, *answers: (*measure.update(*answers), measure.per_item(*answers))
+    )
+    scores = _compute(info.tasks, {task: [parts[:-1] for parts in found] for task, found in statistics.items()})
+    items = {task: torch.cat([parts[-1] for parts in found]).numpy() for task, found in statistics.items()}
+    return scores, {info.tasks[task].key: items[task] for task in sorted(items)}
+
+
+@torch.no_grad()
+def _observed(network: Network, info: DatasetInfo, split: Split, device: torch.device, observe: Observe) -> Statistics:
+    """What is observed of each batch of outputs and targets, on the CPU."""
     network.eval()
     statistics: Statistics = {}
     for source in [source for source in split if source.targets]:
@@ -30,10 +48,10 @@ def evaluate(network: Network, info: DatasetInfo, split: Split, device: torch.de
         for group in evaluation_batches(source, info, EVALUATION_BATCH, device):
             for task, features in zip(readers, network.features(group.inputs, readers), strict=True):
                 output = network.heads[task](features.z)
-                of_batch = info.tasks[task].measure.update(output, group.targets[task])
+                of_batch = observe(info.tasks[task].measure, output, group.targets[task])
                 statistics.setdefault(task, []).append(of_batch)
     network.train()
-    return _compute(info.tasks, _on_cpu(statistics))
+    return _on_cpu(statistics)
 
 
 def _on_cpu(statistics: Statistics) -> Statistics:

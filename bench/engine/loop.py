@@ -17,12 +17,12 @@ from bench.engine.checkpoint import Origin, save_checkpoint, start_or_resume
 from bench.engine.clock import StepClock
 from bench.engine.context import Run, RunContext
 from bench.engine.device import make_current, reset_peak_memory
-from bench.engine.evaluate import dummy_scores, evaluate, mean_scores, selection_score
+from bench.engine.evaluate import dummy_scores, evaluate, evaluate_items, mean_scores, selection_score
 from bench.engine.history import Best, History, best_epoch
 from bench.engine.parallel import ALONE, DataParallel, threads_each
 from bench.engine.placement import on_device
 from bench.engine.precision import choose_kernels
-from bench.engine.recording import Outcome, finished_record, write_curves
+from bench.engine.recording import Outcome, finished_record, write_curves, write_outcomes
 from bench.engine.seeds import generator_for, seed_for
 from bench.engine.step import StepResult, on_cpu, require_finite_step, train_step
 from bench.engine.train_state import TrainState, make_train_state
@@ -83,7 +83,7 @@ def train(
         outcome = Outcome("diverged", str(error))
     else:
         outcome = _score_selected(run, state, history)
-    record = finished_record(run, state, history, outcome)
+    record = finished_record(run, state, history, outcome, write_outcomes(context, spec, outcome))
     write_curves(context, spec, state, history)
     record = write_record(context.folder, record, context.guard)
     with context.guard():
@@ -269,18 +269,20 @@ def _score_selected(run: Run, state: TrainState, history: History) -> Outcome:
     assert isinstance(best, Best), "a run has at least one epoch"
     last_test = evaluate(state.network, info, run.splits.test, device)
     state.network.load_state_dict(best.network)
+    test, items = evaluate_items(state.network, info, run.splits.test, device)
     return Outcome(
         "done",
         validation=best.validation,
-        test=evaluate(state.network, info, run.splits.test, device),
+        test=test,
         last_test=last_test,
         selected=Selected(epoch=best.epoch, rule=RULES[info.selection], score=best.score),
         positions=_positions(run.spec, state),
+        items=items,
     )
 
 
 def _mean_of_last_epochs(run: Run, state: TrainState, history: History) -> Outcome:
-    """The mean test scores of the last epochs: without validation, no epoch is selected."""
+    """The mean test scores of the last epochs: without validation, no epoch is selected, and no items belong to it."""
     tests = history.last_tests
     test = mean_scores(tests)
     score = selection_score(run.spec.info, test, run.dummy_test)

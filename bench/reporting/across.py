@@ -6,8 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from bench.reporting.comparison import Comparison, Variant
-from bench.reporting.contrasts import Estimate, mean_ranks
+from bench.reporting.inference.describe import Array
+from bench.reporting.inference.ranks import MeanRank, mean_ranks
+from bench.reporting.inference.targets import time_ratios
+from bench.reporting.overall import score_matrix
 from bench.reporting.sections import Analysis
 
 
@@ -19,7 +24,7 @@ class Across:
     problems: those that count. controls: labels of those that don't, since their answer is known.
     others: labels of further comparisons on the same data sets, which would count a problem twice.
     labels: of all rows, in their order.
-    ranks: by label, of the rows with every seed of every problem.
+    ranks: by label.
     """
 
     part: str
@@ -27,7 +32,7 @@ class Across:
     controls: tuple[str, ...]
     others: tuple[str, ...]
     labels: tuple[str, ...]
-    ranks: Mapping[str, Estimate]
+    ranks: Mapping[str, MeanRank]
 
     def row(self, problem: Analysis, label: str) -> Variant | None:
         """The row of a problem with this label."""
@@ -55,22 +60,31 @@ def _across(part: str, analyses: Sequence[Analysis]) -> Across:
     problems = tuple(max(same, key=lambda one: len(one.comparison.variants)) for same in by_data.values())
     others = [one for same in by_data.values() for one in same if not any(one is kept for kept in problems)]
     labels = tuple(dict.fromkeys(v.label for one in problems for v in one.comparison.variants))
-    whole = [label for label in labels if all(_complete(one.comparison, label) for one in problems)]
+    found = mean_ranks([_scores(one.comparison, labels) for one in problems]) if problems else ()
     return Across(
         part,
         problems,
-        tuple(one.comparison.label for one in controls),
-        tuple(one.comparison.label for one in others),
+        tuple(one.comparison.problem for one in controls),
+        tuple(one.comparison.problem for one in others),
         labels,
-        mean_ranks([one.comparison for one in problems], whole),
+        dict(zip(labels, found, strict=True)),
     )
 
 
-def _complete(comparison: Comparison, label: str) -> bool:
-    return any(variant.label == label for variant in comparison.complete)
+def _scores(comparison: Comparison, labels: Sequence[str]) -> Array:
+    """Overall test scores (rows, seeds); NaN for a run that was not made or failed, -inf for one that diverged."""
+    rows = {v.label: v for v in comparison.variants}
+    scores = np.full((len(labels), len(comparison.seeds)), np.nan)
+    for place, label in enumerate(labels):
+        if label in rows:
+            own = score_matrix([rows[label]], comparison.seeds)[0]
+            runs = [rows[label].runs.get(seed) for seed in comparison.seeds]
+            diverged = [run is not None and run.status == "diverged" for run in runs]
+            scores[place] = np.where(diverged, -np.inf, own)
+    return scores
 
 
-def time_ratios(across: Across) -> dict[str, list[float]]:
+def times_ratios(across: Across) -> dict[str, list[float]]:
     """By label, for each problem, the median steps to target over the fewest of all rows; infinite if it never is.
 
     Only problems with a target that some row reaches, and rows with all their runs on all of these.
@@ -84,4 +98,7 @@ def time_ratios(across: Across) -> dict[str, list[float]]:
         if any(math.isfinite(value) for value in steps.values()):
             medians.append(steps)
     labels = [label for label in across.labels if medians and all(label in steps for steps in medians)]
-    return {label: [steps[label] / min(steps.values()) for steps in medians] for label in labels}
+    if not labels:
+        return {}
+    ratios = time_ratios(np.array([[steps[label] for label in labels] for steps in medians]))  # (problems, rows)
+    return {label: ratios[:, place].tolist() for place, label in enumerate(labels)}

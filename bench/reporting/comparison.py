@@ -86,6 +86,18 @@ class Comparison:
         return tuple(v for v in self.variants if set(v.scored) == set(self.seeds))
 
     @property
+    def problem(self) -> str:
+        """The name of the problem, without that of a study's table."""
+        tasks = f" ({len(self.chosen)} tasks)" if self.chosen else ""
+        return self.variants[0].first.labels.data + tasks
+
+    @property
+    def with_baseline(self) -> tuple[Variant, ...]:
+        """The rows, and after them EW where the part that is shown leaves it out."""
+        absent = self.baseline is not None and all(v.key != self.baseline.key for v in self.variants)
+        return (*self.variants, self.baseline) if absent and self.baseline else self.variants
+
+    @property
     def control(self) -> bool:
         """Whether the problem is built so that the answer is known."""
         return any(run.control for v in self.variants for run in v.runs.values())

@@ -10,7 +10,7 @@ from bench.records.names import inside
 from bench.records.reading import Damaged, is_there, read_text
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord
-from bench.reporting.across import across_problems, time_ratios
+from bench.reporting.across import across_problems, times_ratios
 from bench.reporting.comparison import Comparison, comparisons
 from bench.reporting.figures.style import save
 from bench.reporting.figures.times import profile_figure
@@ -88,7 +88,7 @@ def _write_overviews(analyses: Sequence[Analysis], out: Path) -> tuple[list[Over
         table = problems_table(across)
         files += write_table(out, table)
         name = f"profile-{across.part}" if across.part else "profile"
-        figure = profile_figure(time_ratios(across), across.colours)
+        figure = profile_figure(times_ratios(across), across.colours)
         if figure is not None:
             files += save(figure, inside(out, name))
         overviews.append(Overview(table.name, markdown(table), name if figure is not None else "", PROFILE))

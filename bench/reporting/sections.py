@@ -37,7 +37,7 @@ class Analysis:
 
 def analysed(results: Path, comparison: Comparison) -> Analysis:
     """The statistics of a comparison, from its records and what lies beside them."""
-    return Analysis(comparison, contrasts_of(comparison), times_to_target(results, comparison))
+    return Analysis(comparison, contrasts_of(results, comparison), times_to_target(results, comparison))
 
 
 def section_tables(analysis: Analysis, spread: bool) -> tuple[Table, ...]:

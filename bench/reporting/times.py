@@ -13,20 +13,9 @@ import pandas
 from bench.records.store import CURVE
 from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.figures.series import read_series
+from bench.reporting.inference.targets import NEVER, Reached, time_to_target
 
-COLUMNS = ("epoch", "step", "seconds", "score")
-ROUNDING = 1e-12  # of a score that was written to a table and read again
-
-
-@dataclass(frozen=True)
-class Reached:
-    """When a run first has the target's score on validation; infinite if it never has. seconds: wall-clock."""
-
-    steps: float
-    seconds: float
-
-
-NEVER = Reached(math.inf, math.inf)
+COLUMNS = ("step", "seconds", "score")
 
 
 @dataclass(frozen=True)
@@ -89,12 +78,8 @@ def times_to_target(results: Path, comparison: Comparison) -> Times | None:
 
 
 def _reached(frame: pandas.DataFrame, target: float) -> Reached:
-    """The first epoch whose score is at least the target."""
-    there = frame[frame["score"] >= target - ROUNDING * max(1.0, abs(target))]
-    if there.empty:
-        return NEVER
-    first = there.iloc[0]
-    return Reached(float(first["step"]), float(first["seconds"]))
+    steps, seconds, scores = (frame[name].to_numpy(dtype=np.float64) for name in COLUMNS)
+    return time_to_target(steps, seconds, scores, target)
 
 
 def _median(values: Collection[float]) -> float:

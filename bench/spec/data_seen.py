@@ -14,6 +14,7 @@ from bench.records.record import Record
 from bench.records.same_data import data_settings, same_fingerprint, split_per_seed
 from bench.records.store import RECORD, RecordError, read_run
 from bench.spec.resolve import RunSpec
+from datasets import DATASETS
 from datasets.contract import DataError, DataSettings, NotPrepared
 from datasets.fingerprint import PARTS, fingerprint
 from datasets.split_lists import unlisted_remarks
@@ -90,9 +91,15 @@ def data_difference(record: Record, now: SeenData) -> str:
 
 
 def data_remarks(current: CurrentData, kept: Sequence[tuple[RunSpec, Record]]) -> list[str]:
-    """What the user should know: images left out by lists, and kept runs whose data could not be compared."""
+    """What the user should know: images that lists leave out, pooled test sets, and kept runs not compared."""
     remarks = [
         f"{name}: {remark}" for (name, _), seen in current.seen.items() for remark in unlisted_remarks(seen.unlisted)
+    ]
+    pooled = dict.fromkeys(name for name, settings in (*current.seen, *current.unprepared) if settings.split_per_seed)
+    remarks += [
+        f"{name}: data.split_per_seed=true draws the parts from all images: {DATASETS[name].if_pooled}."
+        for name in pooled
+        if DATASETS[name].if_pooled
     ]
     unknown = Counter(data_key(spec) for spec, _ in kept if data_key(spec) in current.unprepared)
     remarks += [compared_later(current, key, f"{_runs(count)} of {key[0]}") for key, count in unknown.items()]

@@ -6,8 +6,10 @@ from matplotlib.figure import Figure
 
 from bench.records.record import PERCENT
 from bench.reporting.comparison import Comparison
-from bench.reporting.contrasts import Contrasts, Estimate, overall_unit
+from bench.reporting.contrasts import Contrasts
 from bench.reporting.figures.intervals import Span, spans_figure
+from bench.reporting.inference.describe import Estimate
+from bench.reporting.overall import overall_unit
 
 
 def differences_figure(comparison: Comparison, contrasts: Contrasts) -> Figure | None:

@@ -14,7 +14,8 @@ from bench.reporting.comparison import Comparison
 from bench.reporting.figures.intervals import EXTRA_LINE
 from bench.reporting.figures.lines import legend_columns, legend_depth
 from bench.reporting.figures.style import DASHES, STYLE, WIDTH, colour_of, folded, paper_style
-from bench.reporting.times import Reached, Times
+from bench.reporting.inference.targets import Reached
+from bench.reporting.times import Times
 
 
 def times_figure(comparison: Comparison, times: Times) -> Figure | None:

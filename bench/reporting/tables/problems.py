@@ -5,8 +5,6 @@ from __future__ import annotations
 from bench.reporting.across import Across
 from bench.reporting.tables.table import Cell, Column, Head, Row, Table
 
-NOT_RANKED = "not ranked: a seed of a problem is missing"
-
 
 def problems_table(across: Across) -> Table:
     """A row for each method: its mean rank over the problems, and its verdict on each."""
@@ -34,16 +32,15 @@ def _caption(across: Across) -> str:
 
 
 def _row(across: Across, label: str) -> Row:
-    found = across.ranks.get(label)
-    if found is None:
-        rank = Cell(notes=(NOT_RANKED,))
+    rank = across.ranks[label].rank
+    lacking = ", ".join(across.problems[place].comparison.problem for place in across.ranks[label].lacking)
+    if rank is None:
+        cells = [Cell(notes=(f"not ranked: a seed is missing on {lacking}",))]
     else:
-        rank = Cell(
-            f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]", found.value, interval=(found.low, found.high)
-        )
-    cells = [rank]
+        text = f"{rank.value:.2f} [{rank.low:.2f}, {rank.high:.2f}]"
+        cells = [Cell(text, rank.value, interval=(rank.low, rank.high))]
     for problem in across.problems:
         variant = across.row(problem, label)
-        verdict = problem.contrasts.rows[variant.key].verdict if variant else ""
+        verdict = str(problem.contrasts.rows[variant.key].verdict) if variant else ""
         cells.append(Cell(verdict) if verdict else Cell())
     return Row(Head(label, (), {"method": label}), tuple(cells))

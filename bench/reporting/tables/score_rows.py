@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bench.records.record import PERCENT
 from bench.reporting.comparison import Comparison
-from bench.reporting.contrasts import FEWEST, not_separable_from_best
+from bench.reporting.separable import FEWEST, maybe_best
 from bench.reporting.statistics import deviation, mean
 from bench.reporting.tables.score_columns import BySeed, ScoreColumn, finite
 from bench.reporting.tables.table import Cell, Head, Row
@@ -16,8 +16,8 @@ DECIMALS: Mapping[str, int] = {PERCENT: 2, "°": 2}
 OTHER_DECIMALS = 4
 DUMMY_BASELINE = "Dummy baseline"
 BOLD_RULE = (
-    "Bold: best mean of a column among rows with every seed finished, and all that are not separable from it (paired "
-    "sign-flip tests at 5 %, Holm)."
+    "Bold: rows with every seed finished that may be the best of a column, since no other is significantly better "
+    "(paired sign-flip tests, 5 %)."
 )
 
 
@@ -67,7 +67,7 @@ def _embolden(
     for column in columns:
         values = {key: finite(column.values(found)) for key, found in scores.items()}
         sign = 1.0 if column.direction == "higher" else -1.0
-        marked.append(not_separable_from_best(values, comparison.seeds, sign))
+        marked.append(maybe_best(values, comparison.seeds, sign))
     return [
         tuple(replace(cell, bold=variant.key in best) for cell, best in zip(row, marked, strict=True))
         for variant, row in zip(comparison.variants, rows, strict=True)

@@ -8,8 +8,8 @@ from itertools import groupby
 
 from bench.records.record import PERCENT, MetricRecord
 from bench.reporting.comparison import Comparison
-from bench.reporting.contrasts import power_sentence
 from bench.reporting.labels import show_settings
+from bench.reporting.separable import power_sentence
 from bench.reporting.tables.row_columns import row_columns, tuning_remark
 from bench.reporting.tables.score_columns import (
     GAINS,
@@ -59,7 +59,7 @@ def _task_table(comparison: Comparison, metric: MetricRecord, spread: bool) -> T
     caption = f"{_with_unit(metric)} {scores[0].arrow} on the test set of each task"
     table = _table(comparison, f"tasks-{metric.key}", scores, caption, spread)
     arrowless = tuple(Column(replace(c.head, text=s.head)) for c, s in zip(table.columns, scores, strict=True))
-    by_row = table.caption.replace("of a column among rows", "of a row among columns")
+    by_row = table.caption.replace("of a column, since", "of a row, since")
     return transposed(replace(table, columns=arrowless, caption=by_row), "Task")
 
 

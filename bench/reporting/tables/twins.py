@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from bench.reporting.comparison import Comparison
-from bench.reporting.contrasts import Contrasts, Twin, overall_unit
+from bench.reporting.contrasts import Contrasts, Twin
+from bench.reporting.overall import overall_name, overall_unit
 from bench.reporting.tables.table import Cell, Column, Head, Row, Table
-from bench.reporting.tables.verdicts import estimate_cell, overall_name, p_cell
+from bench.reporting.tables.verdicts import estimate_cell, p_cell
 
 CAPTION = (
     "Methods against their frozen twins, which keep the method's mean weights constant: paired difference in the "
-    "overall test score ({score}) with 95 % interval, positive if moving the weights is better. p: two-sided sign-flip test, "
-    "adjusted for the number of pairs (Holm)"
+    "overall test score ({score}) with 95 % interval, positive if moving the weights is better. p: two-sided sign-flip "
+    "test, adjusted for the number of pairs (Holm)"
 )
 
 

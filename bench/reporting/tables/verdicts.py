@@ -6,8 +6,11 @@ import math
 
 from bench.records.record import PERCENT
 from bench.reporting.comparison import Comparison
-from bench.reporting.contrasts import Contrasts, Estimate, overall_unit
-from bench.reporting.tables.score_rows import show
+from bench.reporting.contrasts import Contrasts
+from bench.reporting.inference.describe import Estimate
+from bench.reporting.overall import overall_name, overall_unit, score_matrix
+from bench.reporting.separable import maybe_best, power_sentence
+from bench.reporting.tables.score_rows import mark_rule, show
 from bench.reporting.tables.table import Cell, Column, Head, Row, Table
 
 
@@ -23,22 +26,15 @@ def verdict_table(comparison: Comparison, contrasts: Contrasts) -> Table:
         Head("p (Holm)", (), {"metric": "p_holm"}),
         Head("Verdict", (), {"metric": "verdict"}),
     ]
-    rows = tuple(_row(comparison, contrasts, place) for place in range(len(comparison.variants)))
+    scores = score_matrix(comparison.complete, comparison.seeds)
+    whole = {
+        v.key: dict(zip(comparison.seeds, row, strict=True)) for v, row in zip(comparison.complete, scores, strict=True)
+    }
+    best = maybe_best(whole, comparison.seeds)
+    rows = tuple(_row(comparison, contrasts, place, v.key in best) for place, v in enumerate(comparison.variants))
     columns = tuple(Column(head, "left" if head.text == "Verdict" else "right") for head in heads)
     label = f"tab:{comparison.folder.replace('/', '-')}-verdicts"
     return Table("verdicts", label, _caption(comparison, contrasts), "Method", (), columns, rows)
-
-
-def overall_name(comparison: Comparison) -> str:
-    """What the overall test score is, for captions."""
-    if comparison.selection == "accuracy":
-        metric = comparison.tasks[0].metrics[0]
-        unit = f" ({metric.unit})" if metric.unit else ""
-        return f"mean over tasks of the test {metric.label.lower()}{unit}"
-    return (
-        "mean over tasks of the mean over metrics of the log gain over the dummy baseline on test; "
-        "a difference of 0.01 is about 1 %"
-    )
 
 
 def _caption(comparison: Comparison, contrasts: Contrasts) -> str:
@@ -46,24 +42,25 @@ def _caption(comparison: Comparison, contrasts: Contrasts) -> str:
         f"{comparison.label}. Verdicts on the overall test score: {overall_name(comparison)}.",
         contrasts.method,
         *contrasts.remarks,
-        contrasts.power,
+        mark_rule(comparison),
+        power_sentence(comparison),
     ]
     return " ".join(filter(None, sentences))
 
 
-def _row(comparison: Comparison, contrasts: Contrasts, place: int) -> Row:
+def _row(comparison: Comparison, contrasts: Contrasts, place: int, best: bool) -> Row:
     variant, unit = comparison.variants[place], overall_unit(comparison)
     contrast = contrasts.rows[variant.key]
     notes = (*variant.notes, *contrast.lacking)
     seeds = contrast.seeds
     cells = (
         Cell(str(len(seeds)), float(len(seeds)), None, seeds),
-        estimate_cell(contrast.score, seeds, unit, bold=contrast.best),
+        estimate_cell(contrast.score, seeds, unit, bold=best),
         estimate_cell(contrast.over_ew, seeds, unit, signed=True),
         estimate_cell(contrast.over_tuned, seeds, unit, signed=True),
         estimate_cell(contrast.improvement, seeds, "share"),
         p_cell(contrast.p, seeds),
-        Cell(contrast.verdict) if contrast.verdict else Cell(),
+        Cell(str(contrast.verdict)) if str(contrast.verdict) else Cell(),
     )
     return Row(Head(variant.label, notes, {"variant": variant.key, "method": variant.label}), cells)
 
@@ -74,9 +71,10 @@ def estimate_cell(
     """A number with its interval, which is left out where there are too few seeds for one."""
     if found is None:
         return Cell()
-    texts = [_number(value, unit) for value in found.all]
+    values = (found.value, found.low, found.high)
+    texts = [_number(value, unit) for value in values]
     if signed:
-        texts = [f"+{text}" if value > 0 else text for text, value in zip(texts, found.all, strict=True)]
+        texts = [f"+{text}" if value > 0 else text for text, value in zip(texts, values, strict=True)]
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
         return Cell(texts[0], found.value, None, seeds, bold)
     text = f"{texts[0]} [{texts[1]}, {texts[2]}]"
