@@ -1,4 +1,4 @@
-"""Verdicts, twins, times to target and the table over problems: against numbers computed otherwise, and what is missing."""
+"""Verdicts, twins, times to target and the table over problems, against numbers computed otherwise."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_verdicts_agree_with_other_implementations() -> None:
     part = part_of(records_of("digits"))
     contrasts = contrasts_of(NOWHERE, part)
     table = verdict_table(part, contrasts)
-    assert [c.text for c in row(table, "EW")][2:] == ["--"] * 5
+    assert [c.text for c in row(table, "EW")][2::2] == ["--"] * 3  # but for its difference from tuned EW
     assert [str(contrasts.rows[v.key].verdict) for v in part.variants] == [
         "", "better than EW", "better than tuned EW", "better than tuned EW", "worse",
     ]  # fmt: skip
@@ -199,7 +199,7 @@ def test_tuning_and_other_budgets_are_marked() -> None:
     rows = (*ROWS[:-1], PlannedRow("MGDA", (("mgda", {"train.epochs": 20}),)))
     part = part_of(records, rows)
     table = score_tables(part, spread=False)[0]
-    assert [r.cells[-1].text for r in table.rows] == ["0", "12", "12", "12", "0"]
+    assert [r.cells[-1].text for r in table.rows] == ["0", "12", "12", "12", "0", "--"]  # the last: dummy baseline
     assert table.columns[-1].head.text == "Tuning" and "Tuning: trials" in table.caption
     notes = next(r for r in table.rows if r.head.text == "MGDA").head.notes
     assert notes == ("train.epochs=20, other rows have 10",)

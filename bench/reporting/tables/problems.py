@@ -10,7 +10,7 @@ def problems_table(across: Across) -> Table:
     """A row for each method: its mean rank over the problems, and its verdict on each."""
     heads = [Head("Rank ↓", (), {"metric": "mean_rank", "direction": "lower"})]
     heads += [
-        Head(one.comparison.label, (), {"metric": f"verdict on {one.comparison.data}"}) for one in across.problems
+        Head(one.comparison.problem, (), {"metric": f"verdict on {one.comparison.data}"}) for one in across.problems
     ]
     columns = (Column(heads[0]), *(Column(head, "left") for head in heads[1:]))
     rows = tuple(_row(across, label) for label in across.labels)
