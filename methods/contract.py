@@ -272,6 +272,35 @@ class Architecture(Protocol):
     ) -> Network: ...
 
 
+MOST_KNOBS = 3  # of a weighting or an architecture, so that no method has more to tune than another
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A hyper-parameter that `bench.tune` may change: a range, a list of choices, or a point of the simplex.
+
+    setting: its dotted name.
+    low, high: the range, both ends included; log: uniform in the logarithm.
+    choices: instead of a range.
+    simplex: one positive number per task with mean 1, uniform on the simplex; instead of a range.
+    """
+
+    setting: str
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    choices: tuple[Any, ...] = ()
+    simplex: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.choices or self.simplex or self.low < self.high):
+            raise ValueError(
+                f"{self.setting}: expected choices, a simplex or low < high, found {self.low}, {self.high}"
+            )
+        if self.log and not self.low > 0:
+            raise ValueError(f"{self.setting}: expected low > 0 for a logarithm, found {self.low}")
+
+
 @dataclass(frozen=True)
 class WeightingInfo:
     """A row of the table of weightings.
@@ -281,6 +310,7 @@ class WeightingInfo:
     paper: where it was published.
     deviations: how it differs from the paper, in one line.
     version: raised by hand with every change that changes numbers. It is kept in records.
+    knobs: what tuning may change, at most MOST_KNOBS.
     """
 
     label: str
@@ -288,6 +318,7 @@ class WeightingInfo:
     paper: str
     deviations: str = "none"
     version: int = 1
+    knobs: tuple[Knob, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -299,6 +330,7 @@ class ArchitectureInfo:
     paper: str
     deviations: str = "none"
     version: int = 1
+    knobs: tuple[Knob, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import nct, t
 
@@ -23,7 +24,9 @@ def power_of(difference: float, sd: float, n: int, level: float = LEVEL) -> floa
     if n < 2:
         return 0.0
     edge, shift = t.ppf(1 - level / 2, n - 1), math.sqrt(n) * abs(difference) / sd
-    return float(nct.sf(edge, n - 1, shift) + nct.cdf(-edge, n - 1, shift))
+    wrong_side = nct.cdf(-edge, n - 1, shift)
+    # scipy gives NaN for probabilities of about 1e-15 and less.
+    return float(nct.sf(edge, n - 1, shift) + np.nan_to_num(wrong_side))
 
 
 def detectable_difference(sd: float, n: int, power: float = POWER, level: float = LEVEL) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from bench.reporting.inference.describe import Array
@@ -37,12 +39,14 @@ def sign_flip_p(differences: Array, *, one_sided: bool = False, seed: int = 0) -
     return np.asarray((np.abs(sums) >= np.abs(sums[..., :1]) - slack).mean(axis=-1))
 
 
+@cache
 def _all_signs(n: int) -> Array:
     """Half of all signs (2^(n-1), n), those with a positive first; the others are their negatives."""
     bits = np.arange(2 ** (n - 1))[:, None] >> np.arange(n)[None, :] & 1
     return np.asarray(1.0 - 2.0 * np.roll(bits, 1, axis=1))
 
 
+@cache
 def _drawn_signs(n: int, seed: int) -> Array:
     """Drawn signs (DRAWS, n), after the observed ones."""
     signs = np.random.default_rng(seed).choice((-1.0, 1.0), (DRAWS, n))

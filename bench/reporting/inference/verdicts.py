@@ -100,8 +100,11 @@ def _against(
     paired = {row: d[np.isfinite(d)] for row, d in differences.items()}
     counts = np.array([len(d) for d in paired.values()])
     # With Holm, a row comes at best after all rows that have more seeds.
-    enough = [2.0 ** (1 - n) * np.sum(counts <= n) <= level for n in counts]
-    p = np.array([float(sign_flip_p(d)) if ok else np.nan for d, ok in zip(paired.values(), enough, strict=True)])
+    enough = np.array([2.0 ** (1 - n) * np.sum(counts <= n) <= level for n in counts], dtype=np.bool_)
+    p = np.full(len(rows), np.nan)
+    for n in np.unique(counts[enough]):  # rows with as many seeds at once
+        places = np.flatnonzero(enough & (counts == n))
+        p[places] = sign_flip_p(np.array([paired[rows[place]] for place in places]))
     return {
         row: Against(len(d), float(d.mean()) if len(d) else np.nan, float(one), float(adjusted))
         for (row, d), one, adjusted in zip(paired.items(), p, holm(p), strict=True)
