@@ -216,7 +216,7 @@ def test_rows_without_selection_are_marked() -> None:
     records.append(make_record("rooms", "UW", 0, validation={}, selected=selected))
     (comparison,) = comparisons(records)
     notes = [v.notes for v in comparison.variants]
-    assert notes == [(), ("not selected (no validation set, the mean of the last 10 epochs on test is reported)",)]
+    assert notes == [(), ("not selected: no validation set, the mean of the last 10 epochs on test is reported",)]
 
 
 def test_gains_over_single_task_networks_are_over_their_tasks() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.records.record import Record, Scores, TaskRecord
 from bench.records.store import RecordError
-from bench.reporting.differences import data_differences, not_selected, row_differences, seed_differences
+from bench.reporting.differences import data_differences, row_differences, seed_differences
 from bench.reporting.labels import row_labels, run_name, seed_list, without
 
 BASELINE = "ew"
@@ -217,14 +217,8 @@ def _variants(
     for key, runs in grouped.items():
         done, first = finished[key], next(iter(runs.values()))
         mixed = seed_differences(list(done.values()))
-        notes = (
-            *_unfinished(runs, seeds),
-            *mixed,
-            *elsewhere[key],
-            *odd[key],
-            *not_selected(done.values()),
-            *_resumed(done),
-        )
+        of_epochs = _not_selected(done)
+        notes = (*_unfinished(runs, seeds), *mixed, *elsewhere[key], *odd[key], *of_epochs, *_resumed(done))
         scored = {} if mixed else done
         variants.append(Variant(key, first.method, labels[key], first.order.method, runs, scored, notes))
     return tuple(variants)
@@ -242,6 +236,12 @@ def _unfinished(runs: Mapping[int, Record], seeds: Sequence[int]) -> tuple[str, 
             reasons.setdefault(run.status + (f" ({reason})" if reason else ""), []).append(seed)
     note = "; ".join(f"{seed_list(lost)} {reason}" for reason, lost in reasons.items())
     return (note,) if note else ()
+
+
+def _not_selected(runs: Mapping[int, Record]) -> tuple[str, ...]:
+    """A note on runs that report a mean over epochs instead of an epoch selected on validation."""
+    rules = [run.selected.rule for run in runs.values() if run.selected is not None and not run.validation]
+    return tuple(f"not selected: {rule.removeprefix('none: ')}" for rule in dict.fromkeys(rules))
 
 
 def _resumed(runs: Mapping[int, Record]) -> tuple[str, ...]:

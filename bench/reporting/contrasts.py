@@ -14,7 +14,7 @@ from bench.reporting.inference.describe import Array, Estimate
 from bench.reporting.inference.improvement import probability_of_improvement
 from bench.reporting.inference.significance import holm, sign_flip_p
 from bench.reporting.inference.verdicts import Verdict, verdicts
-from bench.reporting.item_intervals import ItemReader, item_interval
+from bench.reporting.item_scores import ItemReader, item_interval
 from bench.reporting.labels import seed_list
 from bench.reporting.overall import score_matrix
 

@@ -132,19 +132,6 @@ def budget_differences(rows: Sequence[Record]) -> list[tuple[str, ...]]:
     return [tuple(own) for own in notes]
 
 
-def not_selected(runs: Collection[Record]) -> tuple[str, ...]:
-    """A note if no epoch was selected on validation; none if each run has a selected epoch."""
-    rules = dict.fromkeys(
-        run.selected.rule.rstrip(".") for run in runs if run.selected is not None and is_unselected(run)
-    )
-    return tuple(f"not selected ({rule.removeprefix('none: ')})" for rule in rules)
-
-
-def is_unselected(run: Record) -> bool:
-    """Whether a finished run has no validation set, as with the published protocol of NYUv2."""
-    return run.status == "done" and not run.validation
-
-
 def _shared(run: Record) -> dict[str, Any]:
     """Settings meant to be the same for every row."""
     return flat({name: part for name, part in run.settings.items() if name not in METHOD_SECTIONS})

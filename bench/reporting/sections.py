@@ -19,6 +19,7 @@ from bench.reporting.figures.series import Band, band, read_series
 from bench.reporting.figures.times import times_figure
 from bench.reporting.tables.cost import cost_table
 from bench.reporting.tables.scores import score_tables
+from bench.reporting.tables.spread import spread_table
 from bench.reporting.tables.table import Table
 from bench.reporting.tables.times import times_table
 from bench.reporting.tables.twins import twin_table
@@ -28,16 +29,25 @@ from bench.reporting.times import Times, times_to_target
 
 @dataclass(frozen=True)
 class Analysis:
-    """A comparison with the statistics of its rows. times: None if there is no target."""
+    """A comparison with the statistics of its rows.
+
+    times: None if there is no target. spread: None without outcomes per test item.
+    """
 
     comparison: Comparison
     contrasts: Contrasts
     times: Times | None
+    spread: Table | None
 
 
 def analysed(results: Path, comparison: Comparison) -> Analysis:
     """The statistics of a comparison, from its records and what lies beside them."""
-    return Analysis(comparison, contrasts_of(results, comparison), times_to_target(results, comparison))
+    return Analysis(
+        comparison,
+        contrasts_of(results, comparison),
+        times_to_target(results, comparison),
+        spread_table(results, comparison),
+    )
 
 
 def section_tables(analysis: Analysis, spread: bool) -> tuple[Table, ...]:
@@ -49,6 +59,7 @@ def section_tables(analysis: Analysis, spread: bool) -> tuple[Table, ...]:
         verdict_table(comparison, contrasts),
         *([twins] if twins else []),
         *([times_table(comparison, times)] if times else []),
+        *([analysis.spread] if analysis.spread else []),
         cost_table(comparison),
     ]
     return tuple(tables)
