@@ -13,18 +13,21 @@ import pytest
 from record_factory import DIGITS, ROOMS, TYPICAL, make_record, make_unfinished, without_drawing
 from scipy.stats import binomtest, permutation_test, ttest_rel
 
-from bench.records.items import write_items
+from bench.records.items import read_items, write_items
 from bench.records.record import Record, Scores, Selected
 from bench.records.store import CURVE, run_folder, write_csv, write_record
+from bench.reporting import overall
 from bench.reporting.across import across_problems, times_ratios
 from bench.reporting.comparison import Comparison, Variant, comparisons
 from bench.reporting.contrasts import contrasts_of
+from bench.reporting.item_scores import ItemReader
 from bench.reporting.planned import PlannedRow, PlannedTable, arranged
 from bench.reporting.reports import write_reports
 from bench.reporting.sections import analysed
 from bench.reporting.tables.problems import problems_table
 from bench.reporting.tables.row_columns import row_columns, tuning_remark
 from bench.reporting.tables.scores import score_tables
+from bench.reporting.tables.spread import spread_table
 from bench.reporting.tables.table import Cell, Table
 from bench.reporting.tables.times import times_table
 from bench.reporting.tables.twins import twin_table
@@ -327,3 +330,49 @@ def test_the_table_over_problems_leaves_out_controls_and_incomplete_rows(tmp_pat
 def test_a_variant_says_whose_twin_it_is() -> None:
     found: dict[str, Variant] = {v.label: v for v in part_of(records_of("digits")).variants}
     assert found["UW, frozen"].twin_of == "UW" and found["UW"].trials == 12 and found["EW"].trials == 0
+
+
+def test_images_of_dense_tasks_add_up_to_the_score_and_its_derivative(tmp_path: Path) -> None:
+    """The interval is that of a bootstrap of the logarithms themselves, for small changes."""
+    random_numbers = np.random.default_rng(0)
+    records = []
+    for record in [r for r in records_of("rooms", (0, 1)) if r.variant in ("ew", "uw@1")]:
+        items = {}
+        for task in record.tasks:
+            values = random_numbers.lognormal(0, 0.1, (200, len(task.metrics)))
+            values[0, 0] = math.nan
+            items[task.key] = values.astype(np.float32)
+        where = run_folder(tmp_path, "rooms", record.variant, record.seed)
+        where.mkdir(parents=True)
+        digest = write_items(where, items, {task.key: [m.key for m in task.metrics] for task in record.tasks})
+        records.append(record.model_copy(update={"items": digest}))
+    (comparison,) = comparisons(records)
+    variant = comparison.variants[0]
+    reader = ItemReader(tmp_path, comparison)
+    (block,) = reader.blocks(variant, 0)
+    assert block.shape == (200, 3) and block.mean() == pytest.approx(overall.test_score(variant.scored[0]))
+    # Task 1 has two metrics, both lower: without image 5, the mean of their logarithms changes by about its share.
+    values = read_items(run_folder(tmp_path, "rooms", "ew", 0), variant.scored[0])["depth"].astype(np.float64)
+    whole, without = (-np.log(v.mean(axis=0)).mean() for v in (values, np.delete(values, 5, axis=0)))
+    share = (block[5, 1] - block[:, 1].mean()) / 200
+    assert whole - without == pytest.approx(share, rel=0.02)
+    assert "seeds and test items" in contrasts_of(tmp_path, comparison).method
+
+
+def test_test_sampling_noise_is_that_of_a_share_of_right_answers(tmp_path: Path) -> None:
+    """With items of their own, the variance of a mean of n right or wrong answers is p (1 - p) / (n - 1)."""
+    records = with_items(tmp_path, records_of("digits"))
+    for record in records:
+        record.settings["data"]["split_per_seed"] = True
+    part = part_of(records)
+    table = spread_table(tmp_path, part)
+    assert table is not None and "drawn for each seed" in table.caption
+    shares = np.array([[run.test[t.key]["accuracy"] for t in DIGITS] for run in part.variants[0].scored.values()])
+    expected = math.sqrt((shares * (1 - shares) / 49).sum() / 16 / 100)  # 4 tasks, 10 seeds
+    cells = row(table, "EW")
+    assert cells[1].mean == pytest.approx(expected)
+    assert cells[0].mean == pytest.approx(shares.mean(axis=1).std(ddof=1) / math.sqrt(10))
+    assert spread_table(NOWHERE, part_of(records_of("digits"))) is None
+    some = [r.model_copy(update={"items": ""}) if r.variant == "uw@1" else r for r in records]
+    table = spread_table(tmp_path, part_of(some))
+    assert table is not None and row(table, "UW")[0].notes == ("no outcomes per test item for every seed",)
