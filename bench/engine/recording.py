@@ -128,6 +128,7 @@ def _identity(spec: RunSpec) -> dict[str, Any]:
             method=methods.index(spec.method) if spec.method in methods else len(methods),
         ),
         "kind": spec.info.kind,
+        "control": spec.info.control,
         "selection": spec.info.selection,
         "settings": spec.settings.as_dict(),
         "overrides": dict(spec.overrides),

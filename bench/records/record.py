@@ -99,6 +99,7 @@ class Record(_Part):
 
     reason: for a run that is not done, a sentence with step, task and value.
     kind: whether each task has its own images ("multi-input") or all tasks share them ("single-input").
+    control: whether the problem is built so that the answer is known; reports leave it out of ranks over problems.
     selection: what selects the epoch and compares methods: "accuracy", or "gain" over a baseline (dense problems).
     settings: all settings, by section.
     overrides: dotted settings that differ from the defaults of the method and the data set.
@@ -135,6 +136,7 @@ class Record(_Part):
     labels: Labels
     order: Order
     kind: Literal["multi-input", "single-input"]
+    control: bool = False
     selection: Literal["accuracy", "gain"]
     settings: dict[str, dict[str, Any]]
     overrides: dict[str, Any] = Field(default_factory=dict)

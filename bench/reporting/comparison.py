@@ -26,6 +26,8 @@ class Variant:
     runs: by seed, whatever their status.
     scored: the finished runs by seed; empty if they must not be averaged.
     notes: what makes the row incomplete or different from the others.
+    trials: of the tuning that the row's settings come from, as a study says; None if nothing says it.
+    twin_of: label of the row whose mean weights this row keeps constant; empty for all others.
     """
 
     key: str
@@ -35,6 +37,8 @@ class Variant:
     runs: Mapping[int, Record]
     scored: Mapping[int, Record]
     notes: tuple[str, ...]
+    trials: int | None = None
+    twin_of: str = ""
 
     @property
     def first(self) -> Record:
@@ -85,6 +89,28 @@ class Comparison:
     def complete(self) -> tuple[Variant, ...]:
         """The rows in which every seed has finished."""
         return tuple(v for v in self.variants if set(v.scored) == set(self.seeds))
+
+    @property
+    def problem(self) -> str:
+        """The name of the problem, without that of a study's table."""
+        tasks = f" ({len(self.chosen)} tasks)" if self.chosen else ""
+        return self.variants[0].first.labels.data + tasks
+
+    @property
+    def with_baseline(self) -> tuple[Variant, ...]:
+        """The rows, and after them EW where the part that is shown leaves it out."""
+        absent = self.baseline is not None and all(v.key != self.baseline.key for v in self.variants)
+        return (*self.variants, self.baseline) if absent and self.baseline else self.variants
+
+    @property
+    def control(self) -> bool:
+        """Whether the problem is built so that the answer is known."""
+        return any(run.control for v in self.variants for run in v.runs.values())
+
+    @property
+    def tuned_baseline(self) -> Variant | None:
+        """The row of EW whose settings were tuned, as the study says."""
+        return next((v for v in self.variants if v.method == BASELINE and v.trials), None)
 
     @property
     def rules(self) -> tuple[str, ...]:

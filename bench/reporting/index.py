@@ -52,6 +52,16 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Overview:
+    """A table over problems. name: its file, without ending. table: its Markdown. figure: likewise; empty if none."""
+
+    name: str
+    table: str
+    figure: str
+    title: str
+
+
+@dataclass(frozen=True)
 class SpeedSection:
     """One machine's part of the index; no summary if only the scaling was measured."""
 
@@ -69,10 +79,11 @@ def index_page(
     compared: Sequence[Comparison],
     sections: Sequence[Section],
     speeds: Sequence[SpeedRecord],
+    overviews: Sequence[Overview] = (),
 ) -> str:
     """The index page; the same input gives the same bytes.
 
-    compared: all comparisons. sections: those with tables and figures to link to.
+    compared: all comparisons. sections: those with tables and figures to link to. overviews: tables over problems.
     """
     return index(
         mark=MARK,
@@ -80,6 +91,7 @@ def index_page(
         unfinished=_unfinished(records),
         environments=_environments(records),
         sections=sections,
+        overviews=overviews,
         speeds=[SpeedSection(speed.machine, circumstances(speed), summary_table(speed)) for speed in speeds],
     )
 

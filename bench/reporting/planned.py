@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.records.record import Record
 from bench.reporting.comparison import SINGLE_TASK, Comparison, Variant, single_task_runs
+from bench.reporting.differences import budget_differences
 from bench.reporting.labels import show_settings, without
 from bench.reporting.statistics import mean
 
@@ -18,10 +19,14 @@ class PlannedRow:
     """A row that a study asks for.
 
     candidates: method and overrides of each run that it may show; of several, the best on validation is shown.
+    trials: of the tuning that its settings come from.
+    twin_of: label of the row whose mean weights it keeps constant.
     """
 
     label: str
     candidates: tuple[tuple[str, Mapping[str, Any]], ...]
+    trials: int = 0
+    twin_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ def arranged(
     parts = []
     for table in tables:
         rows = [_shown(comparison, row, place) for place, row in enumerate(table.rows)]
-        variants = tuple(row for row in rows if row is not None)
+        variants = _marked([row for row in rows if row is not None])
         if variants:
             label = f"{comparison.label}: {table.title}"
             single_task = _single_task(table, records) or comparison.single_task
@@ -55,6 +60,15 @@ def _single_task(table: PlannedTable, records: Sequence[Record]) -> dict[int, Re
     """The runs of single-task learning of the table's first row of them; none without such a row."""
     given = [overrides for row in table.rows for method, overrides in row.candidates if method == SINGLE_TASK]
     return single_task_runs(records, given[0]) if given else {}
+
+
+def _marked(rows: Sequence[Variant]) -> tuple[Variant, ...]:
+    """The rows with notes on what their labels don't say: another budget, other data."""
+    odd = budget_differences([next(iter((row.scored or row.runs).values())) for row in rows])
+    return tuple(
+        replace(row, notes=(*row.notes, *(note for note in notes if note not in row.notes)))
+        for row, notes in zip(rows, odd, strict=True)
+    )
 
 
 def _shown(comparison: Comparison, row: PlannedRow, place: int) -> Variant | None:
@@ -73,7 +87,10 @@ def _shown(comparison: Comparison, row: PlannedRow, place: int) -> Variant | Non
             shown = max(complete, key=_validation_score)
         settings = show_settings(without(shown.first.overrides, common))
         notes.append(f"of {len(wanted)}, {len(complete)} of them finished, the best on validation: {settings}")
-    return replace(shown, label=row.label, colour=place, notes=(*notes, *shown.notes))
+    # The best of several candidates was tuned on validation, too.
+    trials = row.trials or (len(wanted) if len(wanted) > 1 else 0)
+    notes += shown.notes
+    return replace(shown, label=row.label, colour=place, notes=tuple(notes), trials=trials, twin_of=row.twin_of)
 
 
 def _validation_score(variant: Variant) -> float:

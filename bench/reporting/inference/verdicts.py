@@ -132,9 +132,7 @@ def _word(is_reference: bool, ew: Against | None, tuned: Against | None, level: 
     return "worse" if any(one.below(level) for one in compared) else "not separable"
 
 
-def not_separable_from_best(
-    scores: Array, level: float = LEVEL, luck: Array | None = None
-) -> npt.NDArray[np.bool_]:
+def not_separable_from_best(scores: Array, level: float = LEVEL, luck: Array | None = None) -> npt.NDArray[np.bool_]:
     """Whether each row (rows,) may be the best: no other row is significantly better than it.
 
     A row is tested against every other row, one-sided, with Bonferroni's adjustment for these tests. So the row that is
