@@ -16,6 +16,7 @@ from methods.weightings.excess_mtl import ExcessMTL
 from methods.weightings.fairgrad import FairGrad
 from methods.weightings.famo import FAMO
 from methods.weightings.fixed import Fixed
+from methods.weightings.frozen import Frozen
 from methods.weightings.gls import GLS
 from methods.weightings.go4align import GO4Align
 from methods.weightings.graddrop import GradDrop
@@ -38,7 +39,7 @@ from methods.weightings.uw import UW
 from methods.weightings.uw_so import UWSO
 
 WEIGHTINGS: dict[str, WeightingInfo] = {
-    "ew": WeightingInfo("EW", EW, "Equal weighting", "the sum of the losses instead of their mean"),
+    "ew": WeightingInfo("EW", EW, "Equal weighting", "the sum of the losses instead of their mean", constant=True),
     "uw": WeightingInfo(
         "UW",
         UW,
@@ -86,7 +87,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "procedure",
         version=2,
     ),
-    "fixed": WeightingInfo("Fixed", Fixed, "Fixed weights, given by the user"),
+    "fixed": WeightingInfo("Fixed", Fixed, "Fixed weights, given by the user", constant=True),
     "dwa": WeightingInfo("DWA", DWA, "Liu, Johns, Davison: End-to-end multi-task learning with attention (CVPR 2019)"),
     "rlw": WeightingInfo("RLW", RLW, "Lin, Ye, Zhang, Tsang: Reasonable effectiveness of random weighting (TMLR 2022)"),
     "gls": WeightingInfo(
@@ -149,12 +150,14 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "masks on the gradients of the shared parameters instead of those of the representation; scaled to the norm of "
         "their sum, as released (not with variant=paper)",
         version=2,
+        sets_gradient=True,
     ),
     "db_mtl": WeightingInfo(
         "DB-MTL",
         DBMTL,
         "Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Kwok: Dual-balancing for multi-task learning (2023)",
         version=2,
+        sets_gradient=True,
     ),
     "excess_mtl": WeightingInfo(
         "ExcessMTL",
@@ -171,6 +174,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "as released: gradients scaled to their losses, softmax instead of projection, m times the update; "
         "variant=paper is the published procedure, without projection of tracked gradients onto a ball",
         version=2,
+        sets_gradient=True,
     ),
     "modo": WeightingInfo(
         "MoDo",
@@ -220,6 +224,12 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         EPO,
         "Mahapatra, Rajan: Multi-task learning with user preferences (ICML 2020)",
         "gradients of the shared parameters instead of all parameters",
+    ),
+    "frozen": WeightingInfo(
+        "Frozen",
+        Frozen,
+        "A control: the mean weights of another run as constants",
+        constant=True,
     ),
 }
 
@@ -275,4 +285,5 @@ METHODS: dict[str, MethodInfo] = {
     "config": MethodInfo("ConFIG", "hps", "config"),
     "conicgrad": MethodInfo("ConicGrad", "hps", "conicgrad"),
     "epo": MethodInfo("EPO", "hps", "epo"),
+    "frozen": MethodInfo("Frozen", "hps", "frozen"),
 }
