@@ -17,10 +17,12 @@ class PlannedRow:
     """A row that a study asks for.
 
     candidates: method and overrides of each run that it may show; of several, the best on validation is shown.
+    twin: whether it shows the frozen twin of these runs instead of them.
     """
 
     label: str
     candidates: tuple[tuple[str, Mapping[str, Any]], ...]
+    twin: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ def _shown(comparison: Comparison, row: PlannedRow, place: int) -> Variant | Non
     common = comparison.common
     wanted = [(method, without(overrides, common)) for method, overrides in row.candidates]
     found = [v for v in comparison.variants if (v.method, without(v.first.overrides, common)) in wanted]
+    if row.twin:
+        return _twin(comparison, found, row, place)
     if not found:
         return None
     shown, notes = found[0], list[str]()
@@ -59,6 +63,22 @@ def _shown(comparison: Comparison, row: PlannedRow, place: int) -> Variant | Non
         settings = show_settings(without(shown.first.overrides, common))
         notes.append(f"of {len(wanted)}, {len(complete)} of them finished, the best on validation: {settings}")
     return replace(shown, label=row.label, colour=place, notes=(*notes, *shown.notes))
+
+
+def _twin(comparison: Comparison, sources: Sequence[Variant], row: PlannedRow, place: int) -> Variant | None:
+    """The frozen twin of a source: of several, that of most seeds of the source; None if none was run."""
+    names = [f"{comparison.data}/{source.key}" for source in sources]
+    found = [variant for variant in comparison.variants if _settings(variant).get("source") in names]
+    if not found:
+        return None
+    shown = max(found, key=lambda variant: len(_settings(variant)["source_seeds"]))
+    others = f"of {len(found)} twins, that of most seeds of its source" if len(found) > 1 else ""
+    return replace(shown, label=row.label, colour=place, notes=(*filter(None, [others]), *shown.notes))
+
+
+def _settings(variant: Variant) -> Mapping[str, Any]:
+    """The settings of its weighting."""
+    return variant.first.settings.get("weighting", {})
 
 
 def _validation_score(variant: Variant) -> float:
