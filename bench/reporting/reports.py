@@ -15,15 +15,18 @@ from bench.records.record import Record
 from bench.records.speed import SpeedRecord
 from bench.records.store import CURVE, POSITIONS
 from bench.reporting.comparison import Comparison, Variant, comparisons
+from bench.reporting.figures.fronts import front_figure
 from bench.reporting.figures.lines import curves_figure, positions_figure
 from bench.reporting.figures.scores import scores_figure
 from bench.reporting.figures.series import Band, band, read_series
 from bench.reporting.figures.style import save
+from bench.reporting.front import front_of
 from bench.reporting.index import MARK, SPEED, Section, index_page
 from bench.reporting.planned import PlannedTable, arranged
 from bench.reporting.render import markdown, write_table
 from bench.reporting.speed.report import write_speed_report
 from bench.reporting.tables.cost import cost_table
+from bench.reporting.tables.fronts import front_table
 from bench.reporting.tables.runs import runs_csv
 from bench.reporting.tables.scores import score_tables
 from bench.reporting.tables.table import Table
@@ -66,7 +69,7 @@ def write_reports(
     for places in ((), *(one.places for one in compared), *((SPEED, speed.machine) for speed in speeds)):
         remove_temporary_files(inside(out, *places), ABANDONED)
     for comparison in compared:
-        tables = (*score_tables(comparison, spread), cost_table(comparison))
+        tables = _tables(comparison, spread)
         if data and comparison.data not in data:
             section = _earlier_section(comparison, tables, out)
         else:
@@ -79,6 +82,12 @@ def write_reports(
     for speed in speeds:
         files += write_speed_report(speed, inside(out, SPEED, speed.machine))
     return (atomic_write_text(out / INDEX, index_page(records, compared, sections, speeds)), *files)
+
+
+def _tables(comparison: Comparison, spread: bool) -> tuple[Table, ...]:
+    front = front_of(comparison)
+    fronts = (front_table(comparison, front),) if front and front.methods else ()
+    return (*score_tables(comparison, spread), *fronts, cost_table(comparison))
 
 
 def _check_index(path: Path) -> None:
@@ -145,6 +154,7 @@ def _titles(comparison: Comparison) -> dict[str, str]:
     titles = {
         "scores": "Scores of all finished seeds; a bar marks the mean",
         "curves": "Learning curves: mean over finished seeds, shaded from the lowest to the highest",
+        "front": "The front of scalarisations: means over seeds on test for each pair of tasks, higher is better",
     }
     for variant in comparison.variants:
         of = f"Task positions of {variant.label}"
@@ -158,7 +168,12 @@ def _positions_name(variant: Variant) -> str:
 
 def _figures(results: Path, comparison: Comparison, tasks: Sequence[str]) -> dict[str, Figure]:
     """Figures by file name, without those that have nothing to show."""
-    figures = {"scores": scores_figure(comparison), "curves": _curves(results, comparison)}
+    front = front_of(comparison)
+    figures = {
+        "scores": scores_figure(comparison),
+        "curves": _curves(results, comparison),
+        "front": front_figure(comparison, front) if front else None,
+    }
     for variant in comparison.variants:
         bands = _positions(results, comparison, variant)
         figures[_positions_name(variant)] = positions_figure(comparison, bands, tasks)
