@@ -48,8 +48,10 @@ def _draw(axes: Axes, comparison: Comparison, front: Front, pair: tuple[int, int
     for place, point in enumerate(front.methods):
         x, y = (scale * point.scores[task] for task in pair)
         marker = MARKERS[place % len(MARKERS)]
-        style = {"markersize": 5, "markeredgewidth": 0.4, "markeredgecolor": "white"}
-        axes.plot([x], [y], marker, color=colour_of(place), label=one_line(point.row.label), zorder=2, **style)
+        axes.plot(
+            [x], [y], marker, color=colour_of(place), label=one_line(point.row.label), zorder=2,
+            markersize=5, markeredgewidth=0.4, markeredgecolor="white",
+        )  # fmt: skip
     what = metric_name(front.tasks[0].metrics[0]) if comparison.selection == "accuracy" else "log gain"
     axes.set_xlabel(f"{one_line(front.tasks[pair[0]].label)}, {what}")
     axes.set_ylabel(f"{one_line(front.tasks[pair[1]].label)}, {what}")
