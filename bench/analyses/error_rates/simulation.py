@@ -84,7 +84,10 @@ def _tuned(
     The settings of all methods are drawn from one distribution. The first trial has the default settings.
     """
     shape = (simulations, design.methods, design.trials)
-    effects = generator.choice(pool.effects, shape) if scenario.settings_matter else np.zeros(shape)
+    effects = np.zeros(shape)
+    if scenario.settings_matter:
+        centre = pool.effects.mean()
+        effects += centre + _resampled(pool.effects - centre, shape, generator)
     effects[:, :, 0] = 0.0
     if design.methods >= PLANTED:
         effects[:, PLANTED - 1] += scenario.difference
@@ -100,7 +103,7 @@ def _tuned(
 
 
 def _reported(pool: Pool, design: Design, expected: Array, generator: np.random.Generator) -> Array:
-    """Test scores (simulations, rows, seeds): a seed's effect is the same for all rows; each row varies like a real one."""
+    """Test scores (simulations, rows, seeds): all rows share a seed's effect; each varies like a real one."""
     simulations, rows = expected.shape
     common = _resampled(pool.common, (simulations, 1, design.seeds), generator)
     sources = generator.integers(0, len(pool.rows), (simulations, rows))
