@@ -125,7 +125,9 @@ def planned_tables(study: Study, data: str) -> list[PlannedTable]:
             table.name,
             table.title,
             tuple(
-                PlannedRow(row.label, tuple((spec.method, spec.overrides) for spec in specs_of(row, data, seed=0)))
+                PlannedRow(
+                    row.label, tuple((spec.method, spec.overrides) for spec in specs_of(row, data, seed=0)), row.trials
+                )
                 for row in map(study.complete, table.rows)
                 if row.is_for(data)
             ),

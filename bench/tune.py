@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.cli.options import guarded, lookup_name, plain_console, positive, random_seed
+from bench.cli.options import guarded, lookup_name, plain_console, positive, random_seed, whole_number
 from bench.cli.parser import CommandParser
 from bench.cli.request import DEFAULT_SEEDS, add_how, assigned, jobs_at_a_time, results_folder
 from bench.cli.request import add_what as add_runs
@@ -21,9 +21,11 @@ from bench.engine.device import choose_device
 from bench.forecasting.forecast import Machine, forecast
 from bench.forecasting.report import as_text
 from bench.records.trials import TRIALS, TUNING, write_trials
+from bench.spec.limits import LARGEST_SEED
 from bench.spec.lookup import lookup
 from bench.spec.planning import PlanError, Request
-from bench.spec.study import Study, load_study
+from bench.spec.settings import SpecError
+from bench.spec.study import MOST_TRIALS, Study, load_study
 from bench.tuning.sampler import BATCH, SAMPLERS, TunerUnavailable
 from bench.tuning.studies import FILE, study_of_methods, targets, tuned_study, with_settings, with_trials, write_study
 from bench.tuning.summary import summary
@@ -32,12 +34,13 @@ from datasets import DATASETS
 from datasets.decoding.prepare import Preparation, preparing
 
 DEFAULT_TRIALS, FIRST_SEED = 12, 1000
+MOST_REPEATS = 1000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0: all trials have ended. 1: one of them failed. 2: bad input. 130: interrupted."""
     arguments = _parser().parse_args(argv)
-    return guarded(lambda: _tune(arguments), *TRAINING_ERRORS, TunerUnavailable)
+    return guarded(lambda: _tune(arguments), *TRAINING_ERRORS, SpecError, TunerUnavailable)
 
 
 def _parser() -> CommandParser:
@@ -48,10 +51,12 @@ def _parser() -> CommandParser:
         "--methods", nargs="+", type=lookup_name, dest="method", metavar="NAME", help="the same as --method"
     )
     how.add_argument(
-        "--trials", type=positive, metavar="N",
+        "--trials", type=whole_number(1, MOST_TRIALS), metavar="N",
         help=f"of each row on each data set (default: {DEFAULT_TRIALS}, or those of the study)",
     )  # fmt: skip
-    how.add_argument("--repeats", type=positive, default=1, metavar="R", help="seeds of each trial (default: 1)")
+    how.add_argument(
+        "--repeats", type=whole_number(1, MOST_REPEATS), default=1, metavar="R", help="seeds of each trial (default: 1)"
+    )
     how.add_argument(
         "--tuning-seed", type=random_seed, default=FIRST_SEED, metavar="N",
         help=f"the first seed of trials; none of them may be reported (default: {FIRST_SEED})",
@@ -115,8 +120,10 @@ def _chosen_data(arguments: Namespace, study: Study) -> list[str]:
 
 
 def _search(arguments: Namespace, study: Study) -> Search:
-    """Raises PlanError if a seed of the trials is one of those that are reported."""
+    """Raises PlanError if a seed of the trials is too large, or one of those that are reported."""
     seeds = tuple(arguments.tuning_seed + place for place in range(arguments.repeats))
+    if seeds[-1] > LARGEST_SEED:
+        raise PlanError(f"--tuning-seed: expected seeds of at most {LARGEST_SEED:,}, found {seeds[-1]:,}.")
     if both := sorted({*seeds} & {*study.seeds}):
         raise PlanError(
             f"--tuning-seed: expected seeds of trials that are not reported, found {both[0]} among the reported seeds; "

@@ -35,11 +35,12 @@ from datasets.listing import entries, few
 from datasets.office import (
     LEAST_FILES,
     Domain,
+    ItemOf,
     Listing,
     domain_folders,
     list_classes,
     listed_domains,
-    partition,
+    memberships,
 )
 from datasets.office_table import IMAGE, read_table
 from datasets.parquet import image_rows, part_files
@@ -63,14 +64,16 @@ _DAMAGED = (OSError, EOFError, SyntaxError, ValueError, LookupError, struct.erro
 Result = TypeVar("Result")
 
 
-def office_inventory(domains: Sequence[Domain], classes: int) -> Callable[[Path, DataSettings], Inventory]:
-    """The inventory of a data set with these domains and this number of classes."""
+def office_inventory(
+    domains: Sequence[Domain], classes: int, item_of: ItemOf | None = None
+) -> Callable[[Path, DataSettings], Inventory]:
+    """The inventory of a data set with these domains and this number of classes. item_of: as of `office_reader`."""
 
     def take(root: Path, settings: DataSettings) -> Inventory:
         office.refuse_unused(settings)
         listings: dict[str, Listing] = {}
         places, errors = domain_folders(root, domains)
-        if not places and part_files(root, "train"):
+        if not places and item_of is None and part_files(root, "train"):
             return _table_inventory(root, domains, classes, settings)
         for key, place in places.items():
             try:
@@ -86,7 +89,7 @@ def office_inventory(domains: Sequence[Domain], classes: int) -> Callable[[Path,
             present = [domain for domain in domains if domain.key in listings]
             sizes = _by_lists(present, list(places.values()), listings, settings, errors, remarks)
         else:
-            sizes = {key: _part_sizes(key, listing) for key, listing in listings.items()}
+            sizes = _drawn_sizes(listings, item_of)
         groups = [
             _image_group(key, [path for files in listing.values() for path in files])
             for key, listing in listings.items()
@@ -108,7 +111,7 @@ def _by_lists(
     listed = read_lists(*listed_domains(domains, places, list(listings.values()), settings))
     errors += listed.errors
     remarks += unlisted_remarks(dict(zip(listings, listed.unlisted, strict=True)))
-    return dict(zip(listings, map(_listed_sizes, listed.parts), strict=True))
+    return dict(zip(listings, map(_sizes_of_parts, listed.parts), strict=True))
 
 
 def _table_inventory(root: Path, domains: Sequence[Domain], classes: int, settings: DataSettings) -> Inventory:
@@ -133,7 +136,7 @@ def _table_inventory(root: Path, domains: Sequence[Domain], classes: int, settin
         sizes = _by_lists(domains, places, listings, settings, errors, remarks)
     else:
         errors += [office.nameless_lists(table)] if settings.splits else []
-        sizes = {key: _part_sizes(key, listing) for key, listing in listings.items()}
+        sizes = _drawn_sizes(listings)
     return Inventory(_counts(listings, sizes), groups, errors, remarks, classes=known)
 
 
@@ -269,17 +272,19 @@ def _counts(listings: dict[str, Listing], sizes: dict[str, tuple[int, int, int]]
     return counts
 
 
-def _listed_sizes(parts: dict[str, Parts]) -> tuple[int, int, int]:
-    """Numbers of images of a domain in train, validation and test, by lists."""
+def _sizes_of_parts(parts: dict[str, Parts]) -> tuple[int, int, int]:
+    """Numbers of images of a domain in train, validation and test."""
     train, validation, test = (sum(len(of_class[part]) for of_class in parts.values()) for part in range(3))
     return train, validation, test
 
 
-def _part_sizes(key: str, listing: Listing) -> tuple[int, int, int]:
-    """Numbers of images of a domain in train, validation and test; they don't depend on the seed."""
-    sizes = [[len(part) for part in partition(len(files), 0, key, name)] for name, files in listing.items()]
-    train, validation, test = np.sum(sizes, axis=0, dtype=int).tolist() if sizes else (0, 0, 0)
-    return train, validation, test
+def _drawn_sizes(listings: dict[str, Listing], item_of: ItemOf | None = None) -> dict[str, tuple[int, int, int]]:
+    """By domain, the numbers of images in train, validation and test for a seed of 0.
+
+    They don't depend on the seed if all items have equally many images.
+    """
+    drawn = memberships(list(listings), list(listings.values()), 0, item_of)
+    return dict(zip(listings, map(_sizes_of_parts, drawn), strict=True))
 
 
 def celeba_inventory(root: Path, settings: DataSettings) -> Inventory:

@@ -23,9 +23,12 @@ from datasets.split_lists import ListedDomain, Parts, listed_parts
 
 PARTS = ("train", "validation", "test")
 NAMELESS = "of rows, since the parquet files have no names of images, or the same for several of a class"
+RULE = "60/20/20 % per class and domain, floor"
+RULE_OF_ITEMS = "60/20/20 % of the items of a class, floor; all images of an item in one part"
 LEAST_FILES = 5  # fewer than that leave validation without an image of the class
 
 Listing = dict[str, list[Path]]  # class name -> its files, both in code-point order
+ItemOf = Callable[[Path], str]  # what an image shows; all images of an item are in one part
 
 
 @dataclass(frozen=True)
@@ -45,20 +48,25 @@ def domain_tasks(domains: Sequence[Domain], classes: int) -> tuple[Task, ...]:
     )
 
 
-def office_reader(domains: Sequence[Domain], classes: int) -> Callable[[Path, DataSettings], Splits]:
-    """The reader of a data set with these domains and this number of classes."""
+def office_reader(
+    domains: Sequence[Domain], classes: int, item_of: ItemOf | None = None
+) -> Callable[[Path, DataSettings], Splits]:
+    """The reader of a data set with these domains and this number of classes.
+
+    item_of: for data sets with several images of an item, in folders; `memberships` splits items then. None: images.
+    """
 
     def read(root: Path, settings: DataSettings) -> Splits:
         refuse_unused(settings)
         found, errors = domain_folders(root, domains)
-        if not found and part_files(root, "train"):
+        if not found and item_of is None and part_files(root, "train"):
             return _read_table(root, domains, classes, settings)
         if errors:
             raise DataError(errors[0])
         places = list(found.values())
         listings = [list_classes(place) for place in places]
         _check_classes(root, domains, places, listings, classes)
-        rule, memberships = _membership(domains, places, listings, settings)
+        rule, memberships = _membership(domains, places, listings, settings, item_of)
         sources = [
             _read_domain(root, task, listing, membership, settings)
             for task, (listing, membership) in enumerate(zip(listings, memberships, strict=True))
@@ -200,7 +208,11 @@ def _odd_class(own: set[str], others: Sequence[set[str]]) -> str:
 
 
 def _membership(
-    domains: Sequence[Domain], places: Sequence[Path], listings: Sequence[Listing], settings: DataSettings
+    domains: Sequence[Domain],
+    places: Sequence[Path],
+    listings: Sequence[Listing],
+    settings: DataSettings,
+    item_of: ItemOf | None = None,
 ) -> tuple[dict[str, object], list[dict[str, Parts]]]:
     """The rule, for provenance, and per domain and class the indices in each part."""
     if settings.splits:
@@ -208,11 +220,11 @@ def _membership(
         unlisted = {domain.key: count for domain, count in zip(domains, listed.unlisted, strict=True) if count}
         remark: dict[str, object] = {"unlisted": unlisted} if unlisted else {}
         return {"rule": "lists given by data.splits", **remark}, list(listed.parts)
-    drawn = [
-        _drawn_parts(place, domain, listing, settings.split_seed)
-        for place, domain, listing in zip(places, domains, listings, strict=True)
-    ]
-    return {"rule": "60/20/20 % per class and domain, floor", "seed": settings.split_seed}, drawn
+    for place, listing in zip(places, listings, strict=True):
+        _check_sizes(place, listing)
+    drawn = memberships([domain.key for domain in domains], listings, settings.split_seed, item_of)
+    rule = RULE if item_of is None else RULE_OF_ITEMS
+    return {"rule": rule, "seed": settings.split_seed}, drawn
 
 
 def listed_domains(
@@ -224,18 +236,51 @@ def listed_domains(
     return Path(settings.splits).expanduser(), listed
 
 
-def _drawn_parts(place: Path, domain: Domain, listing: Listing, seed: int) -> dict[str, Parts]:
-    """Per class, the ascending indices of its files in train, validation and test."""
-    parts = {}
+def _check_sizes(place: Path, listing: Listing) -> None:
+    """Raises DataError if a class is too small to be split."""
     for name, files in listing.items():
         if len(files) < LEAST_FILES:
             raise DataError(
                 f"{place / name}: expected at least {LEAST_FILES} images to split, found {len(files)}; add the "
                 "missing ones, or supply lists with `--splits DIR`."
             )
-        train, validation, test = partition(len(files), seed, domain.key, name)
-        parts[name] = (sorted(train), sorted(validation), sorted(test))
-    return parts
+
+
+def memberships(
+    domains: Sequence[str], listings: Sequence[Listing], seed: int, item_of: ItemOf | None = None
+) -> list[dict[str, Parts]]:
+    """Per domain and class, the ascending indices of its files in train, validation and test.
+
+    With `item_of`, the items of a class in all domains are partitioned together, so that every image of an item is in
+    the same part.
+    """
+    if item_of is None:
+        pairs = zip(domains, listings, strict=True)
+        return [
+            {name: _ascending(partition(len(files), seed, key, name)) for name, files in listing.items()}
+            for key, listing in pairs
+        ]
+    names = sorted({name for listing in listings for name in listing})
+    parts = {name: _parts_of_items(listings, name, seed, item_of) for name in names}
+    return [{name: _indices(files, parts[name], item_of) for name, files in listing.items()} for listing in listings]
+
+
+def _parts_of_items(listings: Sequence[Listing], name: str, seed: int, item_of: ItemOf) -> dict[str, int]:
+    """The index in PARTS of each item of a class."""
+    items = sorted({item_of(path) for listing in listings for path in listing.get(name, ())})
+    drawn = partition(len(items), seed, "", name)
+    return {items[index]: part for part, members in enumerate(drawn) for index in members}
+
+
+def _indices(files: Sequence[Path], parts: Mapping[str, int], item_of: ItemOf) -> Parts:
+    of = [parts[item_of(path)] for path in files]
+    train, validation, test = ([index for index, own in enumerate(of) if own == part] for part in range(len(PARTS)))
+    return train, validation, test
+
+
+def _ascending(drawn: tuple[list[int], list[int], list[int]]) -> Parts:
+    train, validation, test = map(sorted, drawn)
+    return train, validation, test
 
 
 def _read_domain(

@@ -3,6 +3,7 @@
 from methods.architectures.extra_layers import ExtraLayers
 from methods.architectures.hps import HPS
 from methods.architectures.normal import Normal
+from methods.architectures.single_task import STL
 from methods.contract import ArchitectureInfo, Knob, MethodInfo, WeightingInfo
 from methods.weightings.aligned_mtl import AlignedMTL
 from methods.weightings.cagrad import CAGrad
@@ -43,7 +44,7 @@ _RATE = Knob("weighting.lr", 2.5e-3, 0.25, log=True)  # of learned weights, arou
 _CLIP = Knob("weighting.max_norm", 0.1, 10.0, log=True)
 
 WEIGHTINGS: dict[str, WeightingInfo] = {
-    "ew": WeightingInfo("EW", EW, "Equal weighting", "the sum of the losses instead of their mean"),
+    "ew": WeightingInfo("EW", EW, "Equal weighting", "the sum of the losses instead of their mean", constant=True),
     "uw": WeightingInfo(
         "UW",
         UW,
@@ -66,7 +67,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "included; solved exactly instead of by Frank-Wolfe; gradients of all shared parameters instead of the upper "
         "bound",
         version=2,
-        knobs=(Knob("weighting.normalisation", choices=("loss+", "none", "l2", "loss")),),
+        knobs=(Knob("weighting.normalisation", choices=("auto", "none", "l2", "loss")),),
     ),
     "pcgrad": WeightingInfo(
         "PCGrad", PCGrad, "Yu, Kumar, Gupta, Levine, Hausman, Finn: Gradient surgery (NeurIPS 2020)"
@@ -98,7 +99,11 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         knobs=(_CLIP,),
     ),
     "fixed": WeightingInfo(
-        "Fixed", Fixed, "Fixed weights, given by the user", knobs=(Knob("weighting.weights", simplex=True),)
+        "Fixed",
+        Fixed,
+        "Fixed weights, given by the user",
+        constant=True,
+        knobs=(Knob("weighting.weights", simplex=True),),
     ),
     "dwa": WeightingInfo(
         "DWA",
@@ -288,6 +293,7 @@ ARCHITECTURES: dict[str, ArchitectureInfo] = {
         "the paper does not say how its extra layers are made",
         knobs=(Knob("arch.place", choices=("shared", "residual", "specific")),),
     ),
+    "stl": ArchitectureInfo("STL", STL, "Single-task learning: one network for each task"),
 }
 
 # In the order of the paper's tables.
@@ -325,4 +331,5 @@ METHODS: dict[str, MethodInfo] = {
     "config": MethodInfo("ConFIG", "hps", "config"),
     "conicgrad": MethodInfo("ConicGrad", "hps", "conicgrad"),
     "epo": MethodInfo("EPO", "hps", "epo"),
+    "stl": MethodInfo("STL", "stl", "ew"),
 }

@@ -48,7 +48,7 @@ from datasets import DATASETS, find, obtain
 from datasets.contract import DataError, DataMissing, DataSettings, Source
 from datasets.embedded import digits
 from datasets.embedded.atomic_folder import atomic_folder
-from datasets.office import partition
+from datasets.office import memberships, partition
 
 
 @pytest.fixture
@@ -101,6 +101,24 @@ def test_office_splits_each_class_of_each_domain_by_the_floor_rule(name: str, tr
         for part, members in zip(("train", "validation", "test"), split, strict=True)
     }
     assert splits.provenance["counts"] == counts
+
+
+def test_all_images_of_an_item_are_in_one_part_of_all_domains() -> None:
+    """Also if a domain lacks some of the images, which would shift a partition of its own."""
+    every = [Path(f"{item:04d}-{view}.png") for item in range(40) for view in range(2)]
+    listings = [{"3": every}, {"3": every[1:-5:3]}]
+    drawn = memberships(["plain", "noisy"], listings, 7, digits.item_of)
+    items = [
+        {
+            digits.item_of(listing["3"][index])
+            for listing, of in zip(listings, drawn, strict=True)
+            for index in of["3"][part]
+        }
+        for part in range(3)
+    ]
+    assert list(map(len, items)) == [24, 8, 8] and len(set.union(*items)) == 40
+    for listing, of in zip(listings, drawn, strict=True):
+        assert sorted(index for members in of["3"] for index in members) == list(range(len(listing["3"])))
 
 
 def test_parts_of_a_class_are_exact_floors() -> None:

@@ -46,11 +46,27 @@ def test_knobs_are_few_and_all_their_values_are_valid() -> None:
         assert len(info.knobs) <= MOST_KNOBS, name
         assert len({knob.setting for knob in info.knobs}) == len(info.knobs), name
         for knob in info.knobs:
+            default = resolve("digits", **{part: name}).settings.as_dict()
+            section, _, key = knob.setting.partition(".")
+            assert knob.simplex or default[section][key] in knob.choices or _is_between(knob, default[section][key])
             ends: tuple[Any, ...] = knob.choices or (knob.low, knob.high)
             for value in [[0.1, 1.9, 1.0, 1.0]] if knob.simplex else ends:
                 spec = resolve("digits", **{part: name}, assignments={knob.setting: value})
-                found = spec.settings.as_dict()[knob.setting.split(".")[0]][knob.setting.split(".")[1]]
-                assert found == value, (name, knob.setting)
+                assert spec.settings.as_dict()[section][key] == value, (name, knob.setting)
+
+
+def _is_between(knob: Knob, value: Any) -> bool:
+    return isinstance(value, float) and knob.low <= value <= knob.high
+
+
+def test_the_documented_knobs_are_those_of_the_registries() -> None:
+    text = (ROOT / "docs" / "tuning.md").read_text(encoding="utf-8")
+    for info in (*WEIGHTINGS.values(), *ARCHITECTURES.values()):
+        lines = [line for line in text.splitlines() if line.startswith(f"| {info.label} |")]
+        assert len(lines) == bool(info.knobs) and (info.knobs or info.label in text), info.label
+        for knob in info.knobs:
+            values = knob.choices or ((f"{knob.low:g}", f"{knob.high:g}") if not knob.simplex else ("simplex",))
+            assert f"`{knob.setting}`" in lines[0] and all(str(value) in lines[0] for value in values), info.label
 
 
 @pytest.mark.parametrize("wrong", [{}, {"low": 1.0, "high": 1.0}, {"low": 0.0, "high": 1.0, "log": True}])
@@ -159,6 +175,19 @@ def test_a_planted_optimum_is_found(tmp_path: Path) -> None:
     assert tuned.rows[0] == study.rows[0]
     assert tuned.rows[1].set == found.best.settings and tuned.rows[1].trials == 12
     assert read_trials(write_trials(tmp_path / TRIALS, [run for runs in found.runs for run in runs]))[0].trial == 0
+
+
+def test_data_sets_with_missing_trials_are_left_out_of_the_tuned_study(tmp_path: Path) -> None:
+    rows = [StudyRow(label="EW", method="ew"), StudyRow(label="tuned", method="uw", trials=2, set={"train.epochs": 3})]
+    rows.append(StudyRow(label="Rooms only", method="uw", data=["rooms"]))
+    study = Study(title="T", tables=[StudyTable(name="t", title="T", rows=rows)], data=["rooms", "digits"])
+    outcomes = [outcome(target, QMC, tmp_path) for target in targets(study)]
+    write_planted(tmp_path, outcomes[1])
+    outcomes = [outcome(target, QMC, tmp_path) for target in targets(study)]
+    assert [(one.target.data, one.complete) for one in outcomes] == [("rooms", False), ("digits", True)]
+    tuned = tuned_study(study, outcomes)
+    assert tuned.data == ["digits"] and [row.label for row in tuned.rows] == ["EW", "tuned"]
+    assert tuned.rows[1].data == ["digits"] and tuned.rows[1].set["train.epochs"] == 3
 
 
 def test_sequential_proposals_follow_from_the_records_alone(tmp_path: Path) -> None:
@@ -271,6 +300,11 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--data", "digits"], "Expected --data NAME with --methods NAME"),
         (["--data", "digits", "--methods", "ew", "--tuning-seed", "1"], "found 1 among the reported seeds"),
         (["--data", "digits", "--methods", "ew", "--seeds", "1001", "--repeats", "2"], "found 1001 among"),
+        (
+            ["--data", "digits", "--methods", "ew", "--tuning-seed", str(2**32 - 1), "--repeats", "2"],
+            "at most 4,294,967",
+        ),
+        (["--data", "digits", "--methods", "ew", "--set", "weighting.c=1"], "weighting"),
         (["--study", "embedded"], "Expected rows with `trials: N`"),
         (["--study", "embedded", "--methods", "ew"], "Expected one of --study and --methods"),
         (["--data", "nyuv2", "--methods", "ew", "--set", "data.protocol=published"], "validation set to select on"),
@@ -287,7 +321,7 @@ def test_without_optuna_the_message_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)  # importing it raises ImportError
     arguments = ["--data", "digits", "--methods", "pcgrad", "--trials", "9", "--results", str(tmp_path)]
-    assert "install it with `python -m pip install" in error_of(arguments, capsys)
+    assert "install it with `pip install -e '.[tune]'`" in error_of(arguments, capsys)
 
 
 def arguments_for(data_root: Path, results: Path) -> list[str]:

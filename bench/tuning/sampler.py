@@ -14,7 +14,7 @@ SAMPLERS: tuple[Sampler, ...] = ("qmc", "tpe")
 BATCH = 4  # trials of a batch of the sequential sampler
 SEED, SIMPLEX_SEED = 20231, 20232  # of proposals, apart from the seeds of runs
 
-_INSTALL = "python -m pip install 'mtl-bench[tune]'"
+_INSTALL = "pip install -e '.[tune]'"
 
 
 class TunerUnavailable(Exception):

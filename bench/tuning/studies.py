@@ -127,7 +127,7 @@ def tuned_study(study: Study, outcomes: Sequence[Outcome]) -> Study:
     """
     late = {one.target.data for one in outcomes if not one.complete}
     part = [name for name in study.data if name not in late]
-    best = {(one.target.place, one.target.data): one.best.settings for one in outcomes}
+    best = {(one.target.place, one.target.data): one.best.settings for one in outcomes if one.complete}
     tables, place = [], 0
     for table in study.tables:
         rows: list[StudyRow] = []

@@ -43,8 +43,8 @@ def _block(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
 
 
 def small_encoder() -> nn.Module:
-    """(B, 3, H, W) -> (B, 64): three convolutions, two of them strided, and a mean over positions."""
-    return nn.Sequential(_block(3, 16, 1), _block(16, 32, 2), _block(32, 64, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    """(B, 3, H, W) -> (B, 32): two strided convolutions, and a mean over positions."""
+    return nn.Sequential(_block(3, 16, 2), _block(16, 32, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 def small_face_encoder() -> nn.Module:
@@ -60,6 +60,11 @@ def small_face_encoder() -> nn.Module:
 def small_dense_encoder() -> nn.Module:
     """(B, 3, H, W) -> (B, 64, H/4, W/4)."""
     return nn.Sequential(_block(3, 32, 2), _block(32, 64, 2), _block(64, 64, 1), _block(64, 64, 1))
+
+
+def linear_encoder() -> nn.Module:
+    """(B, 3, H, W) -> (B, 8): one linear map of the image, averaged to 3×3 pixels if it is larger."""
+    return nn.Sequential(nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(27, 8))
 
 
 def resnet18_encoder() -> nn.Module:
@@ -151,9 +156,10 @@ def last_block(encoder: nn.Module) -> nn.Module:
 
 
 BACKBONES: Mapping[str, Backbone] = {
-    "small": Backbone(small_encoder, Features(channels=64, dense=False, stride=1)),
+    "small": Backbone(small_encoder, Features(channels=32, dense=False, stride=1)),
     "small_face": Backbone(small_face_encoder, Features(channels=256, dense=False, stride=1)),
     "small_dense": Backbone(small_dense_encoder, Features(channels=64, dense=True, stride=4)),
+    "linear": Backbone(linear_encoder, Features(channels=8, dense=False, stride=1)),
     "resnet18": Backbone(
         resnet18_encoder, Features(channels=512, dense=False, stride=1), "ResNet18_Weights.IMAGENET1K_V1"
     ),

@@ -103,7 +103,7 @@ def _tuned(
 
 
 def _reported(pool: Pool, design: Design, expected: Array, generator: np.random.Generator) -> Array:
-    """Test scores (simulations, rows, seeds): all rows share a seed's effect; each varies like a real one."""
+    """Test scores (simulations, rows, seeds): a seed has one effect on all rows; a row varies like a real one."""
     simulations, rows = expected.shape
     common = _resampled(pool.common, (simulations, 1, design.seeds), generator)
     sources = generator.integers(0, len(pool.rows), (simulations, rows))
