@@ -15,6 +15,8 @@ from bench.analyses.error_rates.pools import Pool, pools
 from bench.analyses.error_rates.simulation import Design, Scenario, simulate
 from bench.records.store import RecordError, run_folder, write_record
 from bench.records.trials import TRIALS, TUNING, TrialRun, write_trials
+from bench.reporting.comparison import comparisons
+from bench.reporting.luck import tuning_luck
 from bench.reporting.overall import test_score as overall
 from tests.record_factory import make_study
 
@@ -103,3 +105,19 @@ def test_no_records_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[s
         pools(tmp_path)
     assert error_rates.main(["--results", str(tmp_path)]) == 2
     assert "expected records of at least 2 rows" in capsys.readouterr().err
+
+
+def test_reports_count_the_luck_of_the_table_of_trials(tmp_path: Path) -> None:
+    (part,) = comparisons(make_study("digits", METHODS, range(4)))
+    assert tuning_luck(tmp_path, part, part.variants) is None
+    runs = [
+        TrialRun("digits", row, "ew", f"t{n}", n, 100, "done", "accuracy", score, 1, 1, 1, 1.0, 1)
+        for row in ("EW", "UW")
+        for n, score in enumerate((0.5, 0.6, 0.7, 0.4))
+    ]
+    write_trials(tmp_path / TUNING / TRIALS, runs)
+    rows = [replace(variant, trials=4 if variant.label in ("EW", "UW") else None) for variant in part.variants]
+    found = tuning_luck(tmp_path, part, rows)
+    # Two draws from 0.5 (in place of 0.4), 0.6 and 0.7: the best has chances 1/9, 3/9 and 5/9.
+    best = np.repeat([0.5, 0.6, 0.7], [1, 3, 5])
+    assert found == pytest.approx([best.std() if variant.trials else 0.0 for variant in rows])
