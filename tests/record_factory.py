@@ -174,9 +174,11 @@ def write_runs(results: Path, records: Sequence[Record]) -> None:
             (epoch, 10 * epoch, 0.4 * epoch, 0.9 * (1 - math.exp(-rise * epoch)) + draw.gauss(0, 0.01))
             for epoch in range(1, record.epochs + 1)
         ]
-        write_csv(folder / CURVE, ("epoch", "step", "seconds", "score"), curve)
+        keys = [task.key for task in record.tasks]
+        losses = [[math.exp(-rise * row[0]) * (1 + 0.1 * place) for place in range(len(keys))] for row in curve]
+        columns = ("epoch", "step", "seconds", *(f"train/{key}" for key in keys), "score")
+        write_csv(folder / CURVE, columns, [(*row[:3], *of, row[3]) for row, of in zip(curve, losses, strict=True)])
         if record.architecture == "normal":
-            keys = [task.key for task in record.tasks]
             ends = [draw.gauss(0, 0.03) + 1.8 + 0.02 * place for place in range(len(keys))]
             rows = [
                 (step, *(1 + (end - 1) * (1 - math.exp(-step / 40)) for end in ends)) for step in range(record.steps)

@@ -19,6 +19,7 @@ from bench.engine.build import build_network
 from bench.run import main
 from bench.spec.resolve import resolve
 from bench.spec.settings import SpecError
+from datasets import DATASETS
 from methods.architectures import backbones
 from methods.architectures.backbones import (
     BACKBONES,
@@ -63,6 +64,20 @@ def test_encoders_have_the_stated_outputs_and_pyramid_heads_fit_them() -> None:
         assert z.shape == (2, features.channels, *size), name
         if name.endswith("_dilated"):
             assert HEADS["aspp"](features, 13).eval()(z).shape == (2, 13, 64, 96), name
+
+
+@torch.no_grad()
+def test_celeba_has_a_map_of_8_by_8_before_its_mean_over_quarters() -> None:
+    """2048 features, the width that Ye et al. (IJCAI 2023) give for CelebA, from 64 × 64 images."""
+    info = DATASETS["celeba"]
+    assert (info.backbone, info.backbone_weights, info.image_size) == ("resnet18_64", "none", (64, 64))
+    encoder, _ = make_encoder(info.backbone, "none", bottleneck=False)
+    maps: list[Tensor] = []
+    encoder.get_submodule("layer4").register_forward_hook(lambda module, inputs, output: maps.append(output))
+    z = encoder.eval()(torch.randn(2, 3, 64, 64))
+    assert maps[0].shape == (2, 512, 8, 8)
+    quarters = torch.nn.functional.avg_pool2d(maps[0], 4)
+    torch.testing.assert_close(z, quarters.flatten(1))
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from data_trees import write_celeba
 from record_factory import ACCURACY, make_record, write_runs
-from scipy.stats import kstest, spearmanr
+from scipy.stats import kstest, rankdata, spearmanr
 
 from bench import relations, run
 from bench.__main__ import COMMANDS
@@ -26,11 +26,14 @@ from bench.analyses.relations.agreement import (
     RANDOM_PERMUTATIONS,
     Measure,
     Numbers,
+    ceiling,
     mantel_test,
+    partial_mantel_test,
     permutations,
     position_distances,
     relate,
     square,
+    task_test,
 )
 from bench.analyses.relations.figure import dendrogram_figure, heatmap_figure
 from bench.analyses.relations.measures import phi_coefficients, related, runs_with_cosines
@@ -263,8 +266,64 @@ def test_from_training_to_pages(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert str(tmp_path / "out" / "digits" / "relations.md") in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "out" / "digits").iterdir()} == FILES
     rows = table(tmp_path / "out" / "digits" / "relations.csv")
-    assert [(row["comparison"], row["seeds"]) for row in rows] == [("cosine_normal", "0"), ("cosine_ew", "0")]
+    assert [(row["comparison"], row["seeds"]) for row in rows] == [
+        ("cosine_normal", "0"),
+        ("cosine_ew", "0"),
+        ("cosine_normal, given difficulty", "0"),
+        ("cosine_ew, given difficulty", "0"),
+        ("position and Test accuracy of EW", "0"),
+        ("position and Last training loss of NORMAL", "0"),
+    ]
     assert {row["permutations"] for row in rows} == {"24"}
+
+
+def test_positions_beside_difficulty_agree_with_scipy() -> None:
+    generator = np.random.default_rng(5)
+    for m in (5, 12):
+        first, second = generator.random(m), generator.random(m)
+        found = task_test(first, second)
+        assert found.rho == pytest.approx(spearmanr(first, second).statistic)
+        if m == 5:
+            others = [spearmanr(first[list(order)], second).statistic for order in itertools.permutations(range(m))]
+            assert found.p == pytest.approx(np.mean([abs(other) >= abs(found.rho) - 1e-9 for other in others]))
+
+
+def test_a_partial_correlation_is_that_of_the_residuals() -> None:
+    """Of the ranks of both measures after a regression on the ranks of the third, here by numpy's least squares."""
+    generator = np.random.default_rng(6)
+    first, second, given = (random_pairs(generator, 6) for _ in range(3))
+    ranks = [rankdata(values) for values in (first, second, given)]
+    design = np.column_stack([np.ones(len(given)), ranks[2]])
+    rest = [values - design @ np.linalg.lstsq(design, values, rcond=None)[0] for values in ranks[:2]]
+    assert partial_mantel_test(first, second, given).rho == pytest.approx(np.corrcoef(*rest)[0, 1])
+
+
+def test_what_difficulty_explains_is_taken_out() -> None:
+    """Distances and another measure that both follow difficulty correlate, but not beyond it."""
+    generator = np.random.default_rng(7)
+    full, partial = [], []
+    for _ in range(60):
+        given = position_distances(generator.random(9))
+        first, second = (given + 0.2 * random_pairs(generator, 9) for _ in range(2))
+        full.append(mantel_test(first, second).p)
+        partial.append(partial_mantel_test(first, second, given).p)
+    assert np.mean(np.array(full) < 0.05) > 0.9
+    assert np.mean(np.array(partial) < 0.05) < 0.2
+    assert math.isnan(partial_mantel_test(given, second, given).rho)
+
+
+def test_reliability_limits_what_can_be_seen() -> None:
+    """Two noisy copies of one measure correlate as their reliabilities say (Spearman 1904)."""
+    generator = np.random.default_rng(8)
+    truth = generator.standard_normal(3000)
+    noisy = [{seed: truth + sd * generator.standard_normal(3000) for seed in range(4)} for sd in (0.5, 1.5)]
+    first, second = (Measure("", "", values) for values in noisy)
+    assert first.reliability == pytest.approx(1 / 1.25, abs=0.03)
+    seen = [spearmanr(first.values[seed], second.values[seed]).statistic for seed in range(4)]
+    assert np.mean(seen) == pytest.approx(ceiling(first.reliability, second.reliability), abs=0.03)
+    means = spearmanr(first.mean(), second.mean()).statistic
+    assert means == pytest.approx(ceiling(first.reliability, second.reliability, 4), abs=0.03)
+    assert math.isnan(ceiling(math.nan, 1.0)) and ceiling(-0.2, 1.0) == 0
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:

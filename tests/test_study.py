@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,21 @@ def test_rows_for_some_of_the_data_sets() -> None:
     assert spaces["digits"] == {"shared", "last_block"}
     assert spaces["rooms"] == spaces["faces"] == {"shared", "last_block", "representation"}
     assert [len(report.planned_tables(study, name)[0].rows) for name in study.data] == [5, 6, 6]
+
+
+def test_the_paper_is_run_with_both_protocols_of_nyuv2() -> None:
+    study = load_study("paper")
+    specs = all_specs(Request(study.rows, study.data, [0]), study.data, [])
+    counts = {name: Counter(s.settings.data.protocol for s in specs if s.data == name) for name in study.data}
+    assert counts.pop("nyuv2") == {"heldout": 9, "published": 9}
+    assert all(count == {"heldout": 9} for count in counts.values())
+    with pytest.raises(ValidationError, match="also: expected data sets of the study, found nyuv2"):
+        Study.model_validate(
+            {"title": "S", "data": ["rooms"], "methods": ["ew"], "also": [{"data": ["nyuv2"], "set": {}}]}
+        )
+    with pytest.raises(ValidationError, match="also: expected methods in the study"):
+        table = {"name": "t", "title": "T", "rows": [{"method": "ew"}]}
+        Study.model_validate({"title": "S", "data": ["rooms"], "tables": [table], "also": [{"data": [], "set": {}}]})
 
 
 def test_a_row_for_a_data_set_that_the_study_lacks_is_refused() -> None:

@@ -128,7 +128,7 @@ def _study_request(arguments: Namespace, study: Study) -> Request:
                 f"Expected none of --method, --arch, --weighting with --study {arguments.study}: its rows name their "
                 "own. Use --data, --seeds, --epochs and --set with it."
             )
-        rows = [StudyRow(method=name, set=study.set) for name in arguments.method or study.methods]
+        rows = study.rows_of(arguments.method or study.methods)
         rows = [row.model_copy(update=pair) for row in rows]
     rows = [row.model_copy(update={"set": {**row.set, **_assignments(arguments)}}) for row in rows]
     seeds = arguments.seeds or study.seeds

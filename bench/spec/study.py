@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any, Literal
@@ -74,9 +75,17 @@ class StudyTable(_Part):
     rows: list[StudyRow]
 
 
+class Addition(_Part):
+    """The methods of a study once more, with settings of their own, on some of its data sets."""
+
+    data: list[str]
+    set: dict[str, Any]
+
+
 class Study(_Part):
     """A named set of runs: (methods, or the rows of tables) × data sets × seeds.
 
+    also: the methods once more with other settings, such as another protocol.
     set: dotted settings of all runs.
     only_found: whether data sets that are not on this machine are left out, with a remark, instead of refused.
     otherwise: the data sets to use if none is found.
@@ -85,6 +94,7 @@ class Study(_Part):
 
     title: str
     methods: list[str] = Field(default_factory=list)
+    also: list[Addition] = Field(default_factory=list)
     tables: list[StudyTable] = Field(default_factory=list)
     data: list[str]
     otherwise: list[str] = Field(default_factory=list)
@@ -97,12 +107,17 @@ class Study(_Part):
     def _has_rows(self) -> Study:
         if bool(self.methods) == bool(self.tables):
             raise ValueError("expected either methods or tables, found both or none")
+        if self.also and not self.methods:
+            raise ValueError("also: expected methods in the study, which it repeats, found none")
         names = [table.name for table in self.tables]
         if repeated := [name for place, name in enumerate(names) if name in names[:place]]:
             raise ValueError(f"tables: expected each name once, found {repeated[0]!r} again")
         for row in (row for table in self.tables for row in table.rows):
             if unknown := sorted({*row.data} - {*self.data}):
                 raise ValueError(f"tables: row {row.label!r} is for {', '.join(unknown)}, which the study doesn't have")
+        for part in self.also:
+            if unknown := sorted({*part.data} - {*self.data}):
+                raise ValueError(f"also: expected data sets of the study, found {', '.join(unknown)}")
         return self
 
     @property
@@ -113,8 +128,16 @@ class Study(_Part):
     @property
     def rows(self) -> list[StudyRow]:
         """All rows, with the settings of the whole study."""
-        rows = [row for table in self.tables for row in table.rows] or [StudyRow(method=name) for name in self.methods]
+        if not self.tables:
+            return self.rows_of(self.methods)
+        rows = [row for table in self.tables for row in table.rows]
         return [row.model_copy(update={"set": {**self.set, **row.set}}) for row in rows]
+
+    def rows_of(self, methods: Sequence[str]) -> list[StudyRow]:
+        """A row per method, with the settings of the whole study; then those of the additions."""
+        own = [StudyRow(method=name) for name in methods]
+        added = [StudyRow(method=name, data=part.data, set=part.set) for part in self.also for name in methods]
+        return [row.model_copy(update={"set": {**self.set, **row.set}}) for row in [*own, *added]]
 
 
 def load_study(name: str) -> Study:

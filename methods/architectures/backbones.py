@@ -48,18 +48,16 @@ def small_encoder() -> nn.Module:
 
 
 def small_face_encoder() -> nn.Module:
-    """(B, 3, H, W) -> (B, 256): four strided convolutions, then a mean over the quarters of the image.
+    """(B, 3, H, W) -> (B, 256): three strided convolutions, then a mean over the quarters of the image.
 
     Quarters, as in the published CelebA networks: the position in the face distinguishes attributes.
     """
-    return nn.Sequential(
-        _block(3, 16, 2), _block(16, 32, 2), _block(32, 64, 2), _block(64, 64, 2), nn.AdaptiveAvgPool2d(2), nn.Flatten()
-    )
+    return nn.Sequential(_block(3, 16, 2), _block(16, 32, 2), _block(32, 64, 2), nn.AdaptiveAvgPool2d(2), nn.Flatten())
 
 
 def small_dense_encoder() -> nn.Module:
-    """(B, 3, H, W) -> (B, 64, H/4, W/4)."""
-    return nn.Sequential(_block(3, 32, 2), _block(32, 64, 2), _block(64, 64, 1), _block(64, 64, 1))
+    """(B, 3, H, W) -> (B, 32, H/4, W/4)."""
+    return nn.Sequential(_block(3, 32, 2), _block(32, 32, 2))
 
 
 def resnet18_encoder() -> nn.Module:
@@ -72,9 +70,26 @@ def resnet18_encoder() -> nn.Module:
 
 
 def resnet18_quarters_encoder() -> nn.Module:
-    """(B, 3, H, W) -> (B, 2048): the mean over each quarter of the last map, 4 · 512 features."""
+    """(B, 3, H, W) -> (B, 2048): the mean over each quarter of the last map, 4 · 512 features.
+
+    For ImageNet weights on faces; with images of 64 × 64 the last map has one place per quarter.
+    """
     network = resnet18_encoder()
     network.avgpool = nn.AdaptiveAvgPool2d(2)
+    return network
+
+
+def resnet18_64_encoder() -> nn.Module:
+    """(B, 3, 64, 64) -> (B, 2048): ResNet-18 for small images, and the mean over each quarter of its 8 × 8 map.
+
+    The stem is a 3 × 3 convolution with stride 1, without max-pooling. With torchvision's stem, which reduces images
+    four times, the last map of a 64 × 64 image is 2 × 2 already.
+    Source: the CelebA network of Sener & Koltun, "Multi-task learning as multi-objective optimization" (NeurIPS 2018).
+    """
+    network = resnet18_quarters_encoder()
+    network.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    network.maxpool = nn.Identity()
     return network
 
 
@@ -136,13 +151,14 @@ def last_block(encoder: nn.Module) -> nn.Module:
 BACKBONES: Mapping[str, Backbone] = {
     "small": Backbone(small_encoder, Features(channels=32, dense=False, stride=1)),
     "small_face": Backbone(small_face_encoder, Features(channels=256, dense=False, stride=1)),
-    "small_dense": Backbone(small_dense_encoder, Features(channels=64, dense=True, stride=4)),
+    "small_dense": Backbone(small_dense_encoder, Features(channels=32, dense=True, stride=4)),
     "resnet18": Backbone(
         resnet18_encoder, Features(channels=512, dense=False, stride=1), "ResNet18_Weights.IMAGENET1K_V1"
     ),
     "resnet18_quarters": Backbone(
         resnet18_quarters_encoder, Features(channels=2048, dense=False, stride=1), "ResNet18_Weights.IMAGENET1K_V1"
     ),
+    "resnet18_64": Backbone(resnet18_64_encoder, Features(channels=2048, dense=False, stride=1)),
     "resnet18_dilated": Backbone(
         resnet18_dilated_encoder, Features(channels=512, dense=True, stride=8), "ResNet18_Weights.IMAGENET1K_V1"
     ),

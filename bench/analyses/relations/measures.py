@@ -11,11 +11,11 @@ import pandas
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from bench.analyses.relations.agreement import Measure, Numbers, Relations, relate
+from bench.analyses.relations.agreement import Measure, Numbers, Relations, TaskMeasure, relate
 from bench.records.reading import Damaged, in_one_line, is_there
 from bench.records.record import Record
 from bench.records.same_data import same_data
-from bench.records.store import COSINES, RECORD, RecordError, read_records, run_folder
+from bench.records.store import COSINES, CURVE, RECORD, RecordError, read_records, run_folder
 from bench.reporting.differences import METHOD_SECTIONS, SHARED_VERSIONS, seed_differences
 from bench.reporting.labels import run_name
 from bench.spec.lookup import lookup
@@ -81,7 +81,64 @@ def related(results: Path, runs: Sequence[Record], data_root: Path) -> Relations
             "label_association", "Label association |φ|", {seed: abs(phi) for seed, phi in values.items()}, missing
         ),
     )
-    return relate(first.data, first.labels.data, tasks, positions, measures)
+    return relate(
+        first.data,
+        first.labels.data,
+        tasks,
+        positions,
+        measures,
+        (_accuracy(first, ew, no_ew), TaskMeasure("Last training loss of NORMAL", _last_losses(results, normal))),
+        _remarks(first),
+    )
+
+
+def _remarks(run: Record) -> list[str]:
+    if run.kind == "single-input":
+        return []
+    return [
+        "Tasks share no image here, so the gradients of two tasks come from different images. Cosines of such "
+        "gradients are mostly noise; read their reliability before their correlations."
+    ]
+
+
+def _accuracy(first: Record, ew: Mapping[int, Record], no_ew: str) -> TaskMeasure:
+    """EW's test accuracy of every task (m,) by seed: how easy a task is without positions."""
+    title = "Test accuracy of EW"
+    if first.selection != "accuracy":
+        return TaskMeasure(title, {}, "tasks have different metrics, which can't be ranked")
+    keys = [(task.key, task.metrics[0].key) for task in first.tasks]
+    found = {seed: np.array([run.test[task][metric] for task, metric in keys]) for seed, run in ew.items()}
+    return TaskMeasure(title, found, "" if found else no_ew)
+
+
+def _last_losses(results: Path, runs: Mapping[int, Record]) -> dict[int, Numbers]:
+    """By seed, the training loss of every task (m,) in the last epoch."""
+    found = {}
+    for seed, run in runs.items():
+        path = run_folder(results, run.data, run.variant, seed) / CURVE
+        columns = [f"train/{task.key}" for task in run.tasks]
+        found[seed] = _table(path, columns, run, results)[-1]
+    return found
+
+
+def _table(path: Path, columns: Sequence[str], run: Record, results: Path) -> Numbers:
+    """Columns (rows, columns) of a CSV file of a run, at least one row.
+
+    Raises:
+        RecordError: it lacks them.
+    """
+    try:
+        if not is_there(path):
+            raise Damaged("expected a file, found none")
+        found = pandas.read_csv(path)[list(columns)].to_numpy(dtype=np.float64)
+        if not len(found):
+            raise Damaged("expected rows, found none")
+    except (OSError, KeyError, ValueError) as error:
+        raise RecordError(
+            f"{path}: expected {columns[0]} and the like in its columns, found {type(error).__name__}; delete the "
+            f"folder of the run, then run `{COMMAND} --data {run.data} --results {results}`."
+        ) from error
+    return np.asarray(found)
 
 
 def _positions(run: Record, results: Path) -> Numbers:
@@ -111,15 +168,7 @@ def _cosines(results: Path, runs: Mapping[int, Record]) -> dict[int, Numbers]:
     for seed, run in runs.items():
         path = run_folder(results, run.data, run.variant, seed) / COSINES
         pairs = ["|".join(keys) for keys in itertools.combinations([task.key for task in run.tasks], 2)]
-        try:
-            if not is_there(path):
-                raise Damaged("expected a file, found none")
-            found[seed] = np.nanmean(pandas.read_csv(path)[pairs].to_numpy(dtype=np.float64), axis=0)
-        except (OSError, KeyError, ValueError) as error:
-            raise RecordError(
-                f"{path}: expected the cosines of all pairs of tasks, found {type(error).__name__}; delete the folder "
-                f"of the run, then run `{COMMAND} --data {run.data} --results {results}`."
-            ) from error
+        found[seed] = np.nanmean(_table(path, pairs, run, results), axis=0)
     return found
 
 
