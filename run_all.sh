@@ -7,6 +7,7 @@ usage() {
 ./run_all.sh [embedded]   nine methods × three seeds on the three embedded problems, tables and figures
 ./run_all.sh paper        the same on whichever of Office-31, Office-Home, NYUv2 and CelebA are found
 ./run_all.sh ablation     the ablations of NORMAL, on digits and on whichever Office data set is found
+./run_all.sh trust        nine methods tuned with equal budgets, then ten seeds of each, on the embedded problems
 ./run_all.sh --quick      one seed, one epoch: see that everything runs
 ./run_all.sh gpu-check    check an accelerator in under ten minutes; --device cpu rehearses without one
 ./run_all.sh test [...]   the test suite without the tests marked slow; further words go to pytest
@@ -51,12 +52,11 @@ prepare_environment() {
     echo "$wanted" >"$stamp"
 }
 
-run_study() {
-    local study="$1" results="$2" reports="$3"
-    shift 3
-    local status=0
-    "$venv/bin/python" -m bench.run --study "$study" --results "$results" "$@" || status=$?
-    # Failed runs are shown in the tables; bad input and interruptions end here.
+# Runs a command that trains. Failed runs are shown in the tables; bad input, interruptions and questions end here.
+train() {
+    local command="$1" status=0
+    shift
+    "$venv/bin/python" -m "$command" "$@" || status=$?
     if [[ $status -gt 1 ]]; then
         exit "$status"
     fi
@@ -65,6 +65,14 @@ run_study() {
             exit "$status"
         fi
     done
+    return "$status"
+}
+
+run_study() {
+    local study="$1" results="$2" reports="$3"
+    shift 3
+    local status=0
+    train bench.run --study "$study" --results "$results" "$@" || status=$?
     "$venv/bin/python" -m bench.report --study "$study" --results "$results" --out "$reports"
     exit "$status"
 }
@@ -103,6 +111,11 @@ case "$word" in
         shift
         run_study ablation "$here/results/ablation" "$here/reports/ablation" "$@"
         ;;
+    trust)
+        shift
+        train bench.tune --study trust --results "$here/results/trust" "$@" || true # failed trials count as worst
+        run_study "$here/results/trust/tuned.yaml" "$here/results/trust" "$here/reports/trust" "$@"
+        ;;
     --quick)
         shift
         run_study quick "$here/results/quick" "$here/reports/quick" "$@"
@@ -111,7 +124,7 @@ case "$word" in
         run_study embedded "$here/results" "$here/reports" "$@"
         ;;
     *)
-        echo "Expected embedded, paper, ablation, gpu-check, test or an option, found '$word'." >&2
+        echo "Expected embedded, paper, ablation, trust, gpu-check, test or an option, found '$word'." >&2
         usage >&2
         exit 2
         ;;

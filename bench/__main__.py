@@ -11,6 +11,7 @@ from bench.spec.lookup import UnknownName, lookup
 
 COMMANDS = {
     "bench.run": "train methods on data sets; every run writes a record",
+    "bench.tune": "tune methods with equal numbers of trials, and write the study of the best settings",
     "bench.plan": "forecast a study's steps, hours, disk and memory, here or on a GPU that is not here",
     "bench.report": "make tables and figures from the records",
     "bench.data": "list the data sets, say how to get one, check it, decode it, draw some of it",
@@ -18,6 +19,7 @@ COMMANDS = {
     "bench.speed": "measure the training steps of every method, beside other packages and the autograd baseline",
     "bench.gpu_check": "check an accelerator beside the CPU: numbers, waits, speed and a small study",
     "bench.relations": "compare NORMAL's task positions with how tasks relate",
+    "bench.control": "tabulate the positive control for NORMAL: do positions find the true times?",
     "bench.toy": "run every weighting on the published two-task problem in the plane",
 }
 

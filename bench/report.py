@@ -18,6 +18,7 @@ from bench.records.store import RecordError, read_records
 from bench.reporting.index import SPEED
 from bench.reporting.planned import PlannedRow, PlannedTable
 from bench.reporting.reports import write_reports
+from bench.reporting.tables.tuning import write_tuning_tables
 from bench.spec.lookup import UnknownName, lookup
 from bench.spec.study import Study, StudyError, load_study, results_of
 
@@ -48,6 +49,8 @@ def _report(options: Namespace) -> int:
         tables_of=partial(planned_tables, study) if study and study.tables else None,
         speeds=speeds,
     )
+    labels = {record.data: record.labels.data for record in chosen}
+    files = (*files, *write_tuning_tables(results, out, labels))
     _print_files(files, len(chosen), len(speeds))
     return 0
 
@@ -55,7 +58,10 @@ def _report(options: Namespace) -> int:
 def _parser() -> CommandParser:
     parser = CommandParser(prog="python -m bench.report", description=__doc__)
     parser.add_argument(
-        "--study", type=lookup_name, metavar="NAME", help="the tables of a study that has its own, as ablation"
+        "--study",
+        type=lookup_name,
+        metavar="NAME",
+        help="the tables of a study, or of the .yaml file of one",
     )
     parser.add_argument("--results", type=folder, metavar="DIR", help="folder of the records (default: results)")
     parser.add_argument("--out", type=folder, metavar="DIR", help="folder for the reports (default: reports)")
@@ -119,8 +125,10 @@ def planned_tables(study: Study, data: str) -> list[PlannedTable]:
             table.name,
             table.title,
             tuple(
-                PlannedRow(row.label, tuple((spec.method, spec.overrides) for spec in specs_of(row, data, seed=0)))
-                for row in table.rows
+                PlannedRow(
+                    row.label, tuple((spec.method, spec.overrides) for spec in specs_of(row, data, seed=0)), row.trials
+                )
+                for row in map(study.complete, table.rows)
                 if row.is_for(data)
             ),
         )

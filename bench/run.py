@@ -2,147 +2,31 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
-from rich.console import Console
-
-from bench.cli.options import guarded, not_negative, plain_console, positive
+from bench.cli.options import guarded, plain_console
 from bench.cli.parser import CommandParser
-from bench.cli.progress import DecodingProgress, RunProgress, run_name
-from bench.cli.request import add_how, add_what, jobs_at_a_time, requested
-from bench.engine.build import build_network
-from bench.engine.checkpoint import checkpoint_remarks
-from bench.engine.device import DeviceUnavailable, choose_device
-from bench.engine.hardware import hardware_errors, hardware_remarks
-from bench.engine.signals import exit_code
-from bench.engine.storage import storage_errors
-from bench.launch.config import EXPIRY, RETRIES, LaunchConfig
-from bench.launch.local import WorkersUnavailable, run_locally, start_server
-from bench.launch.messages import Event
-from bench.launch.run_queue import clear_finished
-from bench.records.store import RecordError
-from bench.spec.lookup import UnknownName
-from bench.spec.planning import Plan, PlanError, Request, make_plan
-from bench.spec.study import StudyError
-from datasets.contract import DataError
-from datasets.decoding.prepare import Preparation, preparing
-from methods.architectures.backbones import WeightsUnavailable
+from bench.cli.request import add_how, add_what, requested
+from bench.cli.training import TRAINING_ERRORS, add_training, train_request
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0: all runs are in the results. 1: a run failed. 2: bad input. 130: interrupted."""
     arguments = _parser().parse_args(argv)
-    unavailable = (DeviceUnavailable, WeightsUnavailable, WorkersUnavailable)
-    return guarded(lambda: _run(arguments), PlanError, StudyError, UnknownName, DataError, RecordError, *unavailable)
+    return guarded(lambda: _run(arguments), *TRAINING_ERRORS)
 
 
 def _parser() -> CommandParser:
     parser = CommandParser(prog="python -m bench.run", description=__doc__)
     add_what(parser)
-    how = add_how(parser)
-    how.add_argument("--dry-run", action="store_true", help="list the runs without training them")
-    how.add_argument(
-        "--retries", type=not_negative, default=RETRIES, metavar="N",
-        help=f"how often to try a run again whose process died (default: {RETRIES})",
-    )  # fmt: skip
-    how.add_argument(
-        "--expiry", type=positive, default=EXPIRY, metavar="SECONDS",
-        help=f"without a sign of life, after which other processes may take over a run (default: {EXPIRY:g})",
-    )  # fmt: skip
+    add_training(add_how(parser))
     return parser
 
 
 def _run(arguments: Namespace) -> int:
-    console = plain_console()
-    device = choose_device(arguments.device)
     request, results = requested(arguments)
-    plan = _plan(arguments, request, results, console)
-    for remark in plan.remarks:
-        console.print(remark)
-    for remark in hardware_remarks(plan.pending, device):
-        console.print(remark)
-    if impossible := hardware_errors(plan.pending, device):
-        raise PlanError("\n".join(impossible))
-    jobs = jobs_at_a_time(arguments, device, request)
-    if arguments.dry_run:
-        unwritable = storage_errors(plan.pending, results, jobs)
-        for remark in [*checkpoint_remarks(plan.pending, results, plan.current, device), *unwritable]:
-            console.print(remark)
-        _describe(plan, console)
-        return 0
-    launch = LaunchConfig(
-        plan.folders,
-        results,
-        str(device),
-        arguments.threads,
-        arguments.cache_dir,
-        plan.current,
-        arguments.retries,
-        float(arguments.expiry),
-    )
-    clear_finished(plan.kept, launch)
-    if not plan.pending:
-        console.print(f"All {len(plan.kept)} runs are already in {results}; nothing to train.")
-        return 0
-    start_server(arguments.threads)  # workers import torch while this process builds networks
-    if unwritable := storage_errors(plan.pending, results, jobs):
-        raise PlanError("\n".join(unwritable))
-    for spec in {(s.data, s.settings.backbone): s for s in plan.pending}.values():
-        build_network(spec, device)  # downloads weights before several workers need them at once
-    return _train(plan, launch, jobs, console)
-
-
-def _describe(plan: Plan, console: Console) -> None:
-    for spec in plan.pending:
-        settings = " ".join(f"{key}={value}" for key, value in spec.overrides.items())
-        console.print(f"would run {run_name(spec)}, {spec.settings.train.epochs} epochs {settings}".rstrip())
-    console.print(f"{len(plan.pending)} runs to train, {len(plan.kept)} already kept.")
-
-
-def _plan(arguments: Namespace, request: Request, results: Path, console: Console) -> Plan:
-    """The plan; decodes all data once, unless nothing may be made: invalid files stop the command before any training.
-
-    Nothing is read into this process: workers map the decoded arrays into memory.
-    """
-    with DecodingProgress(console, only_bars=True) as decoding:
-        how = Preparation(report=decoding, cache=arguments.cache_dir, allowed=not arguments.dry_run)
-        with preparing(how):
-            plan = make_plan(request, arguments.data_root, results, make_data=not arguments.dry_run)
-    for name in dict.fromkeys(spec.data for spec in plan.pending if spec.data in plan.folders):
-        console.print(f"{name}: found in {plan.folders[name]}.")
-    return plan
-
-
-def _train(plan: Plan, launch: LaunchConfig, jobs: int, console: Console) -> int:
-    """Trains the pending runs and prints how they ended; the exit code."""
-    console.print(
-        f"{len(plan.pending)} runs to train, {len(plan.kept)} already kept; {jobs} at a time on {launch.device}.",
-    )
-    statuses: Counter[str] = Counter()
-    with RunProgress(console, plan.pending, launch.results) as progress:
-
-        def follow(event: Event) -> None:
-            progress(event)
-            if event.record is not None:
-                statuses[event.record.status] += 1
-
-        try:
-            run_locally(plan.pending, launch, jobs, follow)
-        except KeyboardInterrupt as stop:
-            progress.bars.stop()
-            print(
-                f"Interrupted: {statuses['done']} runs are finished and kept; the same command continues the others "
-                "from their last epoch.",
-                file=sys.stderr,
-            )
-            return exit_code(stop)
-    counts = ", ".join(f"{statuses[status]} {status}" for status in ("done", "diverged", "failed") if statuses[status])
-    console.print(f"{counts}. Records: {launch.results}")
-    return 1 if statuses["failed"] else 0
+    return train_request(arguments, request, results, plain_console())
 
 
 if __name__ == "__main__":

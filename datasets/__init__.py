@@ -10,7 +10,7 @@ from datasets.celeba import ATTRIBUTES, IMAGE_FOLDERS, PARTITION_FILES, read_cel
 from datasets.celeba import TASKS as CELEBA_TASKS
 from datasets.contract import DataError, DataMissing, DatasetInfo, Recipe
 from datasets.downloads import ORIGINS
-from datasets.embedded import digits, faces, rooms
+from datasets.embedded import digits, faces, flowtimes, rooms
 from datasets.embedded.atomic_folder import noted_version
 from datasets.errors import forbidden, not_written
 from datasets.finding import find_folder, packed
@@ -32,6 +32,29 @@ PARQUET = ("data/train-*.parquet", "train-*.parquet")
 
 _OFFICE_RECIPE = Recipe(epochs=100, batch_size=64, lr=1e-4, weight_decay=1e-5)
 _CENTRED: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+_IF_POOLED = "images of the official test set are in every part, so numbers are not comparable with published ones"
+# What the positive control and its negative counterpart have in common.
+_FLOWTIMES: dict[str, Any] = {
+    "kind": "single-input",
+    "markers": (flowtimes.LABELS_FILE,),
+    "backbone": "linear",
+    "backbone_weights": "none",
+    "head": "frozen_readout",
+    "recipe": Recipe(epochs=80, batch_size=200, lr=1e-2),
+    "selection": "accuracy",
+    "image_size": None,
+    "read": flowtimes.read_flowtimes,
+    "maker_version": flowtimes.MAKER_VERSION,
+    "source": "this suite",
+    "published": {
+        "images": (flowtimes.ITEMS,),
+        "train / validation / test": flowtimes.PART_SIZES,
+        "height / width": (flowtimes.SIDE, flowtimes.SIDE),
+    },
+    "mean": (flowtimes.MEAN,) * 3,
+    "std": (flowtimes.DEVIATION,) * 3,
+    "control": True,
+}
 
 DATASETS: dict[str, DatasetInfo] = {
     "office31": DatasetInfo(
@@ -117,6 +140,7 @@ DATASETS: dict[str, DatasetInfo] = {
         origin=ORIGINS["nyuv2"],
         source="Silberman, Hoiem, Kohli, Fergus: Indoor segmentation and support inference (ECCV 2012)",
         inventory=nyuv2_inventory,
+        if_pooled=_IF_POOLED,
         published={"train: images": (795,), "val: images": (654,), "height / width": (288, 384)},
     ),
     "celeba": DatasetInfo(
@@ -145,6 +169,7 @@ DATASETS: dict[str, DatasetInfo] = {
         origin=ORIGINS["celeba"],
         source="Liu, Luo, Wang, Tang: Deep learning face attributes in the wild (ICCV 2015)",
         inventory=celeba_inventory,
+        if_pooled=f"{_IF_POOLED}; identities overlap between parts",
         published={"images": (202_599,), "train / validation / test": (162_770, 19_867, 19_962)},
     ),
     "digits": DatasetInfo(
@@ -166,7 +191,7 @@ DATASETS: dict[str, DatasetInfo] = {
         source="Alpaydin, Kaynak: Optical recognition of handwritten digits (UCI, 1998), as shipped by scikit-learn",
         inventory=office_inventory(digits.DOMAINS, digits.CLASSES, digits.item_of),
         published=office_counts(digits.CLASSES, **{domain.key: digits.PART_SIZES for domain in digits.DOMAINS}),
-        version=2,
+        version=3,
         **_CENTRED,
     ),
     "rooms": DatasetInfo(
@@ -216,6 +241,22 @@ DATASETS: dict[str, DatasetInfo] = {
         published={"images": (sum(faces.PART_SIZES),), "train / validation / test": faces.PART_SIZES},
         version=2,
         **_CENTRED,
+    ),
+    "flowtimes": DatasetInfo(
+        label="Flowtimes",
+        tasks=flowtimes.TASKS,
+        folder=("flowtimes",),
+        make=flowtimes.make,
+        how="Made on this machine: a control, labels read from one heavy-ball flow at six times.",
+        **_FLOWTIMES,
+    ),
+    "flowtimes_one": DatasetInfo(
+        label="Flowtimes, one time",
+        tasks=flowtimes.ONE_TIME_TASKS,
+        folder=("flowtimes_one",),
+        make=flowtimes.make_one_time,
+        how="Made on this machine: the negative control of flowtimes, all six tasks at one time.",
+        **_FLOWTIMES,
     ),
 }
 

@@ -10,11 +10,13 @@ import csv
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from datasets.archives import packed_files, unpacking
 from datasets.celeba_table import packed_attributes, packed_order, packed_parts
@@ -25,6 +27,7 @@ from datasets.losses import attribute_prior, binary_cross_entropy
 from datasets.metrics import ATTRIBUTE
 from datasets.parquet import decoded_images, part_files
 from datasets.pixels import decoded, image_loader
+from datasets.pooling import drawn_parts, members_of
 
 ATTRIBUTES = [
     "5_o_Clock_Shadow",
@@ -83,7 +86,7 @@ IMAGE_FOLDERS = ("Img/img_align_celeba", "img_align_celeba", "Img/img_align_cele
 
 
 def read_celeba(root: Path, settings: DataSettings) -> Splits:
-    """The official partition: 0 is training, 1 validation, 2 test."""
+    """The official partition: 0 is training, 1 validation, 2 test; or one of all images, drawn by seed."""
     refuse_unused(settings)
     if is_packed(root):
         return _read_packed(root, settings)
@@ -91,20 +94,30 @@ def read_celeba(root: Path, settings: DataSettings) -> Splits:
     partition = existing(root, PARTITION_FILES)
     parts = read_partition(partition, names)
     paths = _image_paths(existing(root, IMAGE_FOLDERS), names, partition)
-    sources = []
-    for part in range(3):
-        members = np.flatnonzero(parts == part)
-        if not len(members):
-            raise DataError(
-                f"{root}: expected images in part {part} of {partition.name}, found none; download that file again."
-            )
+    sizes = [int((parts == part).sum()) for part in range(3)]
+    if 0 in sizes:
+        raise DataError(
+            f"{root}: expected images in part {sizes.index(0)} of {partition.name}, found none; download that file "
+            "again."
+        )
+
+    def source(members: NDArray[np.intp]) -> Source:
         chosen = [paths[index] for index in members]
         images, digests = decoded(
             root, chosen, image_loader(settings.image_size), f"image {settings.image_size}", "images"
         )
-        values = torch.from_numpy(np.ascontiguousarray(attributes[members].T))  # (40, N)
-        sources.append(Source(images, dict(enumerate(values)), digests={IMAGES: digests}))
-    return _splits(sources, parts)
+        return _source(images, attributes[members], digests)
+
+    if settings.split_per_seed:
+        parts = drawn_parts(sizes, settings.split_seed)
+        return _splits(members_of(source(np.arange(len(parts))), parts), parts, settings)
+    return _splits([source(np.flatnonzero(parts == part)) for part in range(3)], parts, settings)
+
+
+def _source(images: Tensor, attributes: NDArray[np.uint8], digests: NDArray[np.uint8]) -> Source:
+    """Images with their attributes (N, 40)."""
+    values = torch.from_numpy(np.ascontiguousarray(attributes.T))
+    return Source(images, dict(enumerate(values)), digests={IMAGES: digests})
 
 
 def is_packed(root: Path) -> bool:
@@ -115,26 +128,39 @@ def is_packed(root: Path) -> bool:
 def _read_packed(root: Path, settings: DataSettings) -> Splits:
     """The splits from parquet files; the same as from lists, if images have names."""
     packed = [(files, packed_attributes(files, ATTRIBUTES)) for files in packed_parts(root)]
-    parts = np.repeat([0, 1, 2], [len(attributes) for _, attributes in packed])
+    sizes = [len(attributes) for _, attributes in packed]
+    parts = np.repeat([0, 1, 2], sizes)
     order = packed_order([files for files, _ in packed], len(parts))
-    sources, start = [], 0
-    for part, (files, attributes) in enumerate(packed):
+
+    def source(files: Sequence[Path], attributes: NDArray[np.uint8]) -> Source:
         images, digests = decoded_images(root, files, "image", settings.image_size)
-        values = torch.from_numpy(np.ascontiguousarray(attributes.T))  # (40, N)
-        rows = torch.from_numpy(order[parts[order] == part] - start)
-        sources.append(Source(images, dict(enumerate(values)), rows, {IMAGES: digests}))
-        start += len(attributes)
-    return _splits(sources, parts[order])
+        return _source(images, attributes, digests)
+
+    if settings.split_per_seed:
+        everything = source([file for files, _ in packed for file in files], np.concatenate([a for _, a in packed]))
+        drawn = drawn_parts(sizes, settings.split_seed)
+        return _splits(members_of(replace(everything, rows=torch.from_numpy(order)), drawn), drawn, settings)
+    starts = np.cumsum([0, *sizes])
+    rows = [torch.from_numpy(order[parts[order] == part] - starts[part]) for part in range(3)]
+    sources = [replace(source(*of_part), rows=own) for of_part, own in zip(packed, rows, strict=True)]
+    return _splits(sources, parts[order], settings)
 
 
-def _splits(sources: Sequence[Source], parts: NDArray[np.int64]) -> Splits:
+def _splits(sources: Sequence[Source], parts: NDArray[np.int64], settings: DataSettings) -> Splits:
     train, validation, test = sources
+    rule: dict[str, object] = {"rule": "official partition"}
+    if settings.split_per_seed:
+        rule = {
+            "rule": "pooled: all images, a random partition of the official sizes; images of the official test set are "
+            "in every part, and identities overlap between parts",
+            "seed": settings.split_seed,
+        }
     return Splits(
         (train,),
         (validation,),
         (test,),
         {
-            "rule": "official partition",
+            **rule,
             "counts": {"train": len(train), "validation": len(validation), "test": len(test)},
             "digest": hashlib.sha256(parts.tobytes()).hexdigest()[:16],
         },
@@ -143,7 +169,7 @@ def _splits(sources: Sequence[Source], parts: NDArray[np.int64]) -> Splits:
 
 def refuse_unused(settings: DataSettings) -> None:
     """Raises DataError if a setting is given that has no use for CelebA."""
-    refuse(settings, ("splits", "split_per_seed", "protocol", "metrics_batch"), "data sets of the CelebA kind")
+    refuse(settings, ("splits", "protocol", "metrics_batch"), "data sets of the CelebA kind")
 
 
 def existing(root: Path, candidates: tuple[str, ...]) -> Path:

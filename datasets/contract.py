@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -53,11 +53,15 @@ class Measure:
 
     update(output, target): the statistics of one batch, on any device. It must not wait for an accelerator.
     compute(statistics of all batches, on the CPU): the value of each metric, by its key.
+    per_item(output, target): the outcome of each item of a batch, on any device, without waiting: (B,) bool, whether
+        the prediction is correct, with the first metric as its mean; or (B, k) float32, the k metrics on each image
+        alone, NaN where it has nothing to measure.
     """
 
     metrics: tuple[Metric, ...]
     update: Callable[[Tensor, Tensor], BatchStatistics]
     compute: Callable[[Sequence[BatchStatistics]], dict[str, float]]
+    per_item: Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ class Source:
     digests: (M, 16) uint8 for arrays that are too large to be hashed at every start: a hash of the content of each row,
         by IMAGES or task index.
 
-    A multi-input problem has one source per task; a single-input problem has one source with all tasks.
+    A multi-input problem has one source per task; a single-input problem has one source with all tasks. A source
+    without targets is read by no task. Its length counts: the order of batches is drawn for one source after another.
     """
 
     images: Tensor
@@ -148,6 +153,7 @@ class DataSettings:
     image_size: (height, width) in pixels; None for the size on disk.
     split_seed: seed of the random partition, for data sets without an official one.
     split_per_seed: whether each seed of a study has a partition of its own: `split_seed` plus the run's seed draws it.
+        Images of an official test set are then in every part.
     splits: a folder with lists <domain>_<train|val|test>.txt that replace the random partition; "" for none. In the
         settings of a run, a name made from their contents instead. For data sets of the Office kind.
     protocol: "heldout" validates on a part of the training images; "published" trains on all of them and validates on
@@ -155,6 +161,8 @@ class DataSettings:
     augment: whether training images are augmented at random.
     metrics_batch: 0 for metrics that are exact over a split; n for the legacy metrics of peers that average depth and
         normal errors over batches of n images. For data sets of the NYUv2 kind.
+    tasks: keys of those that are trained; () for all tasks of the data set.
+    train_share: the share of the training images that is used, of each source.
     """
 
     image_size: tuple[int, int] | None
@@ -164,8 +172,12 @@ class DataSettings:
     protocol: Protocol = "heldout"
     augment: bool = False
     metrics_batch: int = 0
+    tasks: tuple[str, ...] = ()
+    train_share: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.train_share <= 1:
+            raise ValueError(f"`train_share` must be > 0 and ≤ 1, found {self.train_share}")
         for name in ("metrics_batch", "split_seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"`{name}` must be ≥ 0, found {getattr(self, name)}")
@@ -280,6 +292,9 @@ class DatasetInfo:
     origin: the same in detail.
     inventory(folder, settings): what is there, with every error that would stop `read`.
     published: the counts that the inventory should give.
+    if_pooled: for data with an official test set, what a partition of all images means: a sentence without its end.
+    control: whether the problem is built so that the answer is known, to check the suite. It is no evidence for or
+        against a method: reports leave it out of ranks over problems.
     version: raised by hand with every change of reader, losses, metrics or recipe that changes numbers.
     maker_version: the same for `make`. Both are stored in records.
     """
@@ -306,8 +321,14 @@ class DatasetInfo:
     origin: Origin | None = None
     inventory: Callable[[Path, DataSettings], Inventory] | None = None
     published: Counts = field(default_factory=dict)
+    if_pooled: str = ""
+    control: bool = False
     version: int = 1
     maker_version: int = 1
+
+    def __post_init__(self) -> None:
+        if self.selection not in get_args(Selection):
+            raise ValueError(f"`selection` must be one of {', '.join(get_args(Selection))}, found {self.selection!r}")
 
     def scored_by(self, metrics_batch: int) -> DatasetInfo:
         """This row with the measures for this `DataSettings.metrics_batch`."""

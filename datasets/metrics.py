@@ -21,9 +21,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.contract import BatchStatistics, Measure, Metric
-from datasets.losses import UNLABELLED, cosines, has_depth, has_normal
+from datasets.item_scores import (
+    WITHIN_DEGREES,
+    angles,
+    confusions,
+    correct_attributes,
+    correct_classes,
+    depth_scores,
+    normal_scores,
+    segmentation_scores,
+)
+from datasets.losses import cosines, has_depth, has_normal
 
-WITHIN_DEGREES = (11.25, 22.5, 30.0)
 NO_ANGLE = -1.0
 
 
@@ -57,12 +66,7 @@ def compute_attribute(statistics: Sequence[BatchStatistics]) -> dict[str, float]
 
 def update_segmentation(output: Tensor, target: Tensor) -> BatchStatistics:
     """Confusion matrix (C, C), rows true and columns predicted, over labelled pixels of logits (B, C, H, W)."""
-    classes = output.shape[1]
-    pairs = target.long() * classes + output.argmax(dim=1)
-    # The last count is of unlabelled pixels. torch.bincount would wait for the largest of the pairs.
-    places = torch.where(target != UNLABELLED, pairs, classes**2).flatten()
-    counts = torch.zeros(classes**2 + 1, dtype=torch.int64, device=output.device)
-    return (counts.scatter_add_(0, places, torch.ones_like(places))[:-1].reshape(classes, classes),)
+    return (confusions(output, target).sum(dim=0),)
 
 
 def compute_segmentation(statistics: Sequence[BatchStatistics]) -> dict[str, float]:
@@ -102,29 +106,25 @@ def update_normals(output: Tensor, target: Tensor) -> BatchStatistics:
     """Angles in degrees (n,) at all pixels with a normal; on an accelerator (B, H, W), NO_ANGLE at other pixels."""
     valid, cosine = has_normal(target), cosines(output, target)
     if cosine.device.type == "cpu":
-        return (_angles(cosine[valid]),)
-    return (torch.where(valid, _angles(cosine), NO_ANGLE),)
-
-
-def _angles(cosine: Tensor) -> Tensor:
-    return torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
+        return (angles(cosine[valid]),)
+    return (torch.where(valid, angles(cosine), NO_ANGLE),)
 
 
 def compute_normals(statistics: Sequence[BatchStatistics]) -> dict[str, float]:
     """Mean and median angle in degrees over the whole split, and the shares within 11.25°, 22.5° and 30°."""
     parts = [_known(part) for (part,) in statistics]
     total = torch.stack([part.double().sum() for part in parts]).sum(dim=0)
-    angles = torch.cat(parts).numpy()
+    every = torch.cat(parts).numpy()
     return {
-        "mean_angle": _share(float(total), len(angles)),
-        "median_angle": _median(angles),
-        **{f"within_{limit:g}": _share(int((angles < limit).sum()), len(angles)) for limit in WITHIN_DEGREES},
+        "mean_angle": _share(float(total), len(every)),
+        "median_angle": _median(every),
+        **{f"within_{limit:g}": _share(int((every < limit).sum()), len(every)) for limit in WITHIN_DEGREES},
     }
 
 
-def _known(angles: Tensor) -> Tensor:
-    """(n,) without those of pixels that have no normal."""
-    return angles if angles.dim() == 1 else angles[angles != NO_ANGLE]
+def _known(found: Tensor) -> Tensor:
+    """Angles (n,) without those of pixels that have no normal."""
+    return found if found.dim() == 1 else found[found != NO_ANGLE]
 
 
 def _share(total: float, count: int) -> float:
@@ -159,7 +159,7 @@ def averaged(measure: Measure, images: int) -> Measure:
         values = [measure.compute(batch) for batch in batches]
         return {metric.key: _mean_of_known([value[metric.key] for value in values]) for metric in measure.metrics}
 
-    return Measure(measure.metrics, update, compute)
+    return Measure(measure.metrics, update, compute, measure.per_item)
 
 
 def _singles(of_batch: BatchStatistics) -> list[BatchStatistics]:
@@ -176,17 +176,24 @@ def _mean_of_known(values: Sequence[float]) -> float:
 
 ACCURACY = Metric("accuracy", "Accuracy", "higher", "%")
 
-CLASSES = Measure((ACCURACY,), update_classes, compute_classes)
-ATTRIBUTE = Measure((ACCURACY, Metric("f1", "F1", "higher", "%")), update_attribute, compute_attribute)
+CLASSES = Measure((ACCURACY,), update_classes, compute_classes, correct_classes)
+ATTRIBUTE = Measure(
+    (ACCURACY, Metric("f1", "F1", "higher", "%")),
+    update_attribute,
+    compute_attribute,
+    correct_attributes,
+)
 SEGMENTATION = Measure(
     (Metric("miou", "mIoU", "higher"), Metric("pixel_accuracy", "Pix Acc", "higher")),
     update_segmentation,
     compute_segmentation,
+    segmentation_scores,
 )
 DEPTH = Measure(
     (Metric("absolute_error", "Abs Err", "lower", "m"), Metric("relative_error", "Rel Err", "lower")),
     update_depth,
     compute_depth,
+    depth_scores,
 )
 NORMALS = Measure(
     (
@@ -196,4 +203,5 @@ NORMALS = Measure(
     ),
     update_normals,
     compute_normals,
+    normal_scores,
 )

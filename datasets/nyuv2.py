@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tokenize import TokenError
@@ -29,8 +29,9 @@ from datasets.losses import (
     normal_loss,
 )
 from datasets.metrics import DEPTH, NORMALS, SEGMENTATION, averaged
-from datasets.parquet import decoded_column, first_row
+from datasets.parquet import decoded_column, first_row, row_count
 from datasets.pixels import Array, Stored, decoded, npy_loader
+from datasets.pooling import drawn_parts, members_of
 from datasets.scene_parts import PART_NAMES, is_packed, part_folder, part_shards
 from datasets.scenes import CLASSES, SCENE_KINDS, SceneConversion, Size, final_size, resized
 
@@ -51,13 +52,27 @@ TASKS = (
     Task("normal", "Surface normal", 3, normal_loss, NORMALS, mean_normal, partial(averaged, NORMALS)),
 )
 
-Stack = Callable[[str], Stored]
+
+@dataclass(frozen=True)
+class Stack:
+    """The scenes of one or more of the parts on disk, one part after the other.
+
+    sizes: how many scenes each part has.
+    read(kind): what all of them have of a kind, as one array.
+    """
+
+    sizes: Sequence[int]
+    read: Callable[[str], Stored]
+
+
+OpenParts = Callable[[Sequence[str]], Stack]  # from "train" and "val"
 
 
 def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
     """Training and validation images from "train"; the test set is the official "val".
 
-    "heldout": a fifth of the training images, drawn by seed, is the validation set.
+    "heldout": a fifth of the training images, drawn by seed, is the validation set. With `split_per_seed`, the images
+        of "train" and "val" are pooled, and three parts of the same sizes drawn by seed.
     "published": all images of "train" are training images, and the validation set is empty.
     """
     refuse_unused(settings)
@@ -65,18 +80,28 @@ def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
         shards = {part: part_shards(root, part) for part in PART_NAMES}
         stored: Size | None = packed_size(shards["train"])
         size = final_size(stored, settings.image_size, root)
-        stacks = [_parquet_stack(root, part, files, stored, size) for part, files in shards.items()]
+        stack = partial(_parquet_stack, root, shards, stored, size)
     else:
-        folders = [part_folder(root, part) for part in PART_NAMES]
-        stored = _first_size(folders[0])
+        folders = {part: part_folder(root, part) for part in PART_NAMES}
+        stored = _first_size(folders["train"])
         size = final_size(stored, settings.image_size, root)
-        stacks = [_npy_stack(root, folder, stored, size) for folder in folders]
+        stack = partial(_npy_stack, root, folders, stored, size)
+    rule, parts = _pooled(stack, settings) if settings.split_per_seed else _official(stack, settings)
+    train, validation, test = parts
+    counts = {"train": len(train), "validation": len(validation), "test": len(test)}
+    remark = {"resized": changed} if (changed := resized(stored, size)) else {}
+    digest = rule.pop("digest")
+    return Splits((train,), (validation,), (test,), {**rule, "counts": counts, "digest": digest, **remark})
+
+
+def _official(stack: OpenParts, settings: DataSettings) -> tuple[dict[str, object], list[Source]]:
+    """The rule with its digest, and the three parts: test is "val"."""
+    stacks = [stack(["train"]), stack(["val"])]  # what is missing of either is found before anything is decoded
     everything, test = map(_read_part, stacks)
     if settings.protocol == "published":
         rule: dict[str, object] = {"rule": "published: all training images train, none validates, val is the test set"}
         validation: list[int] = []
-        train = list(range(len(everything)))
-        parts = everything, _members(everything, validation)
+        parts = [everything, _members(everything, validation), test]
     else:
         rule = {
             "rule": "heldout: 20 % of the training images validate, val is the test set",
@@ -85,18 +110,23 @@ def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
         order = np.random.default_rng([settings.split_seed, 795]).permutation(len(everything))
         held_out = round(VALIDATION_SHARE * len(everything))
         validation, train = sorted(order[:held_out].tolist()), sorted(order[held_out:].tolist())
-        parts = _members(everything, train), _members(everything, validation)
-    return Splits(
-        (parts[0],),
-        (parts[1],),
-        (test,),
-        {
-            **rule,
-            "counts": {"train": len(train), "validation": len(validation), "test": len(test)},
-            "digest": hashlib.sha256(str(validation).encode()).hexdigest()[:16],
-            **({"resized": changed} if (changed := resized(stored, size)) else {}),
-        },
-    )
+        parts = [_members(everything, train), _members(everything, validation), test]
+    return {**rule, "digest": hashlib.sha256(str(validation).encode()).hexdigest()[:16]}, parts
+
+
+def _pooled(stack: OpenParts, settings: DataSettings) -> tuple[dict[str, object], list[Source]]:
+    """The same for parts drawn from all images, of the sizes that they have otherwise."""
+    both = stack(["train", "val"])
+    training, test = both.sizes
+    held_out = round(VALIDATION_SHARE * training)
+    parts = drawn_parts((training - held_out, held_out, test), settings.split_seed)
+    rule = {
+        "rule": "pooled: all images of train and val, a random partition of the sizes of heldout; images of val, the "
+        "official test set, are in every part",
+        "seed": settings.split_seed,
+        "digest": hashlib.sha256(parts.tobytes()).hexdigest()[:16],
+    }
+    return rule, members_of(_read_part(both), parts)
 
 
 def refuse_unused(settings: DataSettings) -> None:
@@ -111,7 +141,7 @@ def _members(source: Source, indices: list[int]) -> Source:
 
 
 def _read_part(stack: Stack) -> Source:
-    arrays = {key: stack(kind) for key, kind in zip((IMAGES, *range(len(TASKS))), KINDS, strict=True)}
+    arrays = {key: stack.read(kind) for key, kind in zip((IMAGES, *range(len(TASKS))), KINDS, strict=True)}
     digests = {key: array.digests for key, array in arrays.items()}
     return Source(arrays[IMAGES].values, {key: arrays[key].values for key in range(len(TASKS))}, digests=digests)
 
@@ -170,8 +200,32 @@ def absent_files(folder: Path, found: set[str], count: int) -> list[str]:
     return [f"{folder / name}: expected a file, found none{todo}" for name in wanted if name not in found]
 
 
-def _npy_stack(root: Path, folder: Path, stored: Size | None, size: Size | None) -> Stack:
-    """A function from a kind to all its files in the folder of a part as one array."""
+def _npy_stack(
+    root: Path, folders: Mapping[str, Path], stored: Size | None, size: Size | None, parts: Sequence[str]
+) -> Stack:
+    """The scenes of these parts from their folders."""
+    chosen = [folders[part] for part in parts]
+    sizes = [_scene_count(folder) for folder in chosen]
+
+    def read(kind: str) -> Stored:
+        paths = [
+            folder / kind / f"{index}.npy"
+            for folder, count in zip(chosen, sizes, strict=True)
+            for index in range(count)
+        ]
+        conversion = SceneConversion(kind, stored, size)
+        what = f"{' and '.join(folder.name for folder in chosen)}/{kind}"
+        return decoded(root, paths, scene_loader(conversion), conversion.recipe, what)
+
+    return Stack(sizes, read)
+
+
+def _scene_count(folder: Path) -> int:
+    """How many scenes the folder of a part has.
+
+    Raises:
+        DataError: it has none, or one lacks a file.
+    """
     # The largest count of any kind, so that a file that only one kind lacks is noticed.
     present = {kind: numbered_files(folder / kind) for kind in KINDS}
     count = max(map(len, present.values()))
@@ -180,20 +234,18 @@ def _npy_stack(root: Path, folder: Path, stored: Size | None, size: Size | None)
     absent = [error for kind, names in present.items() for error in absent_files(folder / kind, names, count)]
     if absent:
         raise DataError(absent[0])
-
-    def stack(kind: str) -> Stored:
-        paths = [folder / kind / f"{index}.npy" for index in range(count)]
-        conversion = SceneConversion(kind, stored, size)
-        return decoded(root, paths, scene_loader(conversion), conversion.recipe, f"{folder.name}/{kind}")
-
-    return stack
+    return count
 
 
-def _parquet_stack(root: Path, part: str, files: Sequence[Path], stored: Size | None, size: Size | None) -> Stack:
-    """A function from a kind to its column of all files as one array."""
+def _parquet_stack(
+    root: Path, shards: Mapping[str, Sequence[Path]], stored: Size | None, size: Size | None, parts: Sequence[str]
+) -> Stack:
+    """The scenes of these parts from their .parquet files."""
+    files = [file for part in parts for file in shards[part]]
 
-    def stack(kind: str) -> Stored:
+    def read(kind: str) -> Stored:
         conversion = SceneConversion(kind, stored, size, planar=True)
-        return decoded_column(root, files, COLUMNS[kind], conversion, conversion.recipe, f"{part}/{kind}")
+        what = f"{' and '.join(parts)}/{kind}"
+        return decoded_column(root, files, COLUMNS[kind], conversion, conversion.recipe, what)
 
-    return stack
+    return Stack([row_count(shards[part]) for part in parts], read)

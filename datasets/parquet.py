@@ -105,6 +105,15 @@ def first_row(files: Sequence[Path], column: str, convert: Convert) -> Array:
     return row
 
 
+def row_count(files: Sequence[Path]) -> int:
+    """How many rows the files have together.
+
+    Raises:
+        DataError: a file can't be read, there are no rows, or pyarrow is not installed.
+    """
+    return sum(one.rows for one in _shards(files))
+
+
 def column_names(file: Path) -> list[str]:
     """The names of the columns of a file."""
     with opened_parquet(file) as opened:

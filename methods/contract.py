@@ -200,6 +200,7 @@ class Network(Protocol):
 
     features: one forward pass of the shared part for all `tasks` that read `inputs` (B, C, H, W).
     features_of_inputs: the same for several inputs, each with its own tasks. Their graphs may be joined.
+    shared_parameters: those before the heads. Tasks share them, unless the architecture says that they share none.
     last_block_parameters: the shared parameters nearest to the heads.
     positions: (m,), None for an architecture without positions.
     translate_errors: a context in which errors that only this architecture can have, in a forward or backward pass,
@@ -244,7 +245,7 @@ class Features:
 class PositionRule:
     """How task positions are trained.
 
-    lr_ratio: their learning rate over the network's initial learning rate.
+    lr_ratio: their learning rate over the network's initial learning rate. It stays when the network's decays.
     optimizer: "plain" gradient descent, or "adam".
     alternating: they move after the network, by gradients of the moved network, instead of jointly with it.
     """
@@ -259,6 +260,8 @@ class Architecture(Protocol):
 
     position_rule: None without positions.
     shares_features: whether tasks that read one input read the same features.
+    shares_parameters: whether tasks share any parameters. Without any, encoder and heads of the network are lists with
+        a module for each task, and it has no other parameters.
     check: raises ValueError if the hyper-parameters don't fit the tasks.
     """
 
@@ -266,10 +269,41 @@ class Architecture(Protocol):
     def position_rule(self) -> PositionRule | None: ...
     @property
     def shares_features(self) -> bool: ...
+    @property
+    def shares_parameters(self) -> bool: ...
     def check(self, tasks: Sequence[str]) -> None: ...
     def build(
         self, encoder: nn.Module, heads: Sequence[nn.Module], features: Features, tasks: Sequence[str]
     ) -> Network: ...
+
+
+MOST_KNOBS = 3  # of a weighting or an architecture, so that no method has more to tune than another
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A hyper-parameter that `bench.tune` may change: a range, a list of choices, or a point of the simplex.
+
+    setting: its dotted name.
+    low, high: the range, both ends included; log: uniform in the logarithm.
+    choices: instead of a range.
+    simplex: one positive number per task with mean 1, uniform on the simplex; instead of a range.
+    """
+
+    setting: str
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    choices: tuple[Any, ...] = ()
+    simplex: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.choices or self.simplex or self.low < self.high):
+            raise ValueError(
+                f"{self.setting}: expected choices, a simplex or low < high, found {self.low}, {self.high}"
+            )
+        if self.log and not self.low > 0:
+            raise ValueError(f"{self.setting}: expected low > 0 for a logarithm, found {self.low}")
 
 
 @dataclass(frozen=True)
@@ -281,6 +315,8 @@ class WeightingInfo:
     paper: where it was published.
     deviations: how it differs from the paper, in one line.
     version: raised by hand with every change that changes numbers. It is kept in records.
+    constant: whether its weights are the same at every step, whatever the losses.
+    knobs: what tuning may change, at most MOST_KNOBS.
     """
 
     label: str
@@ -288,6 +324,8 @@ class WeightingInfo:
     paper: str
     deviations: str = "none"
     version: int = 1
+    constant: bool = False
+    knobs: tuple[Knob, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -299,6 +337,7 @@ class ArchitectureInfo:
     paper: str
     deviations: str = "none"
     version: int = 1
+    knobs: tuple[Knob, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,20 @@ VALUES = (
 )  # fmt: skip
 PLAUSIBLE = ("0", "1", "2", "0.5", "1e-3", "-0.0", ".inf", "true", "false", "[1]", "[1, 2, 3, 4]", "none", "paper", "4")
 WHOLE = ("1", "2", "3", "0", "-1", "1000000", "99999999999999999999", "1.0", "1e3", "٣", "²", "+1", " 1", "1_0", "")
-STUDIES = ("embedded", "quick", "paper", "ablation", "relations", "shortcuts", "embeded", "../quick", "")
+STUDIES = (
+    "embedded",
+    "quick",
+    "paper",
+    "ablation",
+    "relations",
+    "shortcuts",
+    "flowtimes",
+    "eta",
+    "sizes",
+    "embeded",
+    "../quick",
+    "",
+)
 
 
 SHARED = ("train", "data", "backbone", "heads", "compute")  # sections of settings that all methods have

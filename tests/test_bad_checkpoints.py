@@ -235,6 +235,14 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "a best epoch to come": put("history", "best", "epoch", value=2),
     "scores of other tasks": put("history", "best", "validation", value={"art": {"accuracy": 1.0}}),
     "a best network without names": put("history", "best", "network", value={}),
+    "a list of best epochs": put("history", "best_by_task", value=[1]),
+    "numbers for best epochs": put("history", "best_by_task", value={"plain": 1}),
+    "a best epoch of one task": put(
+        "history",
+        "best_by_task",
+        value={"plain": {"epoch": 1, "score": 0.5, "validation": {"plain": {"accuracy": 0.5}}, "network": {}}},
+    ),
+    "more epochs without a score than epochs": put("history", "unscored", value=2),
     "deep settings": deep("settings", "train"),
     "a deep format": deep("format"),
     "settings in words": put("settings", value="all"),
@@ -330,11 +338,15 @@ def test_a_checkpoint_of_something_else_is_set_aside_too(other: str, trained: Tr
     assert path.with_name(OTHER).is_file() and not path.exists()
 
 
-@pytest.mark.parametrize("form", ["today's", "before formats had numbers", "before fields were added"])
+@pytest.mark.parametrize("form", ["today's", "of format 1", "before formats had numbers", "before fields were added"])
 def test_a_checkpoint_of_any_known_format_is_resumed(form: str, trained: Trained, tmp_path: Path) -> None:
     path = trained.copied(tmp_path / "run")
 
     def age(content: dict[str, Any]) -> None:
+        del content["history"]["best_by_task"], content["history"]["unscored"]
+        if form == "of format 1":
+            content["format"] = 1
+            return
         del content["format"], content["platform"], content["history"]["resumed"]
         content["optimizers"] = {
             name: {"state": state, "param_groups": []} for name, state in content["optimizers"].items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -270,13 +270,9 @@ def test_each_seed_may_have_a_partition_of_its_own(small: Bench) -> None:
     assert first.fingerprint[WHOLE] == second.fingerprint[WHOLE]
 
 
-@pytest.mark.parametrize(
-    "words",
-    [["--data", "celeba"], ["--data", "nyuv2", "--set", "data.protocol=published"]],
-)
-def test_a_partition_per_seed_is_refused_where_there_is_none_to_draw(words: Sequence[str]) -> None:
-    data, assignments = words[1], dict(word.split("=") for word in words[3:])
-    spec = resolve(data, "ew", assignments={**assignments, "data.split_per_seed": True})
+def test_a_partition_per_seed_is_refused_where_there_is_none_to_draw() -> None:
+    assignments = {"data.protocol": "published", "data.split_per_seed": True}
+    spec = resolve("nyuv2", "ew", assignments=assignments)
     with pytest.raises(DataError, match=r"data\.split_per_seed: expected False for .*; it has no use there, leave it"):
         spec.info.read(Path(), spec.data_settings)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from bench.engine.batches import epoch_order, steps_per_epoch, training_batches
 from bench.engine.build import build_network
 from bench.engine.checkpoint import Origin, Start, start_or_resume
 from bench.engine.context import RunContext
-from bench.engine.evaluate import dummy_scores, evaluate, selection_score
+from bench.engine.evaluate import dummy_scores, evaluate, evaluate_items
 from bench.engine.loop import train
 from bench.engine.seeds import generator_for
+from bench.engine.selection import selection_score
 from bench.engine.train_state import make_train_state
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, CURVE, POSITIONS, RECORD, read_record
@@ -145,8 +147,10 @@ def test_every_method_starts_from_the_same_network_and_batches(data_root: Path) 
     _, reference = start("ew")
     for method in METHODS:
         _, state = start(method)
-        assert state.keys() == reference.keys()
-        assert all(torch.equal(state[name], reference[name]) for name in state), method
+        # Single-task networks have an encoder for each task.
+        shared = {name: re.sub(r"^encoder\.\d+", "encoder", name) if method == "stl" else name for name in state}
+        assert {*shared.values()} == reference.keys()
+        assert all(torch.equal(values, reference[shared[name]]) for name, values in state.items()), method
     _, other = (None, build_network(resolve("digits", "ew", seed=6), CPU).state_dict())
     assert not torch.equal(other["heads.0.weight"], reference["heads.0.weight"])
 
@@ -179,14 +183,16 @@ def test_a_runaway_position_is_a_diverged_run(data_root: Path, tmp_path: Path) -
 def test_selection_looks_at_validation_only(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test split is read after the last epoch, and the epoch reported is the best of the validation curve."""
     seen: list[tuple[str, int]] = []
-    real = evaluate
 
-    def spy(network, info, split, device):  # type: ignore[no-untyped-def]
-        scores = real(network, info, split, device)
-        seen.append(("validation" if len(split[0]) == 89 else "test", len(seen)))
-        return scores
+    def spying(real):  # type: ignore[no-untyped-def]
+        def spy(network, info, split, device):  # type: ignore[no-untyped-def]
+            seen.append(("validation" if len(split[0]) == 89 else "test", len(seen)))
+            return real(network, info, split, device)
 
-    monkeypatch.setattr(loop, "evaluate", spy)
+        return spy
+
+    for real in (evaluate, evaluate_items):
+        monkeypatch.setattr(loop, real.__name__, spying(real))
     record = run(data_root, tmp_path / "a", **{"train.epochs": 6})
     assert [part for part, _ in seen] == ["validation"] * 6 + ["test"] * 2
     header, *rows = [line.split(",") for line in (tmp_path / "a" / CURVE).read_text().splitlines()]

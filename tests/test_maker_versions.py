@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from datasets import DATASETS
-from datasets.embedded import digits, faces, rooms
+from datasets.embedded import digits, faces, flowtimes, rooms
 
 # Per data set and version: a digest of what is exact, and a number for each array of the first few samples.
 # After an intended change, raise the maker's version and add the values that the failing test prints.
@@ -30,11 +30,13 @@ GOLDEN: dict[tuple[str, int], tuple[str, list[float]]] = {
     ("faces", 1): ("e323b1ad0344d2e6", [
         115.5619, 146.9428, 118.2406, 112.4376, 127.8272, 93.6327, 144.7011, 120.0589, 108.9385, 152.4073,
     ]),
+    ("flowtimes", 1): ("ff46a608b8cf4072", [124.8819, 4.2582]),
+    ("flowtimes_one", 1): ("fb5f6b12fab9c5d0", [124.8819, 4.3367]),
 }  # fmt: skip
 
 # Pixels run from 0 to 255 in digits and faces, and to a few units in rooms. A pixel in fifty may differ by one step, as
 # another processor may round it; what a maker draws may not.
-TOLERANCES = {"digits": 0.02, "rooms": 1e-4, "faces": 0.02}
+TOLERANCES = {"digits": 0.02, "rooms": 1e-4, "faces": 0.02, "flowtimes": 1e-4, "flowtimes_one": 1e-4}
 
 Numbers = tuple[str, list[float]]
 
@@ -75,7 +77,29 @@ def faces_numbers() -> Numbers:
     return digest(faces.PART_SIZES, faces.JPEG_QUALITY, attributes), [projection(picture) for _, picture in made]
 
 
-NUMBERS: dict[str, Callable[[], Numbers]] = {"digits": digits_numbers, "rooms": rooms_numbers, "faces": faces_numbers}
+def flowtimes_numbers() -> Numbers:
+    return _numbers_at(flowtimes.TIMES)
+
+
+def flowtimes_one_numbers() -> Numbers:
+    return _numbers_at(flowtimes.ONE_TIME)
+
+
+def _numbers_at(times: tuple[float, ...]) -> Numbers:
+    """Items are rounded and labels decided by large margins, so those of the first hundred are exact."""
+    images = flowtimes.pictures(100)
+    labels = flowtimes.labels_of(images, times)
+    shown = (times, flowtimes.PART_SIZES, images.tolist(), labels.tolist())
+    return digest(shown), [projection(images), projection(labels)]
+
+
+NUMBERS: dict[str, Callable[[], Numbers]] = {
+    "digits": digits_numbers,
+    "rooms": rooms_numbers,
+    "faces": faces_numbers,
+    "flowtimes": flowtimes_numbers,
+    "flowtimes_one": flowtimes_one_numbers,
+}
 
 
 def test_every_maker_is_here() -> None:

@@ -285,6 +285,29 @@ def test_where_nothing_is_known_metrics_are_not_a_number(case: Case) -> None:
     assert all(math.isnan(value) for value in measured(case.measure, output, nothing).values())
 
 
+@dense_cases
+def test_the_items_of_dense_tasks_are_the_metrics_of_each_image_alone(case: Case) -> None:
+    output, target = case.answers()
+    target[3] = losses.UNLABELLED if target.dim() == 3 else 0
+    items = case.measure.per_item(output, target)
+    assert items.dtype == torch.float32 and items.shape == (BATCH, len(case.measure.metrics))
+    assert items[3].isnan().all()
+    for image in set(range(BATCH)) - {3}:
+        one = slice(image, image + 1)
+        expected = case.formula(output[one].double().numpy(), target[one].numpy())
+        assert items[image].tolist() == pytest.approx(list(expected.values()), rel=1e-5, abs=0)
+
+
+@for_every("name", ["classes", "attribute"])
+def test_the_items_of_classification_are_correct_predictions(name: str) -> None:
+    case = CASES[name]
+    output, target = case.answers()
+    items = case.measure.per_item(output, target)
+    predicted = output.argmax(1) if name == "classes" else (output[:, 0] > 0).long()
+    assert items.dtype == torch.bool and items.tolist() == [p == t for p, t in zip(predicted, target, strict=True)]
+    assert items.double().mean() == pytest.approx(measured(case.measure, output, target)["accuracy"], rel=1e-15)
+
+
 LEGACY = {"depth": CASES["depth"], "normals": CASES["normals"]}
 legacy_cases = pytest.mark.parametrize("case", LEGACY.values(), ids=LEGACY)
 
@@ -304,7 +327,7 @@ def test_the_legacy_is_the_mean_over_batches_of_so_many_images(case: Case, image
             values.append(case.formula(said, true))
     expected = {key: np.mean([value[key] for value in values]) for key in values[0]}
     legacy = averaged(case.measure, images)
-    assert legacy.metrics == case.measure.metrics
+    assert legacy.metrics == case.measure.metrics and legacy.per_item is case.measure.per_item
     for batch_size in (1, 5, BATCH):  # of the engine: it doesn't matter
         assert measured(legacy, output, target, batch_size) == pytest.approx(expected, rel=1e-6, abs=0)
     exact = measured(case.measure, output, target)

@@ -106,7 +106,12 @@ def test_backbones_and_heads_that_do_not_fit_are_refused(capsys: pytest.CaptureF
             r"one of small, .* with Digits, .*feature vectors, found small_dense",
         ),
         ("rooms", "backbone.name", "small", r"one of small_dense, .* with Rooms, .*feature maps, found small\."),
-        ("celeba", "heads.name", "conv", r"heads\.name: expected one of linear with CelebA, .* found conv\."),
+        (
+            "celeba",
+            "heads.name",
+            "conv",
+            r"heads\.name: expected one of linear, frozen_readout with CelebA, .* found conv\.",
+        ),
         ("nyuv2", "heads.name", "linear", r"heads\.name: expected one of conv, aspp with NYUv2, .* found linear\."),
     ):
         with pytest.raises(SpecError, match=message):

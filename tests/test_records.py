@@ -230,6 +230,8 @@ def test_settings_added_later_are_what_the_code_did_before() -> None:
             "protocol": "heldout",
             "augment": False,
             "metrics_batch": 0,
+            "tasks": [],
+            "train_share": 1.0,
         },
         "backbone": {"name": "small_dense", "weights": "none", "bottleneck": False},
         "heads": {"name": "conv", "rule": "published"},

@@ -121,8 +121,9 @@ def test_a_report_of_some_data_leaves_the_reports_of_the_others(results: Path, r
     assert all(name.startswith("digits/") or "/" not in name for name in changed), changed
 
     old, new = (text["README.md"].decode().split("\n## ") for text in (before, after))
-    assert [part.split("\n")[0] for part in new] == ["# Reports", "What ran", "Digits", "Rooms", "Faces"]
-    assert new[3:] == old[3:] and "| 99.00 | 99.00 |" in new[2] and " ± " in new[2]
+    titles = ["Over all problems", "What ran", "Digits", "Rooms", "Faces"]
+    assert [part.split("\n")[0] for part in new] == ["# Reports", *titles]
+    assert new[4:] == old[4:] and "| 99.00 | 99.00 |" in new[3] and " ± " in new[3]
     with (tmp_path / "out" / "runs.csv").open(encoding="utf-8", newline="") as lines:
         assert {row["data"] for row in csv.DictReader(lines)} == {"digits", "rooms", "faces"}
 

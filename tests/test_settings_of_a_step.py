@@ -137,7 +137,7 @@ def test_the_last_block_of_every_encoder(name: str) -> None:
     encoder, _ = make_encoder(name, "none", bottleneck=False)
     block = last_block(encoder)
     weights = [module for module in block.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    assert len(weights) == {"small": 1, "resnet18": 2, "resnet50": 3}[name.split("_")[0]]
+    assert len(weights) == {"small": 1, "linear": 1, "resnet18": 2, "resnet50": 3}[name.split("_")[0]]
     assert next(reversed(list(encoder.parameters()))) is next(reversed(list(block.parameters())))
 
 

@@ -19,7 +19,7 @@ from bench.engine import placement, streaming
 from bench.engine.batches import evaluation_batches, steps_per_epoch, training_batches
 from bench.engine.build import build_network
 from bench.engine.device import read_at_once
-from bench.engine.evaluate import evaluate
+from bench.engine.evaluate import evaluate, evaluate_items
 from bench.engine.placement import on_device
 from bench.engine.seeds import generator_for
 from bench.engine.streaming import AHEAD, bytes_of, read_ahead, tensors_in
@@ -145,6 +145,9 @@ def test_an_evaluation_reads_from_the_device_once(
     with counting() as counts:
         scores = evaluate(network, spec.info, there, DEVICE)
     assert counts().waits == counts().copies_out == 1, counts()
+    with counting() as with_items:
+        assert evaluate_items(network, spec.info, there, DEVICE)[0] == scores
+    assert with_items().waits == with_items().copies_out == 1, with_items()
     for task, values in expected.items():
         # Sums over pixels may differ by rounding; see datasets.metrics.
         assert scores[task] == (pytest.approx(values, rel=1e-13, abs=0) if task == "depth" else values)

@@ -30,7 +30,7 @@ LAYERS = (
     ("inspection", "profiling"),
     ("cli",),
     ("launch", "analyses"),
-    ("engine", "reporting"),
+    ("engine", "reporting", "tuning"),
     ("spec",),
     ("methods", "datasets", "records"),
 )
@@ -137,7 +137,7 @@ def test_heavy_optional_packages_are_imported_where_they_are_used() -> None:
         names = {alias.name for node in top_level for alias in node.names} | {
             node.module or "" for node in top_level if isinstance(node, ast.ImportFrom)
         }
-        assert not {name.split(".")[0] for name in names} & {"cvxpy", "torchjd", "LibMTL"}, path
+        assert not {name.split(".")[0] for name in names} & {"cvxpy", "torchjd", "LibMTL", "optuna"}, path
 
 
 def test_no_test_imports_another() -> None:
@@ -188,7 +188,7 @@ def test_every_package_is_shipped() -> None:
 def test_extras_are_those_in_use() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    assert set(config["options.extras_require"]) == {"dev", "peers", "parquet"}
+    assert set(config["options.extras_require"]) == {"dev", "peers", "parquet", "tune"}
 
 
 def test_tables_may_be_assigned_to() -> None:

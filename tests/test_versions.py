@@ -27,9 +27,9 @@ from bench.engine import backward
 from bench.engine.batches import training_batches
 from bench.engine.build import build_network
 from bench.engine.context import RunContext
-from bench.engine.evaluate import selection_score
 from bench.engine.factored_layers import Layer, LayerUse, LayerUses, worth_factoring
 from bench.engine.loop import train
+from bench.engine.selection import selection_score
 from bench.engine.step import train_step
 from bench.engine.train_state import make_train_state
 from bench.records.files import atomic_write_text

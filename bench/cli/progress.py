@@ -43,7 +43,13 @@ def outcome_line(record: Record) -> str:
     score = record.selected.score
     shown = f"accuracy {100 * score:.2f} %" if record.selection == "accuracy" else f"log gain {score:.3f}"
     part = "validation" if record.validation else "test"
-    return f"{name}: {part} {shown} at epoch {record.selected.epoch}, {record.seconds:.0f} s"
+    return f"{name}: {part} {shown} at {_selected_epochs(record)}, {record.seconds:.0f} s"
+
+
+def _selected_epochs(record: Record) -> str:
+    assert record.selected is not None
+    epochs = sorted({one.epoch for one in record.selected_by_task.values()})
+    return f"epochs {epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else f"epoch {record.selected.epoch}"
 
 
 _Live = TypeVar("_Live", bound="LiveProgress")

@@ -42,8 +42,9 @@ def add_what(parser: ArgumentParser) -> None:
         "--data", nargs="+", type=lookup_name, default=[], metavar="NAME", help="all, or names of data sets"
     )
     what.add_argument(
-        "--study", type=lookup_name, metavar="NAME", help="a study of bench/spec/studies instead of --method and --data"
-    )
+        "--study", type=lookup_name, metavar="NAME|FILE",
+        help="a study of bench/spec/studies, or a .yaml file of one, instead of --method and --data",
+    )  # fmt: skip
     what.add_argument("--arch", type=lookup_name, metavar="NAME", help="the architecture, instead of the method's own")
     what.add_argument(
         "--weighting", type=lookup_name, metavar="NAME", help="the weighting, instead of the method's own"
@@ -88,11 +89,17 @@ def requested(arguments: Namespace) -> tuple[Request, Path]:
         PlanError: options are missing or contradict each other. UnknownName, StudyError: of the study.
     """
     study = load_study(arguments.study) if arguments.study else None
-    results = arguments.results or results_of(study)
+    results = results_folder(arguments, study)
+    return (_study_request(arguments, study) if study else _request(arguments)), results
+
+
+def results_folder(arguments: Namespace, study: Study | None) -> Path:
+    """The folder of the records; raises PlanError if it can't be one."""
+    results: Path = arguments.results or results_of(study)
     for place in (results, *results.parents):  # said once here, not once for each run
         if place.exists() and not place.is_dir():
             raise PlanError(f"--results: expected a folder, found a file at {place}; name another folder.")
-    return (_study_request(arguments, study) if study else _request(arguments)), results
+    return results
 
 
 def jobs_at_a_time(arguments: Namespace, device: torch.device, request: Request) -> int:
@@ -106,7 +113,7 @@ def jobs_at_a_time(arguments: Namespace, device: torch.device, request: Request)
     return max(1, cores() // processes)
 
 
-def _assignments(arguments: Namespace) -> dict[str, Any]:
+def assigned(arguments: Namespace) -> dict[str, Any]:
     """The settings of the command line; raises PlanError for one that is given twice with different values."""
     epochs = [("train.epochs", arguments.epochs)] if arguments.epochs else []
     splits = [("data.splits", str(arguments.splits))] if arguments.splits else []
@@ -130,7 +137,7 @@ def _study_request(arguments: Namespace, study: Study) -> Request:
             )
         rows = study.rows_of(arguments.method or study.methods)
         rows = [row.model_copy(update=pair) for row in rows]
-    rows = [row.model_copy(update={"set": {**row.set, **_assignments(arguments)}}) for row in rows]
+    rows = [row.model_copy(update={"set": {**row.set, **assigned(arguments)}}) for row in rows]
     seeds = arguments.seeds or study.seeds
     if arguments.data:  # named data sets must exist
         return Request(rows, arguments.data, seeds)
@@ -145,7 +152,7 @@ def _request(arguments: Namespace) -> Request:
     if not (arguments.method or arguments.arch or arguments.weighting):
         raise PlanError(f"Expected --method NAME, found none; known: all, {', '.join(METHODS)}.")
     rows = [
-        StudyRow(method=name, arch=arguments.arch, weighting=arguments.weighting, set=_assignments(arguments))
+        StudyRow(method=name, arch=arguments.arch, weighting=arguments.weighting, set=assigned(arguments))
         for name in arguments.method or [None]
     ]
     return Request(rows, arguments.data, arguments.seeds or DEFAULT_SEEDS)

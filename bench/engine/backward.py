@@ -225,7 +225,9 @@ def cross_batch_backward(state: TrainState, batches: Sequence[Batch]) -> BatchGr
         else:
             first.rows.jacobian.add_(second.rows.jacobian).mul_(0.5)
             first.rows.apply_weights(update.weights)
-        torch._foreach_div_([p.grad for p in state.network.heads.parameters() if p.grad is not None], len(batches))
+        gradients = [p.grad for p in state.network.heads.parameters() if p.grad is not None]
+        if gradients:  # a frozen readout has none, and torch refuses an empty list
+            torch._foreach_div_(gradients, len(batches))
         scale_heads(state, update)
         return Applied(evaluations_of(passes))
 

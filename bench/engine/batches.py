@@ -42,21 +42,28 @@ def training_batches(
     augment: bool = False,
     part: slice = slice(None),
 ) -> Iterator[Batch]:
-    """One epoch. Each step has one group of `batch_size` images from every source, augmented if asked for.
+    """One epoch. Each step has one group of `batch_size` images from every source that a task reads.
+
+    They are augmented if asked for. Other sources count for the random draws only.
 
     part: the images of each group that this process trains on, if several train together.
     """
     steps = steps_per_epoch(split, batch_size)
     orders = [epoch_order(len(source), steps * batch_size, generator) for source in split]
     orders = [order.view(steps, batch_size)[:, part].reshape(-1) for order in orders]
-    batches = _batches(split, orders, len(range(batch_size)[part]), info, device)
+    read = [place for place, source in enumerate(split) if source.targets]
+    sources, chosen = tuple(split[place] for place in read), [orders[place] for place in read]
+    batches = _batches(sources, chosen, len(range(batch_size)[part]), info, device)
     if not augment:
         yield from batches
         return
     views = draw_views(steps * len(split), batch_size, generator).of_images(part).to(device)
     tasks = dict(enumerate(info.tasks))
     for step, batch in enumerate(batches):
-        yield [transform(group, tasks, views.of(step * len(split) + place)) for place, group in enumerate(batch)]
+        yield [
+            transform(group, tasks, views.of(step * len(split) + place))
+            for place, group in zip(read, batch, strict=True)
+        ]
 
 
 def evaluation_batches(source: Source, info: DatasetInfo, batch_size: int, device: torch.device) -> Iterator[Group]:

@@ -18,8 +18,10 @@ from methods.contract import Network
 def build_network(spec: RunSpec, device: torch.device, tasks: Sequence[Task] | None = None) -> Network:
     """Encoder, heads and the architecture's own modules, each initialized from a random stream of its own.
 
-    tasks: those that get a head; by default those of the data set.
+    tasks: those that get a head; by default those of the run. A task of the run has the same head, whichever other
+        tasks are chosen.
     """
+    places = spec.task_places if tasks is None else range(len(tasks))
     tasks = spec.info.tasks if tasks is None else tasks
     settings = spec.settings
     with torch.random.fork_rng(devices=[]):
@@ -27,8 +29,8 @@ def build_network(spec: RunSpec, device: torch.device, tasks: Sequence[Task] | N
         backbone = settings.backbone
         encoder, features = make_encoder(backbone.name, backbone.weights, backbone.bottleneck)
         heads = []
-        for index, task in enumerate(tasks):
-            torch.manual_seed(seed_for(spec.seed, "init", "head", index))
+        for place, task in zip(places, tasks, strict=True):
+            torch.manual_seed(seed_for(spec.seed, "init", "head", place))
             heads.append(HEADS[settings.heads.name](features, task.outputs))
         torch.manual_seed(seed_for(spec.seed, "init", "architecture"))
         network = settings.arch.build(encoder, heads, features, [task.key for task in tasks])

@@ -25,7 +25,7 @@ from bench.engine.checkpoint_file import (
     write_content,
 )
 from bench.engine.device import device_name
-from bench.engine.history import Best, History, inconsistency
+from bench.engine.history import Best, History, inconsistency, part_of_task
 from bench.engine.train_state import TrainState, on_device_of_weighting
 from bench.records.environment import describe_environment
 from bench.records.files import Guard, StorageError
@@ -90,7 +90,11 @@ def save_checkpoint(
         kept=_on_cpu(dict(state.cached_weights)),
         generator=state.generator.get_state(),
         solver_fallbacks=state.solver_fallbacks,
-        history=replace(history, best=_best_on_cpu(history.best)),
+        history=replace(
+            history,
+            best=_best_on_cpu(history.best) if history.best else None,
+            best_by_task={task: _best_on_cpu(best) for task, best in history.best_by_task.items()},
+        ),
     )
     write_content(path, content, guard)
 
@@ -100,8 +104,8 @@ def _on_cpu(tree: Any) -> Any:
     return tree_map_only(Tensor, lambda values: values.cpu(), tree)
 
 
-def _best_on_cpu(best: Best | None) -> Best | None:
-    return None if best is None else replace(best, network=_on_cpu(best.network))
+def _best_on_cpu(best: Best) -> Best:
+    return replace(best, network=_on_cpu(best.network))
 
 
 def start_or_resume(path: Path, origin: Origin, make: Callable[[], TrainState], guard: Guard = nullcontext) -> Start:
@@ -204,10 +208,16 @@ def _restore(content: Content, spec: RunSpec, state: TrainState) -> None:
 def _check_state(content: Content, state: TrainState) -> None:
     """Raises DamagedCheckpoint if names, shapes or types are not those of this run: torch converts some in silence."""
     network, best, m = _forms(state.network.state_dict()), content.history.best, len(state.tasks)
+    by_task = content.history.best_by_task
     memory, kept = _forms(content.memory), _forms(content.kept)
     expected = {
         "the network": _forms(content.network) == network,
         "the network of the best epoch": best is None or _forms(best.network) == network,
+        "the networks of the best epochs": all(
+            _forms(by_task[task.key].network) == part_of_task(network, index)
+            for index, task in enumerate(state.tasks)
+            if task.key in by_task
+        ),
         "the optimizers": content.optimizers.keys() == state.optimizers.keys()
         and all(_remembers(content.optimizers[name], optimizer) for name, optimizer in state.optimizers.items()),
         # Weightings may add members in their first step.

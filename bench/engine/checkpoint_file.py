@@ -19,7 +19,7 @@ from bench.engine.history import Best, History
 from bench.engine.signals import uninterrupted
 from bench.records.files import Guard, atomic_write, storage_error
 
-FORMAT = 1  # raise it with every change of `Content`, and extend `_upgraded`
+FORMAT = 2  # raise it with every change of `Content`, and extend `_upgraded`
 T = TypeVar("T")
 
 
@@ -79,8 +79,12 @@ def write_content(path: Path, content: Content, guard: Guard) -> None:
     Raises:
         StorageError: the file can't be written.
     """
-    best = content.history.best
-    history = {**vars(content.history), "best": vars(best) if best else None}
+    best, by_task = content.history.best, content.history.best_by_task
+    history = {
+        **vars(content.history),
+        "best": vars(best) if best else None,
+        "best_by_task": {task: vars(of_task) for task, of_task in by_task.items()},
+    }
     raw = {"format": FORMAT, **vars(content), "history": history}
     atomic_write(path, lambda temporary: _save(raw, temporary), guard)
 
@@ -137,15 +141,21 @@ def _upgraded(raw: Any) -> dict[str, Any]:
     found = raw.pop("format", 0)
     if found == FORMAT:
         return raw
+    if found == 1:  # before tasks had a best epoch of their own, and epochs without a score were counted
+        return {**raw, "history": _with_new_fields(raw.get("history"))}
     # Before formats had numbers. Learned weights once had an optimizer of their own.
     if found != 0 or raw.pop("learned", {}) != {}:
         raise UnusableCheckpoint("its format is that of another version of the code")
-    optimizers, history = raw.get("optimizers"), raw.get("history")
+    optimizers = raw.get("optimizers")
     if isinstance(optimizers, dict) and all(isinstance(one, dict) for one in optimizers.values()):
         raw["optimizers"] = {name: one.get("state") for name, one in optimizers.items()}
-    if isinstance(history, dict):
-        raw["history"] = {**vars(History()), **history}
+    raw["history"] = _with_new_fields(raw.get("history"))
     return {"fingerprint": {}, "versions": {}, "device": "", "platform": {}, "kept": {}, **raw}
+
+
+def _with_new_fields(history: object) -> object:
+    """A history with the fields that came later, as they are at its beginning."""
+    return {**vars(History()), **history} if isinstance(history, dict) else history
 
 
 def _content(raw: Mapping[str, Any]) -> Content:
@@ -153,6 +163,10 @@ def _content(raw: Mapping[str, Any]) -> Content:
     history = _made(History, raw.get("history"))
     if history.best is not None:
         history.best = _made(Best, history.best)
+    by_task: object = history.best_by_task
+    if not isinstance(by_task, dict):
+        raise DamagedCheckpoint("expected a best epoch for each task, found another form")
+    history.best_by_task = {task: _made(Best, best) for task, best in by_task.items()}
     content = _made(Content, {**raw, "history": history})
     try:
         _Schema(content=content)

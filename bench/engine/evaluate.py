@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from bench.engine.batches import evaluation_batches
 from bench.engine.device import read_at_once
+from bench.records.items import Items
 from bench.records.record import Scores
-from datasets.contract import BatchStatistics, DatasetInfo, Split, Task
+from datasets.contract import BatchStatistics, DatasetInfo, Measure, Split, Task
 from methods.contract import Network
 
 Statistics = dict[int, list[BatchStatistics]]  # by task
+Observe = Callable[[Measure, Tensor, Tensor], BatchStatistics]
 
 EVALUATION_BATCH = 128
-_SMALLEST = 1e-4
+
+
+def evaluate(network: Network, info: DatasetInfo, split: Split, device: torch.device) -> Scores:
+    """Every metric of every task on the split. The statistics of its batches are read from the device at once."""
+    statistics = _observed(network, info, split, device, lambda measure, *answers: measure.update(*answers))
+    return _compute(info.tasks, statistics)
+
+
+def evaluate_items(network: Network, info: DatasetInfo, split: Split, device: torch.device) -> tuple[Scores, Items]:
+    """The same, and by task key the outcome of each item in the order of the split, from the same outputs and read."""
+    statistics = _observed(
+        network, info, split, device, lambda measure, *answers: (*measure.update(*answers), measure.per_item(*answers))
+    )
+    scores = _compute(info.tasks, {task: [parts[:-1] for parts in found] for task, found in statistics.items()})
+    items = {task: torch.cat([parts[-1] for parts in found]).numpy() for task, found in statistics.items()}
+    return scores, {info.tasks[task].key: items[task] for task in sorted(items)}
 
 
 @torch.no_grad()
-def evaluate(network: Network, info: DatasetInfo, split: Split, device: torch.device) -> Scores:
-    """Every metric of every task on the split. The statistics of its batches are read from the device at once."""
+def _observed(network: Network, info: DatasetInfo, split: Split, device: torch.device, observe: Observe) -> Statistics:
+    """What is observed of each batch of outputs and targets, on the CPU."""
     network.eval()
     statistics: Statistics = {}
-    for source in split:
+    for source in [source for source in split if source.targets]:
         readers = list(source.targets)
         for group in evaluation_batches(source, info, EVALUATION_BATCH, device):
             for task, features in zip(readers, network.features(group.inputs, readers), strict=True):
                 output = network.heads[task](features.z)
-                of_batch = info.tasks[task].measure.update(output, group.targets[task])
+                of_batch = observe(info.tasks[task].measure, output, group.targets[task])
                 statistics.setdefault(task, []).append(of_batch)
     network.train()
-    return _compute(info.tasks, _on_cpu(statistics))
+    return _on_cpu(statistics)
 
 
 def _on_cpu(statistics: Statistics) -> Statistics:
@@ -72,28 +88,6 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
     return {
         task: {key: _mean([one[task][key] for one in scores]) for key in values} for task, values in scores[0].items()
     }
-
-
-def selection_score(info: DatasetInfo, scores: Scores, dummy: Scores) -> float:
-    """The score that selects the epoch on validation; higher is better.
-
-    "accuracy": the mean over tasks of the first metric.
-    "gain": the mean over tasks of the mean over metrics of the log gain over the dummy baseline. In logarithms the
-        baseline is an offset that does not change which epoch is selected, and no task's unit dominates.
-    """
-    if info.selection == "accuracy":
-        return _mean([scores[task.key][task.measure.metrics[0].key] for task in info.tasks])
-    gains = []
-    for task in info.tasks:
-        signs = {metric.key: 1 if metric.direction == "higher" else -1 for metric in task.measure.metrics}
-        own, base = scores[task.key], dummy[task.key]
-        gains.append(_mean([sign * (_log(own[key]) - _log(base[key])) for key, sign in signs.items()]))
-    return _mean(gains)
-
-
-def _log(value: float) -> float:
-    """The logarithm, bounded below: a fraction of pixels may be 0 early in training."""
-    return math.log(max(value, _SMALLEST))
 
 
 def _mean(values: Sequence[float]) -> float:

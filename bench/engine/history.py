@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torch import Tensor
 
-from bench.engine.train_state import TrainState
 from bench.records.record import Scores
 from bench.spec.resolve import RunSpec
-from datasets.contract import DatasetInfo
+from datasets.contract import Task
+
+T = TypeVar("T")
 
 
 @dataclass
 class Best:
-    """The epoch (counted from 1) that is best on validation so far, with its network."""
+    """The epoch (counted from 1) that is best on validation so far, with its network; or those of one task."""
 
     epoch: int
     score: float
@@ -35,7 +36,9 @@ class History:
     curve, positions, cosines: rows of the files of these names.
     evaluations: of a flow's field in training steps, forward and backward.
     last_tests: test scores of the last epochs, for protocols without validation.
-    best: the best epoch on validation.
+    best: the best epoch on validation; None without one, and for single-task networks.
+    best_by_task: of single-task networks, the best epoch of each, by task key.
+    unscored: epochs whose score on validation was not finite.
     resumed: what changed when the run was resumed, one sentence each, as in `Record`.
     """
 
@@ -49,12 +52,15 @@ class History:
     evaluations: tuple[int, int] = (0, 0)
     last_tests: list[Scores] = field(default_factory=list)
     best: Best | None = None
+    best_by_task: dict[str, Best] = field(default_factory=dict)
+    unscored: int = 0
     resumed: list[str] = field(default_factory=list)
 
 
-def best_epoch(state: TrainState, epoch: int, score: float, validation: Scores) -> Best:
-    """The current epoch as the best one, with a copy of the network."""
-    return Best(epoch, score, validation, copy.deepcopy(state.network.state_dict()))
+def part_of_task(network: Mapping[str, T], task: int) -> dict[str, T]:
+    """What belongs to one of several single-task networks, of a mapping from names of parameters and buffers."""
+    own = (f"encoder.{task}.", f"heads.{task}.")
+    return {name: values for name, values in network.items() if name.startswith(own)}
 
 
 def curve_columns(spec: RunSpec) -> list[str]:
@@ -76,7 +82,7 @@ def cosine_columns(spec: RunSpec) -> list[str]:
 
 def inconsistency(history: History, spec: RunSpec) -> str:
     """What shows that this can't be the history of an unfinished run, in words; empty if nothing does."""
-    best, tables = history.best, {"curve": curve_columns(spec), "cosines": cosine_columns(spec)}
+    tables = {"curve": curve_columns(spec), "cosines": cosine_columns(spec)}
     if not 1 <= history.epochs <= spec.settings.train.epochs:
         return f"expected 1 to {spec.settings.train.epochs} epochs, found another number"
     if len(history.curve) != history.epochs:
@@ -85,14 +91,28 @@ def inconsistency(history: History, spec: RunSpec) -> str:
         rows: Sequence[Sequence[float]] = getattr(history, name)
         if any(len(row) != len(columns) for row in rows):
             return f"expected {len(columns)} numbers in every row of {name}, found others"
-    if best is not None and not 1 <= best.epoch <= history.epochs:
+    if not 0 <= history.unscored <= history.epochs:
+        return f"expected at most {history.epochs} epochs without a score, found another number"
+    return _inconsistent_best(history, spec)
+
+
+def _inconsistent_best(history: History, spec: RunSpec) -> str:
+    """The same for the best epochs and their scores."""
+    shared, apart = history.best, history.best_by_task
+    if (shared if not spec.settings.arch.shares_parameters else apart) or not apart.keys() <= {*spec.tasks}:
+        return "expected best epochs of this architecture and its tasks, found others"
+    if not all(1 <= best.epoch <= history.epochs for best in [*([shared] if shared else []), *apart.values()]):
         return f"expected a best epoch of 1 to {history.epochs}, found another"
-    if not all(_has_all(spec.info, scores) for scores in [*history.last_tests, *([best.validation] if best else [])]):
+    whole = [*history.last_tests, *([shared.validation] if shared else [])]
+    if not all(_has_all(spec.info.tasks, scores) for scores in whole):
         return "expected a score of every task and metric, found others"
+    of_task = {task.key: [task] for task in spec.info.tasks}
+    if not all(_has_all(of_task[key], best.validation) for key, best in apart.items()):
+        return "expected a score of every metric of a task, found others"
     return ""
 
 
-def _has_all(info: DatasetInfo, scores: Mapping[str, Mapping[str, float]]) -> bool:
-    """Whether these are the scores of all tasks and metrics."""
-    expected = {task.key: {metric.key for metric in task.measure.metrics} for task in info.tasks}
+def _has_all(tasks: Sequence[Task], scores: Mapping[str, Mapping[str, float]]) -> bool:
+    """Whether these are the scores of these tasks and all their metrics."""
+    expected = {task.key: {metric.key for metric in task.measure.metrics} for task in tasks}
     return {task: set(found) for task, found in scores.items()} == expected

@@ -17,13 +17,14 @@ from bench.engine.checkpoint import Origin, save_checkpoint, start_or_resume
 from bench.engine.clock import StepClock
 from bench.engine.context import Run, RunContext
 from bench.engine.device import make_current, reset_peak_memory
-from bench.engine.evaluate import dummy_scores, evaluate, mean_scores, selection_score
-from bench.engine.history import Best, History, best_epoch
+from bench.engine.evaluate import dummy_scores, evaluate, evaluate_items, mean_scores
+from bench.engine.history import History
 from bench.engine.parallel import ALONE, DataParallel, threads_each
 from bench.engine.placement import on_device
 from bench.engine.precision import choose_kernels
-from bench.engine.recording import Outcome, finished_record, write_curves
+from bench.engine.recording import Outcome, finished_record, write_curves, write_outcomes
 from bench.engine.seeds import generator_for, seed_for
+from bench.engine.selection import keep_best, selection, selection_score, why_unselected
 from bench.engine.step import StepResult, on_cpu, require_finite_step, train_step
 from bench.engine.train_state import TrainState, make_train_state
 from bench.records.record import Record, Selected
@@ -33,14 +34,11 @@ from bench.spec.resolve import RunSpec
 from datasets.contract import Batch, DataError, Splits
 from datasets.decoding.prepare import Preparation, preparing
 from datasets.fingerprint import fingerprint
+from datasets.separate_parts import refuse_test_as_validation
 from methods.contract import Diverged, Evaluations, batches_of
 
 # Epochs whose test scores are averaged if a protocol has no validation set, as published for NYUv2.
 AVERAGED_EPOCHS = 10
-RULES = {
-    "accuracy": "highest mean accuracy over tasks on validation",
-    "gain": "highest mean log gain over the dummy baseline on validation",
-}
 
 
 def _silent(note: str) -> None:
@@ -83,7 +81,7 @@ def train(
         outcome = Outcome("diverged", str(error))
     else:
         outcome = _score_selected(run, state, history)
-    record = finished_record(run, state, history, outcome)
+    record = finished_record(run, state, history, outcome, write_outcomes(context, spec, outcome))
     write_curves(context, spec, state, history)
     record = write_record(context.folder, record, context.guard)
     with context.guard():
@@ -133,6 +131,7 @@ def _read(spec: RunSpec, context: RunContext) -> tuple[Splits, dict[str, str]]:
     with preparing(Preparation(cache=context.cache)):
         splits = spec.info.read(context.data, spec.data_settings)
     seen = fingerprint(splits)
+    refuse_test_as_validation(splits, seen, context.data)
     parts = changed_parts(context.fingerprint, seen) if context.fingerprint else []
     if parts:
         raise DataError(
@@ -232,9 +231,7 @@ def _validate(run: Run, state: TrainState, history: History) -> tuple[list[float
             history.last_tests.append(evaluate(state.network, info, run.splits.test, device))
         return [math.nan] * sum(len(task.measure.metrics) for task in info.tasks), math.nan
     validation = evaluate(state.network, info, run.splits.validation, device)
-    score = selection_score(info, validation, run.dummy_validation)
-    if history.best is None or score > history.best.score:
-        history.best = best_epoch(state, history.epochs, score, validation)
+    score = keep_best(history, state.network, run.spec, validation, run.dummy_validation)
     return [value for task in validation.values() for value in task.values()], score
 
 
@@ -261,26 +258,33 @@ def _set_learning_rate(spec: RunSpec, state: TrainState, epoch: int) -> None:
 
 
 def _score_selected(run: Run, state: TrainState, history: History) -> Outcome:
-    """The test scores of the last epoch and of the selected one; the network of the latter is restored."""
+    """The test scores of the last epoch and of the selected one; the network of the latter is restored.
+
+    A run without any score to select by has diverged: what it computes is not finite.
+    """
     if run.dummy_validation is None:
         return _mean_of_last_epochs(run, state, history)
     info, device = run.spec.info, run.context.device
-    best = history.best
-    assert isinstance(best, Best), "a run has at least one epoch"
+    found = selection(history, run.spec)
+    if found is None:
+        return Outcome("diverged", why_unselected(history, run.spec))
     last_test = evaluate(state.network, info, run.splits.test, device)
-    state.network.load_state_dict(best.network)
+    state.network.load_state_dict(found.network)
+    test, items = evaluate_items(state.network, info, run.splits.test, device)
     return Outcome(
         "done",
-        validation=best.validation,
-        test=evaluate(state.network, info, run.splits.test, device),
+        validation=found.validation,
+        test=test,
         last_test=last_test,
-        selected=Selected(epoch=best.epoch, rule=RULES[info.selection], score=best.score),
+        selected=found.selected,
+        selected_by_task=found.by_task,
         positions=_positions(run.spec, state),
+        items=items,
     )
 
 
 def _mean_of_last_epochs(run: Run, state: TrainState, history: History) -> Outcome:
-    """The mean test scores of the last epochs: without validation, no epoch is selected."""
+    """The mean test scores of the last epochs: without validation, no epoch is selected, and no items belong to it."""
     tests = history.last_tests
     test = mean_scores(tests)
     score = selection_score(run.spec.info, test, run.dummy_test)

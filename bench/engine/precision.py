@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import nn
 
 from bench.spec.settings import ComputeSettings, Precision
 from methods.contract import Network
@@ -16,13 +17,15 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 
 
 def apply_compute_settings(network: Network, settings: ComputeSettings) -> None:
-    """Sets the memory layout of a network, and compiles its encoder at the first forward pass if asked to."""
+    """Sets the memory layout of a network, and compiles its encoders at their first forward pass if asked to."""
     if settings.channels_last:
         network.to(memory_format=torch.channels_last)
     if settings.compile:
         # Per-task gradients need a graph that outlives its first backward pass.
         torch._functorch.config.donated_buffer = False
-        network.encoder.compile()
+        encoder = network.encoder
+        for module in encoder if isinstance(encoder, nn.ModuleList) else [encoder]:
+            module.compile()
 
 
 def choose_kernels(settings: ComputeSettings) -> None:

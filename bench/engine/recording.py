@@ -13,6 +13,7 @@ from bench.engine.device import device_name, peak_memory_mib
 from bench.engine.history import History, cosine_columns, curve_columns, position_columns
 from bench.engine.train_state import TrainState
 from bench.records.environment import describe_environment
+from bench.records.items import Items, write_items
 from bench.records.record import (
     FieldEvaluations,
     Labels,
@@ -35,7 +36,10 @@ from methods.contract import Network, batches_of
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended, with its scores if it is done. Fields as in `Record`."""
+    """How a run ended, with its scores if it is done. Fields as in `Record`.
+
+    items: the outcomes per test item at the selected epoch; none if no single epoch is reported.
+    """
 
     status: Status
     reason: str = ""
@@ -43,7 +47,9 @@ class Outcome:
     test: Scores = field(default_factory=dict)
     last_test: Scores = field(default_factory=dict)
     selected: Selected | None = None
+    selected_by_task: dict[str, Selected] = field(default_factory=dict)
     positions: dict[str, float] = field(default_factory=dict)
+    items: Items = field(default_factory=dict)
 
 
 def failed_record(spec: RunSpec, reason: str, lost: Sequence[str] = ()) -> Record:
@@ -51,8 +57,8 @@ def failed_record(spec: RunSpec, reason: str, lost: Sequence[str] = ()) -> Recor
     return Record(status="failed", reason=reason, lost=list(lost), **_identity(spec))
 
 
-def finished_record(run: Run, state: TrainState, history: History, outcome: Outcome) -> Record:
-    """The record of a run that is done or has diverged."""
+def finished_record(run: Run, state: TrainState, history: History, outcome: Outcome, items: str) -> Record:
+    """The record of a run that is done or has diverged. items: the digest of its file of outcomes per item."""
     device = run.context.device
     identity = _identity(run.spec)
     identity["environment"] |= {"device": device_name(device), "threads": run.context.threads}
@@ -60,15 +66,16 @@ def finished_record(run: Run, state: TrainState, history: History, outcome: Outc
     has_flow = state.network.positions() is not None
     return Record(
         **identity,
-        **vars(outcome),
+        **{**vars(outcome), "items": items},
         reference=run.dummy_test,
         epochs=history.epochs,
         steps=history.steps,
+        unscored_epochs=history.unscored,
         batches=batches_of(state.weighting),
         step_seconds=StepClock(device, history.step_seconds).timing(),
         seconds=history.seconds,
         peak_memory_mib=peak_memory_mib(device),
-        parameters=_count_parameters(state.network),
+        parameters=_count_parameters(state.network, run.spec.settings.arch.shares_parameters),
         solver_fallbacks=state.solver_fallbacks,
         field_evaluations=FieldEvaluations(forward=forward, backward=backward) if has_flow else None,
         head_rule=state.head_rule,
@@ -77,6 +84,12 @@ def finished_record(run: Run, state: TrainState, history: History, outcome: Outc
         resumed=list(history.resumed),
         lost=list(run.context.lost),
     )
+
+
+def write_outcomes(context: RunContext, spec: RunSpec, outcome: Outcome) -> str:
+    """Writes the outcomes per test item, or removes those of an earlier attempt; returns the digest of the file."""
+    metrics = {task.key: [metric.key for metric in task.measure.metrics] for task in spec.info.tasks}
+    return write_items(context.folder, outcome.items, metrics, context.guard)
 
 
 def write_curves(context: RunContext, spec: RunSpec, state: TrainState, history: History) -> None:
@@ -89,13 +102,14 @@ def write_curves(context: RunContext, spec: RunSpec, state: TrainState, history:
         write_csv(folder / COSINES, cosine_columns(spec), history.cosines, guard)
 
 
-def _count_parameters(network: Network) -> Parameters:
+def _count_parameters(network: Network, shares_parameters: bool) -> Parameters:
     members = {
-        "shared": network.shared_parameters(),
+        "shared" if shares_parameters else "encoders": network.shared_parameters(),
         "heads": network.heads.parameters(),
         "positions": network.position_parameters(),
     }
-    return Parameters(**{part: sum(p.numel() for p in some) for part, some in members.items()})
+    counts = {part: sum(p.numel() for p in some) for part, some in members.items()}
+    return Parameters(**{"shared": 0, **counts})
 
 
 def _identity(spec: RunSpec) -> dict[str, Any]:
@@ -114,6 +128,7 @@ def _identity(spec: RunSpec) -> dict[str, Any]:
             method=methods.index(spec.method) if spec.method in methods else len(methods),
         ),
         "kind": spec.info.kind,
+        "control": spec.info.control,
         "selection": spec.info.selection,
         "settings": spec.settings.as_dict(),
         "overrides": dict(spec.overrides),

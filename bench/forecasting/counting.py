@@ -172,8 +172,8 @@ def _countable(spec: RunSpec) -> RunSpec:
 
 def _batch(spec: RunSpec, image_size: tuple[int, int], size: int) -> Batch:
     """A batch without numbers, of the shapes and types of a training batch."""
-    tasks = spec.info.tasks
-    groups = Workload("count", "", spec.data, 1, image_size, len(tasks)).noise(torch.device("cpu"))
+    chosen = {"data.tasks": spec.settings.data.tasks}
+    groups = Workload("count", "", spec.data, 1, image_size, len(spec.tasks), chosen).noise(torch.device("cpu"))
 
     def shaped(one: Tensor) -> Tensor:
         return torch.empty((size, *one.shape[1:]), dtype=one.dtype, device=META)

@@ -36,6 +36,7 @@ _FREE = {
     "data": {"split_seed", "split_per_seed"},
     "backbone": {"weights"},
     "heads": {"rule"},
+    "arch": {"xi", "eta_ratio"},
 }
 
 

@@ -86,7 +86,8 @@ def measure(spec: RunSpec, image_size: tuple[int, int], device: torch.device, se
     size = min(wanted, first * settings.train.accumulate)
     try:
         while True:
-            workload = Workload("forecast", "", spec.data, size, image_size, len(spec.info.tasks))
+            chosen = {"data.tasks": spec.settings.data.tasks}
+            workload = Workload("forecast", "", spec.data, size, image_size, len(spec.tasks), chosen)
             trial = _trial(state, spec, size, workload.noise(device), device, deadline)
             larger = min(wanted, _GROWTH * size)
             if size == wanted or not fits(trial.at(larger), deadline - time.monotonic(), available_memory(device)):

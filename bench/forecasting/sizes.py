@@ -13,6 +13,7 @@ from datasets.inventory import PARTS
 from datasets.losses import cross_entropy
 from datasets.nyuv2 import VALIDATION_SHARE
 from datasets.scene_parts import PART_NAMES
+from datasets.train_share import kept_of
 from methods.architectures.backbones import BACKBONES
 
 
@@ -21,7 +22,7 @@ class DatasetSize:
     """Size of a data set.
 
     training: images of the largest training source, which sets the length of an epoch.
-    validation, test: images of these parts, of all sources.
+    validation, test: images of these parts, of all sources that are read.
     images: of all parts and sources.
     image_size: (height, width) in pixels.
     """
@@ -40,10 +41,12 @@ def dataset_size(name: str, settings: DataSettings) -> DatasetSize:
         PlanError: they don't give the size.
     """
     counts = DATASETS[name].published
-    sources = [sizes for key, sizes in counts.items() if key.endswith(PARTS)]
+    sources = {key.removesuffix(PARTS): sizes for key, sizes in counts.items() if key.endswith(PARTS)}
     if sources:
-        training, images = max(sizes[0] for sizes in sources), sum(map(sum, sources))
-        validation, test = (sum(sizes[part] for sizes in sources) for part in (1, 2))
+        training, images = max(sizes[0] for sizes in sources.values()), sum(map(sum, sources.values()))
+        unread = {f"{task.key}: " for task in DATASETS[name].tasks if settings.tasks and task.key not in settings.tasks}
+        read = [sizes for key, sizes in sources.items() if key not in unread]
+        validation, test = (sum(sizes[part] for sizes in read) for part in (1, 2))
     elif all(f"{part}: images" in counts for part in PART_NAMES):
         (training,), (test,) = (counts[f"{part}: images"] for part in PART_NAMES)
         images = training + test
@@ -56,7 +59,7 @@ def dataset_size(name: str, settings: DataSettings) -> DatasetSize:
     if not image_size:
         raise PlanError(f"{name}: unknown image size; set data.image_size=[height, width].")
     height, width = image_size
-    return DatasetSize(training, validation, test, images, (height, width))
+    return DatasetSize(kept_of(training, settings.train_share), validation, test, images, (height, width))
 
 
 def prepared_bytes(name: str, size: DatasetSize) -> int:

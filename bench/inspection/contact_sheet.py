@@ -73,7 +73,13 @@ def _attributes(info: DatasetInfo, source: Source, rng: np.random.Generator) -> 
     figure, grid = _grid(math.ceil(len(chosen) / columns), columns, CELL * 1.75, CELL * 1.35)
     for index, axes in zip(chosen, (axes for row in grid for axes in row), strict=False):
         _draw(axes, source.images[index])
-        held = [task.label for number, task in enumerate(info.tasks) if source.targets[number][index]]
+        values = [int(source.targets[number][index]) for number in range(len(info.tasks))]
+        # Attributes that hold, or the class of each task that has several.
+        held = [
+            task.label if task.outputs == 1 else f"{task.label}: {value}"
+            for task, value in zip(info.tasks, values, strict=True)
+            if value or task.outputs > 1
+        ]
         axes.set_xlabel(_in_lines(held), fontsize=5.5)
     return figure
 

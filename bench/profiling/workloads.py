@@ -19,6 +19,7 @@ from bench.records.speed import Series
 from bench.spec.lookup import lookup
 from bench.spec.resolve import RunSpec, resolve
 from datasets import DATASETS
+from datasets.chosen_tasks import with_tasks
 from datasets.contract import Batch, Group, Task
 from datasets.losses import binary_cross_entropy, cross_entropy, depth_loss, normal_loss
 from methods.architectures.backbones import BACKBONES
@@ -51,7 +52,7 @@ class Workload:
 
     @property
     def tasks(self) -> list[Task]:
-        own = DATASETS[self.data].tasks
+        own = with_tasks(DATASETS[self.data], self.settings.get("data.tasks", ())).tasks
         return [own[task % len(own)] for task in range(self.n_tasks)]
 
     def spec(self, method: str, **settings: Any) -> RunSpec:

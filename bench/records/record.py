@@ -79,11 +79,12 @@ class Timing(_Part):
 
 
 class Parameters(_Part):
-    """Numbers of trainable parameters."""
+    """Numbers of trainable parameters. encoders: those of encoders that one task has for itself."""
 
     shared: Count
     heads: Count
     positions: Count
+    encoders: Count = 0
 
 
 class FieldEvaluations(_Part):
@@ -98,13 +99,18 @@ class Record(_Part):
 
     reason: for a run that is not done, a sentence with step, task and value.
     kind: whether each task has its own images ("multi-input") or all tasks share them ("single-input").
+    control: whether the problem is built so that the answer is known; reports leave it out of ranks over problems.
     selection: what selects the epoch and compares methods: "accuracy", or "gain" over a baseline (dense problems).
     settings: all settings, by section.
     overrides: dotted settings that differ from the defaults of the method and the data set.
     reference: test scores of the dummy baseline, the best constant prediction (training mean, majority class).
     validation, test: scores of the selected epoch.
     last_test: test scores of the last epoch.
+    items: digest of items.safetensors, the outcomes per test item at the selected epoch; "" if the run has none.
     positions: learned task positions at the end of the selected epoch, by task key; empty without positions.
+    selected_by_task: the same for each task, by its key, where each has its own epoch (single-task networks). Then
+        `selected` has the last of these epochs and the mean of the scores.
+    unscored_epochs: those whose score on validation was not finite; they are never selected.
     steps: training steps taken.
     batches: that a step reads; more than one for a weighting that compares gradients of several.
     seconds: wall-clock time of training and evaluation, without interruptions.
@@ -130,6 +136,7 @@ class Record(_Part):
     labels: Labels
     order: Order
     kind: Literal["multi-input", "single-input"]
+    control: bool = False
     selection: Literal["accuracy", "gain"]
     settings: dict[str, dict[str, Any]]
     overrides: dict[str, Any] = Field(default_factory=dict)
@@ -139,8 +146,11 @@ class Record(_Part):
     test: Scores = Field(default_factory=dict)
     last_test: Scores = Field(default_factory=dict)
     selected: Selected | None = None
+    selected_by_task: dict[str, Selected] = Field(default_factory=dict)
+    items: str = ""
     positions: dict[str, float] = Field(default_factory=dict)
     epochs: Count = 0
+    unscored_epochs: Count = 0
     steps: Count = 0
     batches: int = Field(default=1, ge=1)
     step_seconds: Timing | None = None
@@ -176,6 +186,13 @@ def _contradictions(record: Record) -> Iterator[str]:
         yield f"positions: expected tasks of the record, found {min(unknown)!r:.80}"
     if record.selected is not None and record.selected.epoch > record.epochs:
         yield f"selected.epoch: expected one of the {record.epochs} epochs, found {record.selected.epoch}"
+    if unknown := record.selected_by_task.keys() - {task.key for task in record.tasks}:
+        yield f"selected_by_task: expected tasks of the record, found {min(unknown)!r:.80}"
+    for key, one in record.selected_by_task.items():
+        if one.epoch > record.epochs:
+            yield f"selected_by_task.{key}.epoch: expected one of the {record.epochs} epochs, found {one.epoch}"
+    if record.unscored_epochs > record.epochs:
+        yield f"unscored_epochs: expected at most {record.epochs}, found {record.unscored_epochs}"
     if record.status == "done":
         if record.selected is None:
             yield "selected: expected the selected epoch of a run that is done, found none"
@@ -183,6 +200,9 @@ def _contradictions(record: Record) -> Iterator[str]:
             lacking = [metric.key for metric in task.metrics if metric.key not in record.test.get(task.key, {})]
             if lacking:
                 yield f"test.{task.key}: expected a score for {lacking[0]}, since the run is done, found none"
+    chosen = record.settings.get("data", {}).get("tasks")
+    if chosen and chosen != [task.key for task in record.tasks]:
+        yield f"settings.data.tasks: expected the tasks of the record, found {chosen!r:.80}"
     digest = record.splits.get("digest", "")
     if not isinstance(digest, str):
         yield f"splits.digest: expected a text, found {digest!r:.80}"

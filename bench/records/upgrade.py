@@ -17,7 +17,15 @@ Sections = Mapping[str, Mapping[str, Any]]
 # Settings that every run has.
 ADDED: Sections = {
     "train": {"cosines_every": 0, "accumulate": 1, "clip_norm": 0.0},
-    "data": {"split_per_seed": False, "splits": "", "protocol": "heldout", "augment": False, "metrics_batch": 0},
+    "data": {
+        "split_per_seed": False,
+        "splits": "",
+        "protocol": "heldout",
+        "augment": False,
+        "metrics_batch": 0,
+        "tasks": [],
+        "train_share": 1.0,
+    },
     "backbone": {"bottleneck": False},
     "weighting": {"every": 1, "momentum": 0.0, "grad_space": "shared"},
     "compute": {

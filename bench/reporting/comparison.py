@@ -1,9 +1,10 @@
-"""Records arranged as a comparison: per data set, one row per variant and one run per seed."""
+"""Records arranged as comparisons: one per data set and set of tasks, with a row per variant and a run per seed."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bench.records.record import Record, Scores, TaskRecord
@@ -12,6 +13,9 @@ from bench.reporting.differences import data_differences, row_differences, seed_
 from bench.reporting.labels import row_labels, run_name, seed_list, without
 
 BASELINE = "ew"
+SINGLE_TASK = "stl"
+TASKS = "data.tasks"  # the setting that chooses tasks
+LONGEST_FOLDER = 100  # characters of a folder that names tasks
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class Variant:
     runs: by seed, whatever their status.
     scored: the finished runs by seed; empty if they must not be averaged.
     notes: what makes the row incomplete or different from the others.
+    trials: of the tuning that the row's settings come from, as a study says; None if nothing says it.
+    twin_of: label of the row whose mean weights this row keeps constant; empty for all others.
     """
 
     key: str
@@ -31,19 +37,29 @@ class Variant:
     runs: Mapping[int, Record]
     scored: Mapping[int, Record]
     notes: tuple[str, ...]
+    trials: int | None = None
+    twin_of: str = ""
 
     @property
     def first(self) -> Record:
         return next(iter(self.runs.values()))
 
+    @property
+    def selected_on_validation(self) -> bool:
+        """Whether all finished runs have a validation set, as all protocols but the published one of NYUv2 have."""
+        return all(run.validation for run in self.runs.values() if run.status == "done")
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """The runs of one data set that are compared, or one part of them: a table that a study asks for.
+    """The runs on the same tasks of a data set, or one part of them: a table that a study asks for.
 
+    label: of the data set, with the tasks where they are not all of them.
+    chosen: keys of the tasks, if they are not all of the data set (`data.tasks`).
     seeds: of all rows together.
     common: settings that differ from the defaults in every row alike.
     baseline: the row of EW without settings of its own, which Δ_b and × EW refer to.
+    single_task: the finished runs of single-task learning on this data set by seed, whatever their tasks.
     part: name of the study's table; empty for all runs of a data set.
     """
 
@@ -55,12 +71,14 @@ class Comparison:
     common: Mapping[str, Any]
     variants: tuple[Variant, ...]
     baseline: Variant | None
+    chosen: tuple[str, ...] = ()
+    single_task: Mapping[int, Record] = field(default_factory=dict)
     part: str = ""
 
     @property
     def places(self) -> tuple[str, ...]:
         """Names of the folders of its tables and figures, below the reports."""
-        return (self.data, self.part) if self.part else (self.data,)
+        return tuple(name for name in (self.data, _tasks_folder(self.chosen), self.part) if name)
 
     @property
     def folder(self) -> str:
@@ -71,6 +89,28 @@ class Comparison:
     def complete(self) -> tuple[Variant, ...]:
         """The rows in which every seed has finished."""
         return tuple(v for v in self.variants if set(v.scored) == set(self.seeds))
+
+    @property
+    def problem(self) -> str:
+        """The name of the problem, without that of a study's table."""
+        tasks = f" ({len(self.chosen)} tasks)" if self.chosen else ""
+        return self.variants[0].first.labels.data + tasks
+
+    @property
+    def with_baseline(self) -> tuple[Variant, ...]:
+        """The rows, and after them EW where the part that is shown leaves it out."""
+        absent = self.baseline is not None and all(v.key != self.baseline.key for v in self.variants)
+        return (*self.variants, self.baseline) if absent and self.baseline else self.variants
+
+    @property
+    def control(self) -> bool:
+        """Whether the problem is built so that the answer is known."""
+        return any(run.control for v in self.variants for run in v.runs.values())
+
+    @property
+    def tuned_baseline(self) -> Variant | None:
+        """The row of EW whose settings were tuned, as the study says."""
+        return next((v for v in self.variants if v.method == BASELINE and v.trials), None)
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -85,16 +125,55 @@ class Comparison:
 
 
 def comparisons(records: Sequence[Record]) -> tuple[Comparison, ...]:
-    """One comparison per data set, in the order of the records.
+    """One comparison per data set and set of tasks, in the order of the records; all tasks of a data set come first.
 
     Raises:
-        RecordError: records of one data set disagree about its tasks, or there are two of the same run.
+        RecordError: records disagree about the tasks of a data set, or there are two of the same run.
     """
-    return tuple(_comparison([r for r in records if r.data == data]) for data in dict.fromkeys(r.data for r in records))
+    found = []
+    for data in dict.fromkeys(record.data for record in records):
+        own = [record for record in records if record.data == data]
+        single = single_task_runs(own)
+        sets = sorted(dict.fromkeys(map(chosen_tasks, own)), key=bool)
+        found += [_comparison([r for r in own if chosen_tasks(r) == chosen], chosen, single) for chosen in sets]
+    return tuple(found)
 
 
-def _comparison(records: Sequence[Record]) -> Comparison:
+def chosen_tasks(record: Record) -> tuple[str, ...]:
+    """The keys of a run's tasks, if its settings say that they are not all of the data set."""
+    return tuple(task.key for task in record.tasks) if record.settings.get("data", {}).get("tasks") else ()
+
+
+def single_task_runs(records: Sequence[Record], given: Mapping[str, Any] | None = None) -> dict[int, Record]:
+    """The finished runs of single-task learning by seed.
+
+    Of several rows, that without settings of its own besides `data.tasks`, else the first; of these, that with the most
+    tasks. None if the seeds of the row must not be averaged.
+
+    given: settings that the runs have, as the row of a study says; None for any.
+    """
+    wanted = {} if given is None else given
+    runs = [record for record in records if record.method == SINGLE_TASK and record.status == "done"]
+    runs = [run for run in runs if all(run.overrides.get(key) == value for key, value in wanted.items())]
+    if not runs:
+        return {}
+    chosen = min(runs, key=lambda run: (bool(run.overrides.keys() - {TASKS, *wanted}), -len(run.tasks)))
+    row = {run.seed: run for run in runs if run.variant == chosen.variant}
+    return {} if seed_differences(list(row.values())) else row
+
+
+def _tasks_folder(chosen: Sequence[str]) -> str:
+    """A name for these tasks, with a hash where all keys are too long for one; empty if there are none."""
+    name = f"tasks-{'+'.join(chosen)}" if chosen else ""
+    if len(name) <= LONGEST_FOLDER:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"tasks-{len(chosen)}-{digest}"
+
+
+def _comparison(records: Sequence[Record], chosen: tuple[str, ...], single_task: Mapping[int, Record]) -> Comparison:
     first = records[0]
+    of_tasks = f", tasks {', '.join(task.label for task in first.tasks)}" if chosen else ""
     for record in records:
         if (record.tasks, record.selection) != (first.tasks, first.selection):
             raise RecordError(
@@ -109,7 +188,18 @@ def _comparison(records: Sequence[Record]) -> Comparison:
     variants = _variants(grouped, seeds, common)
     baseline = next((v for v in variants if v.method == BASELINE and not without(v.first.overrides, common)), None)
     tasks = tuple(first.tasks)
-    return Comparison(first.data, first.labels.data, first.selection, tasks, seeds, common, variants, baseline)
+    return Comparison(
+        data=first.data,
+        label=first.labels.data + of_tasks,
+        selection=first.selection,
+        tasks=tasks,
+        seeds=seeds,
+        common=common,
+        variants=variants,
+        baseline=baseline,
+        chosen=chosen,
+        single_task=single_task,
+    )
 
 
 def _by_seed(records: Sequence[Record]) -> dict[int, Record]:
@@ -136,7 +226,8 @@ def _variants(
     for key, runs in grouped.items():
         done, first = finished[key], next(iter(runs.values()))
         mixed = seed_differences(list(done.values()))
-        notes = (*_unfinished(runs, seeds), *mixed, *elsewhere[key], *odd[key], *_resumed(done))
+        of_epochs = (*_not_selected(done), *_unscored(done))
+        notes = (*_unfinished(runs, seeds), *mixed, *elsewhere[key], *odd[key], *of_epochs, *_resumed(done))
         scored = {} if mixed else done
         variants.append(Variant(key, first.method, labels[key], first.order.method, runs, scored, notes))
     return tuple(variants)
@@ -154,6 +245,19 @@ def _unfinished(runs: Mapping[int, Record], seeds: Sequence[int]) -> tuple[str, 
             reasons.setdefault(run.status + (f" ({reason})" if reason else ""), []).append(seed)
     note = "; ".join(f"{seed_list(lost)} {reason}" for reason, lost in reasons.items())
     return (note,) if note else ()
+
+
+def _not_selected(runs: Mapping[int, Record]) -> tuple[str, ...]:
+    """A note on runs that report a mean over epochs instead of an epoch selected on validation."""
+    rules = [run.selected.rule for run in runs.values() if run.selected is not None and not run.validation]
+    return tuple(f"not selected: {rule.removeprefix('none: ')}" for rule in dict.fromkeys(rules))
+
+
+def _unscored(runs: Mapping[int, Record]) -> tuple[str, ...]:
+    """A note on epochs without a finite score on validation, which can't be selected."""
+    counts = {seed: run for seed, run in runs.items() if run.unscored_epochs}
+    texts = [f"seed {seed} {run.unscored_epochs} of {run.epochs}" for seed, run in sorted(counts.items())]
+    return (f"epochs without a finite score on validation: {', '.join(texts)}",) if texts else ()
 
 
 def _resumed(runs: Mapping[int, Record]) -> tuple[str, ...]:

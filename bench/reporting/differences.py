@@ -12,6 +12,8 @@ from bench.reporting.labels import seed_list, show_value
 
 # Sections of `settings` that belong to a method; the others are meant to be the same for every row of a table.
 METHOD_SECTIONS = ("arch", "weighting")
+# Shared settings that tuning chooses for each method; the column of trials says how much of it a row had.
+TUNED = ("train.lr", "train.weight_decay")
 # Versions that every row of a table shares, and those that only rows with the same method part share.
 SHARED_VERSIONS = ("engine", "problem", "maker")
 METHOD_VERSIONS = ("weighting", "architecture")
@@ -113,6 +115,21 @@ def _odd_settings(rows: Mapping[str, Record]) -> dict[str, list[str]]:
             if value != usual and name not in rows[key].overrides:
                 odd[key].append(f"{name}={value}, other rows have {usual}")
     return odd
+
+
+def budget_differences(rows: Sequence[Record]) -> list[tuple[str, ...]]:
+    """For each row, notes on budget, data and other shared settings that are not those of most rows.
+
+    For tables whose rows have labels of their own, which don't give the settings. rows: one run of each.
+    """
+    shared = [{name: show_value(value) for name, value in _shared(run).items() if name not in TUNED} for run in rows]
+    notes: list[list[str]] = [[] for _ in rows]
+    for name in dict.fromkeys(name for settings in shared for name in settings):
+        usual = Counter(settings[name] for settings in shared if name in settings).most_common(1)[0][0]
+        for own, settings in zip(notes, shared, strict=True):
+            if settings.get(name, usual) != usual:
+                own.append(f"{name}={settings[name]}, other rows have {usual}")
+    return [tuple(own) for own in notes]
 
 
 def _shared(run: Record) -> dict[str, Any]:

@@ -45,7 +45,20 @@ class Section:
 
     @property
     def published(self) -> tuple[Table, ...]:
+        """The paper's tables, which are of all tasks."""
+        if self.comparison.chosen:
+            return ()
         return published(self.comparison.data, self.comparison.label, self.comparison.part)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A table over problems. name: its file, without ending. table: its Markdown. figure: likewise; empty if none."""
+
+    name: str
+    table: str
+    figure: str
+    title: str
 
 
 @dataclass(frozen=True)
@@ -66,10 +79,11 @@ def index_page(
     compared: Sequence[Comparison],
     sections: Sequence[Section],
     speeds: Sequence[SpeedRecord],
+    overviews: Sequence[Overview] = (),
 ) -> str:
     """The index page; the same input gives the same bytes.
 
-    compared: all comparisons. sections: those with tables and figures to link to.
+    compared: all comparisons. sections: those with tables and figures to link to. overviews: tables over problems.
     """
     return index(
         mark=MARK,
@@ -77,6 +91,7 @@ def index_page(
         unfinished=_unfinished(records),
         environments=_environments(records),
         sections=sections,
+        overviews=overviews,
         speeds=[SpeedSection(speed.machine, circumstances(speed), summary_table(speed)) for speed in speeds],
     )
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.reporting.comparison import Comparison, Variant
+from bench.records.record import Record
+from bench.reporting.comparison import SINGLE_TASK, Comparison, Variant, single_task_runs
+from bench.reporting.differences import budget_differences
 from bench.reporting.labels import show_settings, without
 from bench.reporting.statistics import mean
 
@@ -17,10 +19,14 @@ class PlannedRow:
     """A row that a study asks for.
 
     candidates: method and overrides of each run that it may show; of several, the best on validation is shown.
+    trials: of the tuning that its settings come from.
+    twin_of: label of the row whose mean weights it keeps constant.
     """
 
     label: str
     candidates: tuple[tuple[str, Mapping[str, Any]], ...]
+    trials: int = 0
+    twin_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -32,16 +38,37 @@ class PlannedTable:
     rows: tuple[PlannedRow, ...]
 
 
-def arranged(comparison: Comparison, tables: Sequence[PlannedTable]) -> tuple[Comparison, ...]:
-    """A comparison for each planned table, rows in the planned order; rows and tables without runs are left out."""
+def arranged(
+    comparison: Comparison, tables: Sequence[PlannedTable], records: Sequence[Record] = ()
+) -> tuple[Comparison, ...]:
+    """A comparison for each planned table, rows in the planned order; rows and tables without runs are left out.
+
+    records: those of the data set, whatever their tasks; the runs of single-task learning of a table are among them.
+    """
     parts = []
     for table in tables:
         rows = [_shown(comparison, row, place) for place, row in enumerate(table.rows)]
-        variants = tuple(row for row in rows if row is not None)
+        variants = _marked([row for row in rows if row is not None])
         if variants:
             label = f"{comparison.label}: {table.title}"
-            parts.append(replace(comparison, label=label, variants=variants, part=table.name))
+            single_task = _single_task(table, records) or comparison.single_task
+            parts.append(replace(comparison, label=label, variants=variants, single_task=single_task, part=table.name))
     return tuple(parts)
+
+
+def _single_task(table: PlannedTable, records: Sequence[Record]) -> dict[int, Record]:
+    """The runs of single-task learning of the table's first row of them; none without such a row."""
+    given = [overrides for row in table.rows for method, overrides in row.candidates if method == SINGLE_TASK]
+    return single_task_runs(records, given[0]) if given else {}
+
+
+def _marked(rows: Sequence[Variant]) -> tuple[Variant, ...]:
+    """The rows with notes on what their labels don't say: another budget, other data."""
+    odd = budget_differences([next(iter((row.scored or row.runs).values())) for row in rows])
+    return tuple(
+        replace(row, notes=(*row.notes, *(note for note in notes if note not in row.notes)))
+        for row, notes in zip(rows, odd, strict=True)
+    )
 
 
 def _shown(comparison: Comparison, row: PlannedRow, place: int) -> Variant | None:
@@ -52,13 +79,18 @@ def _shown(comparison: Comparison, row: PlannedRow, place: int) -> Variant | Non
     if not found:
         return None
     shown, notes = found[0], list[str]()
-    if len(wanted) > 1:
+    if len(wanted) > 1 and not all(variant.selected_on_validation for variant in found):
+        notes.append(f"of {len(wanted)}, the first one: without validation none is chosen")
+    elif len(wanted) > 1:
         complete = [variant for variant in found if variant in comparison.complete]
         if complete:
             shown = max(complete, key=_validation_score)
         settings = show_settings(without(shown.first.overrides, common))
         notes.append(f"of {len(wanted)}, {len(complete)} of them finished, the best on validation: {settings}")
-    return replace(shown, label=row.label, colour=place, notes=(*notes, *shown.notes))
+    # The best of several candidates was tuned on validation, too.
+    trials = row.trials or (len(wanted) if len(wanted) > 1 else 0)
+    notes += shown.notes
+    return replace(shown, label=row.label, colour=place, notes=tuple(notes), trials=trials, twin_of=row.twin_of)
 
 
 def _validation_score(variant: Variant) -> float:

@@ -15,10 +15,13 @@ from rich.table import Table as RichTable
 from bench.records.files import atomic_write_text
 from bench.records.names import inside
 from bench.reporting.escaping import csv_row, md, paragraph, tex, texcell, texlabel
-from bench.reporting.tables.table import Table
+from bench.reporting.tables.table import MISSING, Table
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-CSV_COLUMNS = ("data", "variant", "method", "task", "metric", "unit", "direction", "n", "mean", "sd", "seeds", "notes")
+CSV_COLUMNS = (
+    "data", "variant", "method", "task", "metric", "unit", "direction", "n", "mean", "sd", "low", "high", "text",
+    "seeds", "notes",
+)  # fmt: skip
 
 # In points: text width of `article`, width of a character and gap between two columns in \small.
 TEXT_WIDTH, CHARACTER_WIDTH, COLUMN_GAP = 345.0, 4.7, 8.0
@@ -42,7 +45,10 @@ def markdown(table: Table) -> str:
 
 
 def comma_separated(table: Table, data: str = "") -> str:
-    """One line per cell: what it shows, then n, mean and sd (n - 1) at full precision in the recorded unit."""
+    """One line per cell: what it shows, then n, mean, sd (n - 1) and interval at full precision in the recorded unit.
+
+    text: of a cell without a number, as printed.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
@@ -50,6 +56,8 @@ def comma_separated(table: Table, data: str = "") -> str:
         for column, cell in zip(table.columns, row.cells, strict=True):
             line: dict[str, object] = {"data": data, **row.head.identity, **column.head.identity}
             line |= {"n": len(cell.seeds), "mean": cell.mean, "sd": cell.sd}
+            line["low"], line["high"] = cell.interval or (None, None)
+            line["text"] = cell.text if cell.mean is None and cell.text != MISSING else None
             line["seeds"] = " ".join(str(seed) for seed in cell.seeds)
             line["notes"] = "; ".join((*row.head.notes, *column.head.notes, *cell.notes))
             writer.writerow(csv_row(line))

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from bench.records.files import StorageError, atomic_write_text, is_file, remove_temporary_files, storage_error
 from bench.records.names import inside
 from bench.records.reading import Damaged, is_there, read_text
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord
-from bench.records.store import CURVE, POSITIONS
-from bench.reporting.comparison import Comparison, Variant, comparisons
-from bench.reporting.figures.lines import curves_figure, positions_figure
-from bench.reporting.figures.scores import scores_figure
-from bench.reporting.figures.series import Band, band, read_series
+from bench.reporting.across import across_problems, times_ratios
+from bench.reporting.comparison import Comparison, comparisons
 from bench.reporting.figures.style import save
-from bench.reporting.index import MARK, SPEED, Section, index_page
+from bench.reporting.figures.times import profile_figure
+from bench.reporting.index import MARK, SPEED, Overview, Section, index_page
 from bench.reporting.planned import PlannedTable, arranged
 from bench.reporting.render import markdown, write_table
+from bench.reporting.sections import Analysis, analysed, section_figures, section_tables, section_titles
 from bench.reporting.speed.report import write_speed_report
-from bench.reporting.tables.cost import cost_table
+from bench.reporting.tables.problems import problems_table
 from bench.reporting.tables.runs import runs_csv
-from bench.reporting.tables.scores import score_tables
 from bench.reporting.tables.table import Table
 
 INDEX = "README.md"
 RUNS = "runs.csv"
+PROFILE = "Performance profile: share of the problems on which a row's steps to target are within τ times the fewest"
 LONGEST_START = 1_000  # bytes, in which an index of reports has its mark
 # Seconds after which a temporary file was left by a killed process: another report may be writing the others.
 ABANDONED = 600.0
@@ -60,25 +56,43 @@ def write_reports(
         StorageError: a file can't be written, or the index would replace a file that isn't an index of reports.
     """
     _check_index(out / INDEX)
-    sections = []
+    analyses, sections = [], []
     files: list[Path] = []
     compared = _compared(records, tables_of)
     for places in ((), *(one.places for one in compared), *((SPEED, speed.machine) for speed in speeds)):
         remove_temporary_files(inside(out, *places), ABANDONED)
     for comparison in compared:
-        tables = (*score_tables(comparison, spread), cost_table(comparison))
+        analysis = analysed(results, comparison)
+        analyses.append(analysis)
+        tables = section_tables(analysis, spread)
         if data and comparison.data not in data:
             section = _earlier_section(comparison, tables, out)
         else:
-            section, written = _write_section(results, comparison, tables, tasks, out)
+            section, written = _write_section(results, analysis, tables, tasks, out)
             files += written
         if section.tables:
             sections.append(section)
+    overviews, written = _write_overviews(analyses, out)
+    files += written
     if records:
         files.append(atomic_write_text(out / RUNS, runs_csv(records)))
     for speed in speeds:
         files += write_speed_report(speed, inside(out, SPEED, speed.machine))
-    return (atomic_write_text(out / INDEX, index_page(records, compared, sections, speeds)), *files)
+    return (atomic_write_text(out / INDEX, index_page(records, compared, sections, speeds, overviews)), *files)
+
+
+def _write_overviews(analyses: Sequence[Analysis], out: Path) -> tuple[list[Overview], list[Path]]:
+    """Writes the table and figure over problems of each part of a study; returns what the index shows, and files."""
+    overviews, files = [], list[Path]()
+    for across in across_problems(analyses):
+        table = problems_table(across)
+        files += write_table(out, table)
+        name = f"profile-{across.part}" if across.part else "profile"
+        figure = profile_figure(times_ratios(across), across.colours)
+        if figure is not None:
+            files += save(figure, inside(out, name))
+        overviews.append(Overview(table.name, markdown(table), name if figure is not None else "", PROFILE))
+    return overviews, files
 
 
 def _check_index(path: Path) -> None:
@@ -105,19 +119,21 @@ def _compared(
     found = comparisons(records)
     if tables_of is None:
         return found
-    return tuple(part for comparison in found for part in arranged(comparison, tables_of(comparison.data)))
+    of_data = {name: [record for record in records if record.data == name] for name in {one.data for one in found}}
+    return tuple(part for one in found for part in arranged(one, tables_of(one.data), of_data[one.data]))
 
 
 def _write_section(
-    results: Path, comparison: Comparison, tables: Sequence[Table], tasks: Sequence[str], out: Path
+    results: Path, analysis: Analysis, tables: Sequence[Table], tasks: Sequence[str], out: Path
 ) -> tuple[Section, list[Path]]:
     """Writes the tables and figures of a comparison; returns its part of the index, and the files."""
+    comparison = analysis.comparison
     folder = inside(out, *comparison.places)
     files = [path for table in tables for path in write_table(folder, table, comparison.data)]
-    figures = _figures(results, comparison, tasks)
+    figures = section_figures(results, analysis, tasks)
     for name, figure in figures.items():
         files += save(figure, inside(folder, name))
-    titles = {name: title for name, title in _titles(comparison).items() if name in figures}
+    titles = {name: title for name, title in section_titles(comparison).items() if name in figures}
     return Section(comparison, {table.name: markdown(table) for table in tables}, titles), files
 
 
@@ -126,7 +142,9 @@ def _earlier_section(comparison: Comparison, tables: Sequence[Table], out: Path)
     folder = inside(out, *comparison.places)
     paths = {table.name: inside(folder, f"{table.name}.md") for table in tables}
     texts = {name: _earlier_text(path) for name, path in paths.items() if is_file(path)}
-    titles = {name: title for name, title in _titles(comparison).items() if is_file(inside(folder, f"{name}.png"))}
+    titles = {
+        name: title for name, title in section_titles(comparison).items() if is_file(inside(folder, f"{name}.png"))
+    }
     return Section(comparison, texts, titles)
 
 
@@ -138,48 +156,3 @@ def _earlier_text(path: Path) -> str:
         raise StorageError(f"{path}: {error}; delete it, or write the reports of all data sets.") from error
     except OSError as error:
         raise storage_error(path, error) from error
-
-
-def _titles(comparison: Comparison) -> dict[str, str]:
-    """Title of each figure by file name."""
-    titles = {
-        "scores": "Scores of all finished seeds; a bar marks the mean",
-        "curves": "Learning curves: mean over finished seeds, shaded from the lowest to the highest",
-    }
-    for variant in comparison.variants:
-        of = f"Task positions of {variant.label}"
-        titles[_positions_name(variant)] = f"{of}: mean over finished seeds, shaded from the lowest to the highest"
-    return titles
-
-
-def _positions_name(variant: Variant) -> str:
-    return "positions-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", variant.key).strip("-")
-
-
-def _figures(results: Path, comparison: Comparison, tasks: Sequence[str]) -> dict[str, Figure]:
-    """Figures by file name, without those that have nothing to show."""
-    figures = {"scores": scores_figure(comparison), "curves": _curves(results, comparison)}
-    for variant in comparison.variants:
-        bands = _positions(results, comparison, variant)
-        figures[_positions_name(variant)] = positions_figure(comparison, bands, tasks)
-    return {name: figure for name, figure in figures.items() if figure is not None}
-
-
-def _curves(results: Path, comparison: Comparison) -> Figure | None:
-    bands = {}
-    for variant in comparison.variants:
-        frames = read_series(results, comparison, variant, CURVE, ("epoch", "score"))
-        bands[variant.key] = band(frames, "epoch", "score")
-    return curves_figure(comparison, _present(bands))
-
-
-def _positions(results: Path, comparison: Comparison, variant: Variant) -> Mapping[str, Band]:
-    keys = [task.key for task in comparison.tasks]
-    if not any(run.parameters and run.parameters.positions for run in variant.scored.values()):
-        return {}  # constant positions are in the settings
-    frames = read_series(results, comparison, variant, POSITIONS, ("step", *keys))
-    return _present({key: band(frames, "step", key) for key in keys})
-
-
-def _present(bands: Mapping[str, Band | None]) -> dict[str, Band]:
-    return {key: found for key, found in bands.items() if found is not None}

@@ -11,11 +11,13 @@ from typing import Any
 
 from bench.records.files import matching
 from bench.records.record import Record
-from bench.records.same_data import data_settings, same_fingerprint, split_per_seed
+from bench.records.same_data import compared_parts, data_settings, same_fingerprint
 from bench.records.store import RECORD, RecordError, read_run
 from bench.spec.resolve import RunSpec
+from datasets import DATASETS
 from datasets.contract import DataError, DataSettings, NotPrepared
 from datasets.fingerprint import PARTS, fingerprint
+from datasets.separate_parts import refuse_test_as_validation
 from datasets.split_lists import unlisted_remarks
 
 # Runs with an equal key read the same images and targets.
@@ -65,13 +67,15 @@ def look_at_data(specs: Sequence[RunSpec], folders: Mapping[str, Path], errors: 
     for key, spec in {data_key(spec): spec for spec in specs if spec.data in folders}.items():
         try:
             splits = spec.info.read(folders[spec.data], spec.data_settings)
+            marks = fingerprint(splits)
+            refuse_test_as_validation(splits, marks, folders[spec.data])
         except NotPrepared as error:
             unprepared[key] = str(error)
         except DataError as error:
             errors.append(str(error))
         else:
             found: Mapping[str, Any] = splits.provenance
-            seen[key] = SeenData(fingerprint(splits), found.get("digest", ""), found.get("unlisted", {}))
+            seen[key] = SeenData(marks, found.get("digest", ""), found.get("unlisted", {}))
     return CurrentData(seen, unprepared)
 
 
@@ -90,9 +94,15 @@ def data_difference(record: Record, now: SeenData) -> str:
 
 
 def data_remarks(current: CurrentData, kept: Sequence[tuple[RunSpec, Record]]) -> list[str]:
-    """What the user should know: images left out by lists, and kept runs whose data could not be compared."""
+    """What the user should know: images that lists leave out, pooled test sets, and kept runs not compared."""
     remarks = [
         f"{name}: {remark}" for (name, _), seen in current.seen.items() for remark in unlisted_remarks(seen.unlisted)
+    ]
+    pooled = dict.fromkeys(name for name, settings in (*current.seen, *current.unprepared) if settings.split_per_seed)
+    remarks += [
+        f"{name}: data.split_per_seed=true draws the parts from all images: {DATASETS[name].if_pooled}."
+        for name in pooled
+        if DATASETS[name].if_pooled
     ]
     unknown = Counter(data_key(spec) for spec, _ in kept if data_key(spec) in current.unprepared)
     remarks += [compared_later(current, key, f"{_runs(count)} of {key[0]}") for key, count in unknown.items()]
@@ -143,8 +153,8 @@ def _saw_other_data(record: Record, spec: RunSpec, seen: SeenData) -> bool:
     settings = spec.settings.as_dict()
     if not record.fingerprint or data_settings(record.settings) != data_settings(settings):
         return False
-    other_partition = record.seed != spec.seed and split_per_seed(settings)
-    return not same_fingerprint(record.fingerprint, seen.fingerprint, other_partition)
+    parts = compared_parts(settings, record.seed == spec.seed)
+    return not same_fingerprint(record.fingerprint, seen.fingerprint, parts)
 
 
 def _runs(count: int) -> str:

@@ -168,13 +168,19 @@ def specs_of(row: StudyRow, data: str, seed: int) -> list[RunSpec]:
     Raises:
         UnknownName, SpecError, StudyError: the row has an unknown name or an invalid setting.
     """
-    settings = row.assignments(len(DATASETS[data].tasks))
+    settings = row.assignments(_task_count(row, data))
     methods: Sequence[str | None] = list(METHODS) if row.method and row.method.lower() == ALL else [row.method]
     return [
         resolve(data, method, architecture=row.arch, weighting=row.weighting, seed=seed, assignments=assignments)
         for method in methods
         for assignments in settings
     ]
+
+
+def _task_count(row: StudyRow, data: str) -> int:
+    """How many tasks the runs of a row have; a value that is no list is refused when they are resolved."""
+    chosen = row.set.get("data.tasks")
+    return len(chosen) if isinstance(chosen, list) and chosen else len(DATASETS[data].tasks)
 
 
 def kept_record(spec: RunSpec, results: Path, seen: SeenData | None) -> Record | None:

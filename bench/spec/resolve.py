@@ -17,8 +17,10 @@ from bench.spec.lookup import lookup
 from bench.spec.settings import BackboneSettings, GramianSettings, HeadSettings, Settings, SpecError, plain
 from bench.spec.shown import shown
 from datasets import DATASETS
+from datasets.chosen_tasks import with_tasks
 from datasets.contract import DataError, DatasetInfo, DataSettings
 from datasets.split_lists import content_name
+from datasets.train_share import with_train_share
 from methods import ARCHITECTURES, METHODS, WEIGHTINGS
 from methods.adapters import adapted_weightings, is_adapter
 from methods.architectures.backbones import BACKBONES
@@ -46,7 +48,9 @@ class RunSpec:
 
     @property
     def info(self) -> DatasetInfo:
-        return DATASETS[self.data].scored_by(self.settings.data.metrics_batch)
+        data = self.settings.data
+        info = with_train_share(DATASETS[self.data].scored_by(data.metrics_batch), data.train_share)
+        return with_tasks(info, data.tasks)
 
     @property
     def data_settings(self) -> DataSettings:
@@ -58,6 +62,11 @@ class RunSpec:
     @property
     def tasks(self) -> list[str]:
         return [task.key for task in self.info.tasks]
+
+    @property
+    def task_places(self) -> list[int]:
+        """The index of each task among all tasks of the data set."""
+        return [place for place, task in enumerate(DATASETS[self.data].tasks) if task.key in self.tasks]
 
     @property
     def variant(self) -> str:
@@ -106,7 +115,9 @@ def resolve(
         arch=ARCHITECTURES[architecture].factory(),
         weighting=weighting_info(weighting).factory(),
     )
-    settings, lists = _with_named_lists(_with_known_names(defaults.changed(assignments or {})))
+    settings = _with_known_tasks(_with_known_names(defaults.changed(assignments or {})), info)
+    settings, lists = _with_named_lists(settings)
+    info = with_tasks(info, settings.data.tasks)
     _check_parts(settings, weighting, info)
     try:
         settings.arch.check([task.key for task in info.tasks])
@@ -143,6 +154,7 @@ def _check_parts(settings: Settings, weighting: str, info: DatasetInfo) -> None:
     _check_micro_batches(settings)
     _check_graphs(settings, weighting)
     _check_processes(settings, weighting)
+    _check_single_task(settings, weighting)
 
 
 def _check_contract(weighting: Weighting) -> None:
@@ -161,6 +173,17 @@ def _with_known_names(settings: Settings) -> Settings:
     backbone = dataclasses.replace(settings.backbone, name=lookup(BACKBONES, "backbone", settings.backbone.name))
     heads = dataclasses.replace(settings.heads, name=lookup(HEADS, "head", settings.heads.name))
     return dataclasses.replace(settings, backbone=backbone, heads=heads)
+
+
+def _with_known_tasks(settings: Settings, info: DatasetInfo) -> Settings:
+    """The settings with the chosen tasks in the order of the data set; with none if all are chosen."""
+    known = {task.key: task for task in info.tasks}
+    chosen = [lookup(known, f"task of {info.label}", key) for key in settings.data.tasks]
+    repeated = next((key for place, key in enumerate(chosen) if key in chosen[:place]), None)
+    if repeated is not None:
+        raise SpecError(f"data.tasks: expected each task once, found {repeated} twice.")
+    tasks = tuple(key for key in known if key in chosen) if len(chosen) < len(known) else ()
+    return dataclasses.replace(settings, data=dataclasses.replace(settings.data, tasks=tasks))
 
 
 def _with_named_lists(settings: Settings) -> tuple[Settings, Path | None]:
@@ -285,6 +308,28 @@ def _check_processes(settings: Settings, name: str) -> None:
         parts = "" if train.accumulate == 1 else f" / train.accumulate = {train.accumulate}"
         raise SpecError(
             f"compute.processes: expected a divisor of train.batch_size = {train.batch_size}{parts}, found {count}."
+        )
+
+
+def _check_single_task(settings: Settings, name: str) -> None:
+    """Raises SpecError if something would make networks that share no parameters depend on each other."""
+    if settings.arch.shares_parameters:
+        return
+    if not weighting_info(name).constant:
+        known = ", ".join(key for key, info in WEIGHTINGS.items() if info.constant)
+        raise SpecError(
+            f"Expected a weighting with constant weights ({known}) for single-task networks, which share no "
+            f"parameters, found {name}."
+        )
+    if settings.train.clip_norm:
+        raise SpecError(
+            "train.clip_norm: expected 0 with single-task networks, since it is the norm of all their gradients "
+            f"together, found {settings.train.clip_norm}."
+        )
+    if settings.train.cosines_every:
+        raise SpecError(
+            "train.cosines_every: expected 0 with single-task networks, whose gradients share no parameters, found "
+            f"{settings.train.cosines_every}."
         )
 
 

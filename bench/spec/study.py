@@ -18,6 +18,7 @@ from bench.spec import safe_yaml
 from bench.spec.lookup import lookup
 
 STUDIES = Path(__file__).resolve().parent / "studies"
+MOST_TRIALS = 10_000
 
 
 class StudyError(ValueError):
@@ -35,6 +36,7 @@ class StudyRow(_Part):
     permute: settings with one number per task. Every order of the first m numbers is a run of its own; the report
         shows the run that is best on validation.
     data: the data sets of the row, out of those of the study; empty for all.
+    trials: of tuning, on each data set: to be made, in a study for `bench.tune`; that were made, in one it has written.
     """
 
     label: str = ""
@@ -44,6 +46,7 @@ class StudyRow(_Part):
     set: dict[str, Any] = Field(default_factory=dict)
     permute: dict[str, list[float]] = Field(default_factory=dict)
     data: list[str] = Field(default_factory=list)
+    trials: int = Field(default=0, ge=0, le=MOST_TRIALS)
 
     def is_for(self, data: str) -> bool:
         """Whether the row has runs on a data set."""
@@ -130,22 +133,27 @@ class Study(_Part):
         """All rows, with the settings of the whole study."""
         if not self.tables:
             return self.rows_of(self.methods)
-        rows = [row for table in self.tables for row in table.rows]
-        return [row.model_copy(update={"set": {**self.set, **row.set}}) for row in rows]
+        return [self.complete(row) for table in self.tables for row in table.rows]
+
+    def complete(self, row: StudyRow) -> StudyRow:
+        """A row with the settings of the whole study, which its own replace."""
+        return row.model_copy(update={"set": {**self.set, **row.set}})
 
     def rows_of(self, methods: Sequence[str]) -> list[StudyRow]:
         """A row per method, with the settings of the whole study; then those of the additions."""
         own = [StudyRow(method=name) for name in methods]
         added = [StudyRow(method=name, data=part.data, set=part.set) for part in self.also for name in methods]
-        return [row.model_copy(update={"set": {**self.set, **row.set}}) for row in [*own, *added]]
+        return [self.complete(row) for row in [*own, *added]]
 
 
 def load_study(name: str) -> Study:
-    """A study from bench/spec/studies.
+    """A study from bench/spec/studies, or from the file at a path that ends in .yaml.
 
     Raises:
         UnknownName: there is no such study. StudyError: its file is invalid; the message has a line for each error.
     """
+    if name.endswith((".yaml", ".yml")):
+        return read_study(Path(name))
     name = lookup([path.stem for path in sorted(STUDIES.glob("*.yaml"))], "study", name)
     return read_study(STUDIES / f"{name}.yaml")
 

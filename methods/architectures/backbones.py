@@ -60,6 +60,11 @@ def small_dense_encoder() -> nn.Module:
     return nn.Sequential(_block(3, 32, 2), _block(32, 32, 2))
 
 
+def linear_encoder() -> nn.Module:
+    """(B, 3, H, W) -> (B, 8): one linear map of the image, averaged to 3×3 pixels if it is larger."""
+    return nn.Sequential(nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(27, 8))
+
+
 def resnet18_encoder() -> nn.Module:
     """(B, 3, H, W) -> (B, 512)."""
     from torchvision.models import resnet18
@@ -152,6 +157,7 @@ BACKBONES: Mapping[str, Backbone] = {
     "small": Backbone(small_encoder, Features(channels=32, dense=False, stride=1)),
     "small_face": Backbone(small_face_encoder, Features(channels=256, dense=False, stride=1)),
     "small_dense": Backbone(small_dense_encoder, Features(channels=32, dense=True, stride=4)),
+    "linear": Backbone(linear_encoder, Features(channels=8, dense=False, stride=1)),
     "resnet18": Backbone(
         resnet18_encoder, Features(channels=512, dense=False, stride=1), "ResNet18_Weights.IMAGENET1K_V1"
     ),

@@ -59,6 +59,7 @@ class ExtraLayers:
 
     position_rule: ClassVar[None] = None
     shares_features: ClassVar[bool] = True
+    shares_parameters: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_one_of("place", self.place, get_args(Place))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from methods.contract import Features
 
@@ -12,6 +13,29 @@ from methods.contract import Features
 def linear_head(features: Features, outputs: int) -> nn.Module:
     """(B, channels) -> (B, outputs)."""
     return nn.Linear(features.channels, outputs)
+
+
+class FrozenReadout(nn.Module):
+    """C z with C (outputs, channels) fixed: no parameters, the same C for every task with as many outputs.
+
+    Row k of C is (cos kθ, sin kθ, cos 2kθ, sin 2kθ, …) with θ = 2π / outputs.
+    """
+
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__()
+        harmonics = torch.arange(channels, dtype=torch.float64) // 2 + 1
+        angles = 2 * torch.pi / outputs * torch.arange(outputs, dtype=torch.float64).outer(harmonics)
+        even = torch.arange(channels) % 2 == 0
+        self.readout: Tensor
+        self.register_buffer("readout", torch.where(even, angles.cos(), angles.sin()).float(), persistent=False)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return nn.functional.linear(z, self.readout)
+
+
+def frozen_readout(features: Features, outputs: int) -> nn.Module:
+    """(B, channels) -> (B, outputs), not trained: what differs between tasks must be in the features."""
+    return FrozenReadout(features.channels, outputs)
 
 
 def conv_head(features: Features, outputs: int) -> nn.Module:
@@ -39,6 +63,7 @@ def _enlarge(features: Features) -> nn.Module:
 
 HEADS: Mapping[str, Callable[[Features, int], nn.Module]] = {
     "linear": linear_head,
+    "frozen_readout": frozen_readout,
     "conv": conv_head,
     "aspp": aspp_head,
 }

@@ -51,6 +51,7 @@ class HPS:
 
     position_rule: ClassVar[None] = None
     shares_features: ClassVar[bool] = True
+    shares_parameters: ClassVar[bool] = True
 
     def check(self, tasks: Sequence[str]) -> None:
         del tasks

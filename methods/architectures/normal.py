@@ -122,7 +122,8 @@ class Normal:
     solver, step_size, tolerance, gradient, max_steps: see `flow.Solver`.
     position_form: "free", "positive" (p = e^ν) or "constant".
     initial_positions: one for all tasks, or one for each.
-    eta_ratio: the step size η of the positions over the network's learning rate μ.
+    eta_ratio: the step size η of the positions over the network's initial learning rate μ. η is constant: it doesn't
+        follow a decay of the network's rate.
     position_optimizer: "plain" gradient steps (Algorithm 1), or "adam".
     updates: "joint" moves network and positions by the same gradients (Algorithm 1). "alternating" moves positions
         second, by gradients on the same batch after the network has moved (§3.3), which costs another forward pass.
@@ -146,6 +147,7 @@ class Normal:
     updates: Updates = "joint"
 
     shares_features: ClassVar[bool] = False
+    shares_parameters: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_one_of("solver", self.solver, get_args(SolverName))

@@ -20,6 +20,7 @@ from bench.reporting.differences import METHOD_SECTIONS, SHARED_VERSIONS, seed_d
 from bench.reporting.labels import run_name
 from bench.spec.lookup import lookup
 from datasets import DATASETS, obtain
+from datasets.chosen_tasks import with_tasks
 from datasets.contract import DataMissing, DataSettings
 from datasets.fingerprint import fingerprint
 from datasets.losses import binary_cross_entropy
@@ -185,6 +186,7 @@ def _label_correlations(record: Record, data_root: Path) -> Numbers | str:
         settings = TypeAdapter(DataSettings).validate_python(record.settings.get("data", {}))
     except ValidationError as error:
         raise RecordError(f"{run_name(record)}: settings.data: {in_one_line(error)}; run it again.") from error
+    info = with_tasks(info, settings.tasks)
     splits = info.read(folder, settings)
     if record.fingerprint and fingerprint(splits) != record.fingerprint:
         return "the data set found is not that of the runs"

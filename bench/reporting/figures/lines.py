@@ -71,8 +71,8 @@ def _lines_figure(lines: Sequence[Line], x: str, y: str, scale: float) -> Figure
         return None
     with paper_style():
         labels = [folded(line.label) for line in lines]
-        columns = _legend_columns(labels)
-        figure = Figure(figsize=(WIDTH, 1.95 + 0.14 * _legend_depth(labels, columns)))
+        columns = legend_columns(labels)
+        figure = Figure(figsize=(WIDTH, 1.95 + 0.14 * legend_depth(labels, columns)))
         axes = figure.subplots()
         handles = []
         for line in lines:
@@ -89,14 +89,14 @@ def _lines_figure(lines: Sequence[Line], x: str, y: str, scale: float) -> Figure
     return figure
 
 
-def _legend_depth(labels: Sequence[str], columns: int) -> int:
+def legend_depth(labels: Sequence[str], columns: int) -> int:
     """Lines of text in the deepest column of the legend."""
     rows = -(-len(labels) // columns)
     depths = [1 + label.count("\n") for label in labels]
     return max(sum(depths[first : first + rows]) for first in range(0, len(depths), rows))
 
 
-def _legend_columns(labels: Sequence[str]) -> int:
+def legend_columns(labels: Sequence[str]) -> int:
     """As many columns as fit below the axes, and no more than fill evenly."""
     longest = max(len(line) for label in labels for line in label.split("\n"))
     most = 3 if longest <= 16 else 2 if longest <= 28 else 1

@@ -35,7 +35,7 @@ def _step_seconds(run: Record) -> float | None:
 
 def _parameters(run: Record) -> float | None:
     counts = run.parameters
-    return None if counts is None else counts.shared + counts.heads + counts.positions
+    return None if counts is None else counts.shared + counts.encoders + counts.heads + counts.positions
 
 
 def _evaluations(run: Record) -> float | None:

@@ -38,9 +38,11 @@ def runs_csv(records: Sequence[Record]) -> str:
 
 
 def _scores(record: Record) -> list[dict[str, object]]:
+    of_task = record.selected_by_task
     splits = {"validation": record.validation, "test": record.test, "last_test": record.last_test}
     return [
         {
+            **({"epoch": of_task[task.key].epoch} if task.key in of_task else {}),
             "split": split,
             "task": task.key,
             "metric": metric.key,

@@ -11,6 +11,7 @@ from bench.reporting.comparison import Comparison
 from bench.reporting.labels import seed_list
 from bench.reporting.statistics import delta, mean, score_of
 
+GAINS = ("delta_b", "delta_m")  # keys of the columns of relative gains
 ARROWS: Mapping[Direction, str] = {"higher": "↑", "lower": "↓"}
 
 BySeed = Mapping[int, Scores]
@@ -99,6 +100,40 @@ def delta_column(comparison: Comparison) -> ScoreColumn:
         return f"no EW run to compare with for {seed_list(seeds)}"
 
     return ScoreColumn("Δ_b", "", "all", "delta_b", "%", "higher", values, absent)
+
+
+def single_task_column(comparison: Comparison) -> ScoreColumn | None:
+    """Δ_m, each seed against the single-task networks of the same seed, over the tasks that these have.
+
+    None if there are no finished runs of single-task learning on any of the tasks.
+    """
+    single, tasks = comparison.single_task, _single_tasks(comparison)
+    if not tasks:
+        return None
+
+    def values(scores: BySeed) -> dict[int, float]:
+        return {seed: delta(one, single[seed].test, tasks) for seed, one in scores.items() if seed in single}
+
+    def absent(seeds: tuple[int, ...]) -> str:
+        return f"no single-task run to compare with for {seed_list(seeds)}"
+
+    return ScoreColumn("Δ_m", "", "all", "delta_m", "%", "higher", values, absent)
+
+
+def _single_tasks(comparison: Comparison) -> list[TaskRecord]:
+    """The tasks that have single-task networks."""
+    known = {task.key for run in comparison.single_task.values() for task in run.tasks}
+    return [task for task in comparison.tasks if task.key in known]
+
+
+def gain_definition(comparison: Comparison) -> str:
+    """What Δ_b and Δ_m are: a sentence for a caption."""
+    how = "mean over the metrics of a task, then over tasks, paired by seed"
+    tasks = _single_tasks(comparison)
+    if not tasks:
+        return f"Δ_b: relative gain over EW, {how}; no Δ_m, since there are no single-task runs."
+    some = "" if len(tasks) == len(comparison.tasks) else f" (on {', '.join(task.label for task in tasks)})"
+    return f"Δ_b, Δ_m: relative gain over EW and over single-task networks{some}, {how}."
 
 
 def headline(comparison: Comparison) -> ScoreColumn:

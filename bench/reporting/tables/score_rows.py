@@ -1,4 +1,4 @@
-"""The rows of a table of scores: cells with means over seeds, the best in bold, the dummy baseline last."""
+"""The rows of a table of scores: means over seeds, the best and what is not separable from them in bold."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from bench.records.record import PERCENT
 from bench.reporting.comparison import Comparison
+from bench.reporting.separable import FEWEST, maybe_best
 from bench.reporting.statistics import deviation, mean
 from bench.reporting.tables.score_columns import BySeed, ScoreColumn, finite
 from bench.reporting.tables.table import Cell, Head, Row
@@ -14,14 +15,17 @@ from bench.reporting.tables.table import Cell, Head, Row
 DECIMALS: Mapping[str, int] = {PERCENT: 2, "°": 2}
 OTHER_DECIMALS = 4
 DUMMY_BASELINE = "Dummy baseline"
-BOLD_RULE = "Bold: best mean of a column among rows with every seed finished; ties as printed are all bold."
+BOLD_RULE = (
+    "Bold: rows with every seed finished that may be the best of a column, since no other is significantly better "
+    "(paired sign-flip tests, 5 %)."
+)
 
 
 def score_rows(comparison: Comparison, columns: Sequence[ScoreColumn], spread: bool) -> tuple[Row, ...]:
     """A row for each variant, then the dummy baseline where the records have it."""
     scores = [{seed: run.test for seed, run in variant.scored.items()} for variant in comparison.variants]
     filled = [tuple(_cell(column, found, spread) for column in columns) for found in scores]
-    filled = _embolden(filled, [variant in comparison.complete for variant in comparison.variants], columns)
+    filled = _embolden(comparison, filled, columns)
     rows = [
         Row(Head(v.label, v.notes, {"variant": v.key, "method": v.label}), cells)
         for v, cells in zip(comparison.variants, filled, strict=True)
@@ -55,23 +59,27 @@ def _dummy_row(comparison: Comparison, columns: Sequence[ScoreColumn]) -> Row:
 
 
 def _embolden(
-    rows: Sequence[tuple[Cell, ...]], complete: Sequence[bool], columns: Sequence[ScoreColumn]
+    comparison: Comparison, rows: Sequence[tuple[Cell, ...]], columns: Sequence[ScoreColumn]
 ) -> list[tuple[Cell, ...]]:
-    """Marks the best cells of each column; a single complete row has nothing to be compared with."""
-    best: list[str | None] = []
-    for place, column in enumerate(columns):
-        means = [row[place].mean for row, whole in zip(rows, complete, strict=True) if whole]
-        known = [value for value in means if value is not None]
-        pick = max if column.direction == "higher" else min
-        best.append(show(pick(known), column.unit) if len(known) > 1 else None)
-
-    def marked(cell: Cell, target: str | None, unit: str) -> Cell:
-        return replace(cell, bold=cell.mean is not None and show(cell.mean, unit) == target)
-
+    """Marks the best cells of each column among complete rows, and those that are not separable from them."""
+    scores = {v.key: {seed: run.test for seed, run in v.scored.items()} for v in comparison.complete}
+    marked = []
+    for column in columns:
+        values = {key: finite(column.values(found)) for key, found in scores.items()}
+        sign = 1.0 if column.direction == "higher" else -1.0
+        marked.append(maybe_best(values, comparison.seeds, sign))
     return [
-        tuple(marked(c, target, m.unit) for c, target, m in zip(row, best, columns, strict=True)) if whole else row
-        for row, whole in zip(rows, complete, strict=True)
+        tuple(replace(cell, bold=variant.key in best) for cell, best in zip(row, marked, strict=True))
+        for variant, row in zip(comparison.variants, rows, strict=True)
     ]
+
+
+def mark_rule(comparison: Comparison) -> str:
+    """What bold means: a sentence for a caption."""
+    n = len(comparison.seeds)
+    if n < FEWEST:
+        return f"Nothing is bold: {n} {'seed' if n == 1 else 'seeds'} (fewer than {FEWEST}) can't tell rows apart."
+    return BOLD_RULE
 
 
 def show(value: float, unit: str) -> str:

@@ -19,6 +19,7 @@ class Cell:
 
     text: as printed.
     mean, sd: over `seeds`, sd with n - 1, at full precision in the recorded unit.
+    interval: its ends, likewise.
     notes: footnotes.
     """
 
@@ -27,6 +28,7 @@ class Cell:
     sd: float | None = None
     seeds: tuple[int, ...] = ()
     bold: bool = False
+    interval: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -1,0 +1,1 @@
+"""The positive control for NORMAL: what its runs scored, and whether positions found the true times."""

@@ -1,0 +1,1 @@
+"""Statistics of paired runs: pure functions over arrays, with numpy and scipy only."""

@@ -1,0 +1,44 @@
+"""How much the outcome of tuning is luck: its spread over repeats of the tuning."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bench.reporting.inference.describe import Array
+
+
+def best_of_repeats(scores: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation (...,) of the best validation score over repeats of the tuning.
+
+    A repeat draws as many trials as there were, with replacement, from the same trials; the first trial, which has the
+    default settings, is part of all. Both numbers are exact: the r-th best of k trials is the best one drawn with
+    probability ((k - r + 1) / k)^k - ((k - r) / k)^k.
+
+    scores: (..., trials), higher is better; -inf for a trial that counts as worst.
+
+    Raises:
+        ValueError: no trials, NaN, or a first trial of -inf without any better.
+    Source: Dodge et al., "Show your work: improved reporting of experimental results" (EMNLP 2019), Section 3.1.
+    https://arxiv.org/abs/1909.03004
+    """
+    if not scores.shape[-1] or np.isnan(scores).any() or (scores.max(axis=-1) == -np.inf).any():
+        raise ValueError("scores: expected trials with a finite one among them, and no NaN, found others")
+    drawn = scores[..., 1:] if scores.shape[-1] > 1 else scores
+    ordered = np.maximum(-np.sort(-drawn, axis=-1), scores[..., :1])  # best first
+    lowest = np.min(ordered, axis=-1, where=np.isfinite(ordered), initial=np.inf, keepdims=True)
+    finite = np.maximum(ordered, lowest)  # a repeat of failures only ends with the lowest score that any trial has
+    k = drawn.shape[-1]
+    left = np.arange(k, -1, -1) / k
+    chances = left[:-1] ** k - left[1:] ** k
+    mean = (finite * chances).sum(axis=-1)
+    return mean, np.sqrt((((finite - mean[..., None]) ** 2) * chances).sum(axis=-1))
+
+
+def pooled_luck(scores: Array) -> Array:
+    """The standard deviation (...,) of the best score over repeats of the tuning, that of all rows together.
+
+    It is pooled since a row whose trials missed good settings doesn't show that there are any.
+
+    scores: (..., rows, trials), of all rows that were tuned on a problem, as of `best_of_repeats`.
+    """
+    return np.asarray(np.sqrt(np.mean(best_of_repeats(scores)[1] ** 2, axis=-1)))

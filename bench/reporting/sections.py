@@ -1,0 +1,120 @@
+"""What the reports have of one comparison: its tables and figures by file name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from bench.records.store import CURVE, POSITIONS
+from bench.reporting.comparison import Comparison, Variant
+from bench.reporting.contrasts import Contrasts, contrasts_of
+from bench.reporting.figures.differences import differences_figure, twins_figure
+from bench.reporting.figures.lines import curves_figure, positions_figure
+from bench.reporting.figures.scores import scores_figure
+from bench.reporting.figures.series import Band, band, read_series
+from bench.reporting.figures.times import times_figure
+from bench.reporting.tables.cost import cost_table
+from bench.reporting.tables.scores import score_tables
+from bench.reporting.tables.spread import spread_table
+from bench.reporting.tables.table import Table
+from bench.reporting.tables.times import times_table
+from bench.reporting.tables.twins import twin_table
+from bench.reporting.tables.verdicts import verdict_table
+from bench.reporting.times import Times, times_to_target
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A comparison with the statistics of its rows.
+
+    times: None if there is no target. spread: None without outcomes per test item.
+    """
+
+    comparison: Comparison
+    contrasts: Contrasts
+    times: Times | None
+    spread: Table | None
+
+
+def analysed(results: Path, comparison: Comparison) -> Analysis:
+    """The statistics of a comparison, from its records and what lies beside them."""
+    return Analysis(
+        comparison,
+        contrasts_of(results, comparison),
+        times_to_target(results, comparison),
+        spread_table(results, comparison),
+    )
+
+
+def section_tables(analysis: Analysis, spread: bool) -> tuple[Table, ...]:
+    """All tables of a comparison, the scores first. `spread`: with the standard deviation over seeds."""
+    comparison, contrasts, times = analysis.comparison, analysis.contrasts, analysis.times
+    twins = twin_table(comparison, contrasts)
+    tables = [
+        *score_tables(comparison, spread),
+        verdict_table(comparison, contrasts),
+        *([twins] if twins else []),
+        *([times_table(comparison, times)] if times else []),
+        *([analysis.spread] if analysis.spread else []),
+        cost_table(comparison),
+    ]
+    return tuple(tables)
+
+
+def section_titles(comparison: Comparison) -> dict[str, str]:
+    """Title of each figure by file name."""
+    titles = {
+        "scores": "Scores of all finished seeds; a bar marks the mean",
+        "differences": "Difference from EW in the overall test score with 95 % interval; filled if this leaves out 0",
+        "twins": "Each method against its frozen twin: paired difference with 95 % interval",
+        "curves": "Learning curves: mean over finished seeds, shaded from the lowest to the highest",
+        "times": "Steps to target of every seed; a bar marks the median",
+    }
+    for variant in comparison.variants:
+        of = f"Task positions of {variant.label}"
+        titles[_positions_name(variant)] = f"{of}: mean over finished seeds, shaded from the lowest to the highest"
+    return titles
+
+
+def section_figures(results: Path, analysis: Analysis, tasks: Sequence[str]) -> dict[str, Figure]:
+    """Figures by file name, without those that have nothing to show."""
+    comparison, contrasts, times = analysis.comparison, analysis.contrasts, analysis.times
+    figures = {
+        "scores": scores_figure(comparison),
+        "differences": differences_figure(comparison, contrasts),
+        "twins": twins_figure(comparison, contrasts),
+        "curves": _curves(results, comparison),
+        "times": times_figure(comparison, times) if times else None,
+    }
+    for variant in comparison.variants:
+        bands = _positions(results, comparison, variant)
+        figures[_positions_name(variant)] = positions_figure(comparison, bands, tasks)
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def _positions_name(variant: Variant) -> str:
+    return "positions-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", variant.key).strip("-")
+
+
+def _curves(results: Path, comparison: Comparison) -> Figure | None:
+    bands = {}
+    for variant in comparison.variants:
+        frames = read_series(results, comparison, variant, CURVE, ("epoch", "score"))
+        bands[variant.key] = band(frames, "epoch", "score")
+    return curves_figure(comparison, _present(bands))
+
+
+def _positions(results: Path, comparison: Comparison, variant: Variant) -> Mapping[str, Band]:
+    keys = [task.key for task in comparison.tasks]
+    if not any(run.parameters and run.parameters.positions for run in variant.scored.values()):
+        return {}  # constant positions are in the settings
+    frames = read_series(results, comparison, variant, POSITIONS, ("step", *keys))
+    return _present({key: band(frames, "step", key) for key in keys})
+
+
+def _present(bands: Mapping[str, Band | None]) -> dict[str, Band]:
+    return {key: found for key, found in bands.items() if found is not None}

@@ -1,0 +1,1 @@
+"""Tuning: which settings to try, how the trials ended, and the study of the best ones."""
