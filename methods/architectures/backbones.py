@@ -48,18 +48,16 @@ def small_encoder() -> nn.Module:
 
 
 def small_face_encoder() -> nn.Module:
-    """(B, 3, H, W) -> (B, 256): four strided convolutions, then a mean over the quarters of the image.
+    """(B, 3, H, W) -> (B, 256): three strided convolutions, then a mean over the quarters of the image.
 
     Quarters, as in the published CelebA networks: the position in the face distinguishes attributes.
     """
-    return nn.Sequential(
-        _block(3, 16, 2), _block(16, 32, 2), _block(32, 64, 2), _block(64, 64, 2), nn.AdaptiveAvgPool2d(2), nn.Flatten()
-    )
+    return nn.Sequential(_block(3, 16, 2), _block(16, 32, 2), _block(32, 64, 2), nn.AdaptiveAvgPool2d(2), nn.Flatten())
 
 
 def small_dense_encoder() -> nn.Module:
-    """(B, 3, H, W) -> (B, 64, H/4, W/4)."""
-    return nn.Sequential(_block(3, 32, 2), _block(32, 64, 2), _block(64, 64, 1), _block(64, 64, 1))
+    """(B, 3, H, W) -> (B, 32, H/4, W/4)."""
+    return nn.Sequential(_block(3, 32, 2), _block(32, 32, 2))
 
 
 def linear_encoder() -> nn.Module:
@@ -158,7 +156,7 @@ def last_block(encoder: nn.Module) -> nn.Module:
 BACKBONES: Mapping[str, Backbone] = {
     "small": Backbone(small_encoder, Features(channels=32, dense=False, stride=1)),
     "small_face": Backbone(small_face_encoder, Features(channels=256, dense=False, stride=1)),
-    "small_dense": Backbone(small_dense_encoder, Features(channels=64, dense=True, stride=4)),
+    "small_dense": Backbone(small_dense_encoder, Features(channels=32, dense=True, stride=4)),
     "linear": Backbone(linear_encoder, Features(channels=8, dense=False, stride=1)),
     "resnet18": Backbone(
         resnet18_encoder, Features(channels=512, dense=False, stride=1), "ResNet18_Weights.IMAGENET1K_V1"
