@@ -37,7 +37,7 @@ def add_what(parser: ArgumentParser) -> None:
     what = parser.add_argument_group("what to run")
     known = ", ".join(METHODS)
     what.add_argument(
-        "--method", nargs="+", type=lookup_name, default=[], metavar="NAME", help=f"all, or any of {known}"
+        "--method", nargs="+", type=lookup_name, default=[], metavar="NAME", help=f"all (but frozen), or any of {known}"
     )
     what.add_argument(
         "--data", nargs="+", type=lookup_name, default=[], metavar="NAME", help="all, or names of data sets"
