@@ -24,6 +24,7 @@ from bench.reporting.item_scores import ItemReader
 from bench.reporting.planned import PlannedRow, PlannedTable, arranged
 from bench.reporting.reports import write_reports
 from bench.reporting.sections import analysed
+from bench.reporting.separable import maybe_best
 from bench.reporting.tables.problems import problems_table
 from bench.reporting.tables.row_columns import row_columns, tuning_remark
 from bench.reporting.tables.scores import score_tables
@@ -481,3 +482,15 @@ def test_the_spread_of_a_run_without_a_finite_score_is_left_out(tmp_path: Path) 
         kept.append(record.model_copy(update={"items": digest}))
     (comparison,) = comparisons(kept)
     assert spread_table(tmp_path, comparison) is None
+
+
+def test_no_row_has_a_mark_that_it_could_not_lose() -> None:
+    """One-sided, the least p is 2^-n, and Bonferroni takes it times the number of other rows."""
+    for rows, fewest in ((2, 5), (3, 6), (10, 8), (14, 9)):
+        assert 2.0**-fewest * (rows - 1) <= 0.05 < 2.0 ** (1 - fewest) * (rows - 1)
+        levels = {str(row): {seed: 100.0 * row + seed for seed in range(fewest)} for row in range(rows)}
+        assert maybe_best(levels, range(fewest)) == {str(rows - 1)}
+        assert not maybe_best(levels, range(fewest - 1))
+    part = part_of(records_of("digits", range(6)))
+    table = verdict_table(part, contrasts_of(NOWHERE, part))
+    assert "Nothing is bold: 6 seeds (fewer than 7)" in table.caption and not any(r.cells[1].bold for r in table.rows)

@@ -62,7 +62,10 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Twin:
-    """A row against its frozen twin, over the seeds that both have. p: adjusted for the number of pairs, NaN for lost runs."""
+    """A row against its frozen twin, over the seeds that both have.
+
+    p: adjusted for the number of pairs; NaN if runs are lost.
+    """
 
     variant: Variant
     twin: Variant
