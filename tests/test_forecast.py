@@ -67,7 +67,7 @@ def test_sizes_and_bytes_agree_with_the_reader(data_root: Path) -> None:
     assert found.training == max(parts[0]) and found.images == sum(map(sum, parts))
     assert found.image_size == tuple(splits.train[0].images.shape[1:3])
     rooms = dataset_size("rooms", DataSettings(None))
-    assert prepared_bytes("rooms", rooms) == (192 + 80) * 48 * 64 * (3 + 1 + 4 + 12)
+    assert prepared_bytes("rooms", rooms) == (192 + 80) * 24 * 32 * (3 + 1 + 4 + 12)
 
 
 def test_a_batch_is_tried_if_time_and_memory_suffice() -> None:
