@@ -32,7 +32,9 @@ from bench.reporting.times import Times, times_to_target
 class Analysis:
     """A comparison with the statistics of its rows.
 
-    times: None if there is no target. spread: None without outcomes per test item. budget: None without learning curves.
+    times: None if there is no target.
+    spread: None without outcomes per test item.
+    budget: None without learning curves.
     """
 
     comparison: Comparison
