@@ -19,6 +19,7 @@ COMMANDS = {
     "bench.speed": "measure the training steps of every method, beside other packages and the autograd baseline",
     "bench.gpu_check": "check an accelerator beside the CPU: numbers, waits, speed and a small study",
     "bench.relations": "compare NORMAL's task positions with how tasks relate",
+    "bench.error_rates": "simulate studies without differences: how often verdicts are wrong, and what they find",
     "bench.control": "tabulate the positive control for NORMAL: do positions find the true times?",
     "bench.toy": "run every weighting on the published two-task problem in the plane",
 }

@@ -20,7 +20,7 @@ from bench.reporting.planned import PlannedRow, PlannedTable
 from bench.reporting.reports import write_reports
 from bench.reporting.tables.tuning import write_tuning_tables
 from bench.spec.lookup import UnknownName, lookup
-from bench.spec.study import Study, StudyError, load_study, results_of
+from bench.spec.study import Study, StudyError, StudyRow, load_study, results_of
 
 _Read = TypeVar("_Read")
 
@@ -116,24 +116,25 @@ def planned_tables(study: Study, data: str) -> list[PlannedTable]:
     Raises:
         UnknownName, SpecError, StudyError: a row names or sets what doesn't exist.
     """
-    # The only import of torch in a report: the overrides of a row are resolved against the registries of methods and
-    # data sets. Reports without such a study read records alone and also run where torch is not installed.
-    from bench.spec.planning import specs_of
-
     return [
         PlannedTable(
             table.name,
             table.title,
-            tuple(
-                PlannedRow(
-                    row.label, tuple((spec.method, spec.overrides) for spec in specs_of(row, data, seed=0)), row.trials
-                )
-                for row in map(study.complete, table.rows)
-                if row.is_for(data)
-            ),
+            tuple(_planned_row(row, study.rows, data) for row in map(study.complete, table.rows) if row.is_for(data)),
         )
         for table in study.tables
     ]
+
+
+def _planned_row(row: StudyRow, rows: Sequence[StudyRow], data: str) -> PlannedRow:
+    # The only import of torch in a report: the overrides of a row are resolved against the registries of methods and
+    # data sets. Reports without such a study read records alone and also run where torch is not installed.
+    from bench.spec.planning import specs_of
+
+    sources = row.sources(rows, data) if row.twin_of else [row]
+    specs = [spec for source in sources for spec in specs_of(source, data, seed=0)]
+    trials = row.trials or max((source.trials for source in sources), default=0)
+    return PlannedRow(row.label, tuple((spec.method, spec.overrides) for spec in specs), trials, row.twin_of)
 
 
 def _print_files(files: Sequence[Path], n_runs: int, n_speeds: int) -> None:

@@ -296,7 +296,7 @@ def _read_domain(
         for part, members in enumerate(membership[name]):
             chosen[part] += [offset + member for member in members]
         offset += len(files)
-    return [Source(images, {task: labels}, torch.tensor(rows), {IMAGES: digests}) for rows in chosen]
+    return [Source(images, {task: labels}, torch.tensor(rows, dtype=torch.long), {IMAGES: digests}) for rows in chosen]
 
 
 def _counts(domains: Sequence[Domain], *splits: Split) -> dict[str, dict[str, int]]:

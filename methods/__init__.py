@@ -17,6 +17,7 @@ from methods.weightings.excess_mtl import ExcessMTL
 from methods.weightings.fairgrad import FairGrad
 from methods.weightings.famo import FAMO
 from methods.weightings.fixed import Fixed
+from methods.weightings.frozen import Frozen
 from methods.weightings.gls import GLS
 from methods.weightings.go4align import GO4Align
 from methods.weightings.graddrop import GradDrop
@@ -182,6 +183,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "masks on the gradients of the shared parameters instead of those of the representation; scaled to the norm of "
         "their sum, as released (not with variant=paper)",
         version=2,
+        sets_gradient=True,
         knobs=(Knob("weighting.leak", 0.0, 0.9),),
     ),
     "db_mtl": WeightingInfo(
@@ -189,6 +191,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         DBMTL,
         "Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Kwok: Dual-balancing for multi-task learning (2023)",
         version=2,
+        sets_gradient=True,
         knobs=(Knob("weighting.beta", 0.1, 0.9), Knob("weighting.beta_sigma", choices=(0.0, 0.5))),
     ),
     "excess_mtl": WeightingInfo(
@@ -207,6 +210,7 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "as released: gradients scaled to their losses, softmax instead of projection, m times the update; "
         "variant=paper is the published procedure, without projection of tracked gradients onto a ball",
         version=2,
+        sets_gradient=True,
         knobs=(Knob("weighting.beta", 0.5, 0.99), Knob("weighting.gamma", 0.01, 10.0, log=True)),
     ),
     "modo": WeightingInfo(
@@ -270,6 +274,12 @@ WEIGHTINGS: dict[str, WeightingInfo] = {
         "gradients of the shared parameters instead of all parameters",
         knobs=(Knob("weighting.preference", simplex=True),),
     ),
+    "frozen": WeightingInfo(
+        "Frozen",
+        Frozen,
+        "A control: the mean weights of another run as constants",
+        constant=True,
+    ),
 }
 
 ARCHITECTURES: dict[str, ArchitectureInfo] = {
@@ -332,4 +342,5 @@ METHODS: dict[str, MethodInfo] = {
     "conicgrad": MethodInfo("ConicGrad", "hps", "conicgrad"),
     "epo": MethodInfo("EPO", "hps", "epo"),
     "stl": MethodInfo("STL", "stl", "ew"),
+    "frozen": MethodInfo("Frozen", "hps", "frozen"),
 }

@@ -93,6 +93,9 @@ def _problem(update: object, weighting: Weighting, signal: Signal) -> str:
     if weighting.heads == "own" and (own is None or not _is_float(own, per_task) or not _is_on(own, device)):
         expected = f"`head_weights` as a float tensor of shape {per_task} {place}"
         return f'{expected}, since it declares `heads = "own"`, found {_described(own)}.'
+    before = update.unclipped
+    if before is not None and not (_is_float(before, per_task) and _is_on(before, device)):
+        return f"`unclipped` as a float tensor of shape {per_task} {place}, found {_described(before)}."
     if not _is_count(update.fallbacks):
         return f"`fallbacks` as an int or an integer tensor of shape (), found {_described(update.fallbacks)}."
     if update.direction is not None:

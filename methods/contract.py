@@ -6,6 +6,7 @@ architecture sees inputs and task indices, never a loss.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -113,6 +114,9 @@ class Update:
     fallbacks: how often, in this step, a solver had no regular solution and used the documented substitute: an int, or
         an integer tensor (). The sum is recorded as `solver_fallbacks`.
     direction: (P,) the shared gradient itself, from a weighting that does more than combine the rows of the Jacobian.
+    unclipped: (m,) the weights before the weighting clipped the shared gradient by them; only from one that does.
+    max_norm: a longer shared gradient is clipped to this norm by the engine, for a weighting that doesn't know its
+        norm. ∞: it is applied as it is.
     """
 
     weights: Tensor
@@ -120,6 +124,8 @@ class Update:
     head_weights: Tensor | None = None
     fallbacks: int | Tensor = 0
     direction: Tensor | None = None
+    unclipped: Tensor | None = None
+    max_norm: float = math.inf
 
 
 @runtime_checkable
@@ -167,6 +173,23 @@ class ManyBatches(Protocol):
 def batches_of(weighting: Weighting) -> int:
     """How many batches a step of this weighting reads."""
     return weighting.batches if isinstance(weighting, ManyBatches) else 1
+
+
+@runtime_checkable
+class Clips(Protocol):
+    """Implemented in addition by weightings that clip the shared gradient.
+
+    clips_to: the norm to which a longer one is clipped; ∞ for none. Every `Update` of a finite one has `unclipped` or
+        `max_norm`.
+    """
+
+    @property
+    def clips_to(self) -> float: ...
+
+
+def clip_of(weighting: Weighting) -> float:
+    """The norm to which this weighting clips the shared gradient; ∞ if it doesn't."""
+    return weighting.clips_to if isinstance(weighting, Clips) else math.inf
 
 
 class TaskFeatures(NamedTuple):
@@ -316,6 +339,7 @@ class WeightingInfo:
     deviations: how it differs from the paper, in one line.
     version: raised by hand with every change that changes numbers. It is kept in records.
     constant: whether its weights are the same at every step, whatever the losses.
+    sets_gradient: whether its update is more than a combination of the tasks' gradients, which no weights describe.
     knobs: what tuning may change, at most MOST_KNOBS.
     """
 
@@ -325,6 +349,7 @@ class WeightingInfo:
     deviations: str = "none"
     version: int = 1
     constant: bool = False
+    sets_gradient: bool = False
     knobs: tuple[Knob, ...] = ()
 
 

@@ -40,6 +40,7 @@ WITHOUT_TORCH = (
     "bench.spec.lookup",
     "bench.analyses.toy.table",
     "bench.analyses.toy.figure",
+    "bench.analyses.error_rates",
     "bench.analyses.relations.agreement",
     "bench.analyses.relations.page",
     "bench.analyses.relations.figure",

@@ -36,6 +36,7 @@ from datasets import DATASETS
 from methods import ARCHITECTURES, METHODS, WEIGHTINGS
 from methods.contract import MOST_KNOBS, Knob
 
+LR = DATASETS["digits"].recipe.lr
 QMC = Search("qmc", 4, (1000,))
 
 
@@ -149,7 +150,7 @@ def write_planted(results: Path, found: Outcome, bad: tuple[int, ...] = ()) -> N
     for trial in found.known:
         spec = trial.spec(1000)
         names = {"variant": spec.variant, "seed": 1000, "data": spec.data}
-        score = planted(trial.settings, DATASETS["digits"].recipe.lr * 2)
+        score = planted(trial.settings, 2 * LR)
         record = make_record(**names, selected=Selected(epoch=1, rule="best", score=score))  # type: ignore[arg-type]
         if trial.number in bad:
             record = make_unfinished("diverged", "loss inf", **names)
@@ -166,9 +167,9 @@ def test_a_planted_optimum_is_found(tmp_path: Path) -> None:
     (target,) = targets(study := one_row("ew", 12))
     write_planted(tmp_path, outcome(target, QMC, tmp_path), bad=(3,))
     found = outcome(target, QMC, tmp_path)
-    lrs = [trial.settings.get("train.lr", 0.003) for trial in found.known]
+    lrs = [trial.settings.get("train.lr", LR) for trial in found.known]
     usable = [number for number in range(12) if number not in (0, 3)]
-    assert found.complete and found.best.number == min(usable, key=lambda n: abs(math.log(lrs[n] / 0.006)))
+    assert found.complete and found.best.number == min(usable, key=lambda n: abs(math.log(lrs[n] / (2 * LR))))
     assert found.scores[3] == -math.inf and [run.trial for run in found.unfinished] == [3]
     tuned = tuned_study(study, [found])
     assert [row.label for row in tuned.rows] == ["EW", "tuned"]
@@ -203,7 +204,7 @@ def test_sequential_proposals_follow_from_the_records_alone(tmp_path: Path) -> N
     assert [trial.settings for trial in final.known[:4]] == [
         trial.settings for trial in outcome(target, QMC, tmp_path / "none").known[:4]
     ]
-    distance = [abs(math.log(trial.settings["train.lr"] / 0.006)) for trial in final.known[1:]]
+    distance = [abs(math.log(trial.settings["train.lr"] / (2 * LR))) for trial in final.known[1:]]
     assert numpy.median(distance[-8:]) < numpy.median(distance[:3])
     # Without the record of a trial in the second batch, the third is not determined any more.
     spec = final.known[6].spec(1000)

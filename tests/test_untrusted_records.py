@@ -71,7 +71,7 @@ def test_texts_of_records_are_shown_and_have_no_effect(text: str, tmp_path: Path
         assert report_on(tmp_path / "results", tmp_path / "out") == 0
     out = tmp_path / "out"
     pages = [path.read_text(encoding="utf-8") for path in out.rglob("*.md")]
-    assert len(pages) == 3
+    assert len(pages) == 4
     for page in pages:
         assert "\x1b" not in page and "\x00" not in page
         bare = page.replace("<sup>", "").replace("</sup>", "")
@@ -137,6 +137,9 @@ def test_markdown_of_lines_and_of_paragraphs() -> None:
     assert texlabel(r"tab:x}\input{y_z-1.0@+") == "tab:x-input-y_z-1.0@+"
 
 
+NUMBERS = b"epoch,step,seconds,score\n1,inf,1,inf\n2,-1,nan,-inf\n3,3,3,nan\n1e300,1e300,1e300,1e300"
+
+
 def test_curves_of_any_content_end_in_a_line_or_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = tmp_path / "results"
     write_runs(results, [make_record(), make_record(method="NORMAL")])
@@ -151,12 +154,12 @@ def test_curves_of_any_content_end_in_a_line_or_a_figure(tmp_path: Path, capsys:
         (lambda: os.mkfifo(curve), "expected a file, found a pipe"),
         (lambda: curve.symlink_to(curve), "expected a file, found a link that leads nowhere"),
         (replaced(b"\xff\xfe\x00"), "expected a table in CSV"),
-        (replaced(b'epoch,score\n1,"'), "expected a table in CSV"),
-        (replaced(b"epoch,score\n1," + b"9" * 5_000), ""),
-        (replaced(b"epoch,score\n1,x"), "expected numbers in column 'score'"),
-        (replaced(b"epoch,score\n1,inf\n2,-inf\n3,nan\n1e300,1e300"), ""),
-        (replaced(b"epoch,score\n"), ""),
-        (replaced(b"epoch,score\n,\n"), ""),
+        (replaced(b'epoch,step,seconds,score\n1,1,1,"'), "expected a table in CSV"),
+        (replaced(b"epoch,step,seconds,score\n1,1,1," + b"9" * 5_000), ""),
+        (replaced(b"epoch,step,seconds,score\n1,1,1,x"), "expected numbers in column 'score'"),
+        (replaced(NUMBERS), ""),
+        (replaced(b"epoch,step,seconds,score\n"), ""),
+        (replaced(b"epoch,step,seconds,score\n,,,\n"), ""),
     )
     for make, message in faults:
         curve.rmdir() if curve.is_dir() else curve.unlink(missing_ok=True)
@@ -168,7 +171,7 @@ def test_curves_of_any_content_end_in_a_line_or_a_figure(tmp_path: Path, capsys:
             assert code == 2 and len(lines) == 1 and str(curve) in lines[0] and message in lines[0], message
         else:
             assert code in (0, 2) and len(lines) == (code == 2), lines
-    replaced(b"epoch,score\n1,inf\n2,-inf\n3,nan\n1e300,1e300")()
+    replaced(NUMBERS)()
     assert report_on(results, tmp_path / "out") == 0
     curve.rmdir() if curve.is_dir() else curve.unlink()
     curve.write_bytes(intact)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from bench.cli.frozen import frozen_request, source_results
 from bench.cli.options import (
     add_cache_dir,
     add_data_root,
@@ -49,6 +50,11 @@ def add_what(parser: ArgumentParser) -> None:
     what.add_argument(
         "--weighting", type=lookup_name, metavar="NAME", help="the weighting, instead of the method's own"
     )
+    what.add_argument(
+        "--from", type=folder, metavar="RUN", dest="source",
+        help="with --method frozen: the folder of a row, results/<data>/<variant>, or of one of its seeds, whose mean "
+        "weights are used as constants; data, seeds and results are its own unless given",
+    )  # fmt: skip
     what.add_argument("--seeds", nargs="+", type=random_seed, metavar="N", help="default: 0 1 2")
     what.add_argument(
         "--set", nargs="+", action="extend", type=assignment, default=[], metavar="KEY=VALUE", dest="assignments"
@@ -87,15 +93,22 @@ def requested(arguments: Namespace) -> tuple[Request, Path]:
 
     Raises:
         PlanError: options are missing or contradict each other. UnknownName, StudyError: of the study.
+        RecordError: of the run named by --from.
     """
+    if arguments.source is not None:
+        results = _folder(arguments.results or source_results(arguments))
+        return frozen_request(arguments, assigned(arguments)), results
     study = load_study(arguments.study) if arguments.study else None
-    results = results_folder(arguments, study)
-    return (_study_request(arguments, study) if study else _request(arguments)), results
+    return (_study_request(arguments, study) if study else _request(arguments)), results_folder(arguments, study)
 
 
 def results_folder(arguments: Namespace, study: Study | None) -> Path:
     """The folder of the records; raises PlanError if it can't be one."""
-    results: Path = arguments.results or results_of(study)
+    return _folder(arguments.results or results_of(study))
+
+
+def _folder(results: Path) -> Path:
+    """The folder; raises PlanError if it can't be one."""
     for place in (results, *results.parents):  # said once here, not once for each run
         if place.exists() and not place.is_dir():
             raise PlanError(f"--results: expected a folder, found a file at {place}; name another folder.")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from argparse import Namespace, _ArgumentGroup
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from bench.cli.options import not_negative, positive
@@ -25,11 +27,13 @@ from bench.launch.run_queue import clear_finished
 from bench.records.store import RecordError
 from bench.spec.lookup import UnknownName
 from bench.spec.planning import Plan, PlanError, Request, make_plan
+from bench.spec.resolve import RunSpec
 from bench.spec.study import StudyError
 from datasets.contract import DataError
 from datasets.decoding.prepare import Preparation, preparing
 from methods.architectures.backbones import WeightsUnavailable
 
+FAILED = 1  # the exit code if a run failed
 # What a command that trains reports in words, with exit code 2.
 TRAINING_ERRORS: tuple[type[Exception], ...] = (
     PlanError, StudyError, UnknownName, DataError, RecordError, DeviceUnavailable, WeightsUnavailable,
@@ -53,15 +57,37 @@ def add_training(how: _ArgumentGroup) -> None:
 def train_request(arguments: Namespace, request: Request, results: Path, console: Console) -> int:
     """Trains the runs of a request that are not in the results yet, or lists them with --dry-run.
 
+    Frozen twins need the runs that they replay: what is left is planned again until nothing new appears.
+
     Returns the exit code: 0, 1 if a run failed, or that of an interruption.
 
     Raises:
         One of TRAINING_ERRORS.
     """
     device = choose_device(arguments.device)
-    plan = _plan(arguments, request, results, console)
-    for remark in plan.remarks:
-        console.print(remark)
+    tried, said, code = set[tuple[str, str, int]](), set[str](), 0
+    while True:
+        plan = _plan(arguments, request, results, console)
+        for remark in [remark for remark in plan.remarks if remark not in said]:
+            console.print(remark)
+        new = [spec for spec in plan.pending if _key(spec) not in tried]
+        if tried and not new:
+            return code
+        code = max(code, _round(arguments, device, request, replace(plan, pending=new), results, console))
+        if arguments.dry_run or not plan.waiting or code > FAILED:
+            return code
+        tried |= set(map(_key, new))
+        said |= set(plan.remarks)
+
+
+def _key(spec: RunSpec) -> tuple[str, str, int]:
+    return spec.data, spec.variant, spec.seed
+
+
+def _round(
+    arguments: Namespace, device: torch.device, request: Request, plan: Plan, results: Path, console: Console
+) -> int:
+    """Trains the pending runs of a plan, or lists them; the exit code."""
     for remark in hardware_remarks(plan.pending, device):
         console.print(remark)
     if impossible := hardware_errors(plan.pending, device):
@@ -99,7 +125,10 @@ def _describe(plan: Plan, console: Console) -> None:
     for spec in plan.pending:
         settings = " ".join(f"{key}={value}" for key, value in spec.overrides.items())
         console.print(f"would run {run_name(spec)}, {spec.settings.train.epochs} epochs {settings}".rstrip())
-    console.print(f"{len(plan.pending)} runs to train, {len(plan.kept)} already kept.")
+    for spec in plan.waiting:
+        console.print(f"would then run {run_name(spec)}: {spec.label}, once its weights are known")
+    waiting = f", {len(plan.waiting)} frozen twins that wait for other runs" if plan.waiting else ""
+    console.print(f"{len(plan.pending)} runs to train, {len(plan.kept)} already kept{waiting}.")
 
 
 def _plan(arguments: Namespace, request: Request, results: Path, console: Console) -> Plan:
@@ -141,4 +170,4 @@ def _train(plan: Plan, launch: LaunchConfig, jobs: int, console: Console) -> int
             return exit_code(stop)
     counts = ", ".join(f"{statuses[status]} {status}" for status in ("done", "diverged", "failed") if statuses[status])
     console.print(f"{counts}. Records: {launch.results}")
-    return 1 if statuses["failed"] else 0
+    return FAILED if statuses["failed"] else 0

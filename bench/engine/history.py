@@ -10,6 +10,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from bench.records.record import Scores
+from bench.spec.further_weights import WEIGHTS, further_weights
 from bench.spec.resolve import RunSpec
 from datasets.contract import Task
 
@@ -67,7 +68,8 @@ def curve_columns(spec: RunSpec) -> list[str]:
     """The columns of curve.csv."""
     measured = [f"validation/{t.key}/{metric.key}" for t in spec.info.tasks for metric in t.measure.metrics]
     columns = ["epoch", "step", "seconds", *(f"train/{key}" for key in spec.tasks), *measured]
-    return [*columns, *(f"weight/{key}" for key in spec.tasks), "score"]
+    further = [f"{name}/{key}" for name in further_weights(spec.settings) for key in spec.tasks]
+    return [*columns, *(f"{WEIGHTS}/{key}" for key in spec.tasks), "score", *further]
 
 
 def position_columns(spec: RunSpec) -> list[str]:

@@ -25,11 +25,12 @@ from bench.engine.precision import choose_kernels
 from bench.engine.recording import Outcome, finished_record, write_curves, write_outcomes
 from bench.engine.seeds import generator_for, seed_for
 from bench.engine.selection import keep_best, selection, selection_score, why_unselected
-from bench.engine.step import StepResult, on_cpu, require_finite_step, train_step
+from bench.engine.step import HEAD_WEIGHT, UNCLIPPED, StepResult, on_cpu, require_finite_step, train_step
 from bench.engine.train_state import TrainState, make_train_state
 from bench.records.record import Record, Selected
 from bench.records.store import CHECKPOINT, write_record
 from bench.spec.data_seen import changed_parts
+from bench.spec.further_weights import HEAD_WEIGHTS, UNCLIPPED_WEIGHTS, further_weights
 from bench.spec.resolve import RunSpec
 from datasets.contract import Batch, DataError, Splits
 from datasets.decoding.prepare import Preparation, preparing
@@ -39,6 +40,8 @@ from methods.contract import Diverged, Evaluations, batches_of
 
 # Epochs whose test scores are averaged if a protocol has no validation set, as published for NYUv2.
 AVERAGED_EPOCHS = 10
+# What a step calls the numbers in these columns of the curve.
+_FURTHER = {HEAD_WEIGHTS: HEAD_WEIGHT, UNCLIPPED_WEIGHTS: UNCLIPPED}
 
 
 def _silent(note: str) -> None:
@@ -157,15 +160,15 @@ def _start(spec: RunSpec, context: RunContext, splits: Splits, seen: Mapping[str
 def _train_epoch(run: Run, state: TrainState, history: History) -> None:
     """Trains for one epoch and validates; updates state and history."""
     start = time.perf_counter()
-    losses, weights = _train_steps(run, state, history)
+    losses, weights, further = _train_steps(run, state, history)
     with state.network.translate_errors():
         scores, score = _validate(run, state, history)
     history.seconds += time.perf_counter() - start
-    history.curve.append([history.epochs, history.steps, history.seconds, *losses, *scores, *weights, score])
+    history.curve.append([history.epochs, history.steps, history.seconds, *losses, *scores, *weights, score, *further])
 
 
-def _train_steps(run: Run, state: TrainState, history: History) -> tuple[list[float], list[float]]:
-    """Trains for one epoch; updates state and history. The mean losses and weights over its steps."""
+def _train_steps(run: Run, state: TrainState, history: History) -> tuple[list[float], list[float], list[float]]:
+    """Trains for one epoch; updates state and history. The mean losses, weights and further weights over its steps."""
     epoch, rank, cosines_every = history.epochs, state.parallel.rank, run.spec.settings.train.cosines_every
     # Batches and dropout depend on seed, epoch and process alone, so a resumed run draws the same random numbers.
     torch.manual_seed(seed_for(run.spec.seed, "noise", epoch, *([rank] if rank else [])))
@@ -186,13 +189,17 @@ def _train_steps(run: Run, state: TrainState, history: History) -> tuple[list[fl
             _log_steps(state, results, history)
         raise
     clock.collect()
-    means = _log_steps(state, results, history)
+    means = _log_steps(state, results, history, further_weights(run.spec.settings))
     history.epochs += 1
     return means
 
 
-def _log_steps(state: TrainState, results: Sequence[StepResult], history: History) -> tuple[list[float], list[float]]:
-    """Logs the steps of an epoch, and reads from an accelerator what they left there. Their mean losses and weights.
+def _log_steps(
+    state: TrainState, results: Sequence[StepResult], history: History, further: Sequence[str] = ()
+) -> tuple[list[float], list[float], list[float]]:
+    """Logs the steps of an epoch, and reads from an accelerator what they left there. Their means over the steps.
+
+    further: which further weights to average, by their columns of the curve.
 
     Raises:
         Diverged: a number is not finite. The history then ends before that step, as on a CPU.
@@ -203,7 +210,8 @@ def _log_steps(state: TrainState, results: Sequence[StepResult], history: Histor
         history.steps += 1
         _log_step(state, result, history)
     losses, weights = (torch.stack([getattr(one, part) for one in read]) for part in ("losses", "weights"))
-    return losses.mean(dim=0).tolist(), weights.mean(dim=0).tolist()
+    others = [torch.stack([one.further[_FURTHER[name]] for one in read]).mean(dim=0).tolist() for name in further]
+    return losses.mean(dim=0).tolist(), weights.mean(dim=0).tolist(), [value for mean in others for value in mean]
 
 
 def _batch_streams(run: Run, state: TrainState, epoch: int) -> list[Iterator[Batch]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,6 +21,7 @@ from bench.engine.backward import (
 )
 from bench.engine.device import read_at_once
 from bench.engine.heads import forward_shared, position_gradients
+from bench.engine.task_gradients import clip_gradients
 from bench.engine.train_state import TrainState, commit
 from datasets.contract import Batch
 from methods.checks import checked_post_step, checked_step
@@ -27,7 +29,8 @@ from methods.contract import Diverged, Evaluations, PostStepHook, Signal, Update
 from methods.weightings.cr_mogm import running_mean
 
 # What messages call numbers that must be finite.
-_HEAD_WEIGHT = "weight of the head"
+HEAD_WEIGHT = "weight of the head"
+UNCLIPPED = "weight before the clip"
 _LOSS_AFTER = "loss after the step"
 
 
@@ -106,16 +109,32 @@ def compute_gradients(
     _require_finite(state, update.weights, "weight", step)
     further: dict[str, Tensor] = {}
     if state.head_rule == "own" and update.head_weights is not None:
-        further[_HEAD_WEIGHT] = update.head_weights
-        _require_finite(state, update.head_weights, _HEAD_WEIGHT, step)
+        further[HEAD_WEIGHT] = update.head_weights
+        _require_finite(state, update.head_weights, HEAD_WEIGHT, step)
     recorded = found.cosines().cpu() if cosines and found.cosines is not None else None
 
     applied = found.apply(update)
+    weights, unclipped = update.weights, update.unclipped
+    if update.max_norm < math.inf:
+        weights, unclipped = _clip(state, update), update.weights
+        _require_finite(state, weights, "clipped weight", step)
+    if unclipped is not None:
+        further[UNCLIPPED] = unclipped
     if state.moves_positions_jointly:
         along = seen.position_gradients if applied.position_gradients is None else applied.position_gradients
         assert along is not None, "a step of the positions needs their gradients"
         _set_position_gradients(state, along.cpu())
-    return StepResult(seen.losses, update.weights, further, recorded, applied.evaluations), update
+    return StepResult(seen.losses, weights, further, recorded, applied.evaluations), update
+
+
+def _clip(state: TrainState, update: Update) -> Tensor:
+    """Clips the shared gradient to the norm of the update, without a wait; the weights (m,) as they then apply.
+
+    Heads that are weighted by the task weights follow.
+    """
+    followers = list(state.network.heads.parameters()) if state.head_rule == "weighted" else []
+    factor = clip_gradients(state.shared_parameters, update.max_norm, followers)
+    return update.weights * factor.to(update.weights)
 
 
 def _read(state: TrainState, found: BatchGradients, updates_weights: bool) -> BatchGradients:

@@ -139,6 +139,18 @@ def factors(weights: Tensor) -> Sequence[float | Tensor]:
     return weights.tolist() if weights.device.type == "cpu" else weights.unbind()
 
 
+def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float, followers: Sequence[nn.Parameter]) -> Tensor:
+    """Scales .grad of the parameters down to a norm of at most max_norm. The factor (), at most 1, on the device.
+
+    followers: other parameters, whose .grad is scaled by the same factor.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    factor = (max_norm / norm).clamp_max(1.0)
+    torch._foreach_mul_([*gradients, *(p.grad for p in followers if p.grad is not None)], factor)
+    return factor
+
+
 def backward_to(
     parameters: Sequence[nn.Parameter], outputs: Sequence[Tensor], gradients: Sequence[Tensor], *, add: bool = False
 ) -> None:

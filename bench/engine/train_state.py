@@ -14,6 +14,7 @@ from bench.engine.graphs import GraphedLosses
 from bench.engine.parallel import ALONE, DataParallel
 from bench.engine.seeds import generator_for
 from bench.engine.task_gradients import GradientBuffer
+from bench.spec.further_weights import head_rule_of
 from bench.spec.resolve import RunSpec
 from bench.spec.settings import GramianSettings, Precision, Settings
 from datasets.contract import Task
@@ -109,7 +110,7 @@ def make_train_state(
         factorable=factorable_layers(network, observed) if _may_factor(spec) else (),
         weighting=settings.weighting,
         weighting_state=settings.weighting.init(len(tasks)),
-        head_rule=settings.weighting.heads if settings.heads.rule == "published" else settings.heads.rule,
+        head_rule=head_rule_of(settings),
         optimizers=optimizers,
         generator=generator_for(spec.seed, "method"),
         buffer=GradientBuffer(len(tasks)) if buffer is None else buffer,

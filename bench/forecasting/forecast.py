@@ -24,7 +24,7 @@ from bench.records.files import StorageError, matching
 from bench.records.record import Record
 from bench.records.store import BadRecord, RecordError, read_run, run_folder
 from bench.spec.data_seen import CurrentData, data_remarks, look_at_data, neighbour_remarks
-from bench.spec.planning import PlanError, Request, all_specs, data_names, kept_record
+from bench.spec.planning import PlanError, Request, all_specs, data_names, kept_record, twin_runs
 from bench.spec.resolve import RunSpec
 from datasets import DATASETS, find
 from methods.adapters import is_adapter
@@ -160,19 +160,26 @@ def runs_of(request: Request, data_root: Path, results: Path) -> tuple[list[Run]
     specs = all_specs(request, names, errors)
     current = look_at_data(specs, {name: folder for name in names if (folder := find(name, data_root))}, errors)
     kept: list[tuple[RunSpec, Record]] = []
-    remarks: list[str] = []
-    for spec in specs:
-        record = None
-        try:
-            size = dataset_size(spec.data, spec.settings.data)
-            record = kept_record(spec, results, current.of(spec))
-        except BadRecord as error:
-            remarks.append(str(error))
-        except (PlanError, RecordError, StorageError) as error:
-            errors.append(str(error))
-            continue
-        runs.append(Run(spec, size, done=record is not None))
-        kept += [(spec, record)] if record is not None else []
+    remarks = list(request.remarks)
+
+    def add(some: Sequence[RunSpec]) -> None:
+        for spec in some:
+            record = None
+            try:
+                size = dataset_size(spec.data, spec.settings.data)
+                record = kept_record(spec, results, current.of(spec))
+            except BadRecord as error:
+                remarks.append(str(error))
+            except (PlanError, RecordError, StorageError) as error:
+                errors.append(str(error))
+                continue
+            runs.append(Run(spec, size, done=record is not None))
+            kept.extend([(spec, record)] if record is not None else [])
+
+    add(specs)
+    twins = twin_runs(request, names, kept, results, errors)
+    add([*twins.planned, *twins.waiting])
+    remarks += twins.remarks
     if errors:
         raise PlanError("\n".join(dict.fromkeys(errors)))
     if any(run.spec.settings.compute.processes > 1 for run in runs):

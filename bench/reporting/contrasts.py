@@ -16,12 +16,17 @@ from bench.reporting.inference.significance import holm, sign_flip_p
 from bench.reporting.inference.verdicts import Verdict, verdicts
 from bench.reporting.item_scores import ItemReader, item_interval
 from bench.reporting.labels import seed_list
+from bench.reporting.luck import tuning_luck
 from bench.reporting.overall import score_matrix
 
 METHOD = (
     "Brackets: 95 % intervals; those of differences are over {what}. Differences are paired by seed. P(> EW): share of "
     "seeds on which a row is better than EW, ties half. p: two-sided sign-flip test against EW, adjusted for the "
     "number of rows (Holm). Verdict: at the 5 % level, adjusted likewise; 'not separable' doesn't mean equal."
+)
+WITH_LUCK = (
+    " p of tuned rows counts the luck of their tuning (docs/statistics.md), which brackets leave out: a row may be not "
+    "separable although its bracket is without 0."
 )
 OVER = {True: "seeds and test items (studentised bootstrap)", False: "seeds (Student)"}
 
@@ -120,7 +125,8 @@ def contrasts_of(results: Path, comparison: Comparison) -> Contrasts:
     scores = score_matrix(variants, comparison.seeds)
     table = _Table(variants, comparison.seeds, scores, ItemReader(results, comparison))
     ew, tuned = table.row(comparison.baseline), table.row(comparison.tuned_baseline)
-    said = verdicts(scores, ew, tuned)
+    luck = tuning_luck(results, comparison, variants)
+    said = verdicts(scores, ew, tuned, luck=luck)
     rows, resampled = {}, set[bool]()
     for place, variant in enumerate(comparison.variants):
         over_ew, of_ew = table.difference(place, ew) if ew not in (None, place) else (None, None)
@@ -141,7 +147,8 @@ def contrasts_of(results: Path, comparison: Comparison) -> Contrasts:
     twins, unpaired = _twins(comparison, table)
     sources = {variant.twin_of for variant in comparison.variants if variant.twin_of}
     twinless = tuple(v.label for v in comparison.variants if not v.twin_of and v.label not in sources)
-    method = METHOD.format(what="; ".join(OVER[one] for one in sorted(resampled, reverse=True)) or OVER[False])
+    over = "; ".join(OVER[one] for one in sorted(resampled, reverse=True)) or OVER[False]
+    method = METHOD.format(what=over) + (WITH_LUCK if luck is not None and luck.any() else "")
     return Contrasts(rows, twins, unpaired, twinless, method, _remarks(comparison, table))
 
 

@@ -9,7 +9,8 @@ from bench.records.plain_text import one_line
 from bench.reporting.tables.table import MISSING
 
 LATEX = {
-    "Δ_b": r"$\Delta_b$", "--": r"-{}-", "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",
+    "Δ_b": r"$\Delta_b$", "Δ_m": r"$\Delta_m$",
+    "--": r"-{}-", "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",
     "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}", "*": "{*}", '"': "''", "↑": r"$\uparrow$",
     "↓": r"$\downarrow$", "±": r"$\pm$", "×": r"$\times$", "°": r"$^\circ$", "–": "--", "—": "---", "−": "$-$",

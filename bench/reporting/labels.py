@@ -36,6 +36,12 @@ def without(settings: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str,
     return {key: value for key, value in settings.items() if key not in common}
 
 
+def twin_settings(record: Record) -> set[str]:
+    """The overrides by which a frozen twin replays its source; none of another run."""
+    is_twin = bool(record.settings.get("weighting", {}).get("source"))
+    return {key for key in record.overrides if is_twin and key.startswith("weighting.")}
+
+
 def row_labels(firsts: Mapping[str, Record], common: Mapping[str, Any]) -> dict[str, str]:
     """The label of each row, by variant: the method's name, then the settings that only this row has.
 
@@ -43,7 +49,8 @@ def row_labels(firsts: Mapping[str, Record], common: Mapping[str, Any]) -> dict[
     """
     labels = {}
     for key, first in firsts.items():
-        own = show_settings(without(first.overrides, common))
+        told = twin_settings(first)  # by the label, and by the record
+        own = show_settings({key: value for key, value in without(first.overrides, common).items() if key not in told})
         labels[key] = first.labels.method + (f" ({own})" if own else "")
     counts = Counter(labels.values())
     return {key: label if counts[label] == 1 else f"{label} ({key})" for key, label in labels.items()}

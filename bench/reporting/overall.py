@@ -24,9 +24,14 @@ def test_score(record: Record) -> float:
 
     It is the score that selects epochs on validation, computed on test.
     """
+    return mean([task_score(record, task) for task in record.tasks])
+
+
+def task_score(record: Record, task: TaskRecord) -> float:
+    """The part that a task has in `test_score`; NaN if a score that it needs is missing or NaN."""
     if record.selection == "accuracy":
-        return mean([score_of(record.test, task.key, task.metrics[0].key) for task in record.tasks])
-    return mean([_log_gain(record.test, record.reference, task) for task in record.tasks])
+        return score_of(record.test, task.key, task.metrics[0].key)
+    return _log_gain(record.test, record.reference, task)
 
 
 def _log_gain(scores: Scores, dummy: Scores, task: TaskRecord) -> float:

@@ -20,7 +20,7 @@ class PlannedRow:
 
     candidates: method and overrides of each run that it may show; of several, the best on validation is shown.
     trials: of the tuning that its settings come from.
-    twin_of: label of the row whose mean weights it keeps constant.
+    twin_of: label of the row whose frozen twin it shows; the candidates are then the runs of that row.
     """
 
     label: str
@@ -76,6 +76,8 @@ def _shown(comparison: Comparison, row: PlannedRow, place: int) -> Variant | Non
     common = comparison.common
     wanted = [(method, without(overrides, common)) for method, overrides in row.candidates]
     found = [v for v in comparison.variants if (v.method, without(v.first.overrides, common)) in wanted]
+    if row.twin_of:
+        return _twin(comparison, found, row, place)
     if not found:
         return None
     shown, notes = found[0], list[str]()
@@ -91,6 +93,23 @@ def _shown(comparison: Comparison, row: PlannedRow, place: int) -> Variant | Non
     trials = row.trials or (len(wanted) if len(wanted) > 1 else 0)
     notes += shown.notes
     return replace(shown, label=row.label, colour=place, notes=tuple(notes), trials=trials, twin_of=row.twin_of)
+
+
+def _twin(comparison: Comparison, sources: Sequence[Variant], row: PlannedRow, place: int) -> Variant | None:
+    """The frozen twin of a source: of several, that of most seeds of the source; None if none was run."""
+    names = [f"{comparison.data}/{source.key}" for source in sources]
+    found = [variant for variant in comparison.variants if _settings(variant).get("source") in names]
+    if not found:
+        return None
+    shown = max(found, key=lambda variant: len(_settings(variant)["source_seeds"]))
+    others = f"of {len(found)} twins, that of most seeds of its source" if len(found) > 1 else ""
+    notes = (*filter(None, [others]), *shown.notes)
+    return replace(shown, label=row.label, colour=place, notes=notes, trials=row.trials, twin_of=row.twin_of)
+
+
+def _settings(variant: Variant) -> Mapping[str, Any]:
+    """The settings of its weighting."""
+    return variant.first.settings.get("weighting", {})
 
 
 def _validation_score(variant: Variant) -> float:

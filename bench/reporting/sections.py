@@ -13,12 +13,15 @@ from bench.records.store import CURVE, POSITIONS
 from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.contrasts import Contrasts, contrasts_of
 from bench.reporting.figures.differences import differences_figure, twins_figure
+from bench.reporting.figures.fronts import front_figure
 from bench.reporting.figures.lines import curves_figure, positions_figure
 from bench.reporting.figures.scores import scores_figure
 from bench.reporting.figures.series import Band, band, read_series
 from bench.reporting.figures.times import times_figure
+from bench.reporting.front import front_of
 from bench.reporting.tables.budget import budget_table
 from bench.reporting.tables.cost import cost_table
+from bench.reporting.tables.fronts import front_table
 from bench.reporting.tables.scores import score_tables
 from bench.reporting.tables.spread import spread_table
 from bench.reporting.tables.table import Table
@@ -58,7 +61,7 @@ def analysed(results: Path, comparison: Comparison) -> Analysis:
 def section_tables(analysis: Analysis, spread: bool) -> tuple[Table, ...]:
     """All tables of a comparison, the scores first. `spread`: with the standard deviation over seeds."""
     comparison, contrasts, times = analysis.comparison, analysis.contrasts, analysis.times
-    twins = twin_table(comparison, contrasts)
+    twins, front = twin_table(comparison, contrasts), front_of(comparison)
     tables = [
         *score_tables(comparison, spread),
         verdict_table(comparison, contrasts),
@@ -66,6 +69,7 @@ def section_tables(analysis: Analysis, spread: bool) -> tuple[Table, ...]:
         *([times_table(comparison, times)] if times else []),
         *([analysis.spread] if analysis.spread else []),
         *([analysis.budget] if analysis.budget else []),
+        *([front_table(comparison, front)] if front and front.methods else []),
         cost_table(comparison),
     ]
     return tuple(tables)
@@ -78,6 +82,7 @@ def section_titles(comparison: Comparison) -> dict[str, str]:
         "differences": "Difference from EW in the overall test score with 95 % interval; filled if this leaves out 0",
         "twins": "Each method against its frozen twin: paired difference with 95 % interval",
         "curves": "Learning curves: mean over finished seeds, shaded from the lowest to the highest",
+        "front": "The front of scalarisations: means over seeds on test for each pair of tasks, higher is better",
         "times": "Steps to target of every seed; a bar marks the median",
     }
     for variant in comparison.variants:
@@ -89,11 +94,13 @@ def section_titles(comparison: Comparison) -> dict[str, str]:
 def section_figures(results: Path, analysis: Analysis, tasks: Sequence[str]) -> dict[str, Figure]:
     """Figures by file name, without those that have nothing to show."""
     comparison, contrasts, times = analysis.comparison, analysis.contrasts, analysis.times
+    front = front_of(comparison)
     figures = {
         "scores": scores_figure(comparison),
         "differences": differences_figure(comparison, contrasts),
         "twins": twins_figure(comparison, contrasts),
         "curves": _curves(results, comparison),
+        "front": front_figure(comparison, front) if front else None,
         "times": times_figure(comparison, times) if times else None,
     }
     for variant in comparison.variants:

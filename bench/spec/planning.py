@@ -14,6 +14,7 @@ from bench.spec.lookup import UnknownName, lookup
 from bench.spec.resolve import RunSpec, resolve, weighting_info
 from bench.spec.settings import SpecError
 from bench.spec.study import StudyError, StudyRow
+from bench.spec.twins import TwinSource, plan_twins
 from bench.spec.versions import version_remarks
 from datasets import DATASETS, find, obtain
 from datasets.contract import DataError
@@ -32,6 +33,8 @@ class Request:
 
     only_found: whether data sets that are not on this machine are left out instead of refused.
     otherwise: the data sets to use if none is found.
+    sources: the runs whose frozen twins the rows are, if a user named them.
+    remarks: for the user, on what was asked for.
     """
 
     rows: Sequence[StudyRow]
@@ -39,6 +42,8 @@ class Request:
     seeds: Sequence[int]
     only_found: bool = False
     otherwise: Sequence[str] = ()
+    sources: Sequence[Record] = ()
+    remarks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Plan:
     current: the data that is here now.
     remarks: for the user: data sets left out, runs kept from other versions, bad records.
     bad: folders of pending runs with a bad record, which has to be moved aside before the run is trained.
+    waiting: frozen twins of rows that are not finished; their weights are not known yet.
     """
 
     pending: list[RunSpec]
@@ -59,6 +65,7 @@ class Plan:
     current: CurrentData
     remarks: list[str]
     bad: list[Path] = field(default_factory=list)
+    waiting: list[RunSpec] = field(default_factory=list)
 
 
 def make_plan(request: Request, data_root: Path, results: Path, make_data: bool = True) -> Plan:
@@ -79,25 +86,118 @@ def make_plan(request: Request, data_root: Path, results: Path, make_data: bool 
     folders = _data_folders(names, data_root, make_data, errors)
     _raise(errors)  # before anything is decoded
     current = look_at_data(specs, folders, errors)
-    pending: list[RunSpec] = []
-    kept: list[tuple[RunSpec, Record]] = []
-    bad: dict[Path, str] = {}
+    errors += _other_data(request, specs, current)
+    own = _look_at_records(specs, results, current, errors)
+    twins = twin_runs(request, names, own.kept, results, errors)
+    of_twins = _look_at_records(twins.planned, results, current, errors)
+    _raise(errors)
+    pending, kept = [*own.pending, *of_twins.pending], [*own.kept, *of_twins.kept]
+    bad = {**own.bad, **of_twins.bad}
+    remarks += [
+        *request.remarks,
+        *bad.values(),
+        *version_remarks(kept, results),
+        *data_remarks(current, kept),
+        *twins.remarks,
+    ]
+    remarks += neighbour_remarks(current, pending, results)
+    return Plan(pending, [spec for spec, _ in kept], folders, current, remarks, list(bad), twins.waiting)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Runs by what the results have of them; the members are as in `Plan`. bad: messages by folder."""
+
+    pending: list[RunSpec] = field(default_factory=list)
+    kept: list[tuple[RunSpec, Record]] = field(default_factory=list)
+    bad: dict[Path, str] = field(default_factory=dict)
+
+
+def _look_at_records(specs: Sequence[RunSpec], results: Path, current: CurrentData, errors: list[str]) -> _Found:
+    found = _Found()
     for spec in specs:
         record = None
         try:
             record = kept_record(spec, results, current.of(spec))
         except BadRecord as error:
-            bad[run_folder(results, spec.data, spec.variant, spec.seed)] = str(error)
+            found.bad[run_folder(results, spec.data, spec.variant, spec.seed)] = str(error)
         except (PlanError, RecordError, StorageError) as error:
             errors.append(str(error))
         if record is None:
-            pending.append(spec)
+            found.pending.append(spec)
         else:
-            kept.append((spec, record))
-    _raise(errors)
-    remarks += [*bad.values(), *version_remarks(kept, results), *data_remarks(current, kept)]
-    remarks += neighbour_remarks(current, pending, results)
-    return Plan(pending, [spec for spec, _ in kept], folders, current, remarks, list(bad))
+            found.kept.append((spec, record))
+    return found
+
+
+def _other_data(request: Request, specs: Sequence[RunSpec], current: CurrentData) -> list[str]:
+    """An error for each run that saw other data than its twin would."""
+    seen = {(spec.data, spec.seed): found for spec in specs if (found := current.of(spec))}
+    errors = []
+    for source in request.sources:
+        now = seen.get((source.data, source.seed))
+        if now and (difference := data_difference(source, now)):
+            errors.append(
+                f"{source.data}/{source.variant}, seed {source.seed}: expected a run on the data that is here now, "
+                f"found one on {difference}; restore that data, or run the method on today's first."
+            )
+    return errors
+
+
+@dataclass(frozen=True)
+class TwinRuns:
+    """The frozen twins of a request. planned: with known weights. waiting, remarks: as in `Plan`."""
+
+    planned: list[RunSpec]
+    waiting: list[RunSpec]
+    remarks: list[str]
+
+
+def twin_runs(
+    request: Request, data: Sequence[str], kept: Sequence[tuple[RunSpec, Record]], results: Path, errors: list[str]
+) -> TwinRuns:
+    """The twins that the rows of a request ask for.
+
+    kept: all runs of the other rows that are finished. Errors are added to `errors`.
+    """
+    records = {(spec.data, spec.variant, spec.seed): record for spec, record in kept}
+    sources = []
+    for name in data:
+        for row in [row for row in request.rows if row.twin_of and row.is_for(name)]:
+            try:
+                specs = _source_specs(row, request, name)
+            except (UnknownName, SpecError, StudyError) as error:
+                errors.append(str(error))
+                continue
+            by_seed = {spec.seed: records.get((name, spec.variant, spec.seed)) for spec in specs}
+            found = {seed: record for seed, record in by_seed.items() if record is not None}
+            sources.append(TwinSource(row, specs, found))
+    twins = plan_twins(sources, results, errors)
+    planned, waiting = (_runs_of(rows) for rows in (twins.rows, twins.waiting))
+    return TwinRuns(planned, waiting, list(dict.fromkeys(twins.remarks)))
+
+
+def _source_specs(row: StudyRow, request: Request, data: str) -> list[RunSpec]:
+    """The runs that a row is the twin of, one for each seed.
+
+    Raises:
+        StudyError: there is none, or more than one; UnknownName, SpecError: as of `specs_of`.
+    """
+    sources = row.sources(request.rows, data)
+    found = {spec.variant: spec for source in sources for spec in specs_of(source, data, request.seeds[0])}
+    if len(found) != 1:
+        raise StudyError(
+            f"Row {row.label!r}: expected one row {row.twin_of!r} on {data} that it is the twin of, found "
+            f"{len(found) or 'none'}; rename the others."
+        )
+    return [spec for seed in dict.fromkeys(request.seeds) for spec in specs_of(sources[0], data, seed)]
+
+
+def _runs_of(rows: Sequence[tuple[StudyRow, str, Sequence[int]]]) -> list[RunSpec]:
+    """The runs of rows, each once, seeds in the outer loop."""
+    specs = [spec for row, data, seeds in rows for seed in seeds for spec in specs_of(row, data, seed)]
+    each = {(spec.data, spec.variant, spec.seed): spec for spec in specs}
+    return sorted(each.values(), key=lambda spec: spec.seed)
 
 
 def _raise(errors: Sequence[str]) -> None:
@@ -146,14 +246,14 @@ def _data_folders(names: Sequence[str], data_root: Path, make_data: bool, errors
 
 
 def all_specs(request: Request, data: Sequence[str], errors: list[str]) -> list[RunSpec]:
-    """All runs, each once; errors are added to `errors`.
+    """All runs but those of twins, each once; errors are added to `errors`.
 
     Seeds form the outer loop, so that an interrupted study has whole seeds.
     """
     specs: dict[tuple[str, str, int], RunSpec] = {}
     for seed in request.seeds:
         for name in data:
-            for row in [row for row in request.rows if row.is_for(name)]:
+            for row in [row for row in request.rows if row.is_for(name) and not row.twin_of]:
                 try:
                     for spec in specs_of(row, name, seed):
                         specs[spec.data, spec.variant, spec.seed] = spec

@@ -79,10 +79,11 @@ class RunSpec:
 
     @property
     def label(self) -> str:
-        """The method's name as published; for a pair without a name of its own, both parts."""
-        if self.method in METHODS:
-            return METHODS[self.method].label
-        return f"{ARCHITECTURES[self.architecture].label} + {weighting_info(self.weighting).label}"
+        """The method's name as published; for a pair without a name of its own, both parts; of a twin, its source's."""
+        source = getattr(self.settings.weighting, "source", "")
+        if self.weighting == "frozen" and source:
+            return f"{_label_of(Path(source).name.partition('@')[0])}, frozen"
+        return _label_of(self.method)
 
 
 def resolve(
@@ -338,6 +339,19 @@ def _method_name(architecture: str, weighting: str) -> str:
         if (pair.architecture, pair.weighting) == (architecture, weighting):
             return name
     return f"{architecture}+{weighting}".replace(":", "-")  # it names a folder
+
+
+def _label_of(method: str) -> str:
+    """The label of a method, as `_method_name` names it."""
+    if method in METHODS:
+        return METHODS[method].label
+    architecture, _, weighting = method.partition("+")
+    rows = (
+        WEIGHTINGS
+        if weighting in WEIGHTINGS
+        else {key.replace(":", "-"): row for key, row in adapted_weightings().items()}
+    )
+    return f"{ARCHITECTURES[architecture].label} + {rows[weighting].label}"
 
 
 def weighting_info(name: str) -> WeightingInfo:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +37,7 @@ class StudyRow(_Part):
         shows the run that is best on validation.
     data: the data sets of the row, out of those of the study; empty for all.
     trials: of tuning, on each data set: to be made, in a study for `bench.tune`; that were made, in one it has written.
+    twin_of: the label of another row, whose frozen twin this is; it has nothing of its own but a label and data sets.
     """
 
     label: str = ""
@@ -47,10 +48,22 @@ class StudyRow(_Part):
     permute: dict[str, list[float]] = Field(default_factory=dict)
     data: list[str] = Field(default_factory=list)
     trials: int = Field(default=0, ge=0, le=MOST_TRIALS)
+    twin_of: str = ""
+
+    @model_validator(mode="after")
+    def _twin_has_nothing_of_its_own(self) -> StudyRow:
+        own = [name for name in ("method", "arch", "weighting", "permute", "trials") if getattr(self, name)]
+        if self.twin_of and own:
+            raise ValueError(f"twin_of: expected a row without {own[0]}, which its source has; found both")
+        return self
 
     def is_for(self, data: str) -> bool:
         """Whether the row has runs on a data set."""
         return not self.data or data in self.data
+
+    def sources(self, rows: Sequence[StudyRow], data: str) -> list[StudyRow]:
+        """The rows on a data set that this is the twin of. Several tables may have the same one."""
+        return [row for row in rows if row.label == self.twin_of and not row.twin_of and row.is_for(data)]
 
     def assignments(self, n_tasks: int) -> list[dict[str, Any]]:
         """The dotted settings of each run of this row.
@@ -121,6 +134,8 @@ class Study(_Part):
         for part in self.also:
             if unknown := sorted({*part.data} - {*self.data}):
                 raise ValueError(f"also: expected data sets of the study, found {', '.join(unknown)}")
+        for error in _wrong_twins(self.data, [row for table in self.tables for row in table.rows]):
+            raise ValueError(f"tables: {error}")
         return self
 
     @property
@@ -144,6 +159,20 @@ class Study(_Part):
         own = [StudyRow(method=name) for name in methods]
         added = [StudyRow(method=name, data=part.data, set=part.set) for part in self.also for name in methods]
         return [self.complete(row) for row in [*own, *added]]
+
+
+def _wrong_twins(data: Sequence[str], rows: Sequence[StudyRow]) -> Iterator[str]:
+    """Sentences on twins of a row that is not there, or that can't have one."""
+    for row in (row for row in rows if row.twin_of):
+        what = f"row {row.label!r} is the twin of {row.twin_of!r}"
+        if row.set:
+            yield f"{what}: expected no settings of its own, found {', '.join(row.set)}"
+        for name in row.data or data:
+            sources = row.sources(rows, name)
+            if not sources:
+                yield f"{what}: expected such a row on {name}, found none"
+            if any(source.permute for source in sources):
+                yield f"{what}: expected one that permutes no settings, found one that does"
 
 
 def load_study(name: str) -> Study:

@@ -26,6 +26,8 @@ def adapted_weightings() -> Mapping[str, WeightingInfo]:
             f"{package} {module.VERSION}, {factory.peer}",
             f"as found in {package}",
             getattr(factory, "version", 1),
+            # One that reads the Jacobian may set the shared gradient itself.
+            sets_gradient=getattr(factory, "needs", "") == "jacobian",
         )
         for package, module in (("LibMTL", libmtl), ("TorchJD", torchjd))
         for key, factory in module.WEIGHTINGS.items()

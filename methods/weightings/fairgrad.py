@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, get_args
 
@@ -194,6 +195,10 @@ class FairGrad:
     def heads(self) -> HeadRule:
         return "plain" if self.variant == "released" else "weighted"
 
+    @property
+    def clips_to(self) -> float:
+        return (self.max_norm or math.inf) if self.variant == "released" else math.inf
+
     def init(self, n_tasks: int) -> State:
         del n_tasks
         return State()
@@ -201,6 +206,8 @@ class FairGrad:
     def step(self, signal: Signal, state: State) -> Update:
         gramian = signal.required_gramian().numpy()
         weights, fallback = fair_weights(gramian, self.alpha)
-        if self.variant == "released":
-            weights = clipped_weights(len(weights) * weights, gramian, self.max_norm, cancelling=fallback)
-        return Update(torch.from_numpy(weights), state, fallbacks=int(fallback))
+        if self.variant == "paper":
+            return Update(torch.from_numpy(weights), state, fallbacks=int(fallback))
+        unclipped = len(weights) * weights
+        weights = clipped_weights(unclipped, gramian, self.max_norm, cancelling=fallback)
+        return Update(torch.from_numpy(weights), state, fallbacks=int(fallback), unclipped=torch.from_numpy(unclipped))

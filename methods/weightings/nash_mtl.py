@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -51,6 +52,10 @@ class NashMTL:
     def __post_init__(self) -> None:
         require_at_least("max_norm", self.max_norm, 0)
 
+    @property
+    def clips_to(self) -> float:
+        return self.max_norm or math.inf
+
     def init(self, n_tasks: int) -> State:
         del n_tasks
         return State()
@@ -59,4 +64,5 @@ class NashMTL:
         gramian = signal.required_gramian().numpy()
         alpha, fallback = bargaining_weights(gramian)
         weights = torch.from_numpy(clipped_weights(alpha, gramian, self.max_norm, cancelling=fallback))
-        return Update(weights, state, head_weights=torch.from_numpy(alpha), fallbacks=int(fallback))
+        unclipped = torch.from_numpy(alpha)
+        return Update(weights, state, head_weights=unclipped, fallbacks=int(fallback), unclipped=unclipped)

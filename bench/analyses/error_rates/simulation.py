@@ -84,7 +84,10 @@ def _tuned(
     The settings of all methods are drawn from one distribution. The first trial has the default settings.
     """
     shape = (simulations, design.methods, design.trials)
-    effects = generator.choice(pool.effects, shape) if scenario.settings_matter else np.zeros(shape)
+    effects = np.zeros(shape)
+    if scenario.settings_matter:
+        centre = pool.effects.mean()
+        effects += centre + _resampled(pool.effects - centre, shape, generator)
     effects[:, :, 0] = 0.0
     if design.methods >= PLANTED:
         effects[:, PLANTED - 1] += scenario.difference

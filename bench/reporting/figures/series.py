@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas
 
-from bench.records.files import storage_error
-from bench.records.reading import Damaged, is_there
-from bench.records.store import RecordError, run_folder
+from bench.records.store import run_folder
+from bench.records.tables import read_table
 from bench.reporting.comparison import Comparison, Variant
 
 Numbers = npt.NDArray[np.float64]
@@ -42,36 +40,10 @@ def read_series(
     frames: dict[int, pandas.DataFrame] = {}
     for seed in variant.scored:
         path = run_folder(results, comparison.data, variant.key, seed) / name
-        frame = _read(path, columns)
+        frame = read_table(path, columns)
         if frame is not None:
             frames[seed] = frame
     return frames
-
-
-def _read(path: Path, columns: Sequence[str]) -> pandas.DataFrame | None:
-    """The table; None if there is no file."""
-    advice = "delete the folder of the run and run it again"
-    try:
-        if not is_there(path):
-            return None
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pandas.errors.ParserWarning)  # rows with more cells than the head
-            frame = pandas.read_csv(path, index_col=False)
-    except Damaged as error:
-        raise RecordError(f"{path}: {error}; {advice}.") from error
-    except OSError as error:
-        raise storage_error(path, error) from error
-    except (ValueError, pandas.errors.ParserWarning) as error:  # what is empty, not UTF-8, or no table
-        raise RecordError(
-            f"{path}: expected a table in CSV, found {' '.join(str(error).split())}; {advice}."
-        ) from error
-    lacking = [column for column in columns if column not in frame.columns]
-    if lacking:
-        raise RecordError(f"{path}: expected a column {lacking[0]!r}, found {list(frame.columns)!s:.200}; {advice}.")
-    for column in columns:
-        if not pandas.api.types.is_numeric_dtype(frame[column]):
-            raise RecordError(f"{path}: expected numbers in column {column!r}, found other text; {advice}.")
-    return frame
 
 
 def band(frames: Mapping[int, pandas.DataFrame], x: str, y: str) -> Band | None:

@@ -7,14 +7,15 @@ import numpy as np
 from bench.reporting.inference.describe import Array
 
 
-def best_of_repeats(scores: Array) -> tuple[Array, Array]:
+def best_of_repeats(scores: Array, draws: int | None = None) -> tuple[Array, Array]:
     """Mean and standard deviation (...,) of the best validation score over repeats of the tuning.
 
-    A repeat draws as many trials as there were, with replacement, from the same trials; the first trial, which has the
-    default settings, is part of all. Both numbers are exact: the r-th best of k trials is the best one drawn with
-    probability ((k - r + 1) / k)^k - ((k - r) / k)^k.
+    A repeat draws trials with replacement; the first trial, which has the default settings, is part of all. Both
+    numbers are exact: of d draws from k trials, the r-th best is the best one with probability
+    ((k - r + 1) / k)^d - ((k - r) / k)^d.
 
     scores: (..., trials), higher is better; -inf for a trial that counts as worst.
+    draws: d; None for all k without the first.
 
     Raises:
         ValueError: no trials, NaN, or a first trial of -inf without any better.
@@ -29,7 +30,7 @@ def best_of_repeats(scores: Array) -> tuple[Array, Array]:
     finite = np.maximum(ordered, lowest)  # a repeat of failures only ends with the lowest score that any trial has
     k = drawn.shape[-1]
     left = np.arange(k, -1, -1) / k
-    chances = left[:-1] ** k - left[1:] ** k
+    chances = left[:-1] ** (draws or k) - left[1:] ** (draws or k)
     mean = (finite * chances).sum(axis=-1)
     return mean, np.sqrt((((finite - mean[..., None]) ** 2) * chances).sum(axis=-1))
 
@@ -37,8 +38,13 @@ def best_of_repeats(scores: Array) -> tuple[Array, Array]:
 def pooled_luck(scores: Array) -> Array:
     """The standard deviation (...,) of the best score over repeats of the tuning, that of all rows together.
 
-    It is pooled since a row whose trials missed good settings doesn't show that there are any.
+    It is pooled since a row whose trials missed good settings doesn't show that there are any. A repeat draws three
+    quarters of the trials: the best of as many draws as there are trials varies too little, as it is never better than
+    the best one. The share is the one with which verdicts hold their level without being much too careful.
 
     scores: (..., rows, trials), of all rows that were tuned on a problem, as of `best_of_repeats`.
+    Source: Bickel, Götze and van Zwet, "Resampling fewer than n observations" (1997).
+    https://www.jstor.org/stable/24306024
     """
-    return np.asarray(np.sqrt(np.mean(best_of_repeats(scores)[1] ** 2, axis=-1)))
+    draws = max(1, 3 * (scores.shape[-1] - 1) // 4)
+    return np.asarray(np.sqrt(np.mean(best_of_repeats(scores, draws)[1] ** 2, axis=-1)))

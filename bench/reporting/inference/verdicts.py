@@ -152,10 +152,12 @@ def not_separable_from_best(scores: Array, level: float = LEVEL, luck: Array | N
         raise ValueError("scores: expected finite numbers, NaN for a missing run, found inf; leave out this row.")
     whole = np.flatnonzero(np.isfinite(scores).all(axis=1))
     best = np.zeros(len(scores), dtype=np.bool_)
+    if len(whole) == 0:
+        return best
     kept, spread = scores[whole], np.zeros(len(whole)) if luck is None else luck[whole]
-    for place, row in enumerate(whole):
-        others = np.delete(kept, place, axis=0) - kept[place]
-        both = np.hypot(np.delete(spread, place), spread[place])
-        p = np.maximum(sign_flip_p(others, one_sided=True), luck_p(others, both, one_sided=True))
-        best[row] = not len(others) or float(p.min()) * len(others) > level
+    pairs = kept[None, :, :] - kept[:, None, :]  # (row, other, seeds)
+    both = np.hypot(spread[None, :], spread[:, None])
+    p = np.maximum(sign_flip_p(pairs, one_sided=True), luck_p(pairs, both, one_sided=True))
+    np.fill_diagonal(p, 1.0)
+    best[whole] = p.min(axis=1) * (len(whole) - 1) > level if len(whole) > 1 else True
     return best
