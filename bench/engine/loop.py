@@ -27,10 +27,11 @@ from bench.engine.seeds import generator_for, seed_for
 from bench.engine.selection import keep_best, selection, selection_score, why_unselected
 from bench.engine.step import HEAD_WEIGHT, UNCLIPPED, StepResult, on_cpu, require_finite_step, train_step
 from bench.engine.train_state import TrainState, make_train_state
+from bench.records.mean_weights import HEAD_WEIGHTS, UNCLIPPED_WEIGHTS
 from bench.records.record import Record, Selected
 from bench.records.store import CHECKPOINT, write_record
 from bench.spec.data_seen import changed_parts
-from bench.spec.further_weights import HEAD_WEIGHTS, UNCLIPPED_WEIGHTS, further_weights
+from bench.spec.further_weights import further_weights
 from bench.spec.resolve import RunSpec
 from datasets.contract import Batch, DataError, Splits
 from datasets.decoding.prepare import Preparation, preparing
