@@ -33,7 +33,7 @@ SIZES = {
     "office31": (1680, 4110),
     "nyuv2": (636, 1449),  # a fifth of 795 validates
     "celeba": (162_770, 202_599),
-    "digits": (269, 1797),
+    "digits": (2148, 14376),
 }
 
 Ask = Callable[..., int]
@@ -55,7 +55,7 @@ def test_sizes_are_published() -> None:
         info = DATASETS[name]
         found = dataset_size(name, DataSettings(info.image_size))
         assert (found.training, found.images) == (training, images), name
-        assert found.image_size == (info.image_size or (16, 16)), name
+        assert found.image_size == (info.image_size or (8, 8)), name
     published = dataset_size("nyuv2", DataSettings((288, 384), protocol="published"))
     assert published.training == 795  # without a validation set
 
@@ -127,7 +127,7 @@ def write_one_record(results: Path) -> RunSpec:
     spec = resolve("digits", "ew", seed=0, assignments={"train.epochs": 2})
     environment = {"device": "cpu", "threads": 1, "cpu": describe_environment(ROOT)["cpu"]}
     record = make_record(
-        settings=spec.settings.as_dict(), environment=environment, variant=spec.variant, steps=8, seconds=1.0, epochs=2
+        settings=spec.settings.as_dict(), environment=environment, variant=spec.variant, steps=66, seconds=1.0, epochs=2
     )
     write_record(run_folder(results, "digits", spec.variant, 0), record)
     return spec
@@ -137,7 +137,7 @@ def test_records_give_the_step_cost(tmp_path: Path) -> None:
     spec = replace(write_one_record(tmp_path), seed=1)
     (record,) = read_records(tmp_path)
     cost = recorded_cost([spec, replace(spec, seed=2)], tmp_path, MACHINE)
-    assert cost == StepCost(record.seconds / 8, "from 1 record", record.peak_memory_mib)
+    assert cost == StepCost(record.seconds / 66, "from 1 record", record.peak_memory_mib)
     assert recorded_cost([spec], tmp_path, Machine(CPU, threads=2, jobs=1)) is None
     assert recorded_cost([resolve("digits", "ew", seed=1)], tmp_path, MACHINE) is None
 
@@ -151,7 +151,7 @@ def test_a_plan_from_records_measures_nothing(
     monkeypatch.setattr("bench.forecasting.forecast.measure", lambda *arguments: pytest.fail("measured"))
     assert plan.main([*request, "--seeds", "0", "1", "2", *places]) == 0
     out = capsys.readouterr().out
-    assert "from 1 record" in out and "2 runs to do (1 done), 16 steps, about 2.0 s in all." in out
+    assert "from 1 record" in out and "2 runs to do (1 done), 132 steps, about 2.0 s in all." in out
     assert plan.main([*request, "--seeds", "0", *places]) == 0
     assert "Nothing to do: all 1 runs are done." in capsys.readouterr().out
     (path,) = tmp_path.rglob("record.json")
@@ -166,7 +166,7 @@ def test_a_plan_for_a_person(ask: Ask, capsys: pytest.CaptureFixture[str], tmp_p
     request = ["--method", "ew", "uw", "mgda", "--data", "digits", "--seeds", "0", "1", "--jobs", "2"]
     assert ask(*request, "--set", "train.batch_size=8", "--epochs", "3") == 0
     out = capsys.readouterr().out
-    assert "EW, UW" in out and "6 runs to do (0 done), 594 steps, about" in out  # 6 × 3 × 33
+    assert "EW, UW" in out and "6 runs to do (0 done), 4,824 steps, about" in out  # 6 × 3 × 268
     assert "2 runs at a time share the machine" in out and "Disk: decoded files digits" in out
     assert not list(tmp_path.iterdir())  # nothing is made or kept
 

@@ -96,8 +96,8 @@ def requested(arguments: Namespace) -> tuple[Request, Path]:
         RecordError: of the run named by --from.
     """
     if arguments.source is not None:
-        results = _folder(arguments.results or source_results(arguments))
-        return frozen_request(arguments, assigned(arguments)), results
+        request = frozen_request(arguments, assigned(arguments))
+        return request, _folder(arguments.results or source_results(arguments))
     study = load_study(arguments.study) if arguments.study else None
     return (_study_request(arguments, study) if study else _request(arguments)), results_folder(arguments, study)
 
@@ -152,6 +152,8 @@ def _study_request(arguments: Namespace, study: Study) -> Request:
         rows = [row.model_copy(update=pair) for row in rows]
     rows = [row.model_copy(update={"set": {**row.set, **assigned(arguments)}}) for row in rows]
     seeds = arguments.seeds or study.seeds
+    if both := sorted({*seeds} & {*study.trial_seeds}):
+        raise PlanError(f"--seeds: expected seeds that no trial of the tuning had, found {both[0]}; choose others.")
     if arguments.data:  # named data sets must exist
         return Request(rows, arguments.data, seeds)
     return Request(rows, study.data, seeds, study.only_found, study.otherwise)

@@ -12,6 +12,7 @@ from bench.records.record import Record
 from bench.reporting.comparison import SINGLE_TASK, Comparison, Variant, single_task_runs, unusual_protocol
 from bench.reporting.differences import budget_differences
 from bench.reporting.labels import show_settings, without
+from bench.reporting.stale_twins import STALE
 from bench.reporting.statistics import mean
 
 
@@ -109,12 +110,15 @@ def _shown(comparison: Comparison, row: PlannedRow, place: int) -> Variant | Non
 
 
 def _twin(comparison: Comparison, sources: Sequence[Variant], row: PlannedRow, place: int) -> Variant | None:
-    """The frozen twin of a source: of several, that of most seeds of the source; None if none was run."""
+    """The frozen twin of a source; None if none was run.
+
+    Of several, one whose weights are those of the runs that are here now; of these, that of most seeds of the source.
+    """
     names = [f"{comparison.data}/{source.key}" for source in sources]
     found = [variant for variant in comparison.variants if _settings(variant).get("source") in names]
     if not found:
         return None
-    shown = max(found, key=lambda variant: len(_settings(variant)["source_seeds"]))
+    shown = max(found, key=lambda variant: (STALE not in variant.notes, len(_settings(variant)["source_seeds"])))
     others = f"of {len(found)} twins, that of most seeds of its source" if len(found) > 1 else ""
     notes = (*filter(None, [others]), *shown.notes)
     return replace(shown, label=row.label, colour=place, notes=notes, trials=row.trials, twin_of=row.twin_of)

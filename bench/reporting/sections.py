@@ -19,6 +19,7 @@ from bench.reporting.figures.scores import scores_figure
 from bench.reporting.figures.series import Band, band, read_series
 from bench.reporting.figures.times import times_figure
 from bench.reporting.front import front_of
+from bench.reporting.tables.budget import budget_table
 from bench.reporting.tables.cost import cost_table
 from bench.reporting.tables.fronts import front_table
 from bench.reporting.tables.scores import score_tables
@@ -34,13 +35,16 @@ from bench.reporting.times import Times, times_to_target
 class Analysis:
     """A comparison with the statistics of its rows.
 
-    times: None if there is no target. spread: None without outcomes per test item.
+    times: None if there is no target.
+    spread: None without outcomes per test item.
+    budget: None without learning curves.
     """
 
     comparison: Comparison
     contrasts: Contrasts
     times: Times | None
     spread: Table | None
+    budget: Table | None
 
 
 def analysed(results: Path, comparison: Comparison) -> Analysis:
@@ -50,6 +54,7 @@ def analysed(results: Path, comparison: Comparison) -> Analysis:
         contrasts_of(results, comparison),
         times_to_target(results, comparison),
         spread_table(results, comparison),
+        budget_table(results, comparison),
     )
 
 
@@ -63,6 +68,7 @@ def section_tables(analysis: Analysis, spread: bool) -> tuple[Table, ...]:
         *([twins] if twins else []),
         *([times_table(comparison, times)] if times else []),
         *([analysis.spread] if analysis.spread else []),
+        *([analysis.budget] if analysis.budget else []),
         *([front_table(comparison, front)] if front and front.methods else []),
         cost_table(comparison),
     ]
