@@ -27,9 +27,18 @@ from bench.spec.planning import PlanError, Request
 from bench.spec.settings import SpecError
 from bench.spec.study import MOST_TRIALS, Study, load_study
 from bench.tuning.sampler import BATCH, SAMPLERS, TunerUnavailable
-from bench.tuning.studies import FILE, study_of_methods, targets, tuned_study, with_settings, with_trials, write_study
+from bench.tuning.studies import (
+    FILE,
+    study_of_methods,
+    targets,
+    tuned_study,
+    with_known_data,
+    with_settings,
+    with_trials,
+    write_study,
+)
 from bench.tuning.summary import summary
-from bench.tuning.trials import Outcome, Search, Target, Trial, outcome
+from bench.tuning.trials import Outcome, Search, Target, Trial, outcome, trial_runs
 from datasets import DATASETS
 from datasets.decoding.prepare import Preparation, preparing
 
@@ -84,13 +93,13 @@ def _tune(arguments: Namespace) -> int:
         return _forecast(arguments, study, search, chosen, results / TUNING)
     code = _train(arguments, study, search, chosen, results / TUNING, console)
     outcomes = [outcome(one, search, results / TUNING) for one in everything]
-    table = write_trials(results / TUNING / TRIALS, [run for one in outcomes for runs in one.runs for run in runs])
+    table = write_trials(results / TUNING / TRIALS, trial_runs(outcomes))
     if code > 1:
         return code
     for line in summary(outcomes):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"Trials: {table}", soft_wrap=True)
-    _write(arguments, study, outcomes, results, console)
+    _write(arguments, study, search, outcomes, results, console)
     return code
 
 
@@ -101,7 +110,10 @@ def _study(arguments: Namespace) -> Study:
     if arguments.study:
         if arguments.method:
             raise PlanError("Expected one of --study and --methods, found both.")
-        study = with_trials(load_study(arguments.study), arguments.trials)
+        study = load_study(arguments.study)
+        if study.trial_seeds:
+            raise PlanError(f"--study {arguments.study}: expected a study to tune, found one that is tuned already.")
+        study = with_known_data(with_trials(study, arguments.trials))
     elif arguments.data and arguments.method:
         trials, seeds = arguments.trials or DEFAULT_TRIALS, DEFAULT_SEEDS
         study = study_of_methods(arguments.method, arguments.data, trials, seeds)
@@ -174,9 +186,11 @@ def _forecast(arguments: Namespace, study: Study, search: Search, chosen: Sequen
     return 0
 
 
-def _write(arguments: Namespace, study: Study, outcomes: Sequence[Outcome], results: Path, console: Console) -> None:
+def _write(
+    arguments: Namespace, study: Study, search: Search, outcomes: Sequence[Outcome], results: Path, console: Console
+) -> None:
     """Writes the tuned study, for the data sets on which all trials have ended."""
-    tuned = tuned_study(study, outcomes)
+    tuned = tuned_study(study, outcomes, search.seeds)
     if late := [name for name in study.data if name not in tuned.data]:
         console.print(f"Not in the tuned study, since trials are missing: {', '.join(late)}.")
     if tuned.data:

@@ -33,19 +33,18 @@ from datasets.decoding.rows import Attempt, FileRows
 from datasets.decoding.table import shard
 from datasets.listing import entries, few
 from datasets.office import (
-    LEAST_FILES,
     Domain,
-    ItemOf,
     Listing,
     domain_folders,
     list_classes,
     listed_domains,
     memberships,
+    too_small,
 )
 from datasets.office_table import IMAGE, read_table
 from datasets.parquet import image_rows, part_files
 from datasets.pixels import image_loader
-from datasets.split_lists import Parts, read_lists, unlisted_remarks
+from datasets.split_lists import ItemOf, Parts, read_lists, unlisted_remarks
 
 PARTS = "train / validation / test"
 IMAGES = "readable images"
@@ -81,13 +80,13 @@ def office_inventory(
             except DataError as error:
                 errors.append(str(error))
         known = _class_names(list(listings.values()))
-        least = 0 if settings.splits else LEAST_FILES
         for key, listing in listings.items():
-            errors += _class_errors(places[key], listing, known, classes, least)
+            errors += _class_errors(places[key], listing, known, classes)
+            errors += [] if settings.splits else too_small(places[key], listing, item_of)
         remarks = [remark for key in listings for remark in _ignored_files(key, places[key], listings[key])]
         if settings.splits:
             present = [domain for domain in domains if domain.key in listings]
-            sizes = _by_lists(present, list(places.values()), listings, settings, errors, remarks)
+            sizes = _by_lists(present, list(places.values()), listings, settings, errors, remarks, item_of)
         else:
             sizes = _drawn_sizes(listings, item_of)
         groups = [
@@ -106,9 +105,10 @@ def _by_lists(
     settings: DataSettings,
     errors: list[str],
     remarks: list[str],
+    item_of: ItemOf | None = None,
 ) -> dict[str, tuple[int, int, int]]:
     """The sizes of the parts of each domain as lists give them; adds what is wrong and what is odd about these."""
-    listed = read_lists(*listed_domains(domains, places, list(listings.values()), settings))
+    listed = read_lists(*listed_domains(domains, places, list(listings.values()), settings), item_of)
     errors += listed.errors
     remarks += unlisted_remarks(dict(zip(listings, listed.unlisted, strict=True)))
     return dict(zip(listings, map(_sizes_of_parts, listed.parts), strict=True))
@@ -124,12 +124,9 @@ def _table_inventory(root: Path, domains: Sequence[Domain], classes: int, settin
         return Inventory({}, groups, list(dict.fromkeys([*errors, str(error)])))
     listings = {domain.key: names for domain, names in zip(domains, table.names, strict=True)}
     known = _class_names(list(listings.values()))
-    least = 0 if settings.splits else LEAST_FILES
-    errors += [
-        error
-        for key, listing in listings.items()
-        for error in _class_errors(table.files[0].parent / key, listing, known, classes, least)
-    ]
+    for key, listing in listings.items():
+        errors += _class_errors(table.files[0].parent / key, listing, known, classes)
+        errors += [] if settings.splits else too_small(table.files[0].parent / key, listing)
     remarks = [] if table.named else [f"{root}: images are in the order {office.NAMELESS}."]
     if settings.splits and table.named:
         places = [root / domain.folders[0] for domain in domains]
@@ -218,7 +215,7 @@ def _class_names(listings: Sequence[Listing]) -> list[str]:
     return [name for name in names if 2 * sum(name in listing for listing in listings) >= len(listings)]
 
 
-def _class_errors(place: Path, listing: Listing, known: Sequence[str], classes: int, least: int) -> list[str]:
+def _class_errors(place: Path, listing: Listing, known: Sequence[str], classes: int) -> list[str]:
     if not listing:
         return [f"{place}: expected {classes} class folders, found none; unpack that domain again."]
     errors = [
@@ -233,11 +230,6 @@ def _class_errors(place: Path, listing: Listing, known: Sequence[str], classes: 
     ]
     if not errors and len(listing) != classes:
         errors.append(f"{place}: expected {classes} class folders, found {len(listing)}; unpack that domain again.")
-    errors += [
-        f"{place / name}: expected at least {least} images to split, found {len(files)}; add the missing ones."
-        for name, files in listing.items()
-        if len(files) < least
-    ]
     return errors
 
 

@@ -86,7 +86,7 @@ def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
         stored = _first_size(folders["train"])
         size = final_size(stored, settings.image_size, root)
         stack = partial(_npy_stack, root, folders, stored, size)
-    rule, parts = _pooled(stack, settings) if settings.split_per_seed else _official(stack, settings)
+    rule, parts = _pooled(root, stack, settings) if settings.split_per_seed else _official(root, stack, settings)
     train, validation, test = parts
     counts = {"train": len(train), "validation": len(validation), "test": len(test)}
     remark = {"resized": changed} if (changed := resized(stored, size)) else {}
@@ -94,7 +94,7 @@ def read_nyuv2(root: Path, settings: DataSettings) -> Splits:
     return Splits((train,), (validation,), (test,), {**rule, "counts": counts, "digest": digest, **remark})
 
 
-def _official(stack: OpenParts, settings: DataSettings) -> tuple[dict[str, object], list[Source]]:
+def _official(root: Path, stack: OpenParts, settings: DataSettings) -> tuple[dict[str, object], list[Source]]:
     """The rule with its digest, and the three parts: test is "val"."""
     stacks = [stack(["train"]), stack(["val"])]  # what is missing of either is found before anything is decoded
     everything, test = map(_read_part, stacks)
@@ -108,17 +108,17 @@ def _official(stack: OpenParts, settings: DataSettings) -> tuple[dict[str, objec
             "seed": settings.split_seed,
         }
         order = np.random.default_rng([settings.split_seed, 795]).permutation(len(everything))
-        held_out = round(VALIDATION_SHARE * len(everything))
+        held_out = held_out_of(len(everything), root)
         validation, train = sorted(order[:held_out].tolist()), sorted(order[held_out:].tolist())
         parts = [_members(everything, train), _members(everything, validation), test]
     return {**rule, "digest": hashlib.sha256(str(validation).encode()).hexdigest()[:16]}, parts
 
 
-def _pooled(stack: OpenParts, settings: DataSettings) -> tuple[dict[str, object], list[Source]]:
+def _pooled(root: Path, stack: OpenParts, settings: DataSettings) -> tuple[dict[str, object], list[Source]]:
     """The same for parts drawn from all images, of the sizes that they have otherwise."""
     both = stack(["train", "val"])
     training, test = both.sizes
-    held_out = round(VALIDATION_SHARE * training)
+    held_out = held_out_of(training, root)
     parts = drawn_parts((training - held_out, held_out, test), settings.split_seed)
     rule = {
         "rule": "pooled: all images of train and val, a random partition of the sizes of heldout; images of val, the "
@@ -127,6 +127,21 @@ def _pooled(stack: OpenParts, settings: DataSettings) -> tuple[dict[str, object]
         "digest": hashlib.sha256(parts.tobytes()).hexdigest()[:16],
     }
     return rule, members_of(_read_part(both), parts)
+
+
+def held_out_of(images: int, root: Path) -> int:
+    """How many of so many training images validate.
+
+    Raises:
+        DataError: none.
+    """
+    held_out = round(VALIDATION_SHARE * images)
+    if not held_out:
+        raise DataError(
+            f"{root}: expected at least 3 training images, a fifth of which validates, found {images}; add the missing "
+            "ones, or train without validation with `--set data.protocol=published`."
+        )
+    return held_out
 
 
 def refuse_unused(settings: DataSettings) -> None:

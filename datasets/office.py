@@ -19,16 +19,15 @@ from datasets.metrics import CLASSES
 from datasets.office_table import IMAGE, OfficeTable, read_table
 from datasets.parquet import decoded_images, part_files
 from datasets.pixels import decoded, image_loader
-from datasets.split_lists import ListedDomain, Parts, listed_parts
+from datasets.split_lists import ItemOf, ListedDomain, Parts, listed_parts
 
 PARTS = ("train", "validation", "test")
 NAMELESS = "of rows, since the parquet files have no names of images, or the same for several of a class"
 RULE = "60/20/20 % per class and domain, floor"
 RULE_OF_ITEMS = "60/20/20 % of the items of a class, floor; all images of an item in one part"
-LEAST_FILES = 5  # fewer than that leave validation without an image of the class
+LEAST_ITEMS = 5  # fewer than that, images if none shows the same item, leave validation without one of the class
 
 Listing = dict[str, list[Path]]  # class name -> its files, both in code-point order
-ItemOf = Callable[[Path], str]  # what an image shows; all images of an item are in one part
 
 
 @dataclass(frozen=True)
@@ -216,12 +215,14 @@ def _membership(
 ) -> tuple[dict[str, object], list[dict[str, Parts]]]:
     """The rule, for provenance, and per domain and class the indices in each part."""
     if settings.splits:
-        listed = listed_parts(*listed_domains(domains, places, listings, settings))
+        listed = listed_parts(*listed_domains(domains, places, listings, settings), item_of)
         unlisted = {domain.key: count for domain, count in zip(domains, listed.unlisted, strict=True) if count}
         remark: dict[str, object] = {"unlisted": unlisted} if unlisted else {}
         return {"rule": "lists given by data.splits", **remark}, list(listed.parts)
     for place, listing in zip(places, listings, strict=True):
-        _check_sizes(place, listing)
+        errors = too_small(place, listing, item_of)
+        if errors:
+            raise DataError(errors[0])
     drawn = memberships([domain.key for domain in domains], listings, settings.split_seed, item_of)
     rule = RULE if item_of is None else RULE_OF_ITEMS
     return {"rule": rule, "seed": settings.split_seed}, drawn
@@ -236,14 +237,16 @@ def listed_domains(
     return Path(settings.splits).expanduser(), listed
 
 
-def _check_sizes(place: Path, listing: Listing) -> None:
-    """Raises DataError if a class is too small to be split."""
-    for name, files in listing.items():
-        if len(files) < LEAST_FILES:
-            raise DataError(
-                f"{place / name}: expected at least {LEAST_FILES} images to split, found {len(files)}; add the "
-                "missing ones, or supply lists with `--splits DIR`."
-            )
+def too_small(place: Path, listing: Listing, item_of: ItemOf | None = None) -> list[str]:
+    """An error for each class of a domain that is too small to be split."""
+    what = "images" if item_of is None else "items"
+    counts = {name: len(files if item_of is None else set(map(item_of, files))) for name, files in listing.items()}
+    return [
+        f"{place / name}: expected at least {LEAST_ITEMS} {what} to split, found {count}; add the missing ones, or "
+        "supply lists with `--splits DIR`."
+        for name, count in counts.items()
+        if count < LEAST_ITEMS
+    ]
 
 
 def memberships(

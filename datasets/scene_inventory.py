@@ -14,6 +14,7 @@ from datasets.nyuv2 import (
     COLUMNS,
     KINDS,
     absent_files,
+    held_out_of,
     npy_size,
     numbered_files,
     packed_size,
@@ -59,6 +60,7 @@ def nyuv2_inventory(root: Path, settings: DataSettings) -> Inventory:
         for (part, kind), paths in files.items()
     ]
     size_errors, size_remarks = _size_sentences(root, stored, settings)
+    _require_validation(root, counts, settings, errors)
     return Inventory(
         {**counts, **_size_count(stored)},
         groups,
@@ -79,6 +81,13 @@ def _group(key: str, kind: str, source: RowSource) -> FileGroup:
 
 def _size_count(stored: Size | None) -> Counts:
     return {"height / width": stored} if stored else {}
+
+
+def _require_validation(root: Path, counts: Counts, settings: DataSettings, errors: list[str]) -> None:
+    """Adds an error if there are too few training images for a part of them to validate."""
+    (images,) = counts.get("train: images", (0,))
+    if images and settings.protocol == "heldout":
+        or_error(partial(held_out_of, images, root), 0, errors)
 
 
 def _size_sentences(root: Path, stored: Size | None, settings: DataSettings) -> tuple[list[str], list[str]]:
@@ -137,4 +146,5 @@ def _packed_inventory(root: Path, settings: DataSettings) -> Inventory:
             groups.append(_group(f"{part}/{kind}", kind, rows))
             counts[f"{part}: images"] = (rows.count,)
     size_errors, remarks = _size_sentences(root, stored, settings)
+    _require_validation(root, counts, settings, errors)
     return Inventory({**counts, **_size_count(stored)}, groups, [*errors, *size_errors], remarks, classes=SEGMENTS)

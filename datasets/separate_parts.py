@@ -1,4 +1,4 @@
-"""Validation and test must be different images: else the epoch would be selected on test."""
+"""Every part needs images, and validation and test must be different ones: else the epoch is selected on test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,27 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from datasets.contract import DataError, Source, Splits
+from datasets.contract import DataError, DataSettings, Source, Splits
+
+
+def refuse_empty_parts(splits: Splits, settings: DataSettings, place: object) -> None:
+    """Checks that each task has images in each part; in validation, unless the protocol has no validation set.
+
+    Without validation no epoch is selected: the mean of the last ones on test is reported, which only the protocol may
+    ask for.
+
+    place: where the splits were read, for the message.
+
+    Raises:
+        DataError: a part is empty.
+    """
+    needed = ("train", "test") if settings.protocol == "published" else ("train", "validation", "test")
+    for part in needed:
+        sources = getattr(splits, part)
+        empty = [number for number, source in enumerate(sources, 1) if source.targets and not len(source)]
+        if empty:
+            where = f" of source {empty[0]} of {len(sources)}" if len(sources) > 1 else ""
+            raise DataError(f"{place}: expected images in the part {part}{where}, found none; add more images.")
 
 
 def refuse_test_as_validation(splits: Splits, fingerprint: Mapping[str, str], place: object) -> None:

@@ -7,7 +7,7 @@ numbered in any order, as long as numbers and folders correspond one to one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +18,7 @@ PARTS = ("train", "val", "test")
 
 Parts = tuple[list[int], list[int], list[int]]
 Member = tuple[str, int]  # class, index of the file in it
+ItemOf = Callable[[Path], str]  # what an image shows; all images of an item are in one part
 
 
 @dataclass(frozen=True)
@@ -52,23 +53,24 @@ class _Line:
     label: int
 
 
-def listed_parts(lists: Path, domains: Sequence[ListedDomain]) -> Listed:
-    """What correct lists say.
+def listed_parts(lists: Path, domains: Sequence[ListedDomain], item_of: ItemOf | None = None) -> Listed:
+    """What correct lists say. item_of: as of `read_lists`.
 
     Raises:
         DataError: the first of the errors.
     """
-    listed = read_lists(lists, domains)
+    listed = read_lists(lists, domains, item_of)
     if listed.errors:
         raise DataError(listed.errors[0])
     return listed
 
 
-def read_lists(lists: Path, domains: Sequence[ListedDomain]) -> Listed:
+def read_lists(lists: Path, domains: Sequence[ListedDomain], item_of: ItemOf | None = None) -> Listed:
     """What lists say, with all errors.
 
     Errors: a list is missing, empty or has a wrong line; an image is missing or named twice; labels and classes don't
-    correspond one to one.
+    correspond one to one; images of one item are in two parts.
+    item_of: for data sets with several images of an item.
     """
     try:
         _require_folder(lists)
@@ -79,16 +81,17 @@ def read_lists(lists: Path, domains: Sequence[ListedDomain]) -> Listed:
     absent = [name for of_domain in paths for name, path in of_domain.items() if path is None]
     if absent:
         errors.append(f"{lists}: expected a list for each part of each domain, found no {', '.join(absent)}; add them.")
-    described: list[tuple[str, _Line]] = []
+    described: list[tuple[str, int, _Line]] = []
     parts, unlisted = [], []
     for domain, of_domain in zip(domains, paths, strict=True):
         members, found = _members(domain, list(of_domain.values()))
         errors += found
-        described += [(name, line) for (name, _), (_, line) in members.items()]
+        described += [(name, part, line) for (name, _), (part, line) in members.items()]
         parts.append(_parts(domain, members))
         complete = None not in of_domain.values()
         unlisted.append(sum(map(len, domain.files.values())) - len(members) if complete else 0)
-    return Listed(parts, unlisted, [*errors, *_label_errors(described)])
+    errors += _label_errors((name, line) for name, _, line in described)
+    return Listed(parts, unlisted, [*errors, *(_item_errors(described, item_of) if item_of else [])])
 
 
 def content_name(lists: Path) -> str:
@@ -228,4 +231,23 @@ def _label_errors(described: Iterable[tuple[str, _Line]]) -> list[str]:
         else:
             continue
         errors.setdefault((name, line.label), found)
+    return list(errors.values())
+
+
+def _item_errors(described: Iterable[tuple[str, int, _Line]], item_of: ItemOf) -> list[str]:
+    """What is wrong if images of one item, in any domains, are in two parts; once for each item.
+
+    described: the class, the part and the line of each image.
+    """
+    first: dict[tuple[str, str], tuple[int, _Line]] = {}
+    errors: dict[tuple[str, str], str] = {}
+    for name, part, line in described:
+        item = name, item_of(Path(line.path))
+        other, there = first.setdefault(item, (part, line))
+        if part != other:
+            found = (
+                f"{line.place}: expected all images of an item in one part, found {line.path} in {PARTS[part]}, and "
+                f"{there.path} in {PARTS[other]} ({there.place}); move one of them."
+            )
+            errors.setdefault(item, found)
     return list(errors.values())

@@ -25,12 +25,12 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
-    """A data root with the three embedded data sets, shared by all workers of a session.
+    """A data root with the embedded data sets, shared by all workers of a session.
 
     They are made once for all sessions of a checkout, as long as nothing changes that makes them.
     """
     session = tmp_path_factory.getbasetemp()
-    names = ["digits", "rooms", "faces"]
+    names = ["digits", "rooms", "faces", "flowtimes", "flowtimes_one"]
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker:
         session = session.parent

@@ -99,11 +99,11 @@ def test_unknown_tasks_are_refused_in_one_line(tasks: Any, error: type[Exception
 
 
 def test_an_estimate_evaluates_the_images_of_the_chosen_tasks() -> None:
-    """Numbers of images as published for digits: 269, 89 and 96 plain ones, 265, 86 and 94 noisy ones."""
+    """Numbers of images as published for digits: 2,148, 710 and 736 of each domain."""
     size = dataset_size("digits", resolve("digits", "ew", assignments={"data.tasks": ["plain", "noisy"]}).settings.data)
-    assert (size.training, size.validation, size.test) == (269, 89 + 86, 96 + 94)
+    assert (size.training, size.validation, size.test) == (2148, 2 * 710, 2 * 736)
     one = dataset_size("digits", resolve("digits", "ew", assignments={"data.tasks": ["noisy"]}).settings.data)
-    assert (one.training, one.validation, one.test) == (269, 86, 94)
+    assert (one.training, one.validation, one.test) == (2148, 710, 736)
 
 
 def test_a_row_of_a_study_permutes_as_many_numbers_as_it_has_tasks() -> None:

@@ -99,7 +99,9 @@ def test_invalid_options_end_with_2(ask: Callable[..., int], capsys: pytest.Capt
 def test_a_dry_run_trains_nothing(ask: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert ask("--method", "all", *QUICK, "--dry-run") == 0
     out = capsys.readouterr().out
-    assert out.count("would run digits") == len(METHODS) and f"{len(METHODS)} runs to train" in out
+    everything = len(METHODS) - 1  # but "frozen", which without a source would be EW again
+    assert out.count("would run digits") == everything and f"{everything} runs to train" in out
+    assert "would run digits stl" in out and "would run digits frozen" not in out
     assert list(tmp_path.iterdir()) == []
 
 

@@ -160,9 +160,9 @@ def test_short_sources_repeat(data_root: Path) -> None:
     assert folder is not None
     info = DATASETS["digits"]
     splits = info.read(folder, DataSettings(None))
-    assert steps_per_epoch(splits.train, 64) == 269 // 64
-    batches = list(training_batches(splits.train, info, 268, generator_for(0, "x"), CPU))
-    assert len(batches) == 1 and [len(group.inputs) for group in batches[0]] == [268] * 4
+    assert steps_per_epoch(splits.train, 64) == 2148 // 64
+    batches = list(training_batches(splits.train, info, 2147, generator_for(0, "x"), CPU))
+    assert len(batches) == 1 and [len(group.inputs) for group in batches[0]] == [2147] * 4
     order = epoch_order(5, 12, generator_for(0, "x")).tolist()
     assert sorted(order[:5]) == sorted(order[5:10]) == list(range(5)) and len(order) == 12
 
@@ -186,7 +186,7 @@ def test_selection_looks_at_validation_only(data_root: Path, tmp_path: Path, mon
 
     def spying(real):  # type: ignore[no-untyped-def]
         def spy(network, info, split, device):  # type: ignore[no-untyped-def]
-            seen.append(("validation" if len(split[0]) == 89 else "test", len(seen)))
+            seen.append(("validation" if len(split[0]) == 710 else "test", len(seen)))
             return real(network, info, split, device)
 
         return spy
@@ -229,11 +229,11 @@ def test_without_validation_the_mean_of_the_last_epochs_is_reported(
 def test_the_record_is_complete(data_root: Path, tmp_path: Path) -> None:
     record = run(data_root, tmp_path / "a", "normal", **{"train.epochs": 4})
     assert record.parameters is not None and record.parameters.positions == 4
-    assert record.parameters.heads == 4 * (64 * 10 + 10)
+    assert record.parameters.heads == 4 * (32 * 10 + 10)
     assert record.step_seconds is not None and record.step_seconds.steps == record.steps - record.step_seconds.warmup
     assert record.settings["arch"]["step_size"] == 0.25 and record.overrides == {"train.epochs": 4}
     assert set(record.positions) == {"plain", "inverted", "outline", "noisy"}
-    assert record.splits["counts"]["test"]["plain"] == 96
+    assert record.splits["counts"]["test"]["plain"] == 736
     assert {"torch", "python", "cpu", "device", "threads", "commit"} <= set(record.environment)
     assert str(Path.home()) not in json.dumps(record.model_dump())
 

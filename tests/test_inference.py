@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from itertools import combinations, product
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from bench.reporting.inference import bootstrap
 from bench.reporting.inference.bootstrap import paired_bootstrap, seed_interval
 from bench.reporting.inference.describe import interquartile_mean, mean, sd
 from bench.reporting.inference.improvement import probability_of_improvement
@@ -125,6 +127,24 @@ def test_the_bootstrap_is_near_student_s_interval_for_many_seeds(method: str) ->
     assert width == pytest.approx(1.0 if method == "studentised" else 2**0.5, rel=0.12)
     with pytest.raises(ValueError, match="items of pair 1"):
         paired_bootstrap([a[0], [a[1][0][:5]]], b[:2])
+
+
+def test_drawn_means_of_few_values_are_those_of_drawn_items() -> None:
+    """A mean of n drawn items varies by the variance of the items over n, however they are drawn."""
+    generator = np.random.default_rng(0)
+    few, many = np.repeat([0.0, 0.25, 1.0], (100, 200, 700)), generator.normal(0, 1, 1000)
+    for values in (few, many):
+        drawn = np.concatenate([bootstrap._drawn_means(values, generator) for _ in range(40)])
+        assert drawn.mean() == pytest.approx(values.mean(), abs=0.002)
+        assert drawn.std() == pytest.approx(values.std() / np.sqrt(1000), rel=0.03)
+
+
+def test_the_bootstrap_of_many_tasks_and_items_takes_a_moment() -> None:
+    generator = np.random.default_rng(0)
+    a, b = ([[generator.random((20_000, 40)) < 0.9] for _ in range(6)] for _ in range(2))
+    start = time.process_time()
+    paired_bootstrap(a, b)
+    assert time.process_time() - start < 2  # 13 s if each item is drawn for each task
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])

@@ -102,6 +102,11 @@ def negative(arrays: dict[str, NDArray[Any]], about: dict[str, Any]) -> None:
     arrays["plain"], about["plain"]["bits"] = np.zeros(0, np.uint8), -3
 
 
+def truth(arrays: dict[str, NDArray[Any]], about: dict[str, Any]) -> None:
+    """True is a whole number to Python, but not to numpy."""
+    arrays["plain"], about["plain"]["bits"] = arrays["plain"][:1], True
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -109,6 +114,7 @@ def negative(arrays: dict[str, NDArray[Any]], about: dict[str, Any]) -> None:
         (one_fewer, "expected 13 items of plain, found 12"),
         (task_lost, "expected the tasks of its record, found others"),
         (of_another_metric, "expected packed bits or a float32 column per metric for plain, found others"),
+        (truth, "expected packed bits or a float32 column per metric for plain, found others"),
         (negative, "expected packed bits or a float32 column per metric for plain, found others"),
     ],
 )

@@ -43,12 +43,14 @@ from data_trees import (
     write_parquet,
 )
 from pydantic import TypeAdapter
+from synthetic_splits import random_splits
 
 from datasets import DATASETS, find, obtain
-from datasets.contract import DataError, DataMissing, DataSettings, Source
+from datasets.contract import DataError, DataMissing, DataSettings, Source, Splits
 from datasets.embedded import digits
 from datasets.embedded.atomic_folder import atomic_folder
 from datasets.office import memberships, partition
+from datasets.separate_parts import refuse_empty_parts
 
 
 @pytest.fixture
@@ -397,3 +399,49 @@ def test_a_seed_is_a_split(name: str, trees: Trees) -> None:
     assert same(first, other) == official
     assert (first.provenance["digest"] == other.provenance["digest"]) == official
     assert first.provenance["counts"] == other.provenance["counts"]
+
+
+def empty(splits: Splits, part: str, place: int) -> Splits:
+    """The splits without the images of one source of a part."""
+    sources = list(getattr(splits, part))
+    sources[place] = replace(sources[place], rows=torch.empty(0, dtype=torch.long))
+    return replace(splits, **{part: tuple(sources)})
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_an_empty_part_is_refused_unless_the_protocol_has_none(part: str) -> None:
+    """Of one source of several, too: without validation a run would report the mean of its last epochs on test."""
+    for name in ("digits", "rooms"):
+        splits = random_splits(DATASETS[name])
+        place = len(splits.train) - 1
+        refuse_empty_parts(splits, SETTINGS, "here")
+        with pytest.raises(
+            DataError, match=f"^here: expected images in the part {part}.*, found none; add more images"
+        ):
+            refuse_empty_parts(empty(splits, part, place), SETTINGS, "here")
+    published = replace(SETTINGS, protocol="published")
+    for part in ("train", "test"):
+        with pytest.raises(DataError, match=part):
+            refuse_empty_parts(empty(random_splits(DATASETS["rooms"], validation=False), part, 0), published, "here")
+    refuse_empty_parts(random_splits(DATASETS["rooms"], validation=False), published, "here")
+
+
+@pytest.mark.parametrize("per_seed", [False, True])
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_so_few_scenes_that_none_validates(images: int, per_seed: bool, tmp_path: Path, trees: Trees) -> None:
+    for kind in ("image", "label", "depth", "normal"):
+        for part in ("train", "val"):
+            (tmp_path / part / kind).mkdir(parents=True)
+            for index in range(images):
+                (tmp_path / part / kind / f"{index}.npy").symlink_to(trees("nyuv2") / part / kind / f"{index}.npy")
+    settings = replace(SETTINGS, split_per_seed=per_seed)
+    inventory = DATASETS["nyuv2"].inventory
+    assert inventory is not None
+    if images == 3:
+        assert len(read("nyuv2", tmp_path, settings).validation[0]) == 1 and not inventory(tmp_path, settings).errors
+        return
+    with pytest.raises(
+        DataError, match=f"at least 3 training images, .* found {images}; .*protocol=published"
+    ) as error:
+        read("nyuv2", tmp_path, settings)
+    assert str(error.value) in inventory(tmp_path, settings).errors

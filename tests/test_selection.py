@@ -185,6 +185,7 @@ OTHER_SETTINGS: dict[str, Any] = {
     "data.augment": True,
     "data.metrics_batch": 4,
     "data.tasks": ["segmentation", "normal"],
+    "data.train_share": 0.75,
     "train.epochs": 2,
     "train.batch_size": 12,
     "train.lr": 0.01,

@@ -256,13 +256,13 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def digit_lists(folder: Path) -> Lists:
-    """The first six files of each class of each domain: four to train, one each to validate and test."""
+    """Of each class of each domain both views of three digits to train, of one to validate, and of one to test."""
     lists: Lists = {}
     for domain in DIGITS:
         for place in (folder / domain / "images").iterdir():
-            for index, file in enumerate(sorted(place.iterdir())[:6]):
+            for index, file in enumerate(sorted(place.iterdir())):
                 line = f"{file.relative_to(folder)} {9 - int(place.name)}"
-                lists.setdefault(f"{domain}_{ENDINGS[max(0, index - 3)]}.txt", []).append(line)
+                lists.setdefault(f"{domain}_{ENDINGS[max(0, index // 2 - 2)]}.txt", []).append(line)
     return lists
 
 
@@ -277,8 +277,8 @@ def test_a_run_by_lists_says_so(tmp_path: Path, digits: Path, capsys: pytest.Cap
     record = read_record(path)
     assert re.fullmatch(r"lists-[0-9a-f]{12}", record.overrides["data.splits"])
     assert record.splits["rule"] == "lists given by data.splits"
-    assert record.splits["counts"]["train"] == dict.fromkeys(DIGITS, 40)
-    assert record.splits["counts"]["test"] == dict.fromkeys(DIGITS, 10)
+    assert record.splits["counts"]["train"] == dict.fromkeys(DIGITS, 60)
+    assert record.splits["counts"]["test"] == dict.fromkeys(DIGITS, 20)
 
 
 def test_wrong_lists_end_a_command_with_a_sentence(
@@ -312,8 +312,8 @@ def test_check_counts_what_lists_name_and_leave_out(digits: Path, tmp_path: Path
     del lists["inverted_train.txt"][3:6], lists["noisy_test.txt"][0]
     code, out = check(lists)
     assert code == 0 and "wrong" not in out
-    assert re.search(r"\nplain: train / validation / test +269 / 89 / 96 +40 / 10 / 10 +differs", out)
-    assert re.search(r"\ninverted: train / validation / test .* 37 / 10 / 10 +differs", out)
+    assert re.search(r"\nplain: train / validation / test +2,148 / 710 / 736 +60 / 20 / 20 +differs", out)
+    assert re.search(r"\ninverted: train / validation / test .* 57 / 20 / 20 +differs", out)
     assert "\n3 images of inverted are in no list; runs ignore them.\n" in out
     assert "\n1 image of noisy is in no list; runs ignore it.\n" in out and "plain are" not in out
     settings = DataSettings(None, splits=str(tmp_path / "lists"))
@@ -339,8 +339,8 @@ def test_check_names_all_errors_of_lists(digits: Path, tmp_path: Path, check: Ch
     for place, expected in (
         ("", "expected a list for each part of each domain, found no inverted_test.txt"),
         ("/plain_val.txt:2", "expected an image below "),
-        ("/plain_test.txt:11", "expected an image below "),
-        ("/outline_test.txt:11", "expected each image once, found outline/"),
+        ("/plain_test.txt:21", "expected an image below "),
+        ("/outline_test.txt:21", "expected each image once, found outline/"),
         ("/noisy_train.txt:3", "expected the path of an image and a label from 0 to 9, found 'no label'"),
         ("/noisy_val.txt:1", "expected the path of an image and a label from 0 to 9, found "),
         ("/inverted_val.txt", "expected lines with the path of an image and its label, found none"),
@@ -356,7 +356,7 @@ def test_another_label_for_a_class_is_one_error(digits: Path, tmp_path: Path, ch
 
 
 def test_check_splits_drops_the_least_number_of_images(digits: Path, tmp_path: Path, check: Check) -> None:
-    """The floor rule needs five images of a class; lists don't."""
+    """The floor rule needs five digits of a class; lists don't."""
     place = digits / "digits" / "plain/images/0"
     spare = sorted(place.iterdir())[3:]
     kept = {path: path.read_bytes() for path in spare}
@@ -366,11 +366,41 @@ def test_check_splits_drops_the_least_number_of_images(digits: Path, tmp_path: P
         lists = digit_lists(digits / "digits")
         code, out = check(lists)
         assert code == 0 and "expected" in out and "at least 5" not in out
-        with pytest.raises(DataError, match="at least 5 images to split, found 3"):
+        with pytest.raises(DataError, match="at least 5 items to split, found 2"):
             read("digits", digits / "digits", DataSettings(None))
     finally:
         for path, content in kept.items():
             path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("origin", "place"), [("plain_train.txt", "plain_test.txt"), ("noisy_test.txt", "noisy_val.txt")]
+)
+def test_images_of_a_digit_in_two_parts_are_one_error(
+    origin: str, place: str, digits: Path, tmp_path: Path, check: Check
+) -> None:
+    """Views of a digit, in one domain or in two, would be in training and in test."""
+    lists = digit_lists(digits / "digits")
+    moved = lists[origin].pop(0)
+    lists[place].append(moved)
+    code, out = check(lists)
+    assert code == 1 and "\n1 error: fix" in out
+    with pytest.raises(DataError, match="expected all images of an item in one part, found ") as error:
+        read("digits", digits / "digits", DataSettings(None, splits=str(tmp_path / "lists")))
+    assert moved.split()[0] in str(error.value)
+
+
+def test_digits_need_five_of_a_class_however_many_views(digits: Path, tmp_path: Path) -> None:
+    """Three digits in two views are six images, none of which would validate."""
+    view(digits / "digits", tmp_path / "digits", "plain/images/0")
+    for path in sorted((tmp_path / "digits/plain/images/0").iterdir())[6:]:
+        path.unlink()
+    with pytest.raises(DataError, match=r"plain/images/0: expected at least 5 items to split, found 3; .*--splits DIR"):
+        read("digits", tmp_path / "digits", DataSettings(None))
+    inventory = DATASETS["digits"].inventory
+    assert inventory is not None
+    (error,) = inventory(tmp_path / "digits", DataSettings(None)).errors
+    assert "expected at least 5 items to split, found 3" in error
 
 
 def test_parts_keep_their_order(tmp_path: Path, trees: Trees) -> None:

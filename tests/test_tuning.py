@@ -25,13 +25,13 @@ from bench.records.trials import TRIALS, TUNING, TrialRun, read_trials, trial_sc
 from bench.reporting.render import comma_separated
 from bench.reporting.replay import best_of
 from bench.reporting.tables.tuning import tuning_table
-from bench.spec.planning import specs_of
+from bench.spec.planning import PlanError, specs_of
 from bench.spec.resolve import resolve
 from bench.spec.study import Study, StudyError, StudyRow, StudyTable, load_study
 from bench.tuning.sampler import SEED, propose, quasi_random
 from bench.tuning.space import DIMENSIONS, WEIGHT_DECAYS, space_of
-from bench.tuning.studies import targets, tuned_study, with_settings, with_trials, write_study
-from bench.tuning.trials import Outcome, Search, outcome
+from bench.tuning.studies import targets, tuned_study, with_known_data, with_settings, with_trials, write_study
+from bench.tuning.trials import Outcome, Search, outcome, trial_runs
 from datasets import DATASETS
 from methods import ARCHITECTURES, METHODS, WEIGHTINGS
 from methods.contract import MOST_KNOBS, Knob
@@ -149,7 +149,7 @@ def write_planted(results: Path, found: Outcome, bad: tuple[int, ...] = ()) -> N
     """Records of all trials that are determined: of some numbers diverged, of others with a planted score."""
     for trial in found.known:
         spec = trial.spec(1000)
-        names = {"variant": spec.variant, "seed": 1000, "data": spec.data}
+        names = {"variant": spec.variant, "seed": 1000, "data": spec.data, "settings": spec.settings.as_dict()}
         score = planted(trial.settings, 2 * LR)
         record = make_record(**names, selected=Selected(epoch=1, rule="best", score=score))  # type: ignore[arg-type]
         if trial.number in bad:
@@ -171,7 +171,7 @@ def test_a_planted_optimum_is_found(tmp_path: Path) -> None:
     usable = [number for number in range(12) if number not in (0, 3)]
     assert found.complete and found.best.number == min(usable, key=lambda n: abs(math.log(lrs[n] / (2 * LR))))
     assert found.scores[3] == -math.inf and [run.trial for run in found.unfinished] == [3]
-    tuned = tuned_study(study, [found])
+    tuned = tuned_study(study, [found], (1000,))
     assert [row.label for row in tuned.rows] == ["EW", "tuned"]
     assert tuned.rows[0] == study.rows[0]
     assert tuned.rows[1].set == found.best.settings and tuned.rows[1].trials == 12
@@ -186,7 +186,7 @@ def test_data_sets_with_missing_trials_are_left_out_of_the_tuned_study(tmp_path:
     write_planted(tmp_path, outcomes[1])
     outcomes = [outcome(target, QMC, tmp_path) for target in targets(study)]
     assert [(one.target.data, one.complete) for one in outcomes] == [("rooms", False), ("digits", True)]
-    tuned = tuned_study(study, outcomes)
+    tuned = tuned_study(study, outcomes, (1000,))
     assert tuned.data == ["digits"] and [row.label for row in tuned.rows] == ["EW", "tuned"]
     assert tuned.rows[1].data == ["digits"] and tuned.rows[1].set["train.epochs"] == 3
 
@@ -328,6 +328,89 @@ def test_without_optuna_the_message_says_how_to_install_it(
 def arguments_for(data_root: Path, results: Path) -> list[str]:
     arguments = ["--data", "digits", "--methods", "ew", "uw", "--trials", "3", "--epochs", "1", "--jobs", "1"]
     return [*arguments, "--seeds", "0", "--data-root", str(data_root), "--results", str(results)]
+
+
+STUDY = """
+title: T
+data: [{data}]
+set: {{train.epochs: 1}}
+tables: [{{name: t, title: T, rows: [{rows}]}}]
+"""
+
+
+def study_file(folder: Path, rows: str, data: str = "digits") -> str:
+    (folder / "study.yaml").write_text(STUDY.format(data=data, rows=rows))
+    return str(folder / "study.yaml")
+
+
+@pytest.mark.parametrize(
+    ("rows", "data", "message"),
+    [
+        ("{label: U, method: uw, trials: 2}", "nosuch", "Unknown data set 'nosuch'."),
+        (
+            "{label: U, method: uw, trials: 2}, {label: U, method: uw, trials: 2, set: {train.batch_size: 16}}",
+            "digits",
+            "expected one tuned row 'U' on digits, found 2",
+        ),
+        (
+            "{method: uw, trials: 2, set: {weighting.lr: 0.1}}, {method: uw, trials: 2, set: {weighting.lr: 0.2}}",
+            "digits",
+            "expected one tuned row 'UW' on digits, found 2",
+        ),
+    ],
+)
+def test_studies_that_cannot_be_tuned_say_why(
+    rows: str, data: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = error_of(["--study", study_file(tmp_path, rows, data), "--results", str(tmp_path)], capsys)
+    assert message in said and len(said.splitlines()) == 1
+
+
+def test_names_of_data_sets_are_found_regardless_of_case(tmp_path: Path) -> None:
+    path = study_file(tmp_path, "{method: uw, data: [Digits]}", "Digits")
+    assert [one.data for one in targets(with_known_data(with_trials(load_study(path), 2)))] == ["digits"]
+    assert load_study(path).rows[0].is_for("digits") and not load_study(path).rows[0].is_for("rooms")
+
+
+def test_twins_have_no_trials(tmp_path: Path) -> None:
+    study = with_trials(load_study(study_file(tmp_path, "{label: U, method: uw}, {label: F, twin_of: U}")), 2)
+    assert [row.trials for row in study.rows] == [2, 0]
+
+
+def test_a_row_in_two_tables_is_tuned_once(tmp_path: Path) -> None:
+    study = one_row("ew", 3)
+    twice = study.model_copy(update={"tables": [*study.tables, study.tables[0].model_copy(update={"name": "u"})]})
+    write_planted(tmp_path, outcome(targets(twice)[0], QMC, tmp_path))
+    runs = trial_runs([outcome(target, QMC, tmp_path) for target in targets(twice)])
+    assert [run.trial for run in runs] == [0, 1, 2]
+
+
+def test_seeds_of_trials_are_never_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not on the command line, not in the file, and a tuned study is not tuned a second time."""
+    (target,) = targets(study := one_row("ew", 2))
+    write_planted(tmp_path, outcome(target, QMC, tmp_path))
+    path = str(write_study(tmp_path / "tuned.yaml", tuned_study(study, [outcome(target, QMC, tmp_path)], QMC.seeds)))
+    assert load_study(path).trial_seeds == [1000]
+    assert run.main(["--study", path, "--seeds", "0", "1000", "--dry-run"]) == 2
+    assert "--seeds: expected seeds that no trial of the tuning had, found 1000" in capsys.readouterr().err
+    assert "tuned already" in error_of(["--study", path], capsys)
+    (tmp_path / "tuned.yaml").write_text((tmp_path / "tuned.yaml").read_text().replace("[0, 1, 2]", "[0, 1000]"))
+    with pytest.raises(StudyError, match="seeds: expected seeds that no trial had"):
+        load_study(path)
+
+
+def test_a_damaged_trial_is_missing_and_one_with_other_settings_is_refused(tmp_path: Path) -> None:
+    (target,) = targets(one_row("ew", 2))
+    write_planted(tmp_path, found := outcome(target, QMC, tmp_path))
+    whole = outcome(target, QMC, tmp_path)
+    assert whole.complete
+    path = run_folder(tmp_path, "digits", found.known[1].spec(1000).variant, 1000) / "record.json"
+    text = path.read_text()
+    path.write_text(text[:-100])
+    assert outcome(target, QMC, tmp_path).scores == whole.scores[:1]
+    path.write_text(text.replace('"batch_size": ', '"batch_size": 1'))
+    with pytest.raises(PlanError, match="made with other settings"):
+        outcome(target, QMC, tmp_path)
 
 
 @pytest.mark.slow

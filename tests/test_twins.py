@@ -274,6 +274,35 @@ def test_a_seed_that_diverged_is_named(
     assert "weighting.source_seeds=[0]" in out
 
 
+def test_twins_of_runs_that_were_replaced_are_marked(
+    place: Path, done: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a source has other weights, its twin is that of runs that are gone; a new twin takes its place."""
+    assert done
+    monkeypatch.setattr(studies, "STUDIES", place / "studies")
+    results = Path(shutil.copytree(place / "results", tmp_path / "results"))
+    mark = "frozen weights of runs that have been replaced"
+
+    def table() -> str:
+        with without_drawing():
+            assert report.main(["--study", "trial", "--results", str(results), "--out", str(tmp_path / "out")]) == 0
+        return (tmp_path / "out" / "digits" / "twins" / "scores.md").read_text()
+
+    assert mark not in table()
+    (seed, _) = sorted((results / "digits").glob("gradnorm@*/seed-*"))
+    change_curve(seed, lambda rows: [{**row, f"weight/{TASKS[0]}": "0.5"} for row in rows])
+    text = table()
+    assert text.count(mark) == 1 and "| Norms frozen" in text and "| Bargain frozen |" in text
+    words = ["--study", "trial", "--data-root", str(place / "data"), "--results", str(results)]
+    assert run.main([*words, "--device", "cpu", "--jobs", "1"]) == 0
+    assert mark not in table() and "of 2 twins" in table()
+
+
+def test_from_a_folder_without_parents(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--method", "frozen", "--from", "/", "--dry-run"]) == 2
+    assert "expected the folder of a run" in capsys.readouterr().err
+
+
 def test_the_mean_is_over_all_steps_of_all_seeds_and_exact(tmp_path: Path) -> None:
     """Epochs of 1, 3 and 2 steps of two seeds; 0.1 six times has mean 0.1."""
     spec = resolve("rooms", "uw")

@@ -24,6 +24,7 @@ from bench.reporting.item_scores import ItemReader
 from bench.reporting.planned import PlannedRow, PlannedTable, arranged
 from bench.reporting.reports import write_reports
 from bench.reporting.sections import analysed
+from bench.reporting.separable import maybe_best
 from bench.reporting.tables.problems import problems_table
 from bench.reporting.tables.row_columns import row_columns, tuning_remark
 from bench.reporting.tables.scores import score_tables
@@ -41,7 +42,7 @@ ROWS = (
     PlannedRow("EW", (("ew", {}),)),
     PlannedRow("EW 50% a_b", (("ew", TUNED),), trials=12),
     PlannedRow("UW", (("uw", TUNED),), trials=12),
-    PlannedRow("UW, frozen", (("frozen", FROZEN),), trials=12, twin_of="UW"),
+    PlannedRow("UW, frozen", (("uw", TUNED),), trials=12, twin_of="UW"),
     PlannedRow("MGDA", (("mgda", {}),)),
 )
 # Label, method and settings of each row, and how much better it is than EW.
@@ -69,7 +70,10 @@ def records_of(data: str, seeds: Sequence[int] = range(10), **fields: Any) -> li
             reference = scores_of(data, -0.5, random.Random(0))
             names: dict[str, Any] = {"variant": f"{key}@1" if overrides else key, "overrides": overrides}
             names |= {"test": scores_of(data, level, draw), "reference": reference}
-            found.append(make_record(data, method, seed, **{**names, **fields}))
+            record = make_record(data, method, seed, **{**names, **fields})
+            if method == "Frozen":
+                record.settings["weighting"] |= {"source": f"{data}/uw@1", "source_seeds": list(seeds)}
+            found.append(record)
     return found
 
 
@@ -94,7 +98,7 @@ def test_verdicts_agree_with_other_implementations() -> None:
     contrasts = contrasts_of(NOWHERE, part)
     table = verdict_table(part, contrasts)
     assert [c.text for c in row(table, "EW")][2::2] == ["--"] * 3  # but for its difference from tuned EW
-    assert [str(contrasts.rows[v.key].verdict) for v in part.variants] == [
+    assert [str(contrasts.rows[v.label].verdict) for v in part.variants] == [
         "", "better than EW", "better than tuned EW", "better than tuned EW", "worse",
     ]  # fmt: skip
     uw, ew = accuracies(part, "UW"), accuracies(part, "EW")
@@ -139,14 +143,14 @@ def test_intervals_are_over_seeds_and_items_where_outcomes_are_kept(tmp_path: Pa
     records = with_items(tmp_path, records_of("digits"))
     contrasts = contrasts_of(tmp_path, part_of(records))
     assert "seeds and test items (studentised bootstrap)" in contrasts.method and "Student)" not in contrasts.method
-    found = contrasts.rows["uw@1"].over_ew
+    found = contrasts.rows["UW"].over_ew
     only_seeds = (
-        contrasts_of(NOWHERE, part_of([r.model_copy(update={"items": ""}) for r in records])).rows["uw@1"].over_ew
+        contrasts_of(NOWHERE, part_of([r.model_copy(update={"items": ""}) for r in records])).rows["UW"].over_ew
     )
     assert found is not None and only_seeds is not None and found.value == only_seeds.value
     assert found.low < found.value < found.high and found.low != only_seeds.low
     mixed = [r.model_copy(update={"items": ""}) if r.variant == "uw@1" else r for r in records]
-    assert contrasts_of(tmp_path, part_of(mixed)).rows["uw@1"].over_ew == only_seeds
+    assert contrasts_of(tmp_path, part_of(mixed)).rows["UW"].over_ew == only_seeds
 
 
 def test_what_is_missing_is_said() -> None:
@@ -184,7 +188,8 @@ def test_twins_are_paired_by_seed_and_the_rest_is_listed() -> None:
     assert [r.head.text for r in table.rows] == ["UW"]
     assert row(table, "UW")[0].text == "UW, frozen" and row(table, "UW")[2].mean == pytest.approx(differences.mean())
     assert "Rows without a twin: EW, EW 50% a_b, MGDA." in table.caption
-    without = [r for r in records_of("digits") if r.variant != "uw@1"]
+    failed = {"status": "failed", "test": {}, "validation": {}, "selected": None}
+    without = [r.model_copy(update=failed if r.variant == "uw@1" else {}) for r in records_of("digits")]
     part = part_of(without)
     table = twin_table(part, contrasts_of(NOWHERE, part))
     assert table is not None and not table.rows
@@ -254,7 +259,7 @@ def test_mean_ranks_of_metrics() -> None:
     (comparison,) = comparisons(records)
     (rank,) = row_columns(comparison)
     assert {key: cell.mean for key, cell in rank.cells.items()} == {
-        "ew": (2.5 + 2 + 2 + 2) / 4, "uw": 1.0, "mgda": (2.5 + 3 + 3 + 3) / 4,
+        "EW": (2.5 + 2 + 2 + 2) / 4, "UW": 1.0, "MGDA": (2.5 + 3 + 3 + 3) / 4,
     }  # fmt: skip
 
 
@@ -336,7 +341,7 @@ def test_images_of_dense_tasks_add_up_to_the_score_and_its_derivative(tmp_path: 
     """The interval is that of a bootstrap of the logarithms themselves, for small changes."""
     random_numbers = np.random.default_rng(0)
     records = []
-    for record in [r for r in records_of("rooms", (0, 1)) if r.variant in ("ew", "uw@1")]:
+    for record in [r for r in records_of("rooms", range(6)) if r.variant in ("ew", "uw@1")]:
         items = {}
         for task in record.tasks:
             values = random_numbers.lognormal(0, 0.1, (200, len(task.metrics)))
@@ -375,4 +380,117 @@ def test_test_sampling_noise_is_that_of_a_share_of_right_answers(tmp_path: Path)
     assert spread_table(NOWHERE, part_of(records_of("digits"))) is None
     some = [r.model_copy(update={"items": ""}) if r.variant == "uw@1" else r for r in records]
     table = spread_table(tmp_path, part_of(some))
-    assert table is not None and row(table, "UW")[0].notes == ("no outcomes per test item for every seed",)
+    assert table is not None and row(table, "UW")[0].notes == (
+        "no outcomes per test item, or no finite score, for every seed",
+    )
+
+
+def test_tuned_ew_may_have_the_settings_of_ew() -> None:
+    """The default settings are the first trial, which may be the best."""
+    rows = (ROWS[0], PlannedRow("EW, tuned", (("ew", {}),), trials=12), *ROWS[2:])
+    for shown, reference in ((rows, 1), (rows[1:], 0)):
+        part = part_of(records_of("digits"), shown)
+        contrasts = contrasts_of(NOWHERE, part)
+        table = verdict_table(part, contrasts)
+        assert row(table, "UW")[6].text == "better than tuned EW" and row(table, "MGDA")[6].text == "worse"
+        assert row(table, "UW")[2].mean == row(table, "UW")[3].mean
+        assert row(table, "EW, tuned")[2].mean == 0 and table.rows[reference].cells[3].text == "--"
+        scores = score_tables(part, spread=False)[0]
+        assert row(scores, "EW, tuned")[-1].text == "12"
+    assert row(score_tables(part_of(records_of("digits"), rows), spread=False)[0], "EW")[-1].text == "0"
+
+
+def test_a_row_that_diverges_once_is_not_called_better() -> None:
+    """UW is better by far on nine seeds of ten; a finished run without a finite score is no better than a lost one."""
+    finished = records_of("digits")
+    place = next(i for i, r in enumerate(finished) if r.variant == "uw@1" and r.seed == 4)
+    diverged = [*finished]
+    diverged[place] = make_unfinished(
+        "diverged", "loss is nan", method="UW", seed=4, variant="uw@1", overrides=TUNED, kind="multi-input"
+    )
+    silent = [r.model_copy(deep=True) for r in finished]
+    silent[place].test["plain"]["accuracy"] = math.nan
+    for records in (diverged, silent):
+        part = part_of(records)
+        table = verdict_table(part, contrasts_of(NOWHERE, part))
+        cells = row(table, "UW")
+        assert cells[6].text == "runs lost (1)" and cells[5].text == "--" and cells[4].mean == 0.9
+        assert row(table, "MGDA")[6].text == "worse"
+        twins = twin_table(part, contrasts_of(NOWHERE, part))
+        assert twins is not None and row(twins, "UW")[3].text == "--"
+        assert row(table, "MGDA")[5].mean == pytest.approx(3 * 2 / 2**10)  # Holm over the other three rows
+    failed = [*finished]
+    failed[place] = diverged[place].model_copy(update={"status": "failed"})
+    part = part_of(failed)
+    assert row(verdict_table(part, contrasts_of(NOWHERE, part)), "UW")[6].text == "better than tuned EW"
+
+
+def test_protocols_are_never_compared(tmp_path: Path) -> None:
+    held_out = records_of("rooms")
+    published = [r.model_copy(deep=True) for r in records_of("rooms")]
+    for r in published:
+        r.settings.setdefault("data", {})["protocol"] = "published"
+        r.overrides["data.protocol"] = "published"
+        r.test["depth"]["abs"] *= 0.5
+    published = [r.model_copy(update={"variant": f"{r.variant}-p", "validation": {}}) for r in published]
+    single = make_record("rooms", "STL", 0, variant="stl")
+    records = [*published, *held_out, single]
+    first, second = comparisons(records)
+    assert (first.folder, first.label) == ("rooms", "Rooms")
+    assert (second.folder, second.label) == ("rooms/protocol-published", "Rooms, protocol published")
+    assert second.baseline is not None and second.baseline.key == "ew-p"
+    assert first.single_task and not second.single_task
+    alone = verdict_table(first, contrasts_of(NOWHERE, first))
+    (before,) = comparisons([*held_out, single])
+    assert alone == verdict_table(before, contrasts_of(NOWHERE, before))
+    (across,) = [a.problem for a in (second,)]
+    assert across == "Rooms (published)"
+    # A study's row without the protocol's runs is named, as is one whose settings are contradicted.
+    rows = (
+        PlannedRow("EW", (("ew", {"data.protocol": "published"}),)),
+        PlannedRow("UW", (("uw", TUNED | {"data.protocol": "heldout"}),)),
+    )
+    (part,) = arranged(second, [PlannedTable("t", "T", rows)], records)
+    assert [v.label for v in part.variants] == ["EW"] and part.absent == ("UW",) and not part.single_task
+    assert "Rows without runs here: UW." in verdict_table(part, contrasts_of(NOWHERE, part)).caption
+    assert "Rows without runs here: UW." in score_tables(part, spread=False)[0].caption
+    with without_drawing():
+        files = write_reports(tmp_path, records, tmp_path / "out")
+    names = {str(path.relative_to(tmp_path / "out")) for path in files}
+    assert {"rooms/scores.md", "rooms/protocol-published/scores.md"} <= names
+
+
+def test_the_settings_that_a_row_plans_are_not_taken_from_other_runs() -> None:
+    """If all runs have one learning rate, a row that plans another one has no runs."""
+    records = [r for r in records_of("digits") if r.variant == "uw@1"]
+    (comparison,) = comparisons(records)
+    other = PlannedRow("UW, other rate", (("uw", {"train.lr": 0.02}),))
+    assert arranged(comparison, [PlannedTable("t", "T", (other,))]) == ()
+    (part,) = arranged(comparison, [PlannedTable("t", "T", (other, ROWS[2]))])
+    assert [v.label for v in part.variants] == ["UW"] and part.absent == ("UW, other rate",)
+
+
+def test_the_spread_of_a_run_without_a_finite_score_is_left_out(tmp_path: Path) -> None:
+    records = [r for r in records_of("rooms", (0, 1)) if r.variant == "ew"]
+    records[0].test["depth"]["abs"] = math.nan
+    kept = []
+    for record in records:
+        items = {t.key: np.ones((20, len(t.metrics)), dtype=np.float32) for t in record.tasks}
+        where = run_folder(tmp_path, "rooms", record.variant, record.seed)
+        where.mkdir(parents=True)
+        digest = write_items(where, items, {t.key: [m.key for m in t.metrics] for t in record.tasks})
+        kept.append(record.model_copy(update={"items": digest}))
+    (comparison,) = comparisons(kept)
+    assert spread_table(tmp_path, comparison) is None
+
+
+def test_no_row_has_a_mark_that_it_could_not_lose() -> None:
+    """One-sided, the least p is 2^-n, and Bonferroni takes it times the number of other rows."""
+    for rows, fewest in ((2, 5), (3, 6), (10, 8), (14, 9)):
+        assert 2.0**-fewest * (rows - 1) <= 0.05 < 2.0 ** (1 - fewest) * (rows - 1)
+        levels = {str(row): {seed: 100.0 * row + seed for seed in range(fewest)} for row in range(rows)}
+        assert maybe_best(levels, range(fewest)) == {str(rows - 1)}
+        assert not maybe_best(levels, range(fewest - 1))
+    part = part_of(records_of("digits", range(6)))
+    table = verdict_table(part, contrasts_of(NOWHERE, part))
+    assert "Nothing is bold: 6 seeds (fewer than 7)" in table.caption and not any(r.cells[1].bold for r in table.rows)

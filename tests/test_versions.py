@@ -317,7 +317,8 @@ def test_the_protocol_without_validation_gives_the_numbers_of_its_version(
     splits = random_splits(DATASETS["digits"], validation=False)
     info = dataclasses.replace(DATASETS["digits"], read=lambda folder, settings: splits)
     monkeypatch.setitem(DATASETS, "digits", info)
-    spec = resolve("digits", "ew", assignments={"train.epochs": 12, "train.batch_size": 8})
+    chosen = {"train.epochs": 12, "train.batch_size": 8, "data.protocol": "published"}
+    spec = resolve("digits", "ew", assignments=chosen)
     record = train(spec, RunContext(tmp_path, tmp_path / "run", torch.device("cpu"), 1), lambda epochs: None)
     assert record.status == "done" and record.selected is not None and not record.validation, record.reason
     numbers = {"selected": rounded([record.selected.epoch, record.selected.score])}

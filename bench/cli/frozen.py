@@ -47,7 +47,7 @@ def frozen_request(arguments: Namespace, assignments: Mapping[str, Any]) -> Requ
 
 
 def source_results(arguments: Namespace) -> Path:
-    """The results folder that the source is in: results/<data>/<variant>[/seed-<s>]."""
+    """The results folder that a valid source is in: results/<data>/<variant>[/seed-<s>]."""
     folder: Path = arguments.source.absolute()
     return folder.parents[2 if (folder / RECORD).exists() else 1]
 

@@ -37,7 +37,7 @@ def add_what(parser: ArgumentParser) -> None:
     what = parser.add_argument_group("what to run")
     known = ", ".join(METHODS)
     what.add_argument(
-        "--method", nargs="+", type=lookup_name, default=[], metavar="NAME", help=f"all, or any of {known}"
+        "--method", nargs="+", type=lookup_name, default=[], metavar="NAME", help=f"all (but frozen), or any of {known}"
     )
     what.add_argument(
         "--data", nargs="+", type=lookup_name, default=[], metavar="NAME", help="all, or names of data sets"
@@ -96,8 +96,8 @@ def requested(arguments: Namespace) -> tuple[Request, Path]:
         RecordError: of the run named by --from.
     """
     if arguments.source is not None:
-        results = _folder(arguments.results or source_results(arguments))
-        return frozen_request(arguments, assigned(arguments)), results
+        request = frozen_request(arguments, assigned(arguments))
+        return request, _folder(arguments.results or source_results(arguments))
     study = load_study(arguments.study) if arguments.study else None
     return (_study_request(arguments, study) if study else _request(arguments)), results_folder(arguments, study)
 
@@ -152,6 +152,8 @@ def _study_request(arguments: Namespace, study: Study) -> Request:
         rows = [row.model_copy(update=pair) for row in rows]
     rows = [row.model_copy(update={"set": {**row.set, **assigned(arguments)}}) for row in rows]
     seeds = arguments.seeds or study.seeds
+    if both := sorted({*seeds} & {*study.trial_seeds}):
+        raise PlanError(f"--seeds: expected seeds that no trial of the tuning had, found {both[0]}; choose others.")
     if arguments.data:  # named data sets must exist
         return Request(rows, arguments.data, seeds)
     return Request(rows, study.data, seeds, study.only_found, study.otherwise)

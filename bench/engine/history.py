@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from bench.records.mean_weights import WEIGHTS
 from bench.records.record import Scores
-from bench.spec.further_weights import WEIGHTS, further_weights
+from bench.spec.further_weights import further_weights
 from bench.spec.resolve import RunSpec
 from datasets.contract import Task
 

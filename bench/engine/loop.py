@@ -27,15 +27,16 @@ from bench.engine.seeds import generator_for, seed_for
 from bench.engine.selection import keep_best, selection, selection_score, why_unselected
 from bench.engine.step import HEAD_WEIGHT, UNCLIPPED, StepResult, on_cpu, require_finite_step, train_step
 from bench.engine.train_state import TrainState, make_train_state
+from bench.records.mean_weights import HEAD_WEIGHTS, UNCLIPPED_WEIGHTS
 from bench.records.record import Record, Selected
 from bench.records.store import CHECKPOINT, write_record
 from bench.spec.data_seen import changed_parts
-from bench.spec.further_weights import HEAD_WEIGHTS, UNCLIPPED_WEIGHTS, further_weights
+from bench.spec.further_weights import further_weights
 from bench.spec.resolve import RunSpec
 from datasets.contract import Batch, DataError, Splits
 from datasets.decoding.prepare import Preparation, preparing
 from datasets.fingerprint import fingerprint
-from datasets.separate_parts import refuse_test_as_validation
+from datasets.separate_parts import refuse_empty_parts, refuse_test_as_validation
 from methods.contract import Diverged, Evaluations, batches_of
 
 # Epochs whose test scores are averaged if a protocol has no validation set, as published for NYUv2.
@@ -133,6 +134,7 @@ def _read(spec: RunSpec, context: RunContext) -> tuple[Splits, dict[str, str]]:
     """The splits and their fingerprint, which must be the planned one."""
     with preparing(Preparation(cache=context.cache)):
         splits = spec.info.read(context.data, spec.data_settings)
+    refuse_empty_parts(splits, spec.settings.data, context.data)
     seen = fingerprint(splits)
     refuse_test_as_validation(splits, seen, context.data)
     parts = changed_parts(context.fingerprint, seen) if context.fingerprint else []
@@ -146,7 +148,7 @@ def _read(spec: RunSpec, context: RunContext) -> tuple[Splits, dict[str, str]]:
 
 def _start(spec: RunSpec, context: RunContext, splits: Splits, seen: Mapping[str, str]) -> Run:
     """Scores the dummy baseline and moves data to the device."""
-    has_validation = all(len(source) for source in splits.validation)
+    has_validation = all(len(source) for source in splits.validation if source.targets)
     return Run(
         spec,
         context,

@@ -132,7 +132,7 @@ def _unpacked(content: bytes, tasks: Sequence[TaskRecord]) -> Items:
 def _of_task(values: NDArray[Any], columns: object, bits: Any, task: TaskRecord) -> NDArray[Any]:
     """Raises Damaged if these aren't correctness or a column per metric."""
     metrics = [metric.key for metric in task.metrics]
-    packed = isinstance(bits, int) and bits >= 0 and columns == metrics[:1]
+    packed = type(bits) is int and bits >= 0 and columns == metrics[:1]
     if packed and values.dtype == np.uint8 and values.shape == (math.ceil(bits / 8),):
         return np.unpackbits(values, count=bits).astype(bool)
     dense = bits is None and columns == metrics

@@ -1,4 +1,4 @@
-"""Records arranged as comparisons: one per data set and set of tasks, with a row per variant and a run per seed."""
+"""Records arranged as comparisons: one per data set, set of tasks and protocol; a row per variant, a run per seed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from bench.reporting.labels import row_labels, run_name, seed_list, without
 BASELINE = "ew"
 SINGLE_TASK = "stl"
 TASKS = "data.tasks"  # the setting that chooses tasks
+USUAL_PROTOCOL = "heldout"  # which is not named
 LONGEST_FOLDER = 100  # characters of a folder that names tasks
 
 
@@ -44,6 +45,10 @@ class Variant:
     def first(self) -> Record:
         return next(iter(self.runs.values()))
 
+    def is_row(self, other: Variant) -> bool:
+        """Whether this is a row of the same runs, tuned or not: tuning may end with the settings of another row."""
+        return self.key == other.key and bool(self.trials) == bool(other.trials)
+
     @property
     def selected_on_validation(self) -> bool:
         """Whether all finished runs have a validation set, as all protocols but the published one of NYUv2 have."""
@@ -52,15 +57,17 @@ class Variant:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The runs on the same tasks of a data set, or one part of them: a table that a study asks for.
+    """The runs on the same tasks and by the same protocol of a data set, or a part of them: a table of a study.
 
-    label: of the data set, with the tasks where they are not all of them.
+    label: of the data set, with the tasks where they are not all of them, and with an unusual protocol.
     chosen: keys of the tasks, if they are not all of the data set (`data.tasks`).
+    protocol: `data.protocol`, unless it is the usual one.
     seeds: of all rows together.
     common: settings that differ from the defaults in every row alike.
     baseline: the row of EW without settings of its own, which Δ_b and × EW refer to.
-    single_task: the finished runs of single-task learning on this data set by seed, whatever their tasks.
+    single_task: the finished runs of single-task learning by this protocol by seed, whatever their tasks.
     part: name of the study's table; empty for all runs of a data set.
+    absent: labels of rows that the table should have, but that have no runs here.
     """
 
     data: str
@@ -72,18 +79,27 @@ class Comparison:
     variants: tuple[Variant, ...]
     baseline: Variant | None
     chosen: tuple[str, ...] = ()
+    protocol: str = ""
     single_task: Mapping[int, Record] = field(default_factory=dict)
     part: str = ""
+    absent: tuple[str, ...] = ()
 
     @property
     def places(self) -> tuple[str, ...]:
         """Names of the folders of its tables and figures, below the reports."""
-        return tuple(name for name in (self.data, _tasks_folder(self.chosen), self.part) if name)
+        return tuple(
+            name for name in (self.data, _tasks_folder(self.chosen), _protocol_folder(self.protocol), self.part) if name
+        )
 
     @property
     def folder(self) -> str:
         """Their path, as in links."""
         return "/".join(self.places)
+
+    @property
+    def absent_rows(self) -> str:
+        """A sentence on the rows without runs; empty if there are none."""
+        return f"Rows without runs here: {'; '.join(dict.fromkeys(self.absent))}." if self.absent else ""
 
     @property
     def complete(self) -> tuple[Variant, ...]:
@@ -94,12 +110,12 @@ class Comparison:
     def problem(self) -> str:
         """The name of the problem, without that of a study's table."""
         tasks = f" ({len(self.chosen)} tasks)" if self.chosen else ""
-        return self.variants[0].first.labels.data + tasks
+        return self.variants[0].first.labels.data + tasks + (f" ({self.protocol})" if self.protocol else "")
 
     @property
     def with_baseline(self) -> tuple[Variant, ...]:
         """The rows, and after them EW where the part that is shown leaves it out."""
-        absent = self.baseline is not None and all(v.key != self.baseline.key for v in self.variants)
+        absent = self.baseline is not None and not any(v.is_row(self.baseline) for v in self.variants)
         return (*self.variants, self.baseline) if absent and self.baseline else self.variants
 
     @property
@@ -125,7 +141,10 @@ class Comparison:
 
 
 def comparisons(records: Sequence[Record]) -> tuple[Comparison, ...]:
-    """One comparison per data set and set of tasks, in the order of the records; all tasks of a data set come first.
+    """One comparison per data set, protocol and set of tasks, in the order of the records.
+
+    Of a data set, the usual protocol comes first, then all tasks do. Runs of two protocols have other training images,
+    or report other epochs: nothing is computed from both.
 
     Raises:
         RecordError: records disagree about the tasks of a data set, or there are two of the same run.
@@ -133,15 +152,23 @@ def comparisons(records: Sequence[Record]) -> tuple[Comparison, ...]:
     found = []
     for data in dict.fromkeys(record.data for record in records):
         own = [record for record in records if record.data == data]
-        single = single_task_runs(own)
-        sets = sorted(dict.fromkeys(map(chosen_tasks, own)), key=bool)
-        found += [_comparison([r for r in own if chosen_tasks(r) == chosen], chosen, single) for chosen in sets]
+        for protocol in sorted(dict.fromkeys(map(unusual_protocol, own))):
+            same = [record for record in own if unusual_protocol(record) == protocol]
+            single = single_task_runs(same)
+            sets = sorted(dict.fromkeys(map(chosen_tasks, same)), key=bool)
+            found += [_comparison([r for r in same if chosen_tasks(r) == chosen], chosen, single) for chosen in sets]
     return tuple(found)
 
 
 def chosen_tasks(record: Record) -> tuple[str, ...]:
     """The keys of a run's tasks, if its settings say that they are not all of the data set."""
     return tuple(task.key for task in record.tasks) if record.settings.get("data", {}).get("tasks") else ()
+
+
+def unusual_protocol(record: Record) -> str:
+    """The protocol of a run, if its settings have one that is not the usual one."""
+    protocol = str(record.settings.get("data", {}).get("protocol") or USUAL_PROTOCOL)
+    return "" if protocol == USUAL_PROTOCOL else protocol
 
 
 def single_task_runs(records: Sequence[Record], given: Mapping[str, Any] | None = None) -> dict[int, Record]:
@@ -171,9 +198,15 @@ def _tasks_folder(chosen: Sequence[str]) -> str:
     return f"tasks-{len(chosen)}-{digest}"
 
 
+def _protocol_folder(protocol: str) -> str:
+    return f"protocol-{protocol}" if protocol else ""
+
+
 def _comparison(records: Sequence[Record], chosen: tuple[str, ...], single_task: Mapping[int, Record]) -> Comparison:
     first = records[0]
     of_tasks = f", tasks {', '.join(task.label for task in first.tasks)}" if chosen else ""
+    protocol = unusual_protocol(first)
+    by_protocol = f", protocol {protocol}" if protocol else ""
     for record in records:
         if (record.tasks, record.selection) != (first.tasks, first.selection):
             raise RecordError(
@@ -190,7 +223,7 @@ def _comparison(records: Sequence[Record], chosen: tuple[str, ...], single_task:
     tasks = tuple(first.tasks)
     return Comparison(
         data=first.data,
-        label=first.labels.data + of_tasks,
+        label=first.labels.data + of_tasks + by_protocol,
         selection=first.selection,
         tasks=tasks,
         seeds=seeds,
@@ -198,6 +231,7 @@ def _comparison(records: Sequence[Record], chosen: tuple[str, ...], single_task:
         variants=variants,
         baseline=baseline,
         chosen=chosen,
+        protocol=protocol,
         single_task=single_task,
     )
 

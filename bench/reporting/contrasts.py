@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.inference.bootstrap import seed_interval
@@ -17,12 +19,13 @@ from bench.reporting.inference.verdicts import Verdict, verdicts
 from bench.reporting.item_scores import ItemReader, item_interval
 from bench.reporting.labels import seed_list
 from bench.reporting.luck import tuning_luck
-from bench.reporting.overall import score_matrix
+from bench.reporting.overall import score_matrix, test_score
 
 METHOD = (
     "Brackets: 95 % intervals; those of differences are over {what}. Differences are paired by seed. P(> EW): share of "
     "seeds on which a row is better than EW, ties half. p: two-sided sign-flip test against EW, adjusted for the "
-    "number of rows (Holm). Verdict: at the 5 % level, adjusted likewise; 'not separable' doesn't mean equal."
+    "number of rows (Holm). Verdict: at the 5 % level, adjusted likewise; 'not separable' doesn't mean equal. Rows "
+    "that lost runs, which diverged or have no finite score, get no p and verdict, and lose these seeds in P(> EW)."
 )
 WITH_LUCK = (
     " p of tuned rows counts the luck of their tuning (docs/statistics.md), which brackets leave out: a row may be not "
@@ -59,7 +62,10 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Twin:
-    """A row against its frozen twin, over the seeds that both have. p: adjusted for the number of pairs."""
+    """A row against its frozen twin, over the seeds that both have.
+
+    p: adjusted for the number of pairs; NaN if runs are lost.
+    """
 
     variant: Variant
     twin: Variant
@@ -72,7 +78,7 @@ class Twin:
 class Contrasts:
     """The contrasts of a comparison.
 
-    rows: by variant.
+    rows: by label, since tuning may end with the settings of another row.
     twins: of each pair that has runs. unpaired: why others are left out. twinless: labels of rows without a twin.
     method: how intervals, p values and verdicts were made, for a caption.
     remarks: sentences on what is missing.
@@ -96,7 +102,7 @@ class _Table:
     items: ItemReader
 
     def row(self, variant: Variant | None) -> int | None:
-        return next((i for i, v in enumerate(self.variants) if variant is not None and v.key == variant.key), None)
+        return next((i for i, v in enumerate(self.variants) if variant is not None and v.is_row(variant)), None)
 
     def seeds_of(self, *rows: int) -> tuple[int, ...]:
         """The seeds that all of these rows have."""
@@ -126,44 +132,64 @@ def contrasts_of(results: Path, comparison: Comparison) -> Contrasts:
     table = _Table(variants, comparison.seeds, scores, ItemReader(results, comparison))
     ew, tuned = table.row(comparison.baseline), table.row(comparison.tuned_baseline)
     luck = tuning_luck(results, comparison, variants)
-    said = verdicts(scores, ew, tuned, luck=luck)
+    lost = _lost(comparison, variants)
+    said = verdicts(np.where(lost, -np.inf, scores), ew, tuned, luck=luck)
     rows, resampled = {}, set[bool]()
     for place, variant in enumerate(comparison.variants):
         over_ew, of_ew = table.difference(place, ew) if ew not in (None, place) else (None, None)
         over_tuned, of_tuned = table.difference(place, tuned) if tuned not in (None, place) else (None, None)
         resampled |= {one for one, found in ((of_ew, over_ew), (of_tuned, over_tuned)) if one is not None and found}
         own = scores[place][np.isfinite(scores[place])]
-        rows[variant.key] = Contrast(
+        rows[variant.label] = Contrast(
             seeds=table.seeds_of(place),
             score=seed_interval(own) if len(own) else None,
             over_ew=over_ew,
             over_tuned=over_tuned,
-            improvement=probability_of_improvement(table.differences(place, ew))
-            if ew is not None and over_ew
-            else None,
+            improvement=_improvement(table, lost, place, ew) if ew is not None and over_ew else None,
             verdict=said[place],
-            lacking=_lacking(table, place, ew),
+            lacking=_lacking(table, place, ew, tuned),
         )
-    twins, unpaired = _twins(comparison, table)
+    twins, unpaired = _twins(comparison, table, lost)
     sources = {variant.twin_of for variant in comparison.variants if variant.twin_of}
     twinless = tuple(v.label for v in comparison.variants if not v.twin_of and v.label not in sources)
     over = "; ".join(OVER[one] for one in sorted(resampled, reverse=True)) or OVER[False]
     method = METHOD.format(what=over) + (WITH_LUCK if luck is not None and luck.any() else "")
-    return Contrasts(rows, twins, unpaired, twinless, method, _remarks(comparison, table))
+    return Contrasts(rows, twins, unpaired, twinless, method, _remarks(comparison, luck))
 
 
-def _lacking(table: _Table, place: int, ew: int | None) -> tuple[str, ...]:
+def _lost(comparison: Comparison, variants: Sequence[Variant]) -> npt.NDArray[np.bool_]:
+    """Which runs (rows, seeds) diverged, or ended without a finite score: the seeds that are left are the luckier."""
+    return np.array([[_is_lost(variant, seed) for seed in comparison.seeds] for variant in variants], dtype=np.bool_)
+
+
+def _is_lost(variant: Variant, seed: int) -> bool:
+    run = variant.runs.get(seed)
+    if run is None or run.status == "failed":
+        return False
+    return run.status == "diverged" or (seed in variant.scored and not math.isfinite(test_score(run)))
+
+
+def _improvement(table: _Table, lost: npt.NDArray[np.bool_], place: int, ew: int) -> Estimate:
+    """P(row > EW) over the seeds that both have; a lost run is not better than one that EW finished."""
+    against = int((lost[place] & np.isfinite(table.scores[ew])).sum())
+    return probability_of_improvement(np.concatenate([table.differences(place, ew), np.full(against, -1.0)]))
+
+
+def _lacking(table: _Table, place: int, ew: int | None, tuned: int | None) -> tuple[str, ...]:
     """Why a row has no numbers, or numbers of fewer seeds than others."""
     variant, notes = table.variants[place], []
     own = set(table.seeds_of(place))
     if odd := sorted(set(variant.scored) - own):
         notes.append(f"no finite overall score for {seed_list(odd)}")
-    if ew not in (None, place) and (unpaired := sorted(own - set(table.seeds_of(ew)))):
-        notes.append(f"no EW run to compare with for {seed_list(unpaired)}")
+    for what, other in (("EW", ew), ("tuned EW", tuned)):
+        if other not in (None, place) and (unpaired := sorted(own - set(table.seeds_of(other)))):
+            notes.append(f"no {what} run to compare with for {seed_list(unpaired)}")
     return tuple(notes)
 
 
-def _twins(comparison: Comparison, table: _Table) -> tuple[tuple[Twin, ...], tuple[str, ...]]:
+def _twins(
+    comparison: Comparison, table: _Table, lost: npt.NDArray[np.bool_]
+) -> tuple[tuple[Twin, ...], tuple[str, ...]]:
     """Every row that has a frozen twin against it; and why other twins can't be compared."""
     places = {variant.label: place for place, variant in enumerate(comparison.variants)}
     found, unpaired = list[tuple[int, int, Estimate]](), []
@@ -176,7 +202,7 @@ def _twins(comparison: Comparison, table: _Table) -> tuple[tuple[Twin, ...], tup
             unpaired.append(f"{twin.label} (no finished seed in common with {twin.twin_of})")
         else:
             found.append((source, place, difference))
-    p = holm(np.array([float(sign_flip_p(table.differences(source, place))) for source, place, _ in found]))
+    p = holm(np.array([_twin_p(table, lost, source, place) for source, place, _ in found]))
     twins = [
         Twin(table.variants[source], table.variants[place], table.seeds_of(source, place), difference, float(one))
         for (source, place, difference), one in zip(found, p, strict=True)
@@ -184,12 +210,19 @@ def _twins(comparison: Comparison, table: _Table) -> tuple[tuple[Twin, ...], tup
     return tuple(twins), tuple(unpaired)
 
 
-def _remarks(comparison: Comparison, table: _Table) -> tuple[str, ...]:
-    remarks = []
+def _twin_p(table: _Table, lost: npt.NDArray[np.bool_], source: int, twin: int) -> float:
+    """Of the sign-flip test; NaN if one of the two lost a run."""
+    return math.nan if lost[[source, twin]].any() else float(sign_flip_p(table.differences(source, twin)))
+
+
+def _remarks(comparison: Comparison, luck: Array | None) -> tuple[str, ...]:
+    remarks = [comparison.absent_rows] if comparison.absent else []
     if comparison.baseline is None:
         remarks.append("There is no row of EW to compare with.")
     if comparison.tuned_baseline is None:
         remarks.append("No row of tuned EW is known.")
+    if luck is None and any(variant.trials for variant in comparison.variants):
+        remarks.append("No table of trials: verdicts are on these settings, without the luck of tuning.")
     if len(comparison.seeds) < 2:
         remarks.append("One seed: no intervals.")
     return tuple(remarks)

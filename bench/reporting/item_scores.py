@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.records.items import Items, read_items
 from bench.records.record import TaskRecord
@@ -16,7 +17,10 @@ from bench.reporting.inference.bootstrap import paired_bootstrap
 from bench.reporting.inference.describe import Array, Estimate
 from bench.reporting.overall import test_score
 
-Blocks = list[Array]  # (items, tasks): one for each task if every task has images of its own, else a single one
+# (items, tasks), truth values or numbers: one for each task if every task has images of its own, else a single one.
+Blocks = list[npt.NDArray[np.generic]]
+# With fewer, many resamples are of one or two seeds: the interval may be tens of times as wide as Student's.
+FEWEST_SEEDS = 6
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,9 @@ def item_interval(
 ) -> Estimate | None:
     """The interval of a mean difference from resampled seeds and test items.
 
-    None with fewer than two seeds, without the outcomes of a run, and for other items in one row than in the other.
+    None with fewer than FEWEST_SEEDS, without the outcomes of a run, and for other items in one row than in the other.
     """
-    if len(seeds) < 2:
+    if len(seeds) < FEWEST_SEEDS:
         return None
     pairs = []
     for seed in seeds:
@@ -64,7 +68,7 @@ def _blocks(comparison: Comparison, variant: Variant, seed: int, items: Items) -
     if any(not len(items.get(task.key, ())) for task in comparison.tasks):
         return []
     if comparison.selection == "accuracy":
-        columns = [np.asarray(items[task.key], dtype=np.float64) for task in comparison.tasks]
+        columns = [items[task.key] for task in comparison.tasks]
         if any(column.ndim > 1 for column in columns):
             return []
     else:

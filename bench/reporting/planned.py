@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.records.record import Record
-from bench.reporting.comparison import SINGLE_TASK, Comparison, Variant, single_task_runs
+from bench.reporting.comparison import SINGLE_TASK, Comparison, Variant, single_task_runs, unusual_protocol
 from bench.reporting.differences import budget_differences
 from bench.reporting.labels import show_settings, without
+from bench.reporting.stale_twins import STALE
 from bench.reporting.statistics import mean
 
 
@@ -41,7 +43,9 @@ class PlannedTable:
 def arranged(
     comparison: Comparison, tables: Sequence[PlannedTable], records: Sequence[Record] = ()
 ) -> tuple[Comparison, ...]:
-    """A comparison for each planned table, rows in the planned order; rows and tables without runs are left out.
+    """A comparison for each planned table, rows in the planned order; tables without runs are left out.
+
+    Rows without runs are `absent`.
 
     records: those of the data set, whatever their tasks; the runs of single-task learning of a table are among them.
     """
@@ -51,8 +55,11 @@ def arranged(
         variants = _marked([row for row in rows if row is not None])
         if variants:
             label = f"{comparison.label}: {table.title}"
-            single_task = _single_task(table, records) or comparison.single_task
-            parts.append(replace(comparison, label=label, variants=variants, single_task=single_task, part=table.name))
+            same = [record for record in records if unusual_protocol(record) == comparison.protocol]
+            single_task = _single_task(table, same) or comparison.single_task
+            absent = tuple(row.label for row, shown in zip(table.rows, rows, strict=True) if shown is None)
+            part = replace(comparison, label=label, variants=variants, part=table.name, absent=absent)
+            parts.append(replace(part, single_task=single_task))
     return tuple(parts)
 
 
@@ -63,10 +70,15 @@ def _single_task(table: PlannedTable, records: Sequence[Record]) -> dict[int, Re
 
 
 def _marked(rows: Sequence[Variant]) -> tuple[Variant, ...]:
-    """The rows with notes on what their labels don't say: another budget, other data."""
+    """The rows with notes on what their labels don't say: another budget, other data. Equal labels get their keys."""
+    labels = Counter(row.label for row in rows)
     odd = budget_differences([next(iter((row.scored or row.runs).values())) for row in rows])
     return tuple(
-        replace(row, notes=(*row.notes, *(note for note in notes if note not in row.notes)))
+        replace(
+            row,
+            label=row.label if labels[row.label] == 1 else f"{row.label} ({row.key})",
+            notes=(*row.notes, *(note for note in notes if note not in row.notes)),
+        )
         for row, notes in zip(rows, odd, strict=True)
     )
 
@@ -74,7 +86,9 @@ def _marked(rows: Sequence[Variant]) -> tuple[Variant, ...]:
 def _shown(comparison: Comparison, row: PlannedRow, place: int) -> Variant | None:
     """The row's only candidate, or the one with the highest mean validation score; None if none was run."""
     common = comparison.common
-    wanted = [(method, without(overrides, common)) for method, overrides in row.candidates]
+    # Other settings than the rows' common ones may be left unsaid, as those of a whole study run with --set.
+    agreeing = [(method, o) for method, o in row.candidates if all(o.get(key, v) == v for key, v in common.items())]
+    wanted = [(method, without(overrides, common)) for method, overrides in agreeing]
     found = [v for v in comparison.variants if (v.method, without(v.first.overrides, common)) in wanted]
     if row.twin_of:
         return _twin(comparison, found, row, place)
@@ -96,12 +110,15 @@ def _shown(comparison: Comparison, row: PlannedRow, place: int) -> Variant | Non
 
 
 def _twin(comparison: Comparison, sources: Sequence[Variant], row: PlannedRow, place: int) -> Variant | None:
-    """The frozen twin of a source: of several, that of most seeds of the source; None if none was run."""
+    """The frozen twin of a source; None if none was run.
+
+    Of several, one whose weights are those of the runs that are here now; of these, that of most seeds of the source.
+    """
     names = [f"{comparison.data}/{source.key}" for source in sources]
     found = [variant for variant in comparison.variants if _settings(variant).get("source") in names]
     if not found:
         return None
-    shown = max(found, key=lambda variant: len(_settings(variant)["source_seeds"]))
+    shown = max(found, key=lambda variant: (STALE not in variant.notes, len(_settings(variant)["source_seeds"])))
     others = f"of {len(found)} twins, that of most seeds of its source" if len(found) > 1 else ""
     notes = (*filter(None, [others]), *shown.notes)
     return replace(shown, label=row.label, colour=place, notes=notes, trials=row.trials, twin_of=row.twin_of)

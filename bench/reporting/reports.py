@@ -19,6 +19,7 @@ from bench.reporting.planned import PlannedTable, arranged
 from bench.reporting.render import markdown, write_table
 from bench.reporting.sections import Analysis, analysed, section_figures, section_tables, section_titles
 from bench.reporting.speed.report import write_speed_report
+from bench.reporting.stale_twins import with_stale_twins_marked
 from bench.reporting.tables.problems import problems_table
 from bench.reporting.tables.runs import runs_csv
 from bench.reporting.tables.table import Table
@@ -58,7 +59,7 @@ def write_reports(
     _check_index(out / INDEX)
     analyses, sections = [], []
     files: list[Path] = []
-    compared = _compared(records, tables_of)
+    compared = _compared(results, records, tables_of)
     for places in ((), *(one.places for one in compared), *((SPEED, speed.machine) for speed in speeds)):
         remove_temporary_files(inside(out, *places), ABANDONED)
     for comparison in compared:
@@ -114,9 +115,9 @@ def _check_index(path: Path) -> None:
 
 
 def _compared(
-    records: Sequence[Record], tables_of: Callable[[str], Sequence[PlannedTable]] | None
+    results: Path, records: Sequence[Record], tables_of: Callable[[str], Sequence[PlannedTable]] | None
 ) -> tuple[Comparison, ...]:
-    found = comparisons(records)
+    found = tuple(with_stale_twins_marked(results, one) for one in comparisons(records))
     if tables_of is None:
         return found
     of_data = {name: [record for record in records if record.data == name] for name in {one.data for one in found}}

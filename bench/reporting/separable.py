@@ -9,22 +9,27 @@ import numpy as np
 
 from bench.records.record import PERCENT
 from bench.reporting.comparison import Comparison
+from bench.reporting.inference.describe import LEVEL
 from bench.reporting.inference.power import detectable_difference
 from bench.reporting.inference.verdicts import not_separable_from_best
 from bench.reporting.overall import overall_unit, score_matrix
 
-FEWEST = 5  # seeds for marks: with fewer, no row could lose its mark
-
 
 def maybe_best(rows: Mapping[str, Mapping[int, float]], seeds: Sequence[int], sign: float = 1.0) -> set[str]:
-    """The rows that no other is significantly better than; none with fewer than FEWEST seeds, or one complete row.
+    """The rows that no other is significantly better than; none with too few seeds, or with one complete row.
 
     rows: values by seed. sign: -1 where lower is better.
     """
     scores = np.array([[sign * found.get(seed, math.nan) for seed in seeds] for found in rows.values()])
-    if len(seeds) < FEWEST or len(rows) < 2 or np.isfinite(scores).all(axis=1).sum() < 2:
+    whole = int(np.isfinite(scores).all(axis=1).sum()) if rows else 0
+    if whole < 2 or len(seeds) < fewest_for_marks(whole):
         return set()
     return {key for key, best in zip(rows, not_separable_from_best(scores), strict=True) if best}
+
+
+def fewest_for_marks(rows: int) -> int:
+    """The fewest seeds with which one of some rows, at least two, could lose its mark: else all would have it."""
+    return math.ceil(math.log2(max(1, rows - 1) / LEVEL))
 
 
 def power_sentence(comparison: Comparison) -> str:

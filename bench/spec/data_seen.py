@@ -17,7 +17,7 @@ from bench.spec.resolve import RunSpec
 from datasets import DATASETS
 from datasets.contract import DataError, DataSettings, NotPrepared
 from datasets.fingerprint import PARTS, fingerprint
-from datasets.separate_parts import refuse_test_as_validation
+from datasets.separate_parts import refuse_empty_parts, refuse_test_as_validation
 from datasets.split_lists import unlisted_remarks
 
 # Runs with an equal key read the same images and targets.
@@ -67,6 +67,7 @@ def look_at_data(specs: Sequence[RunSpec], folders: Mapping[str, Path], errors: 
     for key, spec in {data_key(spec): spec for spec in specs if spec.data in folders}.items():
         try:
             splits = spec.info.read(folders[spec.data], spec.data_settings)
+            refuse_empty_parts(splits, spec.settings.data, folders[spec.data])
             marks = fingerprint(splits)
             refuse_test_as_validation(splits, marks, folders[spec.data])
         except NotPrepared as error:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import math
 
+from bench.records.mean_weights import HEAD_WEIGHTS, UNCLIPPED_WEIGHTS
 from bench.spec.settings import GramianSettings, Settings
 from methods.contract import HeadRule, clip_of
-
-# Columns of the curve: each of these, a slash, and the key of a task.
-WEIGHTS = "weight"
-HEAD_WEIGHTS = "head_weight"
-UNCLIPPED_WEIGHTS = "unclipped_weight"
 
 
 def head_rule_of(settings: Settings) -> HeadRule:

@@ -38,5 +38,10 @@ def did_you_mean(names: Iterable[str], name: str) -> str:
     return f" Did you mean {known[near[0]]!r}?" if near else ""
 
 
+def same_name(first: str, second: str) -> bool:
+    """Whether `lookup` takes both for the same entry."""
+    return _canonical(first) == _canonical(second)
+
+
 def _canonical(name: str) -> str:
     return re.sub(r"[^a-z0-9.:@]", "", name.lower())

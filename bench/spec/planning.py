@@ -14,7 +14,7 @@ from bench.spec.lookup import UnknownName, lookup
 from bench.spec.resolve import RunSpec, resolve, weighting_info
 from bench.spec.settings import SpecError
 from bench.spec.study import StudyError, StudyRow
-from bench.spec.twins import TwinSource, plan_twins
+from bench.spec.twins import FROZEN, TwinSource, plan_twins
 from bench.spec.versions import version_remarks
 from datasets import DATASETS, find, obtain
 from datasets.contract import DataError
@@ -269,7 +269,9 @@ def specs_of(row: StudyRow, data: str, seed: int) -> list[RunSpec]:
         UnknownName, SpecError, StudyError: the row has an unknown name or an invalid setting.
     """
     settings = row.assignments(_task_count(row, data))
-    methods: Sequence[str | None] = list(METHODS) if row.method and row.method.lower() == ALL else [row.method]
+    # A frozen twin without the weights of a source would be EW a second time.
+    everything = [name for name in METHODS if name != FROZEN]
+    methods: Sequence[str | None] = everything if row.method and row.method.lower() == ALL else [row.method]
     return [
         resolve(data, method, architecture=row.arch, weighting=row.weighting, seed=seed, assignments=assignments)
         for method in methods

@@ -15,7 +15,7 @@ from bench.records.files import storage_error
 from bench.records.names import ShortName, inside
 from bench.records.reading import Damaged, read_text, validation_lines
 from bench.spec import safe_yaml
-from bench.spec.lookup import lookup
+from bench.spec.lookup import lookup, same_name
 
 STUDIES = Path(__file__).resolve().parent / "studies"
 MOST_TRIALS = 10_000
@@ -59,7 +59,7 @@ class StudyRow(_Part):
 
     def is_for(self, data: str) -> bool:
         """Whether the row has runs on a data set."""
-        return not self.data or data in self.data
+        return not self.data or any(same_name(name, data) for name in self.data)
 
     def sources(self, rows: Sequence[StudyRow], data: str) -> list[StudyRow]:
         """The rows on a data set that this is the twin of. Several tables may have the same one."""
@@ -106,6 +106,8 @@ class Study(_Part):
     only_found: whether data sets that are not on this machine are left out, with a remark, instead of refused.
     otherwise: the data sets to use if none is found.
     folder: the subfolder of its records and reports.
+    trial_seeds: of the trials that the settings of its rows come from; none of them is reported. Only in a study that
+        `bench.tune` has written.
     """
 
     title: str
@@ -118,6 +120,7 @@ class Study(_Part):
     set: dict[str, Any] = Field(default_factory=dict)
     only_found: bool = False
     folder: ShortName | Literal[""] = ""
+    trial_seeds: list[int] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _has_rows(self) -> Study:
@@ -125,6 +128,8 @@ class Study(_Part):
             raise ValueError("expected either methods or tables, found both or none")
         if self.also and not self.methods:
             raise ValueError("also: expected methods in the study, which it repeats, found none")
+        if both := sorted({*self.seeds} & {*self.trial_seeds}):
+            raise ValueError(f"seeds: expected seeds that no trial had (trial_seeds), found {both[0]}")
         names = [table.name for table in self.tables]
         if repeated := [name for place, name in enumerate(names) if name in names[:place]]:
             raise ValueError(f"tables: expected each name once, found {repeated[0]!r} again")

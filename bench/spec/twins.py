@@ -9,15 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from bench.records.mean_weights import HEAD_WEIGHTS, UNCLIPPED_WEIGHTS, WEIGHTS, mean_weights
 from bench.records.record import Record
 from bench.records.store import CURVE, RecordError, run_folder
-from bench.records.tables import read_table
-from bench.spec.further_weights import HEAD_WEIGHTS, UNCLIPPED_WEIGHTS, WEIGHTS, further_weights, head_rule_of
+from bench.spec.further_weights import further_weights, head_rule_of
 from bench.spec.resolve import RunSpec, weighting_info
 from bench.spec.settings import GramianSettings, plain
 from bench.spec.study import StudyRow
@@ -59,10 +57,11 @@ def twin_row(spec: RunSpec, folders: Mapping[int, Path], data: str) -> StudyRow:
     Raises:
         RecordError: a curve can't be read, or a weight in it is not finite.
     """
-    tables = [_weights_of(folder / CURVE, spec) for folder in folders.values()]
+    columns = [f"{one}/{task}" for one in (WEIGHTS, *further_weights(spec.settings)) for task in spec.tasks]
+    found = mean_weights([folder / CURVE for folder in folders.values()], columns)
     name = UNCLIPPED_WEIGHTS if UNCLIPPED_WEIGHTS in further_weights(spec.settings) else WEIGHTS
     heads = HEAD_WEIGHTS if head_rule_of(spec.settings) == "own" else None
-    means = {one: [_mean(tables, f"{one}/{task}") for task in spec.tasks] for one in (name, heads) if one}
+    means = {one: [found[f"{one}/{task}"] for task in spec.tasks] for one in (name, heads) if one}
     return _row(spec, data, means[name], means[heads] if heads else [], sorted(folders))
 
 
@@ -94,34 +93,6 @@ def _row(
     if (bound := clip_of(spec.settings.weighting)) < math.inf:
         own["weighting.max_norm"] = bound
     return StudyRow(arch=spec.architecture, weighting=FROZEN, set={**kept, **own})
-
-
-@dataclass(frozen=True)
-class _Weights:
-    """The steps of each epoch of a run, and each column of mean weights over them, as exact fractions."""
-
-    steps: tuple[int, ...]
-    columns: Mapping[str, tuple[Fraction, ...]]
-
-
-def _weights_of(path: Path, spec: RunSpec) -> _Weights:
-    names = [f"{one}/{task}" for one in (WEIGHTS, *further_weights(spec.settings)) for task in spec.tasks]
-    table = read_table(path, ["step", *names])
-    advice = "delete the folder of the run and run it again"
-    if table is None or table.empty:
-        raise RecordError(f"{path}: expected the curve of a finished run, found none; {advice}.")
-    for name in names:
-        if wrong := [value for value in table[name].tolist() if not math.isfinite(value)]:
-            raise RecordError(f"{path}: expected finite numbers in column {name!r}, found {wrong[0]}; {advice}.")
-    ends = [0, *(int(end) for end in table["step"].tolist())]
-    steps = tuple(end - start for start, end in pairwise(ends))
-    return _Weights(steps, {name: tuple(Fraction(value) for value in table[name].tolist()) for name in names})
-
-
-def _mean(tables: Sequence[_Weights], name: str) -> float:
-    """The mean over all steps of all runs, correctly rounded: the mean of equal numbers is that number."""
-    total = sum(n * w for one in tables for n, w in zip(one.steps, one.columns[name], strict=True))
-    return float(total / sum(sum(one.steps) for one in tables))
 
 
 @dataclass(frozen=True)

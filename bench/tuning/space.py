@@ -86,7 +86,7 @@ def _knobs(spec: RunSpec) -> list[tuple[int, Knob]]:
 
 def _is_held(knob: Knob, row: StudyRow, spec: RunSpec) -> bool:
     """Whether the row sets this setting itself."""
-    return knob.setting in spec.overrides or knob.setting in row.set
+    return knob.setting in spec.overrides or knob.setting in {key.lower() for key in row.set}
 
 
 def _value(knob: Knob, coordinate: float, simplex: Sequence[float]) -> Any:

@@ -30,7 +30,7 @@ def study_of_methods(methods: Sequence[str], data: Sequence[str], trials: int, s
         UnknownName: there is no such method or data set.
     """
     rows = [StudyRow(label=f"{METHODS[key].label} (tuned)", method=key, trials=trials) for key in _keys(methods)]
-    names = list(dict.fromkeys(lookup(DATASETS, "data set", name) for name in data))
+    names = _known(data)
     table = StudyTable(name=TABLE, title="Tuned methods", rows=[StudyRow(label="EW", method="ew"), *rows])
     return Study(title=table.title, tables=[table], data=names, seeds=list(seeds), folder=TABLE)
 
@@ -67,7 +67,24 @@ def _keys(methods: Sequence[str]) -> list[str]:
 
 
 def _with_trials(row: StudyRow, trials: int | None) -> StudyRow:
-    return row.model_copy(update={"trials": trials}) if trials else row
+    return row.model_copy(update={"trials": trials}) if trials and not row.twin_of else row
+
+
+def with_known_data(study: Study) -> Study:
+    """The study with its data sets by their keys.
+
+    Raises:
+        UnknownName: there is no such data set.
+    """
+    tables = [
+        table.model_copy(update={"rows": [row.model_copy(update={"data": _known(row.data)}) for row in table.rows]})
+        for table in study.tables
+    ]
+    return study.model_copy(update={"tables": tables, "data": _known(study.data)})
+
+
+def _known(names: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(lookup(DATASETS, "data set", name) for name in names))
 
 
 def with_settings(study: Study, settings: Mapping[str, Any]) -> Study:
@@ -115,13 +132,29 @@ def targets(study: Study) -> list[Target]:
                     found.append(Target(place, row, name, space_of(row, name)))
                 except (StudyError, UnknownName, SpecError) as error:
                     errors.append(str(error))
+    errors += _repeated_labels(found)
     if errors:
         raise PlanError("\n".join(dict.fromkeys(errors)))
     return found
 
 
-def tuned_study(study: Study, outcomes: Sequence[Outcome]) -> Study:
+def _repeated_labels(found: Sequence[Target]) -> list[str]:
+    """Sentences on different tuned rows of one name: they could not be told apart in the table of trials."""
+    rows: dict[tuple[str, str], list[StudyRow]] = {}
+    for one in found:
+        row, same = one.row.model_copy(update={"data": []}), rows.setdefault((one.data, one.name), [])
+        same += [row] if row not in same else []  # several tables may have the same row
+    return [
+        f"tables: expected one tuned row {name!r} on {data}, found {len(same)}; give them other labels."
+        for (data, name), same in rows.items()
+        if len(same) > 1
+    ]
+
+
+def tuned_study(study: Study, outcomes: Sequence[Outcome], seeds: Sequence[int]) -> Study:
     """The study with a row for each data set in place of each tuned one, on the data sets whose trials have all ended.
+
+    seeds: of the trials.
 
     Other rows are kept as they are.
     """
@@ -135,7 +168,7 @@ def tuned_study(study: Study, outcomes: Sequence[Outcome]) -> Study:
             rows += _tuned(row, place, [name for name in part if row.is_for(name)], best)
             place += 1
         tables.append(table.model_copy(update={"rows": rows}))
-    return on_data(study.model_copy(update={"tables": tables}), part)
+    return on_data(study.model_copy(update={"tables": tables, "trial_seeds": list(seeds)}), part)
 
 
 def _tuned(

@@ -16,7 +16,7 @@ def summary(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _line(one: Outcome) -> str:
-    name = f"{one.target.data}, {one.target.row.label}"
+    name = f"{one.target.data}, {one.target.name}"
     wanted = one.target.row.trials
     if not one.complete:
         return f"{name}: {len(one.scores)} of {wanted} trials have ended."

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.records.record import Record
-from bench.records.store import read_run, run_folder
+from bench.records.store import RECORD, BadRecord, read_run, run_folder
 from bench.records.trials import TrialRun, trial_score
-from bench.spec.planning import specs_of
+from bench.spec.planning import is_kept, specs_of
 from bench.spec.resolve import RunSpec
 from bench.spec.study import StudyRow
 from bench.tuning.sampler import Sampler, propose
@@ -43,6 +43,11 @@ class Target:
     row: StudyRow
     data: str
     space: Space
+
+    @property
+    def name(self) -> str:
+        """Its label, or that of its runs."""
+        return self.row.label or specs_of(self.row, self.data, seed=0)[0].label
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def outcome(target: Target, search: Search, results: Path) -> Outcome:
     """The trials of a target, from the records of those that have ended.
 
     Raises:
-        RecordError: a record can't be read.
+        RecordError: a record can't be read. PlanError: it was made with other settings.
     """
     known: list[Trial] = []
     runs: list[tuple[TrialRun, ...]] = []
@@ -132,15 +137,27 @@ def _scores(runs: Sequence[Sequence[TrialRun]], seeds: int) -> list[float]:
 
 def _runs_of(trial: Trial, seeds: Sequence[int], results: Path) -> tuple[TrialRun, ...]:
     specs = [trial.spec(seed) for seed in seeds]
-    records = [(spec, read_run(run_folder(results, spec.data, spec.variant, spec.seed))) for spec in specs]
+    records = [(spec, _record_of(spec, results)) for spec in specs]
     return tuple(_run(trial, spec, record) for spec, record in records if record is not None)
+
+
+def _record_of(spec: RunSpec, results: Path) -> Record | None:
+    """The record of a run that has ended; None if there is none, or a damaged one, as the run is then trained again."""
+    folder = run_folder(results, spec.data, spec.variant, spec.seed)
+    try:
+        record = read_run(folder)
+    except BadRecord:
+        return None
+    if record is not None:
+        is_kept(spec, record, folder / RECORD, seen=None)  # refuses other settings; a failed run counts as the worst
+    return record
 
 
 def _run(trial: Trial, spec: RunSpec, record: Record) -> TrialRun:
     chosen = record.selected
     return TrialRun(
         data=spec.data,
-        row=trial.target.row.label or spec.label,
+        row=trial.target.name,
         method=spec.method,
         variant=spec.variant,
         trial=trial.number,
@@ -155,3 +172,9 @@ def _run(trial: Trial, spec: RunSpec, record: Record) -> TrialRun:
         threads=int(record.environment.get("threads", 1)) * spec.settings.compute.processes,
         settings=trial.settings,
     )
+
+
+def trial_runs(outcomes: Sequence[Outcome]) -> list[TrialRun]:
+    """All runs for the table of trials, once each: several tables of a study may have the same row."""
+    runs = [run for one in outcomes for some in one.runs for run in some]
+    return list({(run.data, run.row, run.trial, run.seed): run for run in runs}.values())

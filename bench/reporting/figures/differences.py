@@ -15,9 +15,9 @@ from bench.reporting.overall import overall_unit
 def differences_figure(comparison: Comparison, contrasts: Contrasts) -> Figure | None:
     """A row for each method: its difference from EW with its interval; None without any."""
     spans = [
-        _span(comparison, variant.label, variant.colour, contrasts.rows[variant.key].over_ew)
+        _span(comparison, variant.label, variant.colour, contrasts.rows[variant.label].over_ew)
         for variant in comparison.variants
-        if contrasts.rows[variant.key].over_ew is not None
+        if contrasts.rows[variant.label].over_ew is not None
     ]
     return spans_figure([span for span in spans if span is not None], f"Difference from EW {_unit(comparison)}")
 

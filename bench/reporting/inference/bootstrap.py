@@ -6,13 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import norm, t
 
 from bench.reporting.inference.describe import LEVEL, Array, Estimate, require_finite
 
 RESAMPLES = 4_000
 ITEM_RESAMPLES = 500  # of each seed, from which the resamples draw
-Blocks = Sequence[Array]  # of one run: item scores (items, tasks or metrics); items of a block are drawn together
+FEW_VALUES = 0.05  # as a share of the items: drawing how often each comes is then faster than drawing items
+# Of one run: item scores (items, tasks), truth values or numbers. Items of a block are drawn together.
+Blocks = Sequence[npt.NDArray[np.generic]]
 Method = Literal["studentised", "bca", "percentile"]
 
 
@@ -31,26 +34,21 @@ def seed_interval(differences: Array, level: float = LEVEL) -> Estimate:
     return Estimate(value, value - half, value + half)
 
 
-def mean_of_columns(means: Array) -> Array:
-    """The score of a classification problem: the mean over tasks (..., tasks) of their accuracies."""
-    return np.asarray(means.mean(axis=-1))
-
-
 def paired_bootstrap(
     a: Sequence[Blocks],
     b: Sequence[Blocks],
-    score: Callable[[Array], Array] = mean_of_columns,
     method: Method = "studentised",
     level: float = LEVEL,
     seed: int = 0,
 ) -> Estimate:
-    """The mean over seeds of score(A) - score(B), with an interval from resampled seeds and, within them, test items.
+    """The mean difference of A and B over seeds, with an interval from resampled seeds and, within them, test items.
+
+    The score of a run is the mean over all columns of their means over items.
 
     Pairs are kept: both runs of a seed are drawn together, and both lose or keep the same items.
 
     a, b: one run for each seed, with the same items in the same order. A run has blocks (items, columns): one for each
         task if every task has images of its own, else a single one.
-    score: maps the means of all columns (..., columns) over their items to (...,).
 
     Raises:
         ValueError: fewer than two seeds, or other seeds, blocks or items in a than in b.
@@ -59,8 +57,9 @@ def paired_bootstrap(
     """
     _check(a, b)
     generator = np.random.default_rng(seed)
-    observed = np.array([score(_means(x)) - score(_means(y)) for x, y in zip(a, b, strict=True)])  # (n,)
-    items = np.stack([_drawn(x, y, score, generator) for x, y in zip(a, b, strict=True)])  # (n, ITEM_RESAMPLES)
+    pairs = [_differences(x, y) for x, y in zip(a, b, strict=True)]
+    observed = np.array([sum(float(items.mean()) for items in pair) for pair in pairs])  # (n,)
+    items = np.stack([np.sum([_drawn_means(of, generator) for of in pair], axis=0) for pair in pairs])  # (n, draws)
     n = len(observed)
     seeds = generator.integers(0, n, (RESAMPLES, n))
     drawn = items[seeds, generator.integers(0, ITEM_RESAMPLES, (RESAMPLES, n))]  # (RESAMPLES, n)
@@ -77,19 +76,23 @@ def _check(a: Sequence[Blocks], b: Sequence[Blocks]) -> None:
             raise ValueError(f"items of pair {place}: expected the same in both rows, found {one} and {other}")
 
 
-def _means(blocks: Blocks) -> Array:
-    return np.concatenate([block.mean(axis=0) for block in blocks])
+def _differences(a: Blocks, b: Blocks) -> list[Array]:
+    """What each item of a block (items,) adds to the difference of two runs, which is the sum of the blocks' means."""
+    columns = sum(block.shape[1] for block in a)
+    sums = ([block.sum(axis=1, dtype=np.float64) for block in run] for run in (a, b))
+    return [(x - y) / columns for x, y in zip(*sums, strict=True)]
 
 
-def _drawn(a: Blocks, b: Blocks, score: Callable[[Array], Array], generator: np.random.Generator) -> Array:
-    """Differences of one pair (ITEM_RESAMPLES,) with its items resampled."""
-    means_a, means_b = [], []
-    for x, y in zip(a, b, strict=True):
-        n = len(x)
-        counts = generator.multinomial(n, np.full(n, 1 / n), ITEM_RESAMPLES) / n  # (ITEM_RESAMPLES, n)
-        means_a.append(counts @ x)
-        means_b.append(counts @ y)
-    return np.asarray(score(np.concatenate(means_a, axis=1)) - score(np.concatenate(means_b, axis=1)))
+def _drawn_means(values: Array, generator: np.random.Generator) -> Array:
+    """Means (ITEM_RESAMPLES,) of values (items,) resampled.
+
+    Right and wrong answers have few different sums, so that it is enough to draw how often each of them comes.
+    """
+    n = len(values)
+    different, counts = np.unique(values, return_counts=True)
+    if len(different) <= n * FEW_VALUES:
+        return np.asarray(generator.multinomial(n, counts / n, ITEM_RESAMPLES) @ different / n)
+    return np.asarray(values[generator.integers(0, n, (ITEM_RESAMPLES, n), dtype=np.int32)].mean(axis=1))
 
 
 def _percentile(observed: Array, drawn: Array, level: float) -> tuple[float, float]:

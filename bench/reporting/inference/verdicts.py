@@ -12,8 +12,9 @@ from bench.reporting.inference.describe import LEVEL, Array
 from bench.reporting.inference.significance import holm, luck_p, sign_flip_p
 
 Word = Literal[
-    "better than tuned EW", "better than EW", "not separable", "worse", "too few seeds", "reference", "no reference"
-]
+    "better than tuned EW", "better than EW", "not separable", "worse", "too few seeds", "runs lost", "reference",
+    "no reference",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,16 @@ class Against:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What can be said of a row. ew, tuned: None without such a row, and for that row itself."""
+    """What can be said of a row. ew, tuned: None without such a row, and for that row itself. lost: runs (-inf)."""
 
     word: Word
     ew: Against | None
     tuned: Against | None
+    lost: int = 0
 
     def __str__(self) -> str:
+        if self.word == "runs lost":
+            return f"{self.word} ({self.lost})"
         if self.word == "too few seeds":
             return f"{self.word} ({min(one.seeds for one in (self.ew, self.tuned) if one)})"
         return "" if self.word in ("reference", "no reference") else self.word
@@ -68,19 +72,21 @@ def verdicts(
     worse: significantly below EW, or below tuned EW and not above EW.
     not separable: anything else. It doesn't say that the rows are equal.
     too few seeds: with these seeds and that many rows, no difference can be significant.
+    runs lost: some runs diverged. The others are its luckier seeds: they are not tested, and not counted by Holm.
 
     Significant: Holm-adjusted p, two-sided, one family for each reference. p is that of the sign-flip test, or that of
     `luck_p` if it is larger.
 
-    scores: (rows, seeds), higher is better; NaN for a run that is missing.
+    scores: (rows, seeds), higher is better; NaN for a run that is missing, -inf for one that diverged. Without the run
+        of a reference, other rows are compared over their other seeds.
     luck: (rows,) standard deviation of the score over repeats of the tuning (`best_of_repeats`), 0 for rows that were
         not tuned. None: verdicts are on these settings, not on the methods that were tuned.
     ew, tuned: indices of the rows of EW with default settings and of tuned EW; None if there is no such row.
 
     Raises:
-        ValueError: a score is infinite, or the index of a reference is not that of a row.
+        ValueError: a score is infinite, but not -inf, or the index of a reference is not that of a row.
     """
-    if np.isinf(scores).any():
+    if np.isposinf(scores).any():
         raise ValueError("scores: expected finite numbers, NaN for a missing run, found inf; leave out this row.")
     if any(place is not None and not 0 <= place < len(scores) for place in (ew, tuned)) or (
         ew is not None and ew == tuned
@@ -91,8 +97,9 @@ def verdicts(
     over_tuned = _against(scores, spread, tuned, (ew, tuned), level)
     found = []
     for row in range(len(scores)):
-        one, other = over_ew.get(row), over_tuned.get(row)
-        found.append(Verdict(_word(row in (ew, tuned), one, other, level), one, other))
+        one, other, lost = over_ew.get(row), over_tuned.get(row), int(np.isneginf(scores[row]).sum())
+        word: Word = "runs lost" if lost and (one or other) else _word(row in (ew, tuned), one, other, level)
+        found.append(Verdict(word, one, other, lost))
     return tuple(found)
 
 
@@ -102,11 +109,13 @@ def _against(
     if reference is None:
         return {}
     rows = [row for row in range(len(scores)) if row not in left_out]
-    differences = {row: scores[row] - scores[reference] for row in rows}
+    known = np.where(np.isfinite(scores), scores, np.nan)
+    differences = {row: known[row] - known[reference] for row in rows}
     paired = {row: d[np.isfinite(d)] for row, d in differences.items()}
     counts = np.array([len(d) for d in paired.values()])
+    lost = np.isneginf(scores[rows]).any(axis=1)
     # With Holm, a row comes at best after all rows that have more seeds.
-    enough = np.array([2.0 ** (1 - n) * np.sum(counts <= n) <= level for n in counts], dtype=np.bool_)
+    enough = np.array([2.0 ** (1 - n) * np.sum(counts[~lost] <= n) <= level for n in counts], dtype=np.bool_) & ~lost
     p = np.full(len(rows), np.nan)
     for n in np.unique(counts[enough]):  # rows with as many seeds at once
         places = np.flatnonzero(enough & (counts == n))

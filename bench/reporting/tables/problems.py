@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.reporting.across import Across
+from bench.reporting.across import Across, times_ratios
 from bench.reporting.tables.table import Cell, Column, Head, Row, Table
 
 
@@ -28,6 +28,9 @@ def _caption(across: Across) -> str:
         sentences.append(f"Left out as controls, whose answer is known: {', '.join(across.controls)}.")
     if across.others:
         sentences.append(f"Left out, so that no data set counts twice: {'; '.join(across.others)}.")
+    ratios = times_ratios(across)
+    if ratios and (out := [label for label in across.labels if label not in ratios]):
+        sentences.append(f"Not in the profile, since a time to target is missing: {'; '.join(out)}.")
     return " ".join(sentences)
 
 
@@ -41,6 +44,6 @@ def _row(across: Across, label: str) -> Row:
         cells = [Cell(text, rank.value, interval=(rank.low, rank.high))]
     for problem in across.problems:
         variant = across.row(problem, label)
-        verdict = str(problem.contrasts.rows[variant.key].verdict) if variant else ""
+        verdict = str(problem.contrasts.rows[variant.label].verdict) if variant else ""
         cells.append(Cell(verdict) if verdict else Cell())
     return Row(Head(label, (), {"method": label}), tuple(cells))

@@ -23,7 +23,7 @@ UNRANKED = "not ranked: a seed or a score is missing"
 
 @dataclass(frozen=True)
 class RowColumn:
-    """A column with one cell per variant. definition: a sentence for the caption."""
+    """A column with one cell per row, by label. definition: a sentence for the caption."""
 
     column: Column
     cells: Mapping[str, Cell]
@@ -44,22 +44,21 @@ def tuning_remark(comparison: Comparison) -> str:
 def _tuning(comparison: Comparison) -> RowColumn | None:
     if not any(variant.trials for variant in comparison.variants):
         return None
-    cells = {v.key: Cell("not known" if v.trials is None else str(v.trials)) for v in comparison.variants}
+    cells = {v.label: Cell("not known" if v.trials is None else str(v.trials)) for v in comparison.variants}
     head = Head("Tuning", (), {"metric": "tuning_trials"})
     return RowColumn(Column(head), cells, TUNING)
 
 
 def _mean_rank(comparison: Comparison) -> RowColumn | None:
     """None if fewer than two rows have every seed and score."""
-    rows = [v.key for v in comparison.complete if all(_is_whole(run, comparison) for run in v.scored.values())]
+    rows = [v for v in comparison.complete if all(_is_whole(run, comparison) for run in v.scored.values())]
     if len(rows) < 2:
         return None
-    runs = {v.key: v.scored for v in comparison.variants if v.key in rows}
-    by_seed = [_ranks([runs[key][seed] for key in rows], comparison) for seed in comparison.seeds]  # (rows,) each
-    cells = {variant.key: Cell(notes=(UNRANKED,) if variant.scored else ()) for variant in comparison.variants}
-    for place, key in enumerate(rows):
+    by_seed = [_ranks([row.scored[seed] for row in rows], comparison) for seed in comparison.seeds]  # (rows,) each
+    cells = {variant.label: Cell(notes=(UNRANKED,) if variant.scored else ()) for variant in comparison.variants}
+    for place, row in enumerate(rows):
         ranks = [float(of_seed[place]) for of_seed in by_seed]
-        cells[key] = Cell(f"{mean(ranks):.2f}", mean(ranks), deviation(ranks), comparison.seeds)
+        cells[row.label] = Cell(f"{mean(ranks):.2f}", mean(ranks), deviation(ranks), comparison.seeds)
     head = Head("MR ↓", (), {"task": "all", "metric": "mean_rank", "direction": "lower"})
     return RowColumn(Column(head), cells, RANK)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bench.records.record import PERCENT
 from bench.reporting.comparison import Comparison
-from bench.reporting.separable import FEWEST, maybe_best
+from bench.reporting.separable import fewest_for_marks, maybe_best
 from bench.reporting.statistics import deviation, mean
 from bench.reporting.tables.score_columns import BySeed, ScoreColumn, finite
 from bench.reporting.tables.table import Cell, Head, Row
@@ -77,8 +77,9 @@ def _embolden(
 def mark_rule(comparison: Comparison) -> str:
     """What bold means: a sentence for a caption."""
     n = len(comparison.seeds)
-    if n < FEWEST:
-        return f"Nothing is bold: {n} {'seed' if n == 1 else 'seeds'} (fewer than {FEWEST}) can't tell rows apart."
+    fewest = fewest_for_marks(len({variant.key for variant in comparison.complete}))
+    if n < fewest:
+        return f"Nothing is bold: {n} {'seed' if n == 1 else 'seeds'} (fewer than {fewest}) can't tell rows apart."
     return BOLD_RULE
 
 

@@ -82,7 +82,7 @@ def _main_table(comparison: Comparison, scores: Sequence[ScoreColumn], what: str
     caption = " ".join(filter(None, [*sentences, tuning_remark(comparison)])).removesuffix(".")
     table = _table(comparison, "scores", [*scores, *gains], caption, spread)
     rows = tuple(
-        replace(row, cells=(*row.cells, *(c.cells.get(row.head.identity["variant"], Cell()) for c in whole)))
+        replace(row, cells=(*row.cells, *(c.cells.get(row.head.identity["method"], Cell()) for c in whole)))
         for row in table.rows
     )
     groups = (*table.groups[:-1], Group("", len(gains) + len(whole))) if table.groups else ()
@@ -116,6 +116,8 @@ def circumstances(comparison: Comparison, spread: bool) -> str:
     unless = "" if len(comparison.complete) == len(comparison.variants) else " unless a note says otherwise"
     what = "Mean ± standard deviation (n-1)" if spread else "Mean"
     sentences = [f"{what} over n={seeds}{unless}."]
+    if comparison.absent:
+        sentences.append(comparison.absent_rows)
     if comparison.common:
         sentences.append(f"All rows: {show_settings(comparison.common)}.")
     if comparison.rules:

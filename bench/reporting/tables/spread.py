@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
+
 from bench.records.record import PERCENT
 from bench.records.same_data import split_per_seed
 from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.inference.variance import VarianceParts, variance_parts
-from bench.reporting.item_scores import ItemReader
+from bench.reporting.item_scores import Blocks, ItemReader
 from bench.reporting.overall import overall_name, overall_unit
 from bench.reporting.tables.score_rows import show
 from bench.reporting.tables.table import Cell, Column, Head, Row, Table
@@ -27,7 +29,7 @@ ITEMS = {
     "own": "drawn for each seed, so the spread over seeds shows test sampling",
     "shared": "the same for all seeds, so the spread over seeds leaves most of test sampling out",
 }
-NO_ITEMS = "no outcomes per test item for every seed"
+NO_ITEMS = "no outcomes per test item, or no finite score, for every seed"
 
 
 def spread_table(results: Path, comparison: Comparison) -> Table | None:
@@ -47,14 +49,19 @@ def spread_table(results: Path, comparison: Comparison) -> Table | None:
 
 
 def _parts(reader: ItemReader, variant: Variant) -> VarianceParts | None:
-    """None with fewer than two seeds, or without the outcomes of a seed."""
+    """None with fewer than two seeds, or without the outcomes of a seed, or its score."""
     runs = [reader.blocks(variant, seed) for seed in variant.scored]
-    if len(runs) < 2 or not all(runs):
+    if len(runs) < 2 or not all(runs) or not all(_usable(run) for run in runs):
         return None
     own = split_per_seed(variant.first.settings)
     if not own and any([b.shape for b in run] != [b.shape for b in runs[0]] for run in runs):
         return None
     return variance_parts(runs, "own" if own else "shared")
+
+
+def _usable(blocks: Blocks) -> bool:
+    """Whether items vary and are all finite, as they are if the run has a finite score."""
+    return all(len(block) > 1 and np.isfinite(block).all() for block in blocks)
 
 
 def _row(variant: Variant, parts: VarianceParts | None, unit: str) -> Row:

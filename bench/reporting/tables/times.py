@@ -30,6 +30,8 @@ def times_table(comparison: Comparison, times: Times) -> Table:
     caption = f"{comparison.label}. {CAPTION.format(reference=times.reference.label)}."
     if comparison.tuned_baseline is None:
         caption += " No row of tuned EW is known."
+    if lost := sorted(set(comparison.seeds) - set(times.targets)):
+        caption += f" No target, and not counted for any row: {seed_list(lost)}."
     label = f"tab:{comparison.folder.replace('/', '-')}-times"
     return Table("times", label, caption, "Method", (), tuple(Column(head) for head in heads), rows)
 

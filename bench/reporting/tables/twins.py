@@ -11,7 +11,7 @@ from bench.reporting.tables.verdicts import estimate_cell, p_cell
 CAPTION = (
     "Methods against their frozen twins, which keep the method's mean weights constant: paired difference in the "
     "overall test score ({score}) with 95 % interval, positive if moving the weights is better. p: two-sided sign-flip "
-    "test, adjusted for the number of pairs (Holm)"
+    "test, adjusted for the number of pairs (Holm); none if a run diverged or has no finite score"
 )
 
 

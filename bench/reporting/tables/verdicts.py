@@ -50,7 +50,7 @@ def _caption(comparison: Comparison, contrasts: Contrasts) -> str:
 
 def _row(comparison: Comparison, contrasts: Contrasts, place: int, best: bool) -> Row:
     variant, unit = comparison.variants[place], overall_unit(comparison)
-    contrast = contrasts.rows[variant.key]
+    contrast = contrasts.rows[variant.label]
     notes = (*variant.notes, *contrast.lacking)
     seeds = contrast.seeds
     cells = (
@@ -83,7 +83,7 @@ def estimate_cell(
 
 def p_cell(p: float | None, seeds: tuple[int, ...]) -> Cell:
     """A p value."""
-    return Cell() if p is None else Cell("< 0.001" if p < 0.001 else f"{p:.3f}", p, None, seeds)
+    return Cell() if p is None or math.isnan(p) else Cell("< 0.001" if p < 0.001 else f"{p:.3f}", p, None, seeds)
 
 
 def _number(value: float, unit: str) -> str:
