@@ -203,7 +203,7 @@ DATASETS: dict[str, DatasetInfo] = {
         backbone="small_dense",
         backbone_weights="none",
         head="conv",
-        recipe=Recipe(epochs=36, batch_size=8, lr=5e-3, lr_decay_every=12, lr_decay=0.3),
+        recipe=Recipe(epochs=45, batch_size=8, lr=5e-3, lr_decay_every=15, lr_decay=0.3),
         selection="gain",
         image_size=(rooms.HEIGHT // 2, rooms.WIDTH // 2),
         read=read_nyuv2,
