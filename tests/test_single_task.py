@@ -189,7 +189,7 @@ def test_weightings_that_would_join_the_networks_are_refused() -> None:
 
 
 def test_a_clip_that_would_join_the_networks_is_refused() -> None:
-    with pytest.raises(SpecError, match="expected infinity with single-task networks, .* found 1"):
+    with pytest.raises(SpecError, match=r"expected infinity with single-task networks, .* found 1"):
         resolve("digits", architecture="stl", weighting="frozen", assignments={"weighting.max_norm": 1.0})
 
 

@@ -266,8 +266,9 @@ def test_mean_ranks_of_metrics() -> None:
 def curves(folder: Path, record: Record, scores: Sequence[float]) -> None:
     where = run_folder(folder, record.data, record.variant, record.seed)
     write_record(where, record)
-    rows = [(n + 1, 10 * (n + 1), 2.0 * (n + 1), score) for n, score in enumerate(scores)]
-    write_csv(where / CURVE, ("epoch", "step", "seconds", "score"), rows)
+    weights = [f"weight/{task.key}" for task in record.tasks]
+    rows = [(n + 1, 10 * (n + 1), 2.0 * (n + 1), *(1.0 for _ in weights), score) for n, score in enumerate(scores)]
+    write_csv(where / CURVE, ("epoch", "step", "seconds", *weights, "score"), rows)
 
 
 def timed(folder: Path) -> Comparison:

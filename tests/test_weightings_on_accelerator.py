@@ -44,7 +44,7 @@ ON_DEVICE: list[tuple[str, Weighting]] = [
     ("igb base_epoch=0", IGB(base_epoch=0)),
     *((f"go4align groups={groups}", GO4Align(groups, step_size=0.1)) for groups in (1, 3, 9)),
 ]
-SENDING = ("rlw", "graddrop", "fixed", "stch")  # one copy at most: what is drawn, or set by the user
+SENDING = ("rlw", "graddrop", "fixed", "frozen", "stch")  # one copy at most: what is drawn, or set by the user
 
 
 @pytest.fixture(autouse=True)

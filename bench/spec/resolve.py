@@ -325,8 +325,8 @@ def _check_single_task(settings: Settings, name: str) -> None:
         )
     if math.isfinite(clip_of(settings.weighting)):
         raise SpecError(
-            "weighting.max_norm: expected infinity with single-task networks, since it is a norm of all their gradients "
-            f"together, found {clip_of(settings.weighting)}."
+            "weighting.max_norm: expected infinity with single-task networks, since it limits the norm of all their "
+            f"gradients together, found {clip_of(settings.weighting)}."
         )
     if settings.train.clip_norm:
         raise SpecError(
