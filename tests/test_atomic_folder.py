@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from bench import ROOT
 from datasets import DATASETS, obtain
@@ -122,7 +121,7 @@ def test_makers_do_not_touch_what_is_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("make", "owner", "step"),
-    [(digits.make, ndimage, "zoom"), (rooms.make, rooms, "render"), (faces.make, faces, "draw")],
+    [(digits.make, digits, "seen"), (rooms.make, rooms, "render"), (faces.make, faces, "draw")],
     ids=("digits", "rooms", "faces"),
 )
 def test_interrupted_makers_leave_nothing(
@@ -149,7 +148,7 @@ def test_interrupted_makers_leave_nothing(
 @pytest.fixture
 def tiny_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     """`digits` makes two pictures only."""
-    made = [(f"{name}/images/0/0000.png", np.zeros((16, 16, 3), dtype=np.uint8)) for name in ("plain", "noisy")]
+    made = [(f"{name}/images/0/0000.png", np.zeros((8, 8, 3), dtype=np.uint8)) for name in ("plain", "noisy")]
     monkeypatch.setattr(digits, "pictures", lambda: iter(made))
 
 
@@ -158,12 +157,12 @@ def test_data_of_another_version_is_refused_and_made_again_once_it_is_deleted(
 ) -> None:
     folder = obtain("digits", tmp_path)
     assert obtain("digits", tmp_path) == folder
-    monkeypatch.setitem(DATASETS, "digits", replace(DATASETS["digits"], maker_version=2))  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="expected digits of version 2, found version 1; delete the folder"):
+    monkeypatch.setitem(DATASETS, "digits", replace(DATASETS["digits"], maker_version=3))  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="expected digits of version 3, found version 2; delete the folder"):
         obtain("digits", tmp_path)
     monkeypatch.undo()
     (folder / ".made_by").unlink()
-    with pytest.raises(DataError, match="expected digits of version 1, found an unknown version; delete the folder"):
+    with pytest.raises(DataError, match="expected digits of version 2, found an unknown version; delete the folder"):
         obtain("digits", tmp_path)
 
 

@@ -79,13 +79,13 @@ class Bench:
 
 
 def write_lists(folder: Path, data: Path) -> None:
-    """Of each class four files to train, one to validate and one to test."""
+    """Of each class three digits to train, one to validate and one to test, each in two views."""
     folder.mkdir()
     for domain in DOMAINS:
         lines: dict[str, list[str]] = {"train": [], "val": [], "test": []}
         for place in sorted((data / domain / "images").iterdir()):
             files = [f"{file.relative_to(data)} {place.name}" for file in sorted(place.iterdir())]
-            for part, members in zip(lines, (files[:4], files[4:5], files[5:6]), strict=True):
+            for part, members in zip(lines, (files[:6], files[6:8], files[8:10]), strict=True):
                 lines[part] += members
         for part, rows in lines.items():
             (folder / f"{domain}_{part}.txt").write_text("\n".join(rows) + "\n")
@@ -111,7 +111,7 @@ def scores(record: Record) -> dict[str, object]:
 
 def repaint(path: Path) -> None:
     """Another picture of the same size, so that only its pixels differ."""
-    Image.new("RGB", (16, 16), (200, 30, 60)).save(path)
+    Image.new("RGB", (8, 8), (200, 30, 60)).save(path)
 
 
 def an_image(small: Bench) -> Path:
@@ -127,7 +127,7 @@ def test_a_run_whose_lists_are_swapped_does_not_go_on(small: Bench, tmp_path: Pa
     (record,) = read_records(small.results)
     fresh = small.fresh(tmp_path / "fresh", **{"data.splits": str(small.lists)})
     assert (record.fingerprint, scores(record)) == (fresh.fingerprint, scores(fresh))
-    assert record.splits["counts"]["train"] == dict.fromkeys(DOMAINS, 10)
+    assert record.splits["counts"]["train"] == dict.fromkeys(DOMAINS, 20)
 
 
 @pytest.mark.slow
@@ -183,7 +183,7 @@ def test_a_dry_run_says_if_it_could_not_compare_a_checkpoint(small: Bench, capsy
     path = sorted((small.data / PLACE).iterdir())[2]
     os.utime(path, ns=(0, 0))
     assert small.run("--dry-run") == 0
-    said = f"1 of 60 images changed since they were decoded, the first is {path}; `python -m bench.run` decodes that"
+    said = f"1 of 100 images changed since they were decoded, the first is {path}; `python -m bench.run` decodes that"
     assert f"{said} and then compares it with what the checkpoint of 1 unfinished run" in capsys.readouterr().out
 
 

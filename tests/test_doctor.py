@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from data_trees import write_celeba
+from data_trees import write_celeba, write_office
 
 from bench import ROOT, doctor
 from bench.inspection import packages
@@ -78,11 +78,11 @@ def test_versions_devices_and_optional_packages_are_those_of_this_machine(examin
 
 
 def test_data_is_found_and_its_weights_are_missed(examine: Examine, tmp_path: Path) -> None:
-    write_celeba(tmp_path / "data" / "celeba")
+    write_office(tmp_path / "data" / "officehome", "officehome")
     _, rows, out = examine()
-    assert re.fullmatch(rf"ok +{tmp_path}/data/celeba", rows["celeba"])
-    assert "celeba download them once" in rows["ResNet18 weights"]
-    assert "Skipped: office31, officehome, nyuv2" in out and "celeba," not in out
+    assert re.fullmatch(rf"ok +{tmp_path}/data/officehome", rows["officehome"])
+    assert "officehome download them once" in rows["ResNet18 weights"]
+    assert "Skipped: office31, nyuv2, celeba" in out
 
 
 def test_an_incomplete_data_set_is_not_ok(examine: Examine, tmp_path: Path) -> None:

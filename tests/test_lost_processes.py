@@ -26,6 +26,7 @@ from bench.launch.messages import Event
 from bench.launch.run_queue import RunQueue, clear_finished
 from bench.launch.worker import _send
 from bench.records.claim import CLAIM, Claim, Holder, holder_of, release, take
+from bench.records.items import ITEMS
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, CURVE, RECORD, read_record, write_record
 from bench.spec.planning import PlanError
@@ -59,7 +60,7 @@ def launch(runs: Sequence[RunSpec], config: LaunchConfig, act: OnEvent = lambda 
     run_locally(runs, config, 1, follow)
     for run in runs:
         left = {path.name for path in config.folder(run).iterdir()}
-        assert left <= {RECORD, CURVE, "positions.csv", "error.txt"}, left
+        assert left <= {RECORD, CURVE, ITEMS, "positions.csv", "error.txt"}, left
     return events
 
 
@@ -268,4 +269,4 @@ def test_what_killed_processes_leave_is_cleared(config: LaunchConfig) -> None:
     for name in (".record.json.5.tmp", CHECKPOINT, CLAIM):  # of a process that was killed at its very end
         (folder / name).write_text("{")
     clear_finished([ew], config)
-    assert {path.name for path in folder.iterdir()} == {RECORD, CURVE}
+    assert {path.name for path in folder.iterdir()} == {RECORD, CURVE, ITEMS}

@@ -8,7 +8,7 @@ import random
 import pytest
 from record_factory import TASKS, make_record, make_study
 
-from bench.engine.evaluate import selection_score
+from bench.engine.selection import selection_score
 from bench.records.record import Record
 from bench.reporting import overall
 from datasets import DATASETS

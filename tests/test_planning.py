@@ -48,8 +48,9 @@ def test_a_kept_run_of_other_versions_is_kept_and_named(
 ) -> None:
     example = read_record(run_folder(REFERENCE, "digits", "pcgrad", 0) / RECORD)
     spec = resolve("digits", "pcgrad")
+    example = example.model_copy(update={"settings": spec.settings.as_dict()})
     now = versions_of(spec)
-    assert now == {"engine": 1, "weighting": 1, "architecture": 1, "problem": 1, "maker": 1}
+    assert now == {"engine": 1, "weighting": 1, "architecture": 1, "problem": 3, "maker": 2}
     assert "maker" not in versions_of(resolve("celeba", "pcgrad"))
     folder = run_folder(tmp_path, "digits", "pcgrad", 0)
     options = ["--method", "pcgrad", "--data", "digits", "--seeds", "0", "--dry-run"]
@@ -90,7 +91,8 @@ def test_a_record_of_an_older_version_is_kept_whatever_its_defaults_were(tmp_pat
 
 
 def test_a_record_of_other_settings_is_refused(tmp_path: Path) -> None:
-    example = read_record(run_folder(REFERENCE, "digits", "ew", 0) / RECORD)
+    example, spec = read_record(run_folder(REFERENCE, "digits", "ew", 0) / RECORD), resolve("digits", "ew")
+    example = example.model_copy(update={"settings": spec.settings.as_dict(), "versions": versions_of(spec)})
     example.settings["train"]["lr"] = 1.0
     write_record(run_folder(tmp_path, "digits", "ew", 0), example)
     with pytest.raises(PlanError, match=r"ew/seed-0/record\.json: made with other settings"):

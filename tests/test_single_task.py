@@ -180,12 +180,17 @@ def test_parameters_are_recorded_as_not_shared(tmp_path: Path) -> None:
 
 def test_weightings_that_would_join_the_networks_are_refused() -> None:
     for name in WEIGHTINGS:
-        if name in ("ew", "fixed"):
+        if name in ("ew", "fixed", "frozen"):
             resolve("digits", architecture="stl", weighting=name, assignments=weights_of(name))
             continue
         with pytest.raises(SpecError, match="Expected a weighting with constant weights \\(ew, fixed") as found:
             resolve("digits", architecture="stl", weighting=name)
         assert "\n" not in str(found.value)
+
+
+def test_a_clip_that_would_join_the_networks_is_refused() -> None:
+    with pytest.raises(SpecError, match="expected infinity with single-task networks, .* found 1"):
+        resolve("digits", architecture="stl", weighting="frozen", assignments={"weighting.max_norm": 1.0})
 
 
 def weights_of(weighting: str) -> dict[str, Any]:

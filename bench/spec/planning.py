@@ -299,10 +299,18 @@ def kept_record(spec: RunSpec, results: Path, seen: SeenData | None) -> Record |
     return record if record is not None and is_kept(spec, record, folder / RECORD, seen) else None
 
 
+def _of_older_versions(spec: RunSpec, record: Record) -> list[str]:
+    """The sections of settings whose defaults may have been others when the record was made."""
+    weighting = record.versions.get("weighting", 1) < weighting_info(spec.weighting).version
+    problem = record.versions.get("problem", 1) < spec.info.version
+    return [*(["weighting"] if weighting else []), *(["train", "data", "backbone", "heads"] if problem else [])]
+
+
 def is_kept(spec: RunSpec, record: Record, path: Path, seen: SeenData | None) -> bool:
     """Whether the record at `path` is of this run. A failed run is not kept but trained again.
 
-    A record of an older version of the weighting is kept even if the defaults of its settings were others then.
+    A record of an older version of the weighting or the problem is kept even if the defaults of its settings were
+    others then.
 
     Raises:
         PlanError: the record was made with other settings or from other data.
@@ -310,9 +318,10 @@ def is_kept(spec: RunSpec, record: Record, path: Path, seen: SeenData | None) ->
     if record.status == "failed":
         return False
     then, now = dict(record.settings), spec.settings.as_dict()
-    older = record.versions.get("weighting", 1) < weighting_info(spec.weighting).version
-    if older and record.overrides == spec.overrides:
-        del then["weighting"], now["weighting"]
+    if record.overrides == spec.overrides:
+        for part in _of_older_versions(spec, record):
+            then.pop(part, None)
+            now.pop(part, None)
     if then != now:
         raise PlanError(
             f"{path}: made with other settings than today's defaults of {spec.variant}; move it away, or keep both "

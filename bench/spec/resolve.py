@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from methods import ARCHITECTURES, METHODS, WEIGHTINGS
 from methods.adapters import adapted_weightings, is_adapter
 from methods.architectures.backbones import BACKBONES
 from methods.architectures.heads import DENSE_HEADS, HEADS
-from methods.contract import Needs, PostStepHook, Weighting, WeightingInfo, batches_of
+from methods.contract import Needs, PostStepHook, Weighting, WeightingInfo, batches_of, clip_of
 
 
 @dataclass(frozen=True)
@@ -321,6 +322,11 @@ def _check_single_task(settings: Settings, name: str) -> None:
         raise SpecError(
             f"Expected a weighting with constant weights ({known}) for single-task networks, which share no "
             f"parameters, found {name}."
+        )
+    if math.isfinite(clip_of(settings.weighting)):
+        raise SpecError(
+            "weighting.max_norm: expected infinity with single-task networks, since it is a norm of all their gradients "
+            f"together, found {clip_of(settings.weighting)}."
         )
     if settings.train.clip_norm:
         raise SpecError(
