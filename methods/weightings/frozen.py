@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
+import torch
+
 from methods.checks import require_at_least, require_one_of
 from methods.contract import Bound, HeadRule, Needs, Signal, State, Update
 from methods.transfer import send
@@ -69,7 +71,8 @@ class Frozen:
 
     def step(self, signal: Signal, state: State) -> Update:
         m, device = len(signal.losses), signal.losses.device
-        weights = send(one_per_task("weights", self.weights, m), device)
-        own = self.head_rule == "own"
-        heads = send(one_per_task("head_weights", self.head_weights, m), device) if own else None
-        return Update(weights, state, head_weights=heads, max_norm=self.clips_to)
+        constants = [one_per_task("weights", self.weights, m)]
+        if self.head_rule == "own":
+            constants.append(one_per_task("head_weights", self.head_weights, m))
+        weights, *heads = send(torch.stack(constants), device)  # one copy
+        return Update(weights, state, head_weights=heads[0] if heads else None, max_norm=self.clips_to)
