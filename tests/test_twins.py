@@ -156,7 +156,12 @@ def test_reports_show_the_twins_of_a_study(place: Path, done: list[Record], tmp_
         results = ["--results", str(place / "results"), "--out", str(tmp_path)]
         assert report.main(["--study", "trial", *results]) == 0
         table = (tmp_path / "digits" / "twins" / "scores.md").read_text()
-        assert "| Norms frozen |" in table and "| Bargain frozen |" in table and "Signs frozen" not in table
+        assert (
+            "| Norms frozen |" in table
+            and "| Bargain frozen |" in table
+            and "| Signs frozen" not in table
+            and "Signs frozen" in table
+        )
         assert report.main(results) == 0
     assert "| Nash-MTL, frozen |" in (tmp_path / "digits" / "scores.md").read_text()
 

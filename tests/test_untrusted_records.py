@@ -71,7 +71,7 @@ def test_texts_of_records_are_shown_and_have_no_effect(text: str, tmp_path: Path
         assert report_on(tmp_path / "results", tmp_path / "out") == 0
     out = tmp_path / "out"
     pages = [path.read_text(encoding="utf-8") for path in out.rglob("*.md")]
-    assert len(pages) == 4
+    assert len(pages) == 5  # the index, and the tables of scores, verdicts, budget and cost
     for page in pages:
         assert "\x1b" not in page and "\x00" not in page
         bare = page.replace("<sup>", "").replace("</sup>", "")
