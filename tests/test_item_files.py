@@ -148,7 +148,7 @@ def test_files_that_are_missing_or_of_another_run_are_named(tmp_path: Path) -> N
     _, record = written_run(tmp_path, "digits")
     path = folder_of(tmp_path, record) / ITEMS
     path.unlink()
-    with pytest.raises(ItemsError, match="expected the outcomes per item of its record, found no file"):
+    with pytest.raises(ItemsError, match="expected a file, found none"):
         read_items(path.parent)
     write_items(path.parent, {"plain": np.ones(3, dtype=bool)}, {"plain": ["accuracy"]})
     with pytest.raises(ItemsError, match=f"expected the file with the digest {record.items} of its record, found"):

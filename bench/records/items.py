@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from bench.records.files import Guard, atomic_write, storage_error
-from bench.records.reading import Damaged, is_there
+from bench.records.reading import Damaged, read_bytes
 from bench.records.record import Record, TaskRecord
 from bench.records.store import RecordError, read_run
 
@@ -87,7 +87,7 @@ def read_items(folder: Path, record: Record | None = None) -> Items:
         return {}
     path = folder / ITEMS
     try:
-        content = _content(path)
+        content = read_bytes(path, LARGEST)
         if _digest(content) != record.items:
             raise Damaged(f"expected the file with the digest {record.items} of its record, found {_digest(content)}")
         items = _unpacked(content, record.tasks)
@@ -98,17 +98,6 @@ def read_items(folder: Path, record: Record | None = None) -> Items:
     except OSError as error:
         raise ItemsError(str(storage_error(path, error))) from error
     return items
-
-
-def _content(path: Path) -> bytes:
-    """Raises Damaged if there is no such file, or too large a one."""
-    if not is_there(path):
-        raise Damaged("expected the outcomes per item of its record, found no file")
-    with path.open("rb") as file:
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise Damaged(f"expected at most {LARGEST:,} bytes, found more")
-    return content
 
 
 def _digest(content: bytes) -> str:

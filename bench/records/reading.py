@@ -47,6 +47,17 @@ def is_there(path: Path) -> bool:
     return True
 
 
+def read_bytes(path: Path, largest: int) -> bytes:
+    """The content of a file of at most so many bytes; raises as `read_text`."""
+    if not is_there(path):
+        raise Damaged("expected a file, found none")
+    with path.open("rb") as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise Damaged(f"expected at most {largest:,} bytes, found more")
+    return content
+
+
 def read_text(path: Path) -> str:
     """The content of a file of text.
 
@@ -54,14 +65,8 @@ def read_text(path: Path) -> str:
         Damaged: it isn't such a file, or has more than LARGEST bytes.
         OSError: it can't be read.
     """
-    if not is_there(path):
-        raise Damaged("expected a file, found none")
-    with path.open("rb") as file:
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise Damaged(f"expected at most {LARGEST:,} bytes, found more")
     try:
-        return content.decode("utf-8")
+        return read_bytes(path, LARGEST).decode("utf-8")
     except UnicodeDecodeError as error:
         raise Damaged(f"expected text in UTF-8, found other bytes ({error.reason})") from error
 

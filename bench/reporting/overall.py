@@ -12,7 +12,7 @@ from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.inference.describe import Array
 from bench.reporting.statistics import mean, score_of
 
-SMALLEST = 1e-4  # of a score before its logarithm; as in `bench.engine.evaluate.selection_score`
+SMALLEST = 1e-4  # of a score before its logarithm; as in `bench.engine.selection.selection_score`
 
 
 def test_score(record: Record) -> float:

@@ -4,46 +4,28 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from methods.architectures.backbones import last_block
-from methods.contract import Features, SharedFeatures, TaskFeatures
+from methods.architectures.hps import HardSharingNetwork
+from methods.contract import Features, TaskFeatures
 
 
-class SingleTaskNetworks(nn.Module):
-    """m networks. Each task reads the features of its own encoder."""
+class SingleTaskNetworks(HardSharingNetwork):
+    """m networks: each task reads the features of its own encoder. The shared parameters are those of all encoders."""
 
     def __init__(self, encoders: Sequence[nn.Module], heads: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.encoder = nn.ModuleList(encoders)
-        self.heads = nn.ModuleList(heads)
+        self.encoder: nn.ModuleList
+        super().__init__(nn.ModuleList(encoders), heads)
 
     def features(self, inputs: Tensor, tasks: Sequence[int]) -> list[TaskFeatures]:
         return [TaskFeatures(self.encoder[task](inputs), None) for task in tasks]
 
-    def features_of_inputs(self, inputs: Sequence[Tensor], tasks: Sequence[Sequence[int]]) -> SharedFeatures:
-        by_input = [self.features(images, readers) for images, readers in zip(inputs, tasks, strict=True)]
-        return SharedFeatures(by_input)
-
-    def shared_parameters(self) -> list[nn.Parameter]:
-        """Those of all encoders, of which each task has its own."""
-        return list(self.encoder.parameters())
-
     def last_block_parameters(self) -> list[nn.Parameter]:
         return [parameter for encoder in self.encoder for parameter in last_block(encoder).parameters()]
-
-    def positions(self) -> Tensor | None:
-        return None
-
-    def position_parameters(self) -> list[nn.Parameter]:
-        return []
-
-    def translate_errors(self) -> AbstractContextManager[None]:
-        return nullcontext()
 
 
 @dataclass(frozen=True)
