@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,9 @@ def office_reader(
         listings = [list_classes(place) for place in places]
         _check_classes(root, domains, places, listings, classes)
         rule, memberships = _membership(domains, places, listings, settings, item_of)
+        views = views_of_items(listings, memberships, item_of) if item_of else None
+        if views:
+            rule = {**rule, "views_per_item": views}
         sources = [
             _read_domain(root, task, listing, membership, settings)
             for task, (listing, membership) in enumerate(zip(listings, memberships, strict=True))
@@ -279,6 +283,21 @@ def _indices(files: Sequence[Path], parts: Mapping[str, int], item_of: ItemOf) -
     of = [parts[item_of(path)] for path in files]
     train, validation, test = ([index for index, own in enumerate(of) if own == part] for part in range(len(PARTS)))
     return train, validation, test
+
+
+def views_of_items(listings: Sequence[Listing], memberships: Sequence[dict[str, Parts]], item_of: ItemOf) -> int | None:
+    """How many test images in a row show the same item, if that is so for all, and in all domains alike; else None.
+
+    Answers on images of an item are not independent: a bootstrap draws items.
+    """
+    seen = [
+        [item_of(files[index]) for name, files in listing.items() for index in membership[name][PARTS.index("test")]]
+        for listing, membership in zip(listings, memberships, strict=True)
+    ]
+    runs = [(item, len(list(images))) for item, images in itertools.groupby(seen[0])]
+    sizes = {size for _, size in runs}
+    alike = all(of_domain == seen[0] for of_domain in seen) and len({item for item, _ in runs}) == len(runs)
+    return sizes.pop() if alike and len(sizes) == 1 else None
 
 
 def _ascending(drawn: tuple[list[int], list[int], list[int]]) -> Parts:

@@ -25,7 +25,7 @@ from bench.spec.settings import SpecError
 from bench.spec.versions import versions_of
 from methods import ARCHITECTURES, WEIGHTINGS
 
-INFINITE = {("nash_mtl", "max_norm"), ("fairgrad", "max_norm")}
+INFINITE = {(name, "max_norm") for name in ("nash_mtl", "fairgrad", "frozen")}
 # As YAML gives them; "1e-3" is a string in YAML 1.1.
 VALUES = (
     0, 1, 2, 3, 1.0, 0.5, "0.5", "1e-3", 1e-3, -0.0, "-0.0", [-0.0, 1], -1, 0.1 + 0.2, 5e-324, 2.0**-1074, 1e308,

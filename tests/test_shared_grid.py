@@ -18,6 +18,7 @@ from data_trees import write_digits
 
 from bench import ROOT
 from bench.records.claim import CLAIM, holder_of
+from bench.records.items import ITEMS
 from bench.records.store import CURVE, RECORD, read_records
 
 METHODS = ("ew", "uw", "gradnorm", "mgda", "pcgrad", "imtl", "cagrad", "nash_mtl", "rlw", "dwa")
@@ -53,10 +54,10 @@ def a_worker(results: Path, draw: random.Random) -> int | None:
 
 
 def check(results: Path, trained: Sequence[str]) -> None:
-    """Every run is done, by one command; only records and curves are left."""
+    """Every run is done, by one command; only records, outcomes per item and curves are left."""
     records = read_records(results)
     assert Counter(record.status for record in records) == {"done": RUNS}
-    assert not [path for path in results.rglob("*") if path.is_file() and path.name not in (RECORD, CURVE)]
+    assert not [path for path in results.rglob("*") if path.is_file() and path.name not in (RECORD, ITEMS, CURVE)]
     names = [f"{record.data} {record.variant} seed {record.seed}" for record in records]
     lines = [line for text in trained for line in text.splitlines() if re.match(r"\[\d+/", line)]
     ours = [line for line in lines if "another process trained it" not in line]

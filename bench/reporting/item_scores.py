@@ -17,7 +17,8 @@ from bench.reporting.inference.bootstrap import paired_bootstrap
 from bench.reporting.inference.describe import Array, Estimate
 from bench.reporting.overall import test_score
 
-# (items, tasks), truth values or numbers: one for each task if every task has images of its own, else a single one.
+# (items, columns), truth values or numbers: one for each task if every task has images of its own; else a single one
+# with a column for each task, or for each image of an item and task.
 Blocks = list[npt.NDArray[np.generic]]
 # With fewer, many resamples are of one or two seeds: the interval may be tens of times as wide as Student's.
 FEWEST_SEEDS = 6
@@ -73,9 +74,14 @@ def _blocks(comparison: Comparison, variant: Variant, seed: int, items: Items) -
             return []
     else:
         columns = [test_score(run) + _log_shares(items[task.key], task) for task in comparison.tasks]
+    views, images = run.splits.get("views_per_item"), len(columns[0])
+    alike = all(len(column) == images for column in columns)
+    if alike and isinstance(views, int) and views > 0 and images % views == 0:
+        # All tasks were tested on the same items, of which each has several images in a row.
+        return [np.concatenate([column.reshape(-1, views) for column in columns], axis=1)]
     if run.kind == "multi-input":
         return [column[:, None] for column in columns]
-    return [np.stack(columns, axis=1)] if len({len(column) for column in columns}) == 1 else []
+    return [np.stack(columns, axis=1)] if alike else []
 
 
 def _log_shares(values: Array, task: TaskRecord) -> Array:
