@@ -49,7 +49,7 @@ from datasets import DATASETS, find, obtain
 from datasets.contract import DataError, DataMissing, DataSettings, Source, Splits
 from datasets.embedded import digits
 from datasets.embedded.atomic_folder import atomic_folder
-from datasets.office import memberships, partition
+from datasets.office import memberships, partition, views_of_items
 from datasets.separate_parts import refuse_empty_parts
 
 
@@ -121,6 +121,13 @@ def test_all_images_of_an_item_are_in_one_part_of_all_domains() -> None:
     assert list(map(len, items)) == [24, 8, 8] and len(set.union(*items)) == 40
     for listing, of in zip(listings, drawn, strict=True):
         assert sorted(index for members in of["3"] for index in members) == list(range(len(listing["3"])))
+    assert views_of_items(listings, drawn, digits.item_of) is None
+    for whole, views in ((every, 2), (every[::2], 1), (every[:-1], None), ([*every[::2], *every[1::2]], None)):
+        same = [{"3": whole}, {"3": whole}]
+        parts = memberships(["plain", "noisy"], same, 7, digits.item_of)
+        all_test = [{"3": ([], [], list(range(len(whole))))}] * 2
+        assert views_of_items(same, all_test, digits.item_of) == views
+        assert views is None or views_of_items(same, parts, digits.item_of) == views
 
 
 def test_parts_of_a_class_are_exact_floors() -> None:

@@ -81,6 +81,18 @@ def curves(folder: Path) -> dict[str, list[list[str]]]:
     return tables
 
 
+def same(found: object, expected: object) -> bool:
+    """Equal, except for what float64 rounds in sums over the pixels of a split (datasets/metrics.py)."""
+    if isinstance(found, Mapping) and isinstance(expected, Mapping):
+        return found.keys() == expected.keys() and all(same(found[key], expected[key]) for key in found)
+    if isinstance(found, list) and isinstance(expected, list):
+        return len(found) == len(expected) and all(map(same, found, expected))
+    try:
+        return bool(found == expected or float(found) == pytest.approx(float(expected), rel=1e-13, abs=0))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+
+
 @pytest.mark.parametrize(
     ("method", "data"),
     [("normal", "digits"), *(pytest.param(*some, marks=pytest.mark.slow) for some in OTHERS)],
@@ -92,14 +104,14 @@ def test_a_run_equals_that_of_the_cpu_and_resumes_on_the_device(
     assert nothing.operations == 0 and not nothing.events
     on_device, _ = trained(method, data, tmp_path / "device", DEVICE)
     assert on_device.environment["device"] == "pretend: Pretend 1" and on_device.peak_memory_mib
-    assert outcome(on_device) == outcome(on_cpu) and on_cpu.status == "done"
-    assert curves(tmp_path / "device") == curves(tmp_path / "cpu")
+    assert on_cpu.status == "done" and same(outcome(on_device), outcome(on_cpu))
+    assert same(curves(tmp_path / "device"), curves(tmp_path / "cpu"))
     with pytest.raises(Stop):
         trained(method, data, tmp_path / "resumed", DEVICE, stop_after=1)
     assert (tmp_path / "resumed" / CHECKPOINT).is_file()
     resumed, _ = trained(method, data, tmp_path / "resumed", DEVICE)
-    assert outcome(resumed) == outcome(on_cpu) and not resumed.resumed
-    assert curves(tmp_path / "resumed") == curves(tmp_path / "cpu")
+    assert outcome(resumed) == outcome(on_device) and not resumed.resumed
+    assert curves(tmp_path / "resumed") == curves(tmp_path / "device")
 
 
 @pytest.mark.parametrize("first, second", [(DEVICE, DEVICE), (CPU, DEVICE), (DEVICE, CPU)])

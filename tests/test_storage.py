@@ -247,7 +247,7 @@ WRITING = {
     "make-rooms": ("bench.data", "prepare", "rooms", "--data-root", "{place}"),
     "make-faces": ("bench.data", "prepare", "faces", "--data-root", "{place}"),
     "decode": ("bench.data", "prepare", "digits", "--data-root", "{data}", "--cache-dir", "{place}"),
-    "show": ("bench.data", "show", "digits", "--data-root", "{data}", "--out", "{place}/sheet.png"),
+    "show": ("bench.data", "show", "rooms", "--data-root", "{data}", "--out", "{place}/sheet.png"),
     "toy": ("bench.toy", "--method", "ew", "--steps", "5", "--out", "{place}"),
     "speed": ("bench.speed", "solvers", "--tasks", "2", "--rounds", "1", "--out", "{place}"),
     "relations": ("bench.relations", "--results", f"{ROOT}/results/reference/relations", "--out", "{place}"),

@@ -122,15 +122,15 @@ def test_rows_that_may_be_the_best_share_the_mark() -> None:
     assert [r.head.text for r in table.rows if r.cells[1].bold] == ["UW", "UW, frozen"]
 
 
-def with_items(folder: Path, records: Sequence[Record]) -> list[Record]:
-    """The records with outcomes of 50 items per task that have their accuracies."""
+def with_items(folder: Path, records: Sequence[Record], views: int = 1) -> list[Record]:
+    """The records with outcomes of 50 items per task that have their accuracies, each item in so many equal views."""
     found = []
     for record in records:
         items = {}
         for task in record.tasks:
             right = round(50 * record.test[task.key]["accuracy"])
             order = np.random.default_rng(record.seed).permutation(50)
-            items[task.key] = np.isin(np.arange(50), order[:right])
+            items[task.key] = np.isin(np.arange(50), order[:right]).repeat(views)
             record.test[task.key]["accuracy"] = right / 50
         where = run_folder(folder, record.data, record.variant, record.seed)
         where.mkdir(parents=True)
@@ -384,6 +384,22 @@ def test_test_sampling_noise_is_that_of_a_share_of_right_answers(tmp_path: Path)
     assert table is not None and row(table, "UW")[0].notes == (
         "no outcomes per test item, or no finite score, for every seed",
     )
+
+
+def test_images_of_an_item_are_drawn_together(tmp_path: Path) -> None:
+    """What is right on one image of an item is right on the others, so that they are one draw, for all tasks."""
+    records = with_items(tmp_path, records_of("digits"), views=2)
+    for record in records:
+        record.settings["data"]["split_per_seed"] = True
+    part = part_of([r.model_copy(update={"splits": {**r.splits, "views_per_item": 2}}) for r in records])
+    (block,) = ItemReader(tmp_path, part).blocks(part.variants[0], 0)
+    assert block.shape == (50, 2 * len(DIGITS)) and (block[:, ::2] == block[:, 1::2]).all()
+    table = spread_table(tmp_path, part)
+    assert table is not None
+    runs = part.variants[0].scored.values()
+    right = [[round(50 * run.test[t.key]["accuracy"]) for t in DIGITS] for run in runs]
+    variances = [(np.arange(50)[:, None] < of_run).mean(axis=1).var(ddof=1) / 50 for of_run in right]
+    assert row(table, "EW")[1].mean == pytest.approx(math.sqrt(sum(variances)) / 10)
 
 
 def test_tuned_ew_may_have_the_settings_of_ew() -> None:
