@@ -21,7 +21,8 @@ FACES_EPOCHS = "4"
 def test_nine_methods_from_the_command_to_the_tables(data_root: Path, tmp_path: Path) -> None:
     results, out = tmp_path / "results", tmp_path / "reports"
     common = ["--results", str(results), "--data-root", str(data_root)]
-    assert run.main(["--method", *NINE, "--data", "digits", "--epochs", "3", "--seeds", "0", *common]) == 0
+    few = ["--epochs", "6", "--set", "data.train_share=0.25"]
+    assert run.main(["--method", *NINE, "--data", "digits", *few, "--seeds", "0", *common]) == 0
     for method in NINE:
         record = the_run(results, "digits", method)
         assert mean_accuracy(record.test) > mean_accuracy(record.reference) + 0.03, method

@@ -30,6 +30,7 @@ from datasets.contract import DataSettings
 from methods import METHODS
 
 CPU = torch.device("cpu")
+FEW = {"data.train_share": 0.25}
 
 
 class Stop(Exception):
@@ -44,7 +45,7 @@ def run(
     stop_after: int | None = None,
     **settings: object,
 ) -> Record:
-    spec = resolve(data, method, assignments={"train.epochs": 3, **settings})
+    spec = resolve(data, method, assignments={"train.epochs": 3, **FEW, **settings})
     source = find(data, data_root)
     assert source is not None
 
@@ -115,7 +116,7 @@ def test_a_checkpoint_of_other_versions_is_not_resumed(
 ) -> None:
     with pytest.raises(Stop):
         run(data_root, tmp_path / "a", stop_after=2)
-    path, spec = tmp_path / "a" / CHECKPOINT, resolve("digits", "ew", assignments={"train.epochs": 3})
+    path, spec = tmp_path / "a" / CHECKPOINT, resolve("digits", "ew", assignments={"train.epochs": 3, **FEW})
     seen = torch.load(path, weights_only=True)["fingerprint"]
 
     def start() -> Start:
@@ -231,7 +232,7 @@ def test_the_record_is_complete(data_root: Path, tmp_path: Path) -> None:
     assert record.parameters is not None and record.parameters.positions == 4
     assert record.parameters.heads == 4 * (32 * 10 + 10)
     assert record.step_seconds is not None and record.step_seconds.steps == record.steps - record.step_seconds.warmup
-    assert record.settings["arch"]["step_size"] == 0.25 and record.overrides == {"train.epochs": 4}
+    assert record.settings["arch"]["step_size"] == 0.25 and record.overrides == {"train.epochs": 4, **FEW}
     assert set(record.positions) == {"plain", "inverted", "outline", "noisy"}
     assert record.splits["counts"]["test"]["plain"] == 736
     assert {"torch", "python", "cpu", "device", "threads", "commit"} <= set(record.environment)

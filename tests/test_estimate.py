@@ -56,9 +56,9 @@ def by_layer(counts: Counts) -> dict[str, float]:
 
 
 def launches(counts: Counts, operation: str) -> float:
-    """Of the first layer of faces' encoder."""
+    """Of the second layer of faces' encoder."""
     return sum(
-        times for k, times in counts.kernels.items() if k.operation == operation and k.layer.startswith("encoder.0.0")
+        times for k, times in counts.kernels.items() if k.operation == operation and k.layer.startswith("encoder.1.0")
     )
 
 

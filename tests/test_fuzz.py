@@ -122,7 +122,7 @@ def fuzz_studies(place: Path, monkeypatch: pytest.MonkeyPatch, count: int, seed:
 
 
 def test_command_lines(place: Path) -> None:
-    fuzz(place, 250, SEED)
+    fuzz(place, 150, SEED)
 
 
 @pytest.mark.slow

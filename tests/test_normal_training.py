@@ -25,7 +25,7 @@ ALTERNATING = {"arch.updates": "alternating"}
 
 
 def run(data_root: Path, folder: Path, data: str = "digits", **settings: object) -> Record:
-    spec = resolve(data, "normal", assignments={"train.epochs": 1, **settings})
+    spec = resolve(data, "normal", assignments={"train.epochs": 1, "data.train_share": 0.25, **settings})
     source = find(data, data_root)
     assert source is not None
     return train(spec, RunContext(source, folder, torch.device("cpu"), 1), lambda _: None)

@@ -95,7 +95,7 @@ def test_a_run_reads_further_batches_and_says_so(data_root: Path, tmp_path: Path
     assert folder is not None
     steps = set()
     for name, count in (("ew", 1), ("modo", 2), ("sdmgrad", 3)):
-        spec = resolve("digits", name, assignments={"train.epochs": 1})
+        spec = resolve("digits", name, assignments={"train.epochs": 1, "data.train_share": 0.25})
         record = train(spec, RunContext(folder, tmp_path / name, CPU, 1), lambda epochs: None)
         assert record.status == "done" and record.batches == count
         steps.add(record.steps)
