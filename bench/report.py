@@ -18,7 +18,6 @@ from bench.records.store import RecordError, read_records
 from bench.reporting.index import SPEED
 from bench.reporting.planned import PlannedRow, PlannedTable
 from bench.reporting.reports import write_reports
-from bench.reporting.tables.tuning import write_tuning_tables
 from bench.spec.lookup import UnknownName, lookup
 from bench.spec.study import Study, StudyError, StudyRow, load_study, results_of
 
@@ -49,8 +48,6 @@ def _report(options: Namespace) -> int:
         tables_of=partial(planned_tables, study) if study and study.tables else None,
         speeds=speeds,
     )
-    labels = {record.data: record.labels.data for record in chosen}
-    files = (*files, *write_tuning_tables(results, out, labels))
     _print_files(files, len(chosen), len(speeds))
     return 0
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy
 import pytest
 import yaml
-from record_factory import make_record, make_unfinished
+from record_factory import make_record, make_unfinished, without_drawing
 from scipy.stats import kstest, qmc
 
 from bench import ROOT, report, run, tune
@@ -24,6 +24,7 @@ from bench.records.store import RecordError, run_folder, write_record
 from bench.records.trials import TRIALS, TUNING, TrialRun, read_trials, trial_score, write_trials
 from bench.reporting.render import comma_separated
 from bench.reporting.replay import best_of
+from bench.reporting.reports import write_reports
 from bench.reporting.tables.tuning import tuning_table
 from bench.spec.planning import PlanError, specs_of
 from bench.spec.resolve import resolve
@@ -276,6 +277,15 @@ def test_the_table_of_tuning() -> None:
     assert cells["Core-hours"].mean == pytest.approx(4.0)  # four runs of half an hour with two threads
     assert cells["k = 4"].text == "70.00 [50.00, 70.00]"
     assert "best_of_4" in comma_separated(table, "digits")
+
+
+def test_a_report_links_to_its_tables_of_tuning(tmp_path: Path) -> None:
+    write_trials(tmp_path / TUNING / TRIALS, [_trial_run(0, 0.5), _trial_run(1, 0.7, data="rooms")])
+    with without_drawing():
+        index, *files = write_reports(tmp_path, [make_record("digits", "EW", 0)], tmp_path / "out")
+    page = index.read_text(encoding="utf-8")
+    assert page.index("## Digits") < page.index("## Tuning") < page.index("](digits/tuning.tex)")
+    assert tmp_path / "out" / "digits" / "tuning.csv" in files and "rooms/tuning" not in page
 
 
 def test_a_study_is_found_by_path_and_written_studies_are_read_again(tmp_path: Path) -> None:

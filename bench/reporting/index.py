@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord
@@ -80,10 +81,12 @@ def index_page(
     sections: Sequence[Section],
     speeds: Sequence[SpeedRecord],
     overviews: Sequence[Overview] = (),
+    tunings: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """The index page; the same input gives the same bytes.
 
     compared: all comparisons. sections: those with tables and figures to link to. overviews: tables over problems.
+    tunings: Markdown of the tables of trials, by file without ending.
     """
     return index(
         mark=MARK,
@@ -92,6 +95,7 @@ def index_page(
         environments=_environments(records),
         sections=sections,
         overviews=overviews,
+        tunings=tunings,
         speeds=[SpeedSection(speed.machine, circumstances(speed), summary_table(speed)) for speed in speeds],
     )
 

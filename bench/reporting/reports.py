@@ -23,6 +23,7 @@ from bench.reporting.stale_twins import with_stale_twins_marked
 from bench.reporting.tables.problems import problems_table
 from bench.reporting.tables.runs import runs_csv
 from bench.reporting.tables.table import Table
+from bench.reporting.tables.tuning import tuning_tables
 
 INDEX = "README.md"
 RUNS = "runs.csv"
@@ -75,11 +76,13 @@ def write_reports(
             sections.append(section)
     overviews, written = _write_overviews(analyses, out)
     files += written
+    tunings, written = _write_tunings(results, records, out)
+    files += written
     if records:
         files.append(atomic_write_text(out / RUNS, runs_csv(records)))
     for speed in speeds:
         files += write_speed_report(speed, inside(out, SPEED, speed.machine))
-    return (atomic_write_text(out / INDEX, index_page(records, compared, sections, speeds, overviews)), *files)
+    return (atomic_write_text(out / INDEX, index_page(records, compared, sections, speeds, overviews, tunings)), *files)
 
 
 def _write_overviews(analyses: Sequence[Analysis], out: Path) -> tuple[list[Overview], list[Path]]:
@@ -94,6 +97,13 @@ def _write_overviews(analyses: Sequence[Analysis], out: Path) -> tuple[list[Over
             files += save(figure, inside(out, name))
         overviews.append(Overview(table.name, markdown(table), name if figure is not None else "", PROFILE))
     return overviews, files
+
+
+def _write_tunings(results: Path, records: Sequence[Record], out: Path) -> tuple[dict[str, str], list[Path]]:
+    """Writes the tables of what tuning found; returns their Markdown, by file without ending, and the files."""
+    tables = tuning_tables(results, {record.data: record.labels.data for record in records})
+    files = [path for data, table in tables.items() for path in write_table(inside(out, data), table, data)]
+    return {f"{data}/{table.name}": markdown(table) for data, table in tables.items()}, files
 
 
 def _check_index(path: Path) -> None:

@@ -6,9 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.records.names import inside
 from bench.records.trials import TRIALS, TUNING, TrialRun, read_trials, trial_score
-from bench.reporting.render import write_table
 from bench.reporting.replay import INTERVAL, best_of
 from bench.reporting.tables.table import MISSING, Cell, Column, Group, Head, Row, Table
 
@@ -25,17 +23,17 @@ CAPTION = (
 Trials = Mapping[int, Sequence[TrialRun]]
 
 
-def write_tuning_tables(results: Path, out: Path, labels: Mapping[str, str]) -> list[Path]:
-    """Writes the table of each data set on which something was tuned; returns the files.
+def tuning_tables(results: Path, labels: Mapping[str, str]) -> dict[str, Table]:
+    """The table of each data set on which something was tuned, by key.
 
     labels: of the data sets to report, by key.
 
     Raises:
-        RecordError: the table of trials can't be read. StorageError: a file can't be written.
+        RecordError: the table of trials can't be read.
     """
     runs = read_trials(results / TUNING / TRIALS)
     found = {data: tuning_table(data, label, runs) for data, label in labels.items()}
-    return [path for data, table in found.items() if table for path in write_table(inside(out, data), table, data)]
+    return {data: table for data, table in found.items() if table}
 
 
 def tuning_table(data: str, label: str, runs: Sequence[TrialRun]) -> Table | None:
