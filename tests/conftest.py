@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -13,14 +14,18 @@ from pathlib import Path
 import pytest
 import torch
 from data_trees import DOMAINS, Trees, write_celeba, write_nyuv2, write_office
+from threadpoolctl import threadpool_limits
 
 from bench import ROOT  # importing it puts our `datasets` first
 from datasets import obtain
 
 
 @pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
+def one_thread() -> Iterator[None]:
+    """Also of numpy and scipy, whose threads wait for each other longer than small matrices take."""
     torch.set_num_threads(1)
+    with threadpool_limits(limits=1):
+        yield
 
 
 @pytest.fixture(scope="session")

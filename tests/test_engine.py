@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 from synthetic_splits import random_splits
 
 from bench.engine import loop
@@ -101,6 +102,12 @@ def test_the_other_problems_repeat_to_the_bit(
     settings = {"train.epochs": 1, "train.batch_size": batch}
     first, second = (run(data_root, tmp_path / x, method, data, **settings) for x in "ab")
     assert first.status == "done" and scores(first) == scores(second)
+
+
+def test_numpy_takes_as_many_threads_as_the_run(data_root: Path, tmp_path: Path) -> None:
+    with threadpool_limits(2, user_api="blas"):
+        run(data_root, tmp_path, **{"train.epochs": 1})
+        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
 
 
 def test_a_checkpoint_of_other_settings_is_not_resumed(data_root: Path, tmp_path: Path) -> None:

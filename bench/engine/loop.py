@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from bench.engine.backward import added
 from bench.engine.batches import training_batches
@@ -118,9 +119,11 @@ def train_along(spec: RunSpec, context: RunContext, parallel: DataParallel, epoc
 
 
 def _prepare(spec: RunSpec, context: RunContext, parallel: DataParallel) -> None:
-    """Sets what torch has one of for each process."""
+    """Sets what a process has only one of."""
     assert parallel.size == spec.settings.compute.processes, "a run needs as many processes as it has in its settings"
-    torch.set_num_threads(threads_each(context.threads, parallel.size))
+    threads = threads_each(context.threads, parallel.size)
+    torch.set_num_threads(threads)
+    threadpool_limits(threads, user_api="blas")  # that of numpy and scipy, in solvers of weightings
     choose_kernels(spec.settings.compute)
     make_current(context.device)
     reset_peak_memory(context.device)
