@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from threadpoolctl import threadpool_info, threadpool_limits
 from synthetic_splits import random_splits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from bench.engine import loop
 from bench.engine.batches import epoch_order, steps_per_epoch, training_batches
