@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from record_factory import even_scores, make_record, make_unfinished
 
+from bench.records.environment import describe_environment
 from bench.records.files import StorageError, atomic_write
 from bench.records.reading import LARGEST
 from bench.records.store import (
@@ -294,3 +296,31 @@ def test_a_finished_record_is_not_replaced_by_a_failed_one(tmp_path: Path, statu
     other = failed.model_copy(update={"settings": {**failed.settings, "train": {"epochs": 77}}})
     assert write_record(tmp_path, other) == other
     assert read_record(tmp_path / RECORD).status == "failed"
+
+
+def test_the_commit_says_whether_the_code_was_changed(tmp_path: Path) -> None:
+    """Not whether the records and reports were that a run writes."""
+
+    def git(*words: str) -> None:
+        author = ["-c", "user.name=A", "-c", "user.email=a@b"]
+        subprocess.run(["git", *author, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    def commit() -> str:
+        describe_environment.cache_clear()
+        return describe_environment(tmp_path)["commit"]
+
+    assert commit() == ""
+    paths = [tmp_path / name for name in ("code.py", "results/record.json", "reports/README.md")]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("first")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    clean = commit()
+    assert len(clean) == 40
+    paths[1].write_text("second")
+    paths[2].unlink()
+    assert commit() == clean
+    paths[0].write_text("second")
+    assert commit() == f"{clean}+changes"

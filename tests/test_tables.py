@@ -178,6 +178,12 @@ def test_rows_with_other_shared_settings_or_splits_say_so() -> None:
     assert notes_of(table, "EW") == ()
 
 
+def test_settings_that_labels_give_are_not_what_other_rows_should_have() -> None:
+    tuned = [run(name, 0, 0.5, settings={"train": {"lr": 0.3}}, overrides={"train.lr": 0.3}) for name in ("UW", "MGDA")]
+    table = main_table([*tuned, run("EW", 0, 0.5, settings={"train": {"lr": 0.1}})])
+    assert notes_of(table, "EW") == ()
+
+
 def saw(*seeds: str, per_seed: bool = False) -> dict[int, dict[str, Any]]:
     """Fields of the runs with seeds 0, 1, ... whose data has these fingerprints."""
     settings = {"data": {"split_per_seed": per_seed}}

@@ -9,6 +9,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+OUTPUTS = (":(exclude)results", ":(exclude)reports")
 PACKAGES = ("torch", "torchvision", "torchdiffeq", "numpy", "scipy", "scikit-learn", "pillow")
 
 
@@ -32,10 +33,14 @@ def _processor() -> str:
 
 
 def _commit(root: Path) -> str:
-    """The commit's hash, with "+changes" where tracked files differ from it; empty outside a checkout."""
+    """The commit's hash, with "+changes" where tracked files differ from it; empty outside a checkout.
+
+    Records and reports don't count: a study changes those that are tracked.
+    """
     try:
         head = _git(root, "rev-parse", "HEAD")
-        return head + ("+changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *OUTPUTS)
+        return head + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
 

@@ -105,15 +105,15 @@ def row_differences(rows: Mapping[str, Record]) -> dict[str, tuple[str, ...]]:
 
 
 def _odd_settings(rows: Mapping[str, Record]) -> dict[str, list[str]]:
-    """Shared settings that are not those of most rows, unless the row's label says so already."""
+    """Shared settings that are not those of most rows, of rows whose labels don't give them."""
     shared = {key: _shared(run) for key, run in rows.items()}
     odd: dict[str, list[str]] = {key: [] for key in rows}
     for name in dict.fromkeys(name for settings in shared.values() for name in settings):
-        values = {key: show_value(settings[name]) for key, settings in shared.items() if name in settings}
-        usual = Counter(values.values()).most_common(1)[0][0]
-        for key, value in values.items():
-            if value != usual and name not in rows[key].overrides:
-                odd[key].append(f"{name}={value}, other rows have {usual}")
+        silent = {key: of for key, of in shared.items() if name in of and name not in rows[key].overrides}
+        values = {key: show_value(settings[name]) for key, settings in silent.items()}
+        for usual, _ in Counter(values.values()).most_common(1):
+            for key in (key for key, value in values.items() if value != usual):
+                odd[key].append(f"{name}={values[key]}, other rows have {usual}")
     return odd
 
 
