@@ -317,11 +317,13 @@ def test_the_table_over_problems_leaves_out_controls_and_incomplete_rows(tmp_pat
     parts = [part for one in comparisons(lacking) for part in arranged(one, tables)]
     (across,) = across_problems([analysed(tmp_path, part) for part in parts])
     table = problems_table(across)
-    assert [c.head.text for c in table.columns] == ["Rank ↓", "Digits", "Rooms"]
+    assert [(group.text, group.span) for group in table.groups] == [("", 1), ("Digits", 2), ("Rooms", 2)]
+    assert [c.head.text for c in table.columns] == ["Rank ↓", "Score (%) ↑", "Verdict", "Log gain ↑", "Verdict"]
     assert "Left out as controls, whose answer is known: Digits." in table.caption  # the label of the copied records
     assert row(table, "MGDA")[0].notes == ("not ranked: a seed is missing on Rooms",)
-    assert row(table, "EW")[0].mean == 4 and row(table, "EW")[1].text == "--"
-    assert row(table, "UW")[1].text == "better than tuned EW"
+    assert row(table, "EW")[0].mean == 4 and row(table, "EW")[2].text == "--"
+    assert row(table, "EW")[1].mean == pytest.approx(accuracies(parts[0], "EW").mean())
+    assert row(table, "UW")[2].text == "better than tuned EW" and row(table, "UW")[1].bold
     ratios = times_ratios(across)
     assert ratios["UW"] == [1.0, 1.0] and "MGDA" not in ratios
     with without_drawing():

@@ -1,28 +1,37 @@
-"""The table over problems: ranks, and the verdict on every problem."""
+"""The table over problems: ranks, and the score and verdict on every problem."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 from bench.reporting.across import Across, times_ratios
-from bench.reporting.tables.table import Cell, Column, Head, Row, Table
+from bench.reporting.overall import overall_unit
+from bench.reporting.sections import Analysis
+from bench.reporting.tables.table import Cell, Column, Group, Head, Row, Table
+from bench.reporting.tables.verdicts import best_rows, number
 
 
 def problems_table(across: Across) -> Table:
-    """A row for each method: its mean rank over the problems, and its verdict on each."""
-    heads = [Head("Rank ↓", (), {"metric": "mean_rank", "direction": "lower"})]
-    heads += [
-        Head(one.comparison.problem, (), {"metric": f"verdict on {one.comparison.data}"}) for one in across.problems
-    ]
-    columns = (Column(heads[0]), *(Column(head, "left") for head in heads[1:]))
-    rows = tuple(_row(across, label) for label in across.labels)
+    """A row for each method: its mean rank over the problems, and its score and verdict on each."""
+    groups = [Group("", 1), *(Group(one.comparison.problem, 2) for one in across.problems)]
+    columns = [Column(Head("Rank ↓", (), {"metric": "mean_rank", "direction": "lower"}))]
+    for one in across.problems:
+        data, unit = one.comparison.data, overall_unit(one.comparison)
+        shown = f"Score ({unit}) ↑" if unit else "Log gain ↑"
+        score = Head(shown, (), {"metric": f"score on {data}", "unit": unit, "direction": "higher"})
+        columns += [Column(score), Column(Head("Verdict", (), {"metric": f"verdict on {data}"}), "left")]
+    best = [best_rows(one.comparison) for one in across.problems]
+    rows = tuple(_row(across, label, best) for label in across.labels)
     name = f"problems-{across.part}" if across.part else "problems"
-    return Table(name, f"tab:{name}", _caption(across), "Method", (), columns, rows)
+    return Table(name, f"tab:{name}", _caption(across), "Method", tuple(groups), tuple(columns), rows)
 
 
 def _caption(across: Across) -> str:
     sentences = [
         f"Ranks and verdicts on {len(across.problems)} problems. Rank: by the mean overall test score among the rows "
         "that are ranked (1 is best), mean over problems, with a 95 % interval from resampling seeds; it says nothing "
-        "of problems that are not here. Verdicts: of the table of each problem."
+        "of problems that are not here. Scores and verdicts: of the table of verdicts of each problem, which has their "
+        "intervals and says what is compared. Bold: no other row is significantly better."
     ]
     if across.controls:
         sentences.append(f"Left out as controls, whose answer is known: {', '.join(across.controls)}.")
@@ -34,7 +43,7 @@ def _caption(across: Across) -> str:
     return " ".join(sentences)
 
 
-def _row(across: Across, label: str) -> Row:
+def _row(across: Across, label: str, best: Sequence[Collection[str]]) -> Row:
     rank = across.ranks[label].rank
     lacking = ", ".join(across.problems[place].comparison.problem for place in across.ranks[label].lacking)
     if rank is None:
@@ -42,8 +51,20 @@ def _row(across: Across, label: str) -> Row:
     else:
         text = f"{rank.value:.2f} [{rank.low:.2f}, {rank.high:.2f}]"
         cells = [Cell(text, rank.value, interval=(rank.low, rank.high))]
-    for problem in across.problems:
-        variant = across.row(problem, label)
-        verdict = str(problem.contrasts.rows[variant.label].verdict) if variant else ""
-        cells.append(Cell(verdict) if verdict else Cell())
+    for problem, bold in zip(across.problems, best, strict=True):
+        cells += _on_problem(across, problem, label, bold)
     return Row(Head(label, (), {"method": label}), tuple(cells))
+
+
+def _on_problem(across: Across, problem: Analysis, label: str, best: Collection[str]) -> tuple[Cell, Cell]:
+    """The score and the verdict of a row."""
+    variant = across.row(problem, label)
+    if variant is None:
+        return Cell(), Cell()
+    contrast = problem.contrasts.rows[variant.label]
+    verdict = str(contrast.verdict)
+    if contrast.score is None:
+        return Cell(), Cell(verdict) if verdict else Cell()
+    score = contrast.score.value
+    shown = Cell(number(score, overall_unit(problem.comparison)), score, None, contrast.seeds, variant.key in best)
+    return shown, Cell(verdict) if verdict else Cell()

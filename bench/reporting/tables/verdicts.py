@@ -26,15 +26,20 @@ def verdict_table(comparison: Comparison, contrasts: Contrasts) -> Table:
         Head("p (Holm)", (), {"metric": "p_holm"}),
         Head("Verdict", (), {"metric": "verdict"}),
     ]
-    scores = score_matrix(comparison.complete, comparison.seeds)
-    whole = {
-        v.key: dict(zip(comparison.seeds, row, strict=True)) for v, row in zip(comparison.complete, scores, strict=True)
-    }
-    best = maybe_best(whole, comparison.seeds)
+    best = best_rows(comparison)
     rows = tuple(_row(comparison, contrasts, place, v.key in best) for place, v in enumerate(comparison.variants))
     columns = tuple(Column(head, "left" if head.text == "Verdict" else "right") for head in heads)
     label = f"tab:{comparison.folder.replace('/', '-')}-verdicts"
     return Table("verdicts", label, _caption(comparison, contrasts), "Method", (), columns, rows)
+
+
+def best_rows(comparison: Comparison) -> set[str]:
+    """The keys of the rows that may have the best overall score, which are bold."""
+    scores = score_matrix(comparison.complete, comparison.seeds)
+    whole = {
+        v.key: dict(zip(comparison.seeds, row, strict=True)) for v, row in zip(comparison.complete, scores, strict=True)
+    }
+    return maybe_best(whole, comparison.seeds)
 
 
 def _caption(comparison: Comparison, contrasts: Contrasts) -> str:
@@ -72,7 +77,7 @@ def estimate_cell(
     if found is None:
         return Cell()
     values = (found.value, found.low, found.high)
-    texts = [_number(value, unit) for value in values]
+    texts = [number(value, unit) for value in values]
     if signed:
         texts = [f"+{text}" if value > 0 else text for text, value in zip(texts, values, strict=True)]
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
@@ -86,7 +91,8 @@ def p_cell(p: float | None, seeds: tuple[int, ...]) -> Cell:
     return Cell() if p is None or math.isnan(p) else Cell("< 0.001" if p < 0.001 else f"{p:.3f}", p, None, seeds)
 
 
-def _number(value: float, unit: str) -> str:
+def number(value: float, unit: str) -> str:
+    """An overall score, or a share."""
     if unit == "share":
         return f"{value:.2f}"
     return show(value, unit) if unit == PERCENT else f"{value:.3f}"
