@@ -237,13 +237,13 @@ def wait_for(found: Callable[[], object], running: Callable[[], bool]) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_resumes_the_rest(
-    ask: Callable[..., int], capsys: pytest.CaptureFixture[str], data_root: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], data_root: Path, tmp_path: Path
 ) -> None:
     arguments = ["--method", "ew", "--data", "digits", "--device", "cpu"]
     arguments += ["--seeds", "0", "1", "--epochs", "6", "--jobs", "1"]
-    command = [sys.executable, "-m", "bench.run", *arguments]
+    arguments += ["--results", str(tmp_path), "--data-root", str(data_root)]
     process = subprocess.Popen(
-        [*command, "--results", str(tmp_path), "--data-root", str(data_root)],
+        [sys.executable, "-m", "bench.run", *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -259,7 +259,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_resumes_the_rest(
     assert "1 runs are finished and kept" in error
     (kept,) = read_records(tmp_path)
     assert kept.seed == 0 and kept.status == "done"
-    assert ask(*arguments) == 0
+    assert run.main(arguments) == 0
     assert "1 runs to train, 1 already kept" in capsys.readouterr().out
     assert [record.status for record in read_records(tmp_path)] == ["done", "done"]
 
