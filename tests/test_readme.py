@@ -146,6 +146,16 @@ def test_the_reference_reports_are_those_of_the_reference_records(study: str | N
         assert made.read_text(encoding="utf-8") == kept.read_text(encoding="utf-8"), kept
 
 
+def test_the_error_rates_of_the_docs_are_those_of_the_reference_reports() -> None:
+    text = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
+    section = text[text.index("## How often verdicts are wrong") :]
+    for place, name in ((1, "error-rates"), (2, "error-rates-without-luck")):
+        path = ROOT / "reports" / "reference" / "trust" / name / "error_rates.md"
+        found = re.findall(r"[\d.]+ \\?\[[\d.]+, [\d.]+\]", path.read_text(encoding="utf-8"))
+        shown = [cells[place] for cells in map(cells_of, section.splitlines()) if len(cells) == 3 and "[" in cells[1]]
+        assert len(shown) == 9 and set(shown) <= {one.replace("\\", "") for one in found}
+
+
 def test_the_ablations_of_the_docs_are_those_of_the_reference_reports() -> None:
     text = (ROOT / "docs" / "normal.md").read_text(encoding="utf-8")
     folder = ROOT / "reports" / "reference" / "ablation" / "digits"
