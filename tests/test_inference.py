@@ -129,6 +129,17 @@ def test_the_bootstrap_is_near_student_s_interval_for_many_seeds(method: str) ->
         paired_bootstrap([a[0], [a[1][0][:5]]], b[:2])
 
 
+def test_seeds_that_are_alike_have_a_finite_interval() -> None:
+    """As two rows that answer alike, but for one item of one seed: resamples without that seed have no spread."""
+    answers = np.random.default_rng(0).random((10, 50, 4)) < 0.8
+    other = answers.copy()
+    other[3, 7, 2] ^= True
+    found = paired_bootstrap([[one] for one in other], [[one] for one in answers])
+    differences = (other.mean(axis=(1, 2)) - answers.mean(axis=(1, 2))).astype(np.float64)
+    expected = seed_interval(differences)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high)) and found.high - found.low < 0.01
+
+
 def test_drawn_means_of_few_values_are_those_of_drawn_items() -> None:
     """A mean of n drawn items varies by the variance of the items over n, however they are drawn."""
     generator = np.random.default_rng(0)

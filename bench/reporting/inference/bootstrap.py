@@ -102,11 +102,17 @@ def _percentile(observed: Array, drawn: Array, level: float) -> tuple[float, flo
 
 
 def _studentised(observed: Array, drawn: Array, level: float) -> tuple[float, float]:
-    """From the distribution of (mean* - mean) / error*; the error is that over seeds, which contains that of items."""
+    """From the distribution of (mean* - mean) / error*; the error is that over seeds, which contains that of items.
+
+    Student's interval where too many resamples have no error, so an infinite ratio, as if all seeds but one are alike.
+    """
     n, centre = len(observed), observed.mean()
     errors = drawn.std(axis=1, ddof=1) / np.sqrt(n)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = (drawn.mean(axis=1) - centre) / errors
+    if np.isinf(ratios).mean() >= level / 2:
+        found = seed_interval(observed, level)
+        return found.low, found.high
     low, high = np.quantile(np.nan_to_num(ratios, nan=0.0, posinf=1e9, neginf=-1e9), [level / 2, 1 - level / 2])
     error = observed.std(ddof=1) / np.sqrt(n)
     return float(centre - high * error), float(centre - low * error)
