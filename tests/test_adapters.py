@@ -204,7 +204,8 @@ def test_nearest_weights_give_a_combination_back() -> None:
     assert torch.isnan(broken).all()
 
 
-@pytest.mark.parametrize("name", ["torchjd:upgrad", pytest.param("libmtl:gradvac", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["torchjd:upgrad", "libmtl:gradvac"])
 def test_adapters_train(name: str, tmp_path: Path) -> None:
     write_digits(tmp_path / "data")
     arguments = ["--weighting", name, "--data", "digits", "--epochs", "1", "--seeds", "0", "--device", "cpu"]

@@ -21,6 +21,7 @@ ASSIGNMENTS = {"train.epochs": 12, "train.batch_size": 8, "weighting.every": 2}
 REQUEST = ("--method", "nash_mtl", "--data", "digits", "--seeds", "0", "--device", "cpu", "--jobs", "1")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_twice_ends_with_the_same_numbers(tmp_path: Path) -> None:
     """The first kill hits at a random instant after the run is claimed, the second after an epoch is done."""
     spec, source = resolve("digits", "nash_mtl", assignments=ASSIGNMENTS), write_digits(tmp_path / "data")
