@@ -286,6 +286,9 @@ def test_a_report_links_to_its_tables_of_tuning(tmp_path: Path) -> None:
     page = index.read_text(encoding="utf-8")
     assert page.index("## Digits") < page.index("## Tuning") < page.index("](digits/tuning.tex)")
     assert tmp_path / "out" / "digits" / "tuning.csv" in files and "rooms/tuning" not in page
+    with without_drawing():
+        kept = write_reports(tmp_path, [make_record("digits", "EW", 0)], tmp_path / "out", data=["rooms"])
+    assert tmp_path / "out" / "digits" / "tuning.csv" not in kept
 
 
 def test_a_study_is_found_by_path_and_written_studies_are_read_again(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def write_reports(
             sections.append(section)
     overviews, written = _write_overviews(analyses, out)
     files += written
-    tunings, written = _write_tunings(results, records, out)
+    tunings, written = _write_tunings(results, records, data, out)
     files += written
     if records:
         files.append(atomic_write_text(out / RUNS, runs_csv(records)))
@@ -99,10 +99,16 @@ def _write_overviews(analyses: Sequence[Analysis], out: Path) -> tuple[list[Over
     return overviews, files
 
 
-def _write_tunings(results: Path, records: Sequence[Record], out: Path) -> tuple[dict[str, str], list[Path]]:
-    """Writes the tables of what tuning found; returns their Markdown, by file without ending, and the files."""
+def _write_tunings(
+    results: Path, records: Sequence[Record], chosen: Collection[str], out: Path
+) -> tuple[dict[str, str], list[Path]]:
+    """Writes what tuning found on the chosen data sets, () for all; returns the tables of all, and the files.
+
+    The tables are Markdown, by file without ending.
+    """
     tables = tuning_tables(results, {record.data: record.labels.data for record in records})
-    files = [path for data, table in tables.items() for path in write_table(inside(out, data), table, data)]
+    written = {data: table for data, table in tables.items() if not chosen or data in chosen}
+    files = [path for data, table in written.items() for path in write_table(inside(out, data), table, data)]
     return {f"{data}/{table.name}": markdown(table) for data, table in tables.items()}, files
 
 

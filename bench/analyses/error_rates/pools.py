@@ -54,14 +54,14 @@ class Pool:
 
 
 def pools(results: Path) -> list[Pool]:
-    """One for each data set with at least two rows that have two seeds in common.
+    """One for each data set, but controls, with at least two rows that have two seeds in common.
 
     Raises:
         RecordError: there is none, or a record or the table of trials can't be read.
     """
     runs: dict[str, list[Record]] = {}
     for record in read_records(results):
-        if record.status == "done" and record.selected and math.isfinite(test_score(record)):
+        if record.status == "done" and not record.control and record.selected and math.isfinite(test_score(record)):
             runs.setdefault(record.data, []).append(record)
     trials = read_trials(results / TUNING / TRIALS)
     found = [_pool(same, [run for run in trials if run.data == data]) for data, same in runs.items()]

@@ -62,9 +62,9 @@ def _on_problem(across: Across, problem: Analysis, label: str, best: Collection[
     if variant is None:
         return Cell(), Cell()
     contrast = problem.contrasts.rows[variant.label]
-    verdict = str(contrast.verdict)
+    verdict = Cell(str(contrast.verdict)) if str(contrast.verdict) else Cell()
     if contrast.score is None:
-        return Cell(), Cell(verdict) if verdict else Cell()
+        return Cell(), verdict
     score = contrast.score.value
-    shown = Cell(number(score, overall_unit(problem.comparison)), score, None, contrast.seeds, variant.key in best)
-    return shown, Cell(verdict) if verdict else Cell()
+    shown = number(score, overall_unit(problem.comparison))
+    return Cell(shown, score, None, contrast.seeds, variant.key in best), verdict
