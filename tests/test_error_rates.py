@@ -100,6 +100,14 @@ def test_the_command_repeats_itself(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "20 simulated studies" in capsys.readouterr().out
 
 
+def test_controls_are_left_out(tmp_path: Path) -> None:
+    results = _results(tmp_path)
+    for record in make_study("digits"):
+        control = record.model_copy(update={"data": "flowtimes", "control": True})
+        write_record(run_folder(results, "flowtimes", record.variant, record.seed), control)
+    assert [pool.data for pool in pools(results)] == ["digits"]
+
+
 def test_no_records_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RecordError):
         pools(tmp_path)
