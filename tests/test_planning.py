@@ -56,7 +56,7 @@ def test_a_kept_run_of_other_versions_is_kept_and_named(
     spec = resolve("digits", "pcgrad")
     example = example.model_copy(update={"settings": spec.settings.as_dict()})
     now = versions_of(spec)
-    assert now == {"engine": 1, "weighting": 1, "architecture": 1, "problem": 3, "maker": 2}
+    assert now == {"engine": 1, "weighting": 1, "architecture": 1, "problem": 4, "maker": 2}
     assert "maker" not in versions_of(resolve("celeba", "pcgrad"))
     folder = run_folder(tmp_path, "digits", "pcgrad", 0)
     options = ["--method", "pcgrad", "--data", "digits", "--seeds", "0", "--dry-run"]
