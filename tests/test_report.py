@@ -22,10 +22,11 @@ from bench.records.store import CURVE, run_folder, write_record
 from bench.report import main
 from bench.reporting.comparison import comparisons
 from bench.reporting.escaping import ACCENTED, LATEX, md, tex
-from bench.reporting.figures.lines import MOST_LINES, positions_figure
-from bench.reporting.figures.series import Band
+from bench.reporting.figures.lines import MOST_LINES
+from bench.reporting.figures.training import positions_figure
 from bench.reporting.index import Section, index_page
 from bench.reporting.render import latex
+from bench.reporting.series import Band
 from bench.reporting.tables.scores import score_tables
 from bench.reporting.tables.table import Cell, Column, Head, Row, Table
 

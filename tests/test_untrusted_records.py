@@ -21,12 +21,12 @@ from bench.records.speed import write_speed
 from bench.records.store import CURVE, POSITIONS, RECORD, RecordError, run_folder
 from bench.reporting.comparison import comparisons
 from bench.reporting.escaping import csv_cells, md, paragraph, texlabel
-from bench.reporting.figures.lines import curves_figure, positions_figure
 from bench.reporting.figures.scores import scores_figure
-from bench.reporting.figures.series import Band
 from bench.reporting.figures.style import folded
+from bench.reporting.figures.training import curves_figure, positions_figure
 from bench.reporting.index import MARK
 from bench.reporting.reports import write_reports
+from bench.reporting.series import Band
 from bench.reporting.speed.report import write_speed_report
 
 MATHS, MARKUP = r"$\bad{", "<img src=x onerror=alert(1)> [a](javascript:b) `c` **d** &lt; | e"

@@ -25,6 +25,7 @@ from bench.reporting.planned import PlannedRow, PlannedTable, arranged
 from bench.reporting.reports import write_reports
 from bench.reporting.sections import analysed
 from bench.reporting.separable import maybe_best
+from bench.reporting.series import read_curves
 from bench.reporting.tables.problems import problems_table
 from bench.reporting.tables.row_columns import row_columns, tuning_remark
 from bench.reporting.tables.scores import score_tables
@@ -290,7 +291,7 @@ def timed(folder: Path) -> Comparison:
 
 def test_times_to_target(tmp_path: Path) -> None:
     comparison = timed(tmp_path)
-    times = times_to_target(tmp_path, comparison)
+    times = times_to_target(comparison, read_curves(tmp_path, comparison))
     assert times is not None and times.targets == {0: 0.7, 1: pytest.approx(0.8)}
     table = times_table(comparison, times)
     texts = {r.head.text: [c.text for c in r.cells] for r in table.rows}
@@ -300,7 +301,7 @@ def test_times_to_target(tmp_path: Path) -> None:
     assert texts["CAGrad"] == ["0 of 1", "--", "--", "--"]
     assert "No row of tuned EW is known." in table.caption
     (run_folder(tmp_path, "digits", "uw", 1) / CURVE).unlink()
-    again = times_to_target(tmp_path, comparison)
+    again = times_to_target(comparison, read_curves(tmp_path, comparison))
     assert again is not None
     cells = row(times_table(comparison, again), "UW")
     assert [c.text for c in cells] == ["1 of 1", "--", "--", "--"]

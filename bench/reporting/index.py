@@ -54,12 +54,15 @@ class Section:
 
 @dataclass(frozen=True)
 class Overview:
-    """A table over problems. name: its file, without ending. table: its Markdown. figure: likewise; empty if none."""
+    """A table over problems.
+
+    name: its file, without ending. table: its Markdown.
+    figures: title of each figure, by file name without ending.
+    """
 
     name: str
     table: str
-    figure: str
-    title: str
+    figures: Mapping[str, str]
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,13 @@ def score_matrix(variants: Sequence[Variant], seeds: Sequence[int]) -> Array:
     return np.where(np.isfinite(found), found, np.nan)
 
 
+def by_score(comparison: Comparison, variants: Sequence[Variant]) -> list[Variant]:
+    """The rows in the order of their mean overall test score, the best first, those without any last."""
+    scores = score_matrix(variants, comparison.seeds)
+    means = [mean(found.tolist()) if len(found := row[np.isfinite(row)]) else -math.inf for row in scores]
+    return [variants[place] for place in sorted(range(len(variants)), key=lambda place: -means[place])]
+
+
 def overall_unit(comparison: Comparison) -> str:
     """That of the overall test score: a share, or none for a log gain."""
     return comparison.tasks[0].metrics[0].unit if comparison.selection == "accuracy" else ""

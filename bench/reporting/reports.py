@@ -12,6 +12,7 @@ from bench.records.record import Record
 from bench.records.speed import SpeedRecord
 from bench.reporting.across import across_problems, times_ratios
 from bench.reporting.comparison import Comparison, comparisons
+from bench.reporting.figures.problems import problems_figure
 from bench.reporting.figures.style import save
 from bench.reporting.figures.times import profile_figure
 from bench.reporting.index import MARK, SPEED, Overview, Section, index_page
@@ -27,6 +28,7 @@ from bench.reporting.tables.tuning import tuning_tables
 
 INDEX = "README.md"
 RUNS = "runs.csv"
+PROBLEMS = "Mean rank, and difference from EW on each problem, with 95 % intervals; filled if this leaves out 0"
 PROFILE = "Performance profile: share of the problems on which a row's steps to target are within τ times the fewest"
 LONGEST_START = 1_000  # bytes, in which an index of reports has its mark
 # Seconds after which a temporary file was left by a killed process: another report may be writing the others.
@@ -86,16 +88,20 @@ def write_reports(
 
 
 def _write_overviews(analyses: Sequence[Analysis], out: Path) -> tuple[list[Overview], list[Path]]:
-    """Writes the table and figure over problems of each part of a study; returns what the index shows, and files."""
+    """Writes the table and figures over problems of each part of a study; returns what the index shows, and files."""
     overviews, files = [], list[Path]()
     for across in across_problems(analyses):
         table = problems_table(across)
         files += write_table(out, table)
-        name = f"profile-{across.part}" if across.part else "profile"
-        figure = profile_figure(times_ratios(across), across.colours)
-        if figure is not None:
+        ending = f"-{across.part}" if across.part else ""
+        figures = {
+            f"problems{ending}": (PROBLEMS, problems_figure(across)),
+            f"profile{ending}": (PROFILE, profile_figure(times_ratios(across), across.colours)),
+        }
+        drawn = {name: (title, figure) for name, (title, figure) in figures.items() if figure is not None}
+        for name, (_, figure) in drawn.items():
             files += save(figure, inside(out, name))
-        overviews.append(Overview(table.name, markdown(table), name if figure is not None else "", PROFILE))
+        overviews.append(Overview(table.name, markdown(table), {name: title for name, (title, _) in drawn.items()}))
     return overviews, files
 
 

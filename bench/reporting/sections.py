@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from bench.records.store import CURVE, POSITIONS
 from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.contrasts import Contrasts, contrasts_of
+from bench.reporting.figures.cost import cost_figure
 from bench.reporting.figures.differences import differences_figure, twins_figure
 from bench.reporting.figures.fronts import front_figure
-from bench.reporting.figures.lines import curves_figure, positions_figure
+from bench.reporting.figures.gains import gains_figure
+from bench.reporting.figures.lines import MOST_SHADED
 from bench.reporting.figures.scores import scores_figure
-from bench.reporting.figures.series import Band, band, read_series
 from bench.reporting.figures.times import times_figure
+from bench.reporting.figures.training import (
+    agreement_figure,
+    curves_figure,
+    positions_figure,
+    task_curves_figure,
+    weights_figure,
+)
 from bench.reporting.front import front_of
+from bench.reporting.logged import (
+    agreement_bands,
+    position_bands,
+    score_bands,
+    task_bands,
+    weight_bands,
+)
+from bench.reporting.series import Tables, read_curves
 from bench.reporting.tables.budget import budget_table
 from bench.reporting.tables.cost import cost_table
 from bench.reporting.tables.fronts import front_table
@@ -35,6 +50,7 @@ from bench.reporting.times import Times, times_to_target
 class Analysis:
     """A comparison with the statistics of its rows.
 
+    curves: the learning curves of its runs.
     times: None if there is no target.
     spread: None without outcomes per test item.
     budget: None without learning curves.
@@ -42,6 +58,7 @@ class Analysis:
 
     comparison: Comparison
     contrasts: Contrasts
+    curves: Tables
     times: Times | None
     spread: Table | None
     budget: Table | None
@@ -49,12 +66,14 @@ class Analysis:
 
 def analysed(results: Path, comparison: Comparison) -> Analysis:
     """The statistics of a comparison, from its records and what lies beside them."""
+    curves = read_curves(results, comparison)
     return Analysis(
         comparison,
         contrasts_of(results, comparison),
-        times_to_target(results, comparison),
+        curves,
+        times_to_target(comparison, curves),
         spread_table(results, comparison),
-        budget_table(results, comparison),
+        budget_table(comparison, curves),
     )
 
 
@@ -77,17 +96,24 @@ def section_tables(analysis: Analysis, spread: bool) -> tuple[Table, ...]:
 
 def section_titles(comparison: Comparison) -> dict[str, str]:
     """Title of each figure by file name."""
+    zoomed = "the axis begins at the lowest mean after a quarter of training"
+    shades = f"Shades: from the lowest seed to the highest, of at most {MOST_SHADED} lines"
     titles = {
-        "scores": "Scores of all finished seeds; a bar marks the mean",
+        "scores": "Scores of all finished seeds, the best mean first; a bar marks the mean",
         "differences": "Difference from EW in the overall test score with 95 % interval; filled if this leaves out 0",
         "twins": "Each method against its frozen twin: paired difference with 95 % interval",
-        "curves": "Learning curves: mean over finished seeds, shaded from the lowest to the highest",
+        "gains": "Gain on each task over EW, and over single-task networks: means over seeds, the best score first",
+        "cost": "Cost against quality: means over seeds",
+        "curves": f"Learning curves: mean over finished seeds; {zoomed}. {shades}",
+        "curves-tasks": f"Learning curves of tasks, of at most nine rows; {zoomed}. {shades}",
+        "weights": f"Weights during training: mean over finished seeds, of the rows whose weights change. {shades}",
+        "agreement": "Agreement of task gradients during training: mean over finished seeds, of at most nine rows",
         "front": "The front of scalarisations: means over seeds on test for each pair of tasks, higher is better",
-        "times": "Steps to target of every seed; a bar marks the median",
+        "times": "Steps to target of every seed, the fastest first; a bar marks the median",
     }
     for variant in comparison.variants:
         of = f"Task positions of {variant.label}"
-        titles[_positions_name(variant)] = f"{of}: mean over finished seeds, shaded from the lowest to the highest"
+        titles[_positions_name(variant)] = f"{of}: mean over finished seeds. {shades}"
     return titles
 
 
@@ -99,35 +125,20 @@ def section_figures(results: Path, analysis: Analysis, tasks: Sequence[str]) -> 
         "scores": scores_figure(comparison),
         "differences": differences_figure(comparison, contrasts),
         "twins": twins_figure(comparison, contrasts),
-        "curves": _curves(results, comparison),
+        "gains": gains_figure(comparison),
+        "cost": cost_figure(comparison),
+        "curves": curves_figure(comparison, score_bands(comparison, analysis.curves)),
+        "curves-tasks": task_curves_figure(comparison, task_bands(comparison, analysis.curves)),
+        "weights": weights_figure(comparison, weight_bands(comparison, analysis.curves)),
+        "agreement": agreement_figure(comparison, *agreement_bands(results, comparison)),
         "front": front_figure(comparison, front) if front else None,
         "times": times_figure(comparison, times) if times else None,
     }
     for variant in comparison.variants:
-        bands = _positions(results, comparison, variant)
+        bands = position_bands(results, comparison, variant)
         figures[_positions_name(variant)] = positions_figure(comparison, bands, tasks)
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def _positions_name(variant: Variant) -> str:
     return "positions-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", variant.key).strip("-")
-
-
-def _curves(results: Path, comparison: Comparison) -> Figure | None:
-    bands = {}
-    for variant in comparison.variants:
-        frames = read_series(results, comparison, variant, CURVE, ("epoch", "score"))
-        bands[variant.key] = band(frames, "epoch", "score")
-    return curves_figure(comparison, _present(bands))
-
-
-def _positions(results: Path, comparison: Comparison, variant: Variant) -> Mapping[str, Band]:
-    keys = [task.key for task in comparison.tasks]
-    if not any(run.parameters and run.parameters.positions for run in variant.scored.values()):
-        return {}  # constant positions are in the settings
-    frames = read_series(results, comparison, variant, POSITIONS, ("step", *keys))
-    return _present({key: band(frames, "step", key) for key in keys})
-
-
-def _present(bands: Mapping[str, Band | None]) -> dict[str, Band]:
-    return {key: found for key, found in bands.items() if found is not None}

@@ -50,10 +50,11 @@ def delta(scores: Scores, baseline: Scores, tasks: Sequence[TaskRecord]) -> floa
     Source: Ye, Wang, Zhang, Tsang, "Multi-Task Learning via Time-Aware Neural ODE" (IJCAI 2023), Section 5,
     "Evaluation metric". https://www.ijcai.org/proceedings/2023/500
     """
-    return mean([_task_gain(scores, baseline, task) for task in tasks])
+    return mean([task_gain(scores, baseline, task) for task in tasks])
 
 
-def _task_gain(scores: Scores, baseline: Scores, task: TaskRecord) -> float:
+def task_gain(scores: Scores, baseline: Scores, task: TaskRecord) -> float:
+    """The part that a task has in `delta`: the mean of the relative gains of its metrics."""
     gains = [
         relative_gain(score_of(scores, task.key, m.key), score_of(baseline, task.key, m.key), m.direction)
         for m in task.metrics

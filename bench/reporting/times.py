@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas
 
-from bench.records.store import CURVE
 from bench.reporting.comparison import Comparison, Variant
-from bench.reporting.figures.series import read_series
 from bench.reporting.inference.targets import NEVER, Reached, time_to_target
+from bench.reporting.series import Tables
 
 COLUMNS = ("step", "seconds", "score")
 
@@ -50,7 +48,7 @@ class Times:
         return _median([math.inf if math.isnan(ratio) else ratio for ratio in ratios])  # both never
 
 
-def times_to_target(results: Path, comparison: Comparison) -> Times | None:
+def times_to_target(comparison: Comparison, curves: Tables) -> Times | None:
     """Steps and seconds until each run reaches what tuned EW, or else EW, of the same seed ends with.
 
     None if there is no such row, or nothing was selected on validation.
@@ -70,9 +68,8 @@ def times_to_target(results: Path, comparison: Comparison) -> Times | None:
     rows = {}
     for variant in {v.key: v for v in (*comparison.variants, reference)}.values():
         diverged = {seed: NEVER for seed, run in variant.runs.items() if run.status == "diverged" and seed in targets}
-        frames = read_series(results, comparison, variant, CURVE, COLUMNS)
         rows[variant.key] = diverged | {
-            seed: _reached(frame, targets[seed]) for seed, frame in frames.items() if seed in targets
+            seed: _reached(frame, targets[seed]) for seed, frame in curves[variant.key].items() if seed in targets
         }
     return Times(reference, targets, rows)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from bench.records.record import PERCENT
-from bench.reporting.comparison import Comparison
+from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.contrasts import Contrasts
 from bench.reporting.figures.intervals import Span, spans_figure
 from bench.reporting.inference.describe import Estimate
@@ -14,26 +14,21 @@ from bench.reporting.overall import overall_unit
 
 def differences_figure(comparison: Comparison, contrasts: Contrasts) -> Figure | None:
     """A row for each method: its difference from EW with its interval; None without any."""
-    spans = [
-        _span(comparison, variant.label, variant.colour, contrasts.rows[variant.label].over_ew)
-        for variant in comparison.variants
-        if contrasts.rows[variant.label].over_ew is not None
-    ]
-    return spans_figure([span for span in spans if span is not None], f"Difference from EW {_unit(comparison)}")
+    over_ew = [(variant, contrasts.rows[variant.label].over_ew) for variant in comparison.variants]
+    spans = [span_of(comparison, variant, found) for variant, found in over_ew if found is not None]
+    return spans_figure(spans, f"Difference from EW {_unit(comparison)}")
 
 
 def twins_figure(comparison: Comparison, contrasts: Contrasts) -> Figure | None:
     """A row for each method with a twin: how much better it is than its mean weights kept constant."""
-    spans = [_span(comparison, pair.variant.label, pair.variant.colour, pair.difference) for pair in contrasts.twins]
-    axis = f"Difference from the frozen twin {_unit(comparison)}"
-    return spans_figure([span for span in spans if span is not None], axis)
+    spans = [span_of(comparison, pair.variant, pair.difference) for pair in contrasts.twins]
+    return spans_figure(spans, f"Difference from the frozen twin {_unit(comparison)}")
 
 
-def _span(comparison: Comparison, label: str, colour: int, found: Estimate | None) -> Span | None:
-    if found is None:
-        return None
+def span_of(comparison: Comparison, variant: Variant, found: Estimate) -> Span:
+    """A difference of overall test scores; in points, if these are shares."""
     scale = 100 if overall_unit(comparison) == PERCENT else 1
-    return Span(label, colour, scale * found.value, scale * found.low, scale * found.high)
+    return Span(variant.label, variant.colour, scale * found.value, scale * found.low, scale * found.high)
 
 
 def _unit(comparison: Comparison) -> str:

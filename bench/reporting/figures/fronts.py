@@ -10,12 +10,11 @@ from matplotlib.figure import Figure
 from bench.records.plain_text import one_line
 from bench.records.record import PERCENT
 from bench.reporting.comparison import Comparison
-from bench.reporting.figures.style import WIDTH, colour_of, metric_name, paper_style
+from bench.reporting.figures.lines import marked
+from bench.reporting.figures.style import GREY, WIDTH, colour_of, metric_name, paper_style
 from bench.reporting.front import Front, non_dominated
 
 COLUMNS = 3
-GREY = "#999999"
-MARKERS = "osD^v<>Pp*hX"
 
 
 def front_figure(comparison: Comparison, front: Front) -> Figure | None:
@@ -47,9 +46,8 @@ def _draw(axes: Axes, comparison: Comparison, front: Front, pair: tuple[int, int
     axes.plot(*zip(*best, strict=True), "-", color=GREY, linewidth=0.9, label="Their front", zorder=1)
     for place, point in enumerate(front.methods):
         x, y = (scale * point.scores[task] for task in pair)
-        marker = MARKERS[place % len(MARKERS)]
         axes.plot(
-            [x], [y], marker, color=colour_of(place), label=one_line(point.row.label), zorder=2,
+            [x], [y], marked(place), color=colour_of(place), label=one_line(point.row.label), zorder=2,
             markersize=5, markeredgewidth=0.4, markeredgecolor="white",
         )  # fmt: skip
     what = metric_name(front.tasks[0].metrics[0]) if comparison.selection == "accuracy" else "log gain"

@@ -1,15 +1,15 @@
-"""Figures of estimates with their intervals, one per row: differences between methods."""
+"""Figures of estimates with their intervals, one per row."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.reporting.figures.style import STYLE, WIDTH, colour_of, folded, paper_style
-
-EXTRA_LINE = 0.7  # height of each extra line of a row's label, in rows
+from bench.reporting.figures.rows import name_axis, rows_figure
+from bench.reporting.figures.style import GREY, colour_of, paper_style
 
 
 @dataclass(frozen=True)
@@ -28,26 +28,22 @@ class Span:
 
 
 def spans_figure(spans: Sequence[Span], axis: str) -> Figure | None:
-    """A row for each span: a dot at the estimate, filled if its interval leaves out 0; None without spans."""
+    """A row for each span, the highest first: a dot, filled if its interval leaves out 0; None without spans."""
     if not spans:
         return None
+    ordered = sorted(spans, key=lambda span: -span.value)
     with paper_style():
-        labels = [folded(span.label) for span in spans]
-        heights = [1 + EXTRA_LINE * label.count("\n") for label in labels]
-        places = [sum(heights[:row]) + heights[row] / 2 for row in range(len(spans))]
-        figure = Figure(figsize=(WIDTH, 0.75 + 0.2 * sum(heights)))
-        axes = figure.subplots()
-        axes.axvline(0, color="#777777", linewidth=0.8)
-        for place, span in zip(places, spans, strict=True):
-            colour = colour_of(span.colour)
-            axes.plot([span.low, span.high], [place, place], "-", color=colour, linewidth=1.4, solid_capstyle="butt")
-            face = colour if span.filled else "white"
-            axes.plot([span.value], [place], "o", color=colour, markerfacecolor=face, markersize=4.2)
-        axes.set_yticks(places, labels)
-        axes.set_ylim(sum(heights), 0)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="x", color="#e4e4e4", linewidth=0.6)
-        axes.set_axisbelow(True)
-        # Below the whole figure: with long names, the axis is too short for it.
-        figure.supxlabel(axis, fontsize=STYLE["axes.labelsize"])
+        figure, axes, places = rows_figure([span.label for span in ordered])
+        axes.axvline(0, color=GREY, linewidth=0.8)
+        for place, span in zip(places, ordered, strict=True):
+            draw_span(axes, place, span)
+        name_axis(figure, axis)
     return figure
+
+
+def draw_span(axes: Axes, place: float, span: Span) -> None:
+    """A line along the interval and a dot at the estimate, filled if the interval leaves out 0."""
+    colour = colour_of(span.colour)
+    axes.plot([span.low, span.high], [place, place], "-", color=colour, linewidth=1.4, solid_capstyle="butt")
+    face = colour if span.filled else "white"
+    axes.plot([span.value], [place], "o", color=colour, markerfacecolor=face, markersize=4.2)

@@ -1,92 +1,148 @@
-"""Line figures over training: learning curves and task positions."""
+"""Figures of lines over training: all rows in one panel, or a panel for each row or task."""
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bench.records.record import PERCENT
-from bench.reporting.comparison import Comparison
-from bench.reporting.figures.series import Band
-from bench.reporting.figures.style import DASHES, WIDTH, colour_of, folded, metric_name, paper_style
+from bench.reporting.figures.style import DASHES, GREY, GRID, MARKERS, WIDTH, folded, paper_style
+from bench.reporting.series import Band
 
-# At most this many tasks are drawn, unless tasks are selected.
-MOST_LINES = 10
+# More lines than this in a panel can't be told apart.
+MOST_LINES = 9
+MOST_SHADED = 5  # lines in a panel, from the lowest to the highest seed; with more, the shades hide the lines
+COLUMNS = 4  # of panels
+PANEL, AXIS, LEGEND_LINE = 1.25, 0.35, 0.155  # inches: a panel's height, what is below all, and a line of the legend
+MARKS = 7  # on a line, so that it is told from others in grey
 
 
 @dataclass(frozen=True)
 class Line:
-    """A named line with its band."""
+    """A named line with its band. marker: empty for none."""
 
     label: str
     colour: str
-    dashes: Any
     band: Band
+    dashes: Any = DASHES[0]
+    marker: str = ""
 
 
-def curves_figure(comparison: Comparison, bands: Mapping[str, Band]) -> Figure | None:
-    """Validation score over epochs, one line per variant; None if there are no curves."""
-    style = _line_styles(comparison)
-    lines = [Line(v.label, *style[v.key], bands[v.key]) for v in comparison.variants if v.key in bands]
-    if comparison.selection == "gain":
-        return _lines_figure(lines, "Epoch", "Validation log gain", 1)
-    metric = comparison.tasks[0].metrics[0]
-    return _lines_figure(lines, "Epoch", f"Validation {metric_name(metric)}", 100 if metric.unit == PERCENT else 1)
+@dataclass(frozen=True)
+class Panel:
+    """Lines that share a panel.
 
-
-def positions_figure(comparison: Comparison, bands: Mapping[str, Band], chosen: Sequence[str] = ()) -> Figure | None:
-    """Task positions over steps: of the chosen tasks, or of all.
-
-    Of more than MOST_LINES tasks, some are drawn, evenly spaced in the order of their final positions.
+    title: empty for none.
+    factor: of the numbers, 100 for shares in per cent.
     """
-    final = sorted(bands, key=lambda key: float(bands[key].mean[-1]), reverse=True)
-    if any(key in bands for key in chosen):
-        final = [key for key in final if key in chosen]
-    elif len(final) > MOST_LINES:
-        final = [final[place] for place in np.linspace(0, len(final) - 1, MOST_LINES).round().astype(int)]
-    labels = {task.key: task.label for task in comparison.tasks}
-    lines = [Line(labels[key], colour_of(place), DASHES[place % 2], bands[key]) for place, key in enumerate(final)]
-    return _lines_figure(lines, "Training step", "Task position", 1)
+
+    title: str
+    lines: Sequence[Line]
+    factor: float = 1.0
 
 
-def _line_styles(comparison: Comparison) -> dict[str, tuple[str, Any]]:
-    """Colour and dashes by variant: a colour per method, dashes for its variants."""
-    found: dict[str, tuple[str, Any]] = {}
-    used: Counter[str] = Counter()
-    for variant in comparison.variants:
-        colour = colour_of(variant.colour)
-        found[variant.key] = (colour, DASHES[used[colour] % len(DASHES)])
-        used[colour] += 1
-    return found
+@dataclass(frozen=True)
+class Scale:
+    """The axes of all panels.
+
+    shared: whether the panels have the same y axis.
+    zoomed: whether it leaves out what lies below all means after a quarter of training.
+    """
+
+    x: str
+    y: str
+    shared: bool = True
+    zoomed: bool = False
 
 
-def _lines_figure(lines: Sequence[Line], x: str, y: str, scale: float) -> Figure | None:
-    if not lines:
+def marked(place: int) -> str:
+    """The marker of a line by its place in the legend."""
+    return MARKERS[place % len(MARKERS)]
+
+
+def lines_figure(panels: Sequence[Panel], scale: Scale) -> Figure | None:
+    """The panels in a grid, with one legend of all names below; None without lines.
+
+    Lines of the same name must look alike.
+    """
+    panels = [panel for panel in panels if panel.lines]
+    if not panels:
         return None
+    columns = min(COLUMNS, len(panels))
+    deep = -(-len(panels) // columns)
+    named = {line.label: line for panel in panels for line in panel.lines}
+    labels = [folded(label) for label in named]
+    width = WIDTH if len(panels) == 1 else 2 * WIDTH
+    across = legend_columns(labels, width)
     with paper_style():
-        labels = [folded(line.label) for line in lines]
-        columns = legend_columns(labels)
-        figure = Figure(figsize=(WIDTH, 1.95 + 0.14 * legend_depth(labels, columns)))
-        axes = figure.subplots()
-        handles = []
-        for line in lines:
-            at = line.band
-            axes.fill_between(at.x, scale * at.low, scale * at.high, color=line.colour, alpha=0.13, linewidth=0)
-            handles += axes.plot(at.x, scale * at.mean, color=line.colour, linestyle=line.dashes, label=line.label)
-        axes.set_xlabel(x)
-        axes.set_ylabel(y)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-        axes.margins(x=0.01)
-        axes.grid(axis="y", color="#e4e4e4", linewidth=0.6)
-        axes.set_axisbelow(True)
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=1.8, columnspacing=1.2)
+        height = 1.65 if len(panels) == 1 else deep * PANEL
+        figure = Figure(figsize=(width, height + AXIS + LEGEND_LINE * legend_depth(labels, across)))
+        grid = figure.subplots(deep, columns, squeeze=False, sharex=True, sharey=scale.shared).flatten()
+        for axes, panel in zip(grid, panels, strict=False):
+            _draw(axes, panel)
+            if scale.zoomed:
+                _zoom(axes, panels if scale.shared else [panel])
+        for axes in grid[len(panels) :]:
+            axes.remove()
+        for axes in grid[max(0, len(panels) - columns) : len(panels)]:  # nothing is below these
+            axes.set_xlabel(scale.x)
+            axes.xaxis.set_tick_params(labelbottom=True)
+        figure.supylabel(scale.y, fontsize="medium")
+        handles = [_handle(line) for line in named.values()]
+        figure.legend(handles, labels, loc="outside lower center", ncols=across, handlelength=2.2, columnspacing=1.2)
     return figure
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    shaded = len(panel.lines) <= MOST_SHADED
+    for place, line in enumerate(panel.lines):
+        at, factor = line.band, panel.factor
+        if shaded:
+            axes.fill_between(at.x, factor * at.low, factor * at.high, color=line.colour, alpha=0.13, linewidth=0)
+        every = max(1, len(at.x) // MARKS)
+        axes.plot(
+            at.x, factor * at.mean, color=line.colour, linestyle=line.dashes, marker=line.marker, markersize=3,
+            markevery=(place * every // max(1, len(panel.lines)), every), markeredgewidth=0, label=line.label,
+        )  # fmt: skip
+    if panel.title:
+        axes.set_title(panel.title)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=4 if panel.title else 6, integer=True))
+    axes.margins(x=0.01)
+    axes.grid(axis="y", **GRID)
+    axes.set_axisbelow(True)
+
+
+def _zoom(axes: Axes, panels: Sequence[Panel]) -> None:
+    """Ends the axis a little below the lowest mean of these panels after a quarter of training."""
+    bands = [(panel.factor, line.band) for panel in panels for line in panel.lines]
+    low = min(factor * float(band.mean[band.x >= band.x[-1] / 4].min()) for factor, band in bands)
+    high = max(factor * float(band.high.max()) for factor, band in bands)
+    if math.isfinite(low) and math.isfinite(high) and high > low:
+        axes.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low))
+
+
+def _handle(line: Line) -> Line2D:
+    look: dict[str, Any] = {"color": line.colour, "linestyle": line.dashes, "marker": line.marker}
+    return Line2D([], [], **look, markersize=3, markeredgewidth=0)
+
+
+def in_grey(band: Band, label: str) -> Line:
+    """A line to compare others with: only the mean, dashed."""
+    return Line(label, GREY, Band(band.x, band.mean, band.mean, band.mean), DASHES[1])
+
+
+def evenly_spaced(keys: Sequence[str], values: Mapping[str, float], most: int) -> list[str]:
+    """At most so many keys, the highest value first, evenly spaced in this order."""
+    ordered = sorted(keys, key=lambda key: values[key], reverse=True)
+    places = np.linspace(0, len(ordered) - 1, min(most, len(ordered))).round().astype(int)
+    return [ordered[place] for place in places]
 
 
 def legend_depth(labels: Sequence[str], columns: int) -> int:
@@ -96,9 +152,9 @@ def legend_depth(labels: Sequence[str], columns: int) -> int:
     return max(sum(depths[first : first + rows]) for first in range(0, len(depths), rows))
 
 
-def legend_columns(labels: Sequence[str]) -> int:
-    """As many columns as fit below the axes, and no more than fill evenly."""
+def legend_columns(labels: Sequence[str], width: float = WIDTH) -> int:
+    """As many columns as fit below axes of this width, and no more than fill evenly."""
     longest = max(len(line) for label in labels for line in label.split("\n"))
-    most = 3 if longest <= 16 else 2 if longest <= 28 else 1
+    most = max(1, int(width * 17 / (longest + 6)))
     rows = -(-len(labels) // most)
     return -(-len(labels) // rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -9,39 +10,29 @@ from matplotlib.figure import Figure
 
 from bench.records.record import PERCENT
 from bench.reporting.comparison import Comparison, Variant
-from bench.reporting.figures.style import STYLE, WIDTH, colour_of, folded, metric_name, paper_style
+from bench.reporting.figures.rows import name_axis, rows_figure
+from bench.reporting.figures.style import GREY, colour_of, metric_name, paper_style
 from bench.reporting.statistics import mean
 from bench.reporting.tables.score_columns import ScoreColumn, finite, headline
 from bench.reporting.tables.score_rows import DUMMY_BASELINE, show
 
-# Height of each extra line of a row's label, in rows.
-EXTRA_LINE = 0.7
-
 
 def scores_figure(comparison: Comparison) -> Figure | None:
-    """A row of dots per method, one dot per seed, a bar at the mean; None if no run is done."""
+    """A row of dots per method, one dot per seed, a bar at the mean, the best first; None if no run is done."""
     column = headline(comparison)
     scale = 100 if column.unit == PERCENT else 1
     rows = [(v, finite(column.values({s: r.test for s, r in v.scored.items()}))) for v in comparison.variants]
     if not any(values for _, values in rows):
         return None
+    sign = 1.0 if column.direction == "higher" else -1.0
+    rows.sort(key=lambda row: -sign * mean(row[1].values()) if row[1] else math.inf)
     with paper_style():
-        labels = [folded(variant.label) for variant, _ in rows]
-        heights = [1 + EXTRA_LINE * label.count("\n") for label in labels]
-        places = [sum(heights[:row]) + heights[row] / 2 for row in range(len(rows))]
-        figure = Figure(figsize=(WIDTH, 0.7 + 0.2 * sum(heights)))
-        axes = figure.subplots()
+        figure, axes, places = rows_figure([variant.label for variant, _ in rows])
         for place, (variant, values) in zip(places, rows, strict=True):
             _draw_row(axes, place, variant, [scale * value for value in values.values()])
-        axes.set_yticks(places, labels)
-        axes.set_ylim(sum(heights), 0)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="x", color="#e4e4e4", linewidth=0.6)
-        axes.set_axisbelow(True)
         remark = _draw_dummy(axes, comparison, column, scale)
-        # Below the whole figure: with long names, the axis is too short for it.
         text = "\n".join(filter(None, (_axis_label(comparison), remark)))
-        figure.supxlabel(text, fontsize=STYLE["axes.labelsize"], parse_math=comparison.selection == "gain")
+        name_axis(figure, text, parse_math=comparison.selection == "gain")
     return figure
 
 
@@ -63,7 +54,7 @@ def _draw_dummy(axes: Axes, comparison: Comparison, column: ScoreColumn, scale: 
     low, high = axes.get_xlim()
     near = (high - low) / 2
     if low - near <= value <= high + near:
-        axes.axvline(value, color="#777777", linewidth=0.8, linestyle=(0, (4, 2)))
+        axes.axvline(value, color=GREY, linewidth=0.8, linestyle=(0, (4, 2)))
         where = "dashed line"
     else:
         where = f"off scale to the {'left' if value < low else 'right'}"

@@ -20,21 +20,27 @@ WIDTH = 3.4
 COLOURS = (
     "#222222", "#88ccee", "#117733", "#cc6677", "#999933", "#44aa99", "#882255", "#332288", "#e08214", "#aa4499",
 )  # fmt: skip
+# Beside colours, so that rows can be told apart in grey.
+MARKERS = "osD^v<>Pp*hX"
 DASHES: tuple[Any, ...] = (
     "-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (9, 2)), (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)),
 )  # fmt: skip
 STYLE: dict[Any, Any] = {
-    "font.size": 7.5,
-    "axes.labelsize": 7.5,
+    # Like Times, which most papers are set in. What it lacks comes from the second font.
+    "font.family": ["STIXGeneral", "DejaVu Sans"],
+    "mathtext.fontset": "stix",
+    "font.size": 8.5,
+    "axes.labelsize": 8.5,
+    "axes.titlesize": 8.5,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.formatter.useoffset": False,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
-    "legend.fontsize": 7,
+    "legend.fontsize": 8,
     "legend.frameon": False,
     "lines.linewidth": 1.1,
     "pdf.fonttype": 42,
@@ -43,6 +49,8 @@ STYLE: dict[Any, Any] = {
     "text.parse_math": False,
     "savefig.dpi": 200,
 }
+GRID: Mapping[str, Any] = {"color": "#e4e4e4", "linewidth": 0.6}
+GREY = "#777777"  # of reference lines
 # Without the date and the program, the same records give the same bytes.
 PLAIN: Mapping[str, Mapping[str, Any]] = {
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
@@ -85,6 +93,7 @@ def metric_name(metric: MetricRecord) -> str:
 
 
 def folded(label: str) -> str:
-    """A label with each setting on its own line."""
-    shown = one_line(label).replace(" (", "\n(").replace(", ", ",\n ")
+    """A label with each setting on its own line, if settings in parentheses end it."""
+    name, bracket, settings = one_line(label).partition(" (")
+    shown = name + (f"\n({settings}".replace(", ", ",\n ") if bracket else "")
     return f" {shown}" if shown.startswith("_") else shown  # a legend leaves out labels that start with _

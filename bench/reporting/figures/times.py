@@ -11,38 +11,29 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, ScalarFormatter
 
 from bench.reporting.comparison import Comparison
-from bench.reporting.figures.intervals import EXTRA_LINE
 from bench.reporting.figures.lines import legend_columns, legend_depth
-from bench.reporting.figures.style import DASHES, STYLE, WIDTH, colour_of, folded, paper_style
+from bench.reporting.figures.rows import name_axis, rows_figure
+from bench.reporting.figures.style import DASHES, GREY, GRID, WIDTH, colour_of, folded, paper_style
 from bench.reporting.inference.targets import Reached
 from bench.reporting.times import Times
 
 
 def times_figure(comparison: Comparison, times: Times) -> Figure | None:
-    """A row per method: a dot at the steps of each seed, a bar at the median, crosses for runs that never get there."""
+    """A row per method: a dot at the steps of each seed, a bar at the median, the fastest first; crosses: never."""
     rows = [(v, times.rows[v.key], times.median(v)) for v in comparison.variants if times.rows[v.key]]
     if not rows:
         return None
     longest = max(run.steps for v in comparison.variants for run in v.runs.values())
     never = 1.06 * longest
+    rows.sort(key=lambda row: (row[2].steps if row[2] else math.inf, len(row[1])))
     with paper_style():
-        labels = [folded(variant.label) for variant, _, _ in rows]
-        heights = [1 + EXTRA_LINE * label.count("\n") for label in labels]
-        places = [sum(heights[:row]) + heights[row] / 2 for row in range(len(rows))]
-        figure = Figure(figsize=(WIDTH, 0.75 + 0.2 * sum(heights)))
-        axes = figure.subplots()
+        figure, axes, places = rows_figure([variant.label for variant, _, _ in rows])
         for place, (variant, found, median) in zip(places, rows, strict=True):
             _draw_times(axes, place, colour_of(variant.colour), found, median, never)
-        axes.axvline(1.03 * longest, color="#777777", linewidth=0.8, linestyle=(0, (4, 2)))
-        axes.set_yticks(places, labels)
-        axes.set_ylim(sum(heights), 0)
+        axes.axvline(1.03 * longest, color=GREY, linewidth=0.8, linestyle=(0, (4, 2)))
         axes.set_xlim(0, 1.09 * longest)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="x", color="#e4e4e4", linewidth=0.6)
-        axes.set_axisbelow(True)
-        text = f"Steps until validation reaches what {times.reference.label} ends with\n(crosses: never)"
-        figure.supxlabel(text, fontsize=STYLE["axes.labelsize"])
+        name_axis(figure, f"Steps until validation reaches what {times.reference.label} ends with\n(crosses: never)")
     return figure
 
 
@@ -90,7 +81,7 @@ def profile_figure(ratios: Mapping[str, Sequence[float]], colours: Mapping[str, 
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel("Steps to target over the fewest of all rows, τ")
         axes.set_ylabel("Problems within τ")
-        axes.grid(axis="y", color="#e4e4e4", linewidth=0.6)
+        axes.grid(axis="y", **GRID)
         axes.set_axisbelow(True)
         figure.legend(loc="outside lower center", ncols=columns, handlelength=1.8, columnspacing=1.2)
     return figure

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
+from pandas import DataFrame
 
-from bench.records.store import CURVE
 from bench.reporting.comparison import Comparison, Variant
-from bench.reporting.figures.series import read_series
 from bench.reporting.inference.describe import Array
 from bench.reporting.inference.flatness import FLAT, SHARE, is_flat, late_gains
+from bench.reporting.series import Tables
 from bench.reporting.tables.table import Cell, Column, Head, Row, Table
 
 RISING = "still rising, so a longer budget may change this row"
@@ -21,13 +20,9 @@ CAPTION = (
 )
 
 
-def budget_table(results: Path, comparison: Comparison) -> Table | None:
-    """The late gain of each row with learning curves; None if there are none of three epochs or more.
-
-    Raises:
-        RecordError, StorageError: as of `read_series`.
-    """
-    gains = {variant.key: _gains(results, comparison, variant) for variant in comparison.variants}
+def budget_table(comparison: Comparison, curves: Tables) -> Table | None:
+    """The late gain of each row with learning curves; None if there are none of three epochs or more."""
+    gains = {variant.key: _gains(curves[variant.key]) for variant in comparison.variants}
     found = {key: of for key, of in gains.items() if of}
     if not found:
         return None
@@ -41,9 +36,8 @@ def budget_table(results: Path, comparison: Comparison) -> Table | None:
     return Table("budget", label, caption, "Method", (), tuple(Column(head) for head in heads), rows)
 
 
-def _gains(results: Path, comparison: Comparison, variant: Variant) -> Mapping[int, float]:
+def _gains(frames: Mapping[int, DataFrame]) -> Mapping[int, float]:
     """The late gain of each seed whose curve has scores."""
-    frames = read_series(results, comparison, variant, CURVE, ("epoch", "score"))
     scores = {seed: frame["score"].to_numpy(dtype=np.float64) for seed, frame in frames.items()}
     late = {seed: float(late_gains(of[None])[0]) for seed, of in scores.items() if len(of) >= SHARE}
     return {seed: gain for seed, gain in late.items() if np.isfinite(gain)}

@@ -1,0 +1,88 @@
+"""The figure of cost against quality: a point for each row over the time and the memory of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from bench.records.record import PERCENT, Record
+from bench.reporting.comparison import Comparison, Variant
+from bench.reporting.figures.lines import LEGEND_LINE, legend_columns, legend_depth, marked
+from bench.reporting.figures.style import GRID, WIDTH, colour_of, folded, paper_style
+from bench.reporting.overall import overall_unit, score_matrix
+from bench.reporting.statistics import mean
+
+LOG_FROM = 8  # an axis whose largest number is so many times its smallest is logarithmic
+
+
+def _seconds(run: Record) -> float | None:
+    return None if run.step_seconds is None else 1e3 * run.step_seconds.median
+
+
+def _memory(run: Record) -> float | None:
+    return run.peak_memory_mib
+
+
+MEASURES: dict[str, Callable[[Record], float | None]] = {
+    "Median step (ms)": _seconds,
+    "Peak memory (MiB)": _memory,
+}
+
+
+def cost_figure(comparison: Comparison) -> Figure | None:
+    """A panel for each cost that was measured; None without rows that have both costs and scores."""
+    panels = {name: _points(comparison, measure) for name, measure in MEASURES.items()}
+    panels = {name: points for name, points in panels.items() if points}
+    if not panels:
+        return None
+    shown = {row.label: row for points in panels.values() for row, _, _ in points}
+    labels = [folded(label) for label in shown]
+    width = WIDTH * len(panels)
+    columns = legend_columns(labels, width)
+    percent = overall_unit(comparison) == PERCENT
+    with paper_style():
+        figure = Figure(figsize=(width, 2.1 + LEGEND_LINE * legend_depth(labels, columns)))
+        grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+        for axes, (name, points) in zip(grid, panels.items(), strict=True):
+            _draw(axes, points, list(shown), 100.0 if percent else 1.0)
+            axes.set_xlabel(name)
+        grid[0].set_ylabel(f"Overall test score{' (%)' if percent else ''}")
+        handles = {line.get_label(): line for axes in grid for line in axes.lines}
+        figure.legend(
+            [handles[label] for label in shown], labels, loc="outside lower center", ncols=columns,
+            handlelength=1.0, columnspacing=1.2,
+        )  # fmt: skip
+    return figure
+
+
+def _points(comparison: Comparison, measure: Callable[[Record], float | None]) -> list[tuple[Variant, float, float]]:
+    """Each row whose runs all have the cost and a score: the row, its mean cost, its mean score."""
+    points = []
+    for row in comparison.variants:
+        costs = [measure(run) for run in row.scored.values()]
+        known = [cost for cost in costs if cost]
+        scores = score_matrix([row], tuple(row.scored))[0]
+        if known and len(known) == len(costs) and np.isfinite(scores).all():
+            points.append((row, mean(known), mean(scores.tolist())))
+    return points
+
+
+def _draw(axes: Axes, points: Sequence[tuple[Variant, float, float]], order: Sequence[str], factor: float) -> None:
+    for row, cost, score in points:
+        axes.plot(
+            [cost], [factor * score], marked(order.index(row.label)), color=colour_of(row.colour), label=row.label,
+            markersize=5, markeredgewidth=0.4, markeredgecolor="white",
+        )  # fmt: skip
+    costs = [cost for _, cost, _ in points]
+    if max(costs) >= LOG_FROM * min(costs):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axes.margins(0.08)
+    axes.grid(**GRID)
+    axes.set_axisbelow(True)

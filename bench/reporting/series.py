@@ -1,0 +1,87 @@
+"""Series that runs log during training, such as curves and task positions, combined over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas
+
+from bench.records.store import CURVE, run_folder
+from bench.records.tables import read_table
+from bench.reporting.comparison import Comparison, Variant
+
+Numbers = npt.NDArray[np.float64]
+# Files of one kind: by variant and seed, of the runs that have one.
+Tables = Mapping[str, Mapping[int, pandas.DataFrame]]
+OF_CURVES = ("epoch", "step", "seconds", "score")  # columns that every curve has
+# More points than this on a line are indistinguishable in print and only enlarge the file.
+MOST_POINTS = 400
+
+
+@dataclass(frozen=True)
+class Band:
+    """A line over its x: the mean over seeds, and the lowest and highest seed; all (points,)."""
+
+    x: Numbers
+    mean: Numbers
+    low: Numbers
+    high: Numbers
+
+
+def read_curves(results: Path, comparison: Comparison) -> Tables:
+    """The learning curve of every finished run of a comparison, and of the rows that it is compared with.
+
+    Raises:
+        RecordError, StorageError: as of `read_series`.
+    """
+    references = filter(None, (comparison.baseline, comparison.tuned_baseline))
+    rows = {variant.key: variant for variant in (*references, *comparison.variants)}
+    return {key: read_series(results, comparison, variant, CURVE, OF_CURVES) for key, variant in rows.items()}
+
+
+def read_series(
+    results: Path, comparison: Comparison, variant: Variant, name: str, columns: Sequence[str]
+) -> Mapping[int, pandas.DataFrame]:
+    """The file `name` of each finished seed of a row that has one.
+
+    Raises:
+        RecordError: a file that isn't a table of numbers with these columns. StorageError: a file can't be read.
+    """
+    frames: dict[int, pandas.DataFrame] = {}
+    for seed in variant.scored:
+        path = run_folder(results, comparison.data, variant.key, seed) / name
+        frame = read_table(path, columns)
+        if frame is not None:
+            frames[seed] = frame
+    return frames
+
+
+def bands(frames: Mapping[int, pandas.DataFrame], x: str, columns: Sequence[str]) -> dict[str, Band]:
+    """Each column over `x`, at those x where every seed has a value; without columns that have no such x.
+
+    Columns that a frame lacks are left out.
+    """
+    tables = [frame.drop_duplicates(x, keep="last").sort_values(x) for frame in frames.values()]
+    wanted = [column for column in columns if all(column in table for table in tables)]
+    if not tables or not wanted:
+        return {}
+    at = tables[0][x].to_numpy(dtype=np.float64)
+    for table in tables[1:]:
+        at = np.intersect1d(at, table[x].to_numpy(dtype=np.float64), assume_unique=True)
+    values = np.stack([table[table[x].isin(at)][wanted].to_numpy(dtype=np.float64) for table in tables])
+    found = {column: _band(at, values[:, :, place]) for place, column in enumerate(wanted)}
+    return {column: one for column, one in found.items() if one is not None}
+
+
+def _band(at: Numbers, values: Numbers) -> Band | None:
+    """Of values (seeds, points) at these x, where no seed is NaN; at most MOST_POINTS, evenly spaced."""
+    there = np.flatnonzero(~np.isnan(values).any(axis=0))
+    if not len(there):
+        return None
+    kept = there[np.unique(np.linspace(0, len(there) - 1, MOST_POINTS).round().astype(int))]
+    shown = values[:, kept]
+    return Band(at[kept], shown.mean(axis=0), shown.min(axis=0), shown.max(axis=0))
