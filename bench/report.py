@@ -9,19 +9,22 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench import ROOT
-from bench.cli.options import folder, guarded, lookup_name, plain_console
+from bench.cli.options import folder, guarded, lookup_name, plain_console, whole_number
 from bench.cli.parser import CommandParser
 from bench.records.names import inside
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord, read_speeds
 from bench.records.store import RecordError, read_records
 from bench.reporting.index import SPEED
+from bench.reporting.options import Options
 from bench.reporting.planned import PlannedRow, PlannedTable
 from bench.reporting.reports import write_reports
 from bench.spec.lookup import UnknownName, lookup
 from bench.spec.study import Study, StudyError, StudyRow, load_study, results_of
 
 _Read = TypeVar("_Read")
+MOST_DECIMALS = 8
+_ROWS = "rows to show, by the key or the label of a method or the label of a row (default: all)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +45,7 @@ def _report(options: Namespace) -> int:
         results,
         records,
         out,
-        spread=options.spread,
+        options=_shown(options, study, chosen),
         data=data,
         tasks=tasks,
         tables_of=partial(planned_tables, study) if study and study.tables else None,
@@ -62,7 +65,23 @@ def _parser() -> CommandParser:
     )
     parser.add_argument("--results", type=folder, metavar="DIR", help="folder of the records (default: results)")
     parser.add_argument("--out", type=folder, metavar="DIR", help="folder for the reports (default: reports)")
-    parser.add_argument("--spread", action="store_true", help="print the standard deviation over seeds beside means")
+    beside = parser.add_mutually_exclusive_group()
+    beside.add_argument("--ci", action="store_true", help="print 95 %% intervals beside means, not standard deviations")
+    beside.add_argument("--means", action="store_true", help="print means alone")
+    parser.add_argument(
+        "--decimals",
+        type=whole_number(0, MOST_DECIMALS),
+        metavar="N",
+        help="decimals of scores (default: by unit)",
+    )
+    parser.add_argument("--per-task", action="store_true", help="add tables of every row's gain on every task")
+    parser.add_argument("--methods", nargs="+", type=lookup_name, default=[], metavar="ROW", help=_ROWS)
+    parser.add_argument(
+        "--exclude", nargs="+", type=lookup_name, default=[], metavar="ROW", help="rows to leave out, named likewise"
+    )
+    parser.add_argument(
+        "--order", choices=("study", "score", "name"), default="study", help="of rows (default: as in the study)"
+    )
     parser.add_argument(
         "--data",
         nargs="+",
@@ -80,6 +99,25 @@ def _parser() -> CommandParser:
         help="draw the positions of these tasks only",
     )
     return parser
+
+
+def _shown(options: Namespace, study: Study | None, records: Sequence[Record]) -> Options:
+    """What to show, with names as the records and the study have them."""
+    rows = study.rows if study else ()
+    known = [*(row.label for row in rows), *(name for record in records for name in _names(record))]
+    methods, exclude = (_looked_up("row or method", known, names) for names in (options.methods, options.exclude))
+    return Options(
+        spread="ci" if options.ci else "none" if options.means else "sd",
+        decimals=options.decimals,
+        per_task=options.per_task,
+        methods=tuple(methods),
+        exclude=tuple(exclude),
+        order=options.order,
+    )
+
+
+def _names(record: Record) -> tuple[str, str]:
+    return record.method, record.labels.method
 
 
 def _read(results: Path) -> tuple[list[Record], list[SpeedRecord]]:

@@ -184,7 +184,7 @@ ATTRIBUTE = Measure(
     correct_attributes,
 )
 SEGMENTATION = Measure(
-    (Metric("miou", "mIoU", "higher"), Metric("pixel_accuracy", "Pix Acc", "higher")),
+    (Metric("miou", "mIoU", "higher", "%"), Metric("pixel_accuracy", "Pix Acc", "higher", "%")),
     update_segmentation,
     compute_segmentation,
     segmentation_scores,
@@ -199,7 +199,7 @@ NORMALS = Measure(
     (
         Metric("mean_angle", "Mean", "lower", "°"),
         Metric("median_angle", "Median", "lower", "°"),
-        *(Metric(f"within_{limit:g}", f"{limit:g}", "higher") for limit in WITHIN_DEGREES),
+        *(Metric(f"within_{limit:g}", f"within {limit:g}°", "higher", "%") for limit in WITHIN_DEGREES),
     ),
     update_normals,
     compute_normals,

@@ -165,7 +165,10 @@ def _report(choices: Choices) -> list[str]:
     words = _option(choices, 0.2, "--study", lambda: choices.word([*STUDIES, *choices.paths]))
     words += _option(choices, 0.2, "--data", lambda: choices.word([*EMBEDDED]), many=True)
     words += _option(choices, 0.2, "--tasks", lambda: choices.word(["plain", "colour", "Smiling"]), many=True)
-    words += choices.some(lambda: "--spread")[:1]
+    words += choices.some(lambda: choices.word(["--ci", "--means", "--per-task"]))[:1]
+    words += _option(choices, 0.2, "--decimals", choices.whole)
+    words += _option(choices, 0.2, "--order", lambda: choices.word(["study", "score", "name"]))
+    words += _option(choices, 0.2, "--exclude", lambda: choices.word([*METHODS]), many=True)
     return [*words, "--results", choices.path(), "--out", choices.path()]
 
 

@@ -45,7 +45,11 @@ def metric(key: str, label: str, direction: Direction = "higher", unit: str = ""
 ACCURACY = metric("accuracy", "Accuracy", unit="%")
 DIGITS = [TaskRecord(key=k, label=k.capitalize(), metrics=[ACCURACY]) for k in ("plain", "colour", "outline", "noisy")]
 ROOMS = [
-    TaskRecord(key="segmentation", label="Segmentation", metrics=[metric("miou", "mIoU"), metric("pixacc", "PixAcc")]),
+    TaskRecord(
+        key="segmentation",
+        label="Segmentation",
+        metrics=[metric("miou", "mIoU", unit="%"), metric("pixacc", "PixAcc", unit="%")],
+    ),
     TaskRecord(
         key="depth",
         label="Depth",
@@ -57,9 +61,9 @@ ROOMS = [
         metrics=[
             metric("mean", "Mean", "lower", "°"),
             metric("median", "Median", "lower", "°"),
-            metric("within11", "11.25"),
-            metric("within22", "22.5"),
-            metric("within30", "30"),
+            metric("within11", "within 11.25°", unit="%"),
+            metric("within22", "within 22.5°", unit="%"),
+            metric("within30", "within 30°", unit="%"),
         ],
     ),
 ]

@@ -63,7 +63,7 @@ def test_a_method_dominated_by_some_of_the_fixed_weights_is_told_by_how_many() -
     assert len(heads) == 7  # six pairs of four tasks, and all
     assert (cells["UW"][0], cells["UW"][-1]) == ("2 of 4", "2 of 4")
     assert (cells["IMTL"][0], cells["IMTL"][-1]) == ("0 of 4", "0 of 4")
-    assert "picked on test" in table.caption
+    assert "picked on test" in table.note
 
 
 def test_rows_that_lack_a_seed_or_a_score_are_named() -> None:

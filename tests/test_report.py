@@ -25,6 +25,7 @@ from bench.reporting.escaping import ACCENTED, LATEX, md, tex
 from bench.reporting.figures.lines import MOST_LINES
 from bench.reporting.figures.training import positions_figure
 from bench.reporting.index import Section, index_page
+from bench.reporting.options import USUAL, Options
 from bench.reporting.render import latex
 from bench.reporting.series import Band
 from bench.reporting.tables.scores import score_tables
@@ -114,7 +115,7 @@ def test_a_report_of_some_data_leaves_the_reports_of_the_others(results: Path, r
     write_record(run_folder(tmp_path / "results", "digits", "uw", 0), better)
     arguments = ["--results", str(tmp_path / "results"), "--out", str(tmp_path / "out")]
     with without_drawing():
-        assert main([*arguments, "--data", "DIGITS", "--spread"]) == 0
+        assert main([*arguments, "--data", "DIGITS", "--ci"]) == 0
     before, after = contents(reports), contents(tmp_path / "out")
     assert after.keys() == before.keys()
     changed = {name for name in after if after[name] != before[name]}
@@ -124,7 +125,7 @@ def test_a_report_of_some_data_leaves_the_reports_of_the_others(results: Path, r
     old, new = (text["README.md"].decode().split("\n## ") for text in (before, after))
     titles = ["Over all problems", "What ran", "Digits", "Rooms", "Faces"]
     assert [part.split("\n")[0] for part in new] == ["# Reports", *titles]
-    assert new[4:] == old[4:] and "| 99.00 | 99.00 |" in new[3] and " ± " in new[3]
+    assert new[4:] == old[4:] and "| 99.00 | 99.00 |" in new[3] and " ± " not in new[3]
     with (tmp_path / "out" / "runs.csv").open(encoding="utf-8", newline="") as lines:
         assert {row["data"] for row in csv.DictReader(lines)} == {"digits", "rooms", "faces"}
 
@@ -138,8 +139,14 @@ def test_options_reach_the_report(results: Path, tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(report, "write_reports", record)
     arguments = ["--results", str(results), "--out", str(tmp_path), "--data", "faces"]
-    assert main([*arguments, "--tasks", "Smiling", "bald", "--spread"]) == 0
-    assert (seen["data"], seen["tasks"], seen["spread"]) == (["faces"], ["smiling", "bald"], True)
+    assert main([*arguments, "--tasks", "Smiling", "bald"]) == 0
+    assert (seen["data"], seen["tasks"], seen["options"]) == (["faces"], ["smiling", "bald"], Options())
+    rows = ["--methods", "ew", "normal", "--exclude", "NORMAL", "--order", "score"]
+    assert main([*arguments, "--ci", "--decimals", "1", "--per-task", *rows]) == 0
+    assert seen["options"] == Options("ci", 1, True, ("EW", "NORMAL"), ("NORMAL",), "score")
+    assert main([*arguments, "--exclude", "nash"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main([*arguments, "--decimals", "9"])
     assert main([*arguments, "--tasks", "smilling"]) == 2
 
 
@@ -203,11 +210,11 @@ def test_published_numbers_are_on_the_index_page_alone() -> None:
     index = index_page(records, [comparison], [Section(comparison, {}, {})], ())
     assert "published (Ye et al., IJCAI 2023), not comparable: other splits, other code" in index
     assert "| NORMAL | 86.32 | 99.18 | 98.88 | 94.80 |" in index
-    assert not any("86.32" in latex(table) for table in score_tables(comparison, False))
+    assert not any("86.32" in latex(table) for table in score_tables(comparison, USUAL))
 
 
 def all_latex() -> list[str]:
-    found = [latex(table) for one in comparisons(example_records()) for table in score_tables(one, True)]
+    found = [latex(table) for one in comparisons(example_records()) for table in score_tables(one, USUAL)]
     every_character = " ".join((*LATEX, *ACCENTED, NASTY, "ψ", "\x1b"))
     label = f"[*] {NASTY}"
     row = Row(Head(label, (every_character,)), (Cell("-0.10 ± 0.20", bold=True), Cell(notes=("other",))))

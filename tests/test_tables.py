@@ -15,6 +15,7 @@ from record_factory import DIGITS, MANY, even_scores, make_record, make_study, m
 from bench.records.record import Record, Scores, Timing
 from bench.records.store import RecordError
 from bench.reporting.comparison import comparisons
+from bench.reporting.options import Options, Spread
 from bench.reporting.render import comma_separated, latex, markdown
 from bench.reporting.tables.cost import cost_table
 from bench.reporting.tables.published import published
@@ -33,9 +34,9 @@ def run(method: str, seed: int, accuracy: float, **fields: object) -> Record:
     return make_record("digits", method, seed, test=plain_scores(*[accuracy] * 4), **fields)
 
 
-def main_table(records: Sequence[Record], spread: bool = False) -> Table:
+def main_table(records: Sequence[Record], spread: Spread = "none") -> Table:
     (comparison,) = comparisons(records)
-    return score_tables(comparison, spread)[0]
+    return score_tables(comparison, Options(spread=spread))[0]
 
 
 def cell(table: Table, row: str, column: int) -> Cell:
@@ -48,7 +49,7 @@ def notes_of(table: Table, row: str) -> tuple[str, ...]:
 
 def test_cells_hold_the_mean_and_the_deviation_with_n_minus_1() -> None:
     records = [run("EW", seed, value) for seed, value in enumerate((0.1, 0.2, 0.3))]
-    found = cell(main_table(records, spread=True), "EW", 0)
+    found = cell(main_table(records, spread="sd"), "EW", 0)
     assert found.mean == pytest.approx(0.2)
     assert found.sd == pytest.approx(0.1)
     assert found.seeds == (0, 1, 2)
@@ -70,13 +71,13 @@ def noisy(method: str, centre: float, seeds: int = 8, **fields: object) -> list[
 def test_the_best_mean_and_what_is_not_separable_from_it_are_bold() -> None:
     table = main_table([*noisy("EW", 0.9), *noisy("UW", 0.902), *noisy("MGDA", 0.8)])
     assert [cell(table, row, 0).bold for row in ("EW", "UW", "MGDA")] == [True, True, False]
-    assert "Bold: rows with every seed finished that may be the best of a column" in table.caption
+    assert "Bold: rows with every seed finished that may be the best of a column" in table.note
 
 
 def test_few_seeds_make_nothing_bold_and_the_caption_says_why() -> None:
     table = main_table([*noisy("EW", 0.9, 4), *noisy("MGDA", 0.8, 4)])
     assert not any(c.bold for row in table.rows for c in row.cells)
-    assert "Nothing is bold: 4 seeds (fewer than 5) can't tell rows apart." in table.caption
+    assert "Nothing is bold: 4 seeds (fewer than 5) can't tell rows apart." in table.note
 
 
 def test_lowest_is_bold_where_lower_is_better() -> None:
@@ -109,7 +110,7 @@ def test_rows_with_missing_seeds_say_why_and_are_not_bold() -> None:
     assert not cell(table, "CAGrad", 0).bold
     assert notes_of(table, "CAGrad") == ("seed 1 diverged (loss is nan at step 7); seed 2 not run",)
     assert notes_of(table, "EW") == ()
-    assert "unless a note says otherwise" in table.caption
+    assert "unless a note says otherwise" in table.note
 
 
 def test_a_row_without_any_finished_run_prints_dashes() -> None:
@@ -151,7 +152,7 @@ def test_common_settings_are_in_the_caption_and_those_of_one_row_in_its_label() 
     ]
     table = main_table(records)
     assert [row.head.text for row in table.rows] == ["EW", "CAGrad (weighting.c=0.4)"]
-    assert "All rows: train.epochs=3." in table.caption
+    assert "All rows: train.epochs=3." in table.note
     assert r"CAGrad (weighting.c=0.4) &" in latex(table)
 
 
@@ -324,8 +325,8 @@ def scaled(method: str, seed: int, factor: float, **fields: object) -> Record:
 
 
 def test_delta_compares_each_seed_with_equal_weighting_of_that_seed() -> None:
-    records = [scaled("EW", 0, 1.0), scaled("EW", 1, 2.0), scaled("UW", 0, 1.1), scaled("UW", 1, 2.4)]
-    table = main_table(records, spread=True)
+    records = [scaled("EW", 0, 1.0), scaled("EW", 1, 0.5), scaled("UW", 0, 1.1), scaled("UW", 1, 0.6)]
+    table = main_table(records, spread="sd")
     gains = [sum(factor * sign for sign in (1, -1, 0.2)) / 3 for factor in (0.1, 0.2)]  # 3 tasks; normals gain 3-2 of 5
     assert cell(table, "UW", DELTA).mean == pytest.approx(sum(gains) / 2)
     assert cell(table, "UW", DELTA).sd == pytest.approx((gains[1] - gains[0]) / math.sqrt(2))
@@ -347,15 +348,17 @@ def test_equal_weighting_with_settings_of_its_own_is_no_baseline() -> None:
     assert "--" not in {row.cells[DELTA].text for row in shared.rows}
 
 
-def test_dense_tables_group_metrics_by_task_and_print_units_as_the_paper_does() -> None:
+def test_dense_tables_group_metrics_by_task_with_units_in_their_heads() -> None:
     table = main_table([make_record("rooms")])
     assert [(group.text, group.span) for group in table.groups] == [
         ("Segmentation", 2), ("Depth", 2), ("Normal", 5), ("", 1),
     ]  # fmt: skip
     assert [c.text for c in table.rows[0].cells] == [
-        "0.4875", "0.7183", "0.4179", "0.1734", "25.42", "18.84", "0.3243", "0.5729", "0.6845", "0.00",
+        "48.75", "71.83", "0.4179", "0.1734", "25.42", "18.84", "32.43", "57.29", "68.45", "0.00",
     ]  # fmt: skip
-    assert [column.head.text for column in table.columns][2:4] == ["AbsErr ↓", "RelErr ↓"]
+    heads = [column.head.text for column in table.columns]
+    assert heads[:4] == ["mIoU (%) ↑", "PixAcc (%) ↑", "AbsErr (m) ↓", "RelErr ↓"]
+    assert heads[4:7] == ["Mean (°) ↓", "Median (°) ↓", "within 11.25° (%) ↑"]
 
 
 def test_many_tasks_get_averages_and_the_worst_task_and_a_table_of_their_own() -> None:
@@ -363,8 +366,9 @@ def test_many_tasks_get_averages_and_the_worst_task_and_a_table_of_their_own() -
     scores[MANY[4].key]["accuracy"] = 0.5
     records = [make_record("faces", "EW", test=scores), make_record("faces", "UW")]
     (comparison,) = comparisons(records)
-    main, *by_task = score_tables(comparison, spread=False)
-    assert [group.text for group in main.groups] == ["Accuracy (%)", "F1 (%)", ""]
+    main, *by_task = score_tables(comparison, Options(spread="none"))
+    assert [group.text for group in main.groups] == ["Accuracy", "F1", ""]
+    assert [column.head.text for column in main.columns][:2] == ["Avg (%) ↑", "Worst (%) ↑"]
     assert cell(main, "EW", 0).text == "89.00"
     assert cell(main, "EW", 1).text == "50.00 (Bald)"
     assert [table.name for table in by_task] == ["tasks-accuracy", "tasks-f1"]
@@ -405,7 +409,7 @@ def test_csv_keeps_full_precision_and_loads_as_one_line_per_cell() -> None:
 
 def test_markdown_names_the_group_in_each_head() -> None:
     text = markdown(main_table(make_study("rooms", ("EW", "UW"))))
-    assert "| Method | Segmentation mIoU ↑ | Segmentation PixAcc ↑ | Depth AbsErr ↓ |" in text
+    assert "| Method | Segmentation mIoU (%) ↑ | Segmentation PixAcc (%) ↑ | Depth AbsErr (m) ↓ |" in text
     assert "| *Dummy baseline* |" in text
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from record_factory import DIGITS, ROOMS, TYPICAL, make_record, make_unfinished, without_drawing
-from scipy.stats import binomtest, permutation_test, ttest_rel
+from scipy.stats import binomtest, permutation_test, ttest_1samp, ttest_rel
 
 from bench.records.items import read_items, write_items
 from bench.records.record import Record, Scores, Selected
@@ -21,6 +21,7 @@ from bench.reporting.across import across_problems, times_ratios
 from bench.reporting.comparison import Comparison, Variant, comparisons
 from bench.reporting.contrasts import contrasts_of
 from bench.reporting.item_scores import ItemReader
+from bench.reporting.options import Options
 from bench.reporting.planned import PlannedRow, PlannedTable, arranged
 from bench.reporting.reports import write_reports
 from bench.reporting.sections import analysed
@@ -114,13 +115,47 @@ def test_verdicts_agree_with_other_implementations() -> None:
     assert row(table, "UW")[5].mean == pytest.approx(4 * flips.pvalue)
     wins = binomtest(10, 10).proportion_ci(0.95)
     assert row(table, "UW")[4].text == f"1.00 [{wins.low:.2f}, 1.00]"
-    assert "over seeds (Student)" in table.caption and "With 80 % power, 10 seeds detect" in table.caption
+    assert "over seeds (Student)" in table.note and "With 80 % power, 10 seeds detect" in table.note
 
 
 def test_rows_that_may_be_the_best_share_the_mark() -> None:
     part = part_of(records_of("digits"))
     table = verdict_table(part, contrasts_of(NOWHERE, part))
     assert [r.head.text for r in table.rows if r.cells[1].bold] == ["UW", "UW, frozen"]
+
+
+def test_rows_left_out_on_request_change_no_number(tmp_path: Path) -> None:
+    part = part_of(records_of("digits"))
+    everything = analysed(tmp_path, part, Options())
+    some = analysed(tmp_path, part, Options(exclude=("mgda", "EW 50% a_b"), order="score"))
+    assert [v.label for v in some.comparison.variants] == ["UW, frozen", "UW", "EW"]
+    whole, table = (verdict_table(one.comparison, one.contrasts) for one in (everything, some))
+    assert [[c.text for c in row(table, label)] for label in ("UW", "EW")] == [
+        [c.text for c in row(whole, label)] for label in ("UW", "EW")
+    ]
+    assert "Left out on request: EW 50% a_b; MGDA." in table.note and "Left out" not in whole.note
+    only = analysed(tmp_path, part, Options(methods=("UW",)))
+    assert [v.label for v in only.comparison.variants] == ["UW"] and only.comparison.baseline is not None
+    tables = [score_tables(one, Options())[0] for one in (only.comparison, part)]
+    delta_b = [row(table, "UW")[[c.head.text for c in table.columns].index("Δ_b (%) ↑")].mean for table in tables]
+    assert delta_b[0] == delta_b[1]
+
+
+def test_intervals_beside_means_are_those_of_student(tmp_path: Path) -> None:
+    part = part_of(records_of("digits"))
+    found = row(score_tables(part, Options(spread="ci", decimals=1))[0], "UW")[4]
+    low, high = ttest_1samp(accuracies(part, "UW"), 0).confidence_interval(0.95)
+    assert found.interval == pytest.approx((low, high))
+    assert found.text == f"{100 * accuracies(part, 'UW').mean():.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def test_gains_per_task_are_those_of_delta() -> None:
+    part = part_of(records_of("digits"))
+    scores, gains = score_tables(part, Options(per_task=True))
+    assert gains.name == "gains-ew" and "Relative gain over EW (%)" in gains.caption
+    delta_b = [c.head.text for c in scores.columns].index("Δ_b (%) ↑")
+    means = [cell.mean for cell in row(gains, "UW")]
+    assert np.mean(means) == pytest.approx(row(scores, "UW")[delta_b].mean)
 
 
 def with_items(folder: Path, records: Sequence[Record], views: int = 1) -> list[Record]:
@@ -158,12 +193,12 @@ def test_what_is_missing_is_said() -> None:
     alone = [r for r in records_of("digits", (0, 1)) if r.variant != "ew"]
     part = part_of(alone)
     table = verdict_table(part, contrasts_of(NOWHERE, part))
-    assert "There is no row of EW to compare with." in table.caption
+    assert "There is no row of EW to compare with." in table.note
     assert {c.text for r in table.rows for c in (r.cells[2], r.cells[4], r.cells[5])} == {"--"}
     assert row(table, "UW")[6].text == "too few seeds (2)"
     (comparison,) = comparisons(records_of("digits", (0,)))
     table = verdict_table(comparison, contrasts_of(NOWHERE, comparison))
-    assert "No row of tuned EW is known." in table.caption and "One seed: no intervals." in table.caption
+    assert "No row of tuned EW is known." in table.note and "One seed: no intervals." in table.note
     assert "[" not in row(table, "MGDA")[1].text
     lacking = [r for r in records_of("digits") if (r.variant, r.seed) != ("ew", 3)]
     part = part_of(lacking)
@@ -188,13 +223,13 @@ def test_twins_are_paired_by_seed_and_the_rest_is_listed() -> None:
     differences = accuracies(part, "UW") - accuracies(part, "UW, frozen")
     assert [r.head.text for r in table.rows] == ["UW"]
     assert row(table, "UW")[0].text == "UW, frozen" and row(table, "UW")[2].mean == pytest.approx(differences.mean())
-    assert "Rows without a twin: EW, EW 50% a_b, MGDA." in table.caption
+    assert "Rows without a twin: EW, EW 50% a_b, MGDA." in table.note
     failed = {"status": "failed", "test": {}, "validation": {}, "selected": None}
     without = [r.model_copy(update=failed if r.variant == "uw@1" else {}) for r in records_of("digits")]
     part = part_of(without)
     table = twin_table(part, contrasts_of(NOWHERE, part))
     assert table is not None and not table.rows
-    assert "Pairs left out: UW, frozen (no finished seed in common with UW)." in table.caption
+    assert "Pairs left out: UW, frozen (no finished seed in common with UW)." in table.note
     part = part_of(without, ROWS[:1])
     assert twin_table(part, contrasts_of(NOWHERE, part)) is None
 
@@ -207,9 +242,9 @@ def test_tuning_and_other_budgets_are_marked() -> None:
             record.overrides["train.epochs"] = 20
     rows = (*ROWS[:-1], PlannedRow("MGDA", (("mgda", {"train.epochs": 20}),)))
     part = part_of(records, rows)
-    table = score_tables(part, spread=False)[0]
+    table = score_tables(part, Options(spread="none"))[0]
     assert [r.cells[-1].text for r in table.rows] == ["0", "12", "12", "12", "0", "--"]  # the last: dummy baseline
-    assert table.columns[-1].head.text == "Tuning" and "Tuning: trials" in table.caption
+    assert table.columns[-1].head.text == "Tuning" and "Tuning: trials" in table.note
     notes = next(r for r in table.rows if r.head.text == "MGDA").head.notes
     assert notes == ("train.epochs=20, other rows have 10",)
     untuned = part_of(records_of("digits"), [PlannedRow("EW", (("ew", {}),)), ROWS[-1]])
@@ -233,12 +268,12 @@ def test_gains_over_single_task_networks_are_over_their_tasks() -> None:
     single = [_single(seed, first) for seed in (0, 1)]
     rows = [make_record("digits", "EW", seed, test={t.key: {"accuracy": 0.6} for t in DIGITS}) for seed in (0, 1)]
     whole = comparisons([*rows, *single])[0]
-    table = score_tables(whole, spread=False)[0]
-    assert "Δ_b, Δ_m: relative gain over EW and over single-task networks (on Plain, Colour)" in table.caption
+    table = score_tables(whole, Options(spread="none"))[0]
+    assert "Δ_b, Δ_m: relative gain over EW and over single-task networks (on Plain, Colour)" in table.note
     place = [c.head.text for c in table.columns].index("Δ_m (%) ↑")
     assert table.rows[0].cells[place].mean == pytest.approx(np.mean([0.6 / 0.5 - 1, 0.6 / 0.6 - 1]))
     (alone,) = comparisons(rows)
-    assert "no Δ_m, since there are no single-task runs" in score_tables(alone, spread=False)[0].caption
+    assert "no Δ_m, since there are no single-task runs" in score_tables(alone, Options(spread="none"))[0].note
 
 
 def _single(seed: int, tasks: Sequence[Any]) -> Record:
@@ -299,7 +334,7 @@ def test_times_to_target(tmp_path: Path) -> None:
     assert texts["UW"] == ["2 of 2", "15", "0.50", "3.0"]
     assert texts["MGDA"] == ["1 of 2", "never", "never", "never"]
     assert texts["CAGrad"] == ["0 of 1", "--", "--", "--"]
-    assert "No row of tuned EW is known." in table.caption
+    assert "No row of tuned EW is known." in table.note
     (run_folder(tmp_path, "digits", "uw", 1) / CURVE).unlink()
     again = times_to_target(comparison, read_curves(tmp_path, comparison))
     assert again is not None
@@ -316,11 +351,11 @@ def test_the_table_over_problems_leaves_out_controls_and_incomplete_rows(tmp_pat
         curves(tmp_path, record, (0.1, 0.9, 0.95))
     tables = [PlannedTable("trust", "Trust", ROWS)]
     parts = [part for one in comparisons(lacking) for part in arranged(one, tables)]
-    (across,) = across_problems([analysed(tmp_path, part) for part in parts])
+    (across,) = across_problems([analysed(tmp_path, part, Options()) for part in parts])
     table = problems_table(across)
     assert [(group.text, group.span) for group in table.groups] == [("", 1), ("Digits", 2), ("Rooms", 2)]
     assert [c.head.text for c in table.columns] == ["Rank ↓", "Score (%) ↑", "Verdict", "Log gain ↑", "Verdict"]
-    assert "Left out as controls, whose answer is known: Digits." in table.caption  # the label of the copied records
+    assert "Left out as controls, whose answer is known: Digits." in table.note  # the label of the copied records
     assert row(table, "MGDA")[0].notes == ("not ranked: a seed is missing on Rooms",)
     assert row(table, "EW")[0].mean == 4 and row(table, "EW")[2].text == "--"
     assert row(table, "EW")[1].mean == pytest.approx(accuracies(parts[0], "EW").mean())
@@ -375,7 +410,7 @@ def test_test_sampling_noise_is_that_of_a_share_of_right_answers(tmp_path: Path)
         record.settings["data"]["split_per_seed"] = True
     part = part_of(records)
     table = spread_table(tmp_path, part)
-    assert table is not None and "drawn for each seed" in table.caption
+    assert table is not None and "drawn for each seed" in table.note
     shares = np.array([[run.test[t.key]["accuracy"] for t in DIGITS] for run in part.variants[0].scored.values()])
     expected = math.sqrt((shares * (1 - shares) / 49).sum() / 16 / 100)  # 4 tasks, 10 seeds
     cells = row(table, "EW")
@@ -415,9 +450,9 @@ def test_tuned_ew_may_have_the_settings_of_ew() -> None:
         assert row(table, "UW")[6].text == "better than tuned EW" and row(table, "MGDA")[6].text == "worse"
         assert row(table, "UW")[2].mean == row(table, "UW")[3].mean
         assert row(table, "EW, tuned")[2].mean == 0 and table.rows[reference].cells[3].text == "--"
-        scores = score_tables(part, spread=False)[0]
+        scores = score_tables(part, Options(spread="none"))[0]
         assert row(scores, "EW, tuned")[-1].text == "12"
-    assert row(score_tables(part_of(records_of("digits"), rows), spread=False)[0], "EW")[-1].text == "0"
+    assert row(score_tables(part_of(records_of("digits"), rows), Options(spread="none"))[0], "EW")[-1].text == "0"
 
 
 def test_a_row_that_diverges_once_is_not_called_better() -> None:
@@ -472,8 +507,8 @@ def test_protocols_are_never_compared(tmp_path: Path) -> None:
     )
     (part,) = arranged(second, [PlannedTable("t", "T", rows)], records)
     assert [v.label for v in part.variants] == ["EW"] and part.absent == ("UW",) and not part.single_task
-    assert "Rows without runs here: UW." in verdict_table(part, contrasts_of(NOWHERE, part)).caption
-    assert "Rows without runs here: UW." in score_tables(part, spread=False)[0].caption
+    assert "Rows without runs here: UW." in verdict_table(part, contrasts_of(NOWHERE, part)).note
+    assert "Rows without runs here: UW." in score_tables(part, Options(spread="none"))[0].note
     with without_drawing():
         files = write_reports(tmp_path, records, tmp_path / "out")
     names = {str(path.relative_to(tmp_path / "out")) for path in files}
@@ -513,4 +548,4 @@ def test_no_row_has_a_mark_that_it_could_not_lose() -> None:
         assert not maybe_best(levels, range(fewest - 1))
     part = part_of(records_of("digits", range(6)))
     table = verdict_table(part, contrasts_of(NOWHERE, part))
-    assert "Nothing is bold: 6 seeds (fewer than 7)" in table.caption and not any(r.cells[1].bold for r in table.rows)
+    assert "Nothing is bold: 6 seeds (fewer than 7)" in table.note and not any(r.cells[1].bold for r in table.rows)

@@ -52,6 +52,10 @@ ADDED_TO_WEIGHTINGS: Sections = {
     "fairgrad": {"variant": "paper", "max_norm": 1.0},
 }
 
+# Shares that had no unit, by the key of their metric, and the labels of some.
+SHARES = ("miou", "pixel_accuracy", "within_11.25", "within_22.5", "within_30")
+LABELS = {"11.25": "within 11.25°", "22.5": "within 22.5°", "30": "within 30°"}
+
 RULES = {
     "highest mean log gain over the constant answer on validation": (
         "highest mean log gain over the dummy baseline on validation"
@@ -75,7 +79,22 @@ def upgraded_record(raw: Mapping[str, Any]) -> dict[str, Any]:
     rule = selected.get("rule") if isinstance(selected, dict) else None
     if isinstance(selected, dict) and isinstance(rule, str) and rule in RULES:
         record["selected"] = {**selected, "rule": RULES[rule]}
+    if isinstance(raw.get("tasks"), list):
+        record["tasks"] = [_upgraded_task(task) for task in raw["tasks"]]
     return record
+
+
+def _upgraded_task(task: Any) -> Any:
+    """A task of a record, whose shares have the unit of shares."""
+    if not isinstance(task, dict) or not isinstance(task.get("metrics"), list):
+        return task
+    return {**task, "metrics": [_upgraded_metric(metric) for metric in task["metrics"]]}
+
+
+def _upgraded_metric(metric: Any) -> Any:
+    if not isinstance(metric, dict) or metric.get("key") not in SHARES or metric.get("unit") != "":
+        return metric
+    return {**metric, "unit": "%", "label": LABELS.get(str(metric.get("label")), metric.get("label"))}
 
 
 def upgraded_settings(

@@ -68,6 +68,7 @@ class Comparison:
     single_task: the finished runs of single-task learning by this protocol by seed, whatever their tasks.
     part: name of the study's table; empty for all runs of a data set.
     absent: labels of rows that the table should have, but that have no runs here.
+    hidden: labels of rows that are left out on request.
     """
 
     data: str
@@ -83,6 +84,7 @@ class Comparison:
     single_task: Mapping[int, Record] = field(default_factory=dict)
     part: str = ""
     absent: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -100,6 +102,11 @@ class Comparison:
     def absent_rows(self) -> str:
         """A sentence on the rows without runs; empty if there are none."""
         return f"Rows without runs here: {'; '.join(dict.fromkeys(self.absent))}." if self.absent else ""
+
+    @property
+    def hidden_rows(self) -> str:
+        """A sentence on the rows that are left out on request; empty if there are none."""
+        return f"Left out on request: {'; '.join(self.hidden)}." if self.hidden else ""
 
     @property
     def complete(self) -> tuple[Variant, ...]:

@@ -38,7 +38,7 @@ def latex(table: Table) -> str:
 
 
 def markdown(table: Table) -> str:
-    """A pipe table with its caption above and its notes below; column groups become part of the column heads."""
+    """A pipe table with its caption above and notes below; column groups become part of the column heads."""
     return (
         _environment().get_template("table.md.j2").render(table=table, marks=table.footnotes, heads=_full_heads(table))
     )
@@ -78,6 +78,8 @@ def aligned(table: Table) -> str:
     console = Console(file=text, width=10_000, highlight=False)
     console.print(table.caption, markup=False, soft_wrap=True)
     console.print(grid)
+    if table.note:
+        console.print(table.note, markup=False, soft_wrap=True)
     for note, mark in marks.items():
         console.print(f"[{mark}] {note}", markup=False, soft_wrap=True)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"

@@ -16,6 +16,7 @@ from bench.reporting.figures.problems import problems_figure
 from bench.reporting.figures.style import save
 from bench.reporting.figures.times import profile_figure
 from bench.reporting.index import MARK, SPEED, Overview, Section, index_page
+from bench.reporting.options import USUAL, Options
 from bench.reporting.planned import PlannedTable, arranged
 from bench.reporting.render import markdown, write_table
 from bench.reporting.sections import Analysis, analysed, section_figures, section_tables, section_titles
@@ -40,7 +41,7 @@ def write_reports(
     records: Sequence[Record],
     out: Path,
     *,
-    spread: bool = False,
+    options: Options = USUAL,
     data: Collection[str] = (),
     tasks: Sequence[str] = (),
     tables_of: Callable[[str], Sequence[PlannedTable]] | None = None,
@@ -48,7 +49,7 @@ def write_reports(
 ) -> tuple[Path, ...]:
     """Tables, figures, runs.csv and the index; returns the files written, the index first.
 
-    spread: print the standard deviation beside means.
+    options: what is shown, and how.
     data: the data sets whose tables and figures are written; () for all. The index and runs.csv are about all
         records; in the index, the other data sets keep the tables and figures that an earlier report wrote to `out`.
     tasks: keys of those to draw in figures of positions; () for as many as are legible.
@@ -66,9 +67,9 @@ def write_reports(
     for places in ((), *(one.places for one in compared), *((SPEED, speed.machine) for speed in speeds)):
         remove_temporary_files(inside(out, *places), ABANDONED)
     for comparison in compared:
-        analysis = analysed(results, comparison)
+        analysis = analysed(results, comparison, options)
         analyses.append(analysis)
-        tables = section_tables(analysis, spread)
+        tables = section_tables(analysis, options)
         if data and comparison.data not in data:
             section = _earlier_section(comparison, tables, out)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -33,6 +33,7 @@ from bench.reporting.logged import (
     task_bands,
     weight_bands,
 )
+from bench.reporting.options import Options, shown
 from bench.reporting.series import Tables, read_curves
 from bench.reporting.tables.budget import budget_table
 from bench.reporting.tables.cost import cost_table
@@ -50,6 +51,7 @@ from bench.reporting.times import Times, times_to_target
 class Analysis:
     """A comparison with the statistics of its rows.
 
+    comparison: of the rows that are shown. contrasts: computed from all rows, whatever is shown.
     curves: the learning curves of its runs.
     times: None if there is no target.
     spread: None without outcomes per test item.
@@ -64,25 +66,31 @@ class Analysis:
     budget: Table | None
 
 
-def analysed(results: Path, comparison: Comparison) -> Analysis:
-    """The statistics of a comparison, from its records and what lies beside them."""
-    curves = read_curves(results, comparison)
-    return Analysis(
-        comparison,
+def analysed(results: Path, comparison: Comparison, options: Options) -> Analysis:
+    """The statistics of a comparison, from its records and what lies beside them, with the rows to show."""
+    curves, contrasts, part = (
+        read_curves(results, comparison),
         contrasts_of(results, comparison),
+        shown(comparison, options),
+    )
+    labels = {variant.label for variant in part.variants}
+    twins = tuple(pair for pair in contrasts.twins if pair.variant.label in labels)
+    return Analysis(
+        part,
+        replace(contrasts, twins=twins),
         curves,
         times_to_target(comparison, curves),
-        spread_table(results, comparison),
-        budget_table(comparison, curves),
+        spread_table(results, part),
+        budget_table(part, curves),
     )
 
 
-def section_tables(analysis: Analysis, spread: bool) -> tuple[Table, ...]:
-    """All tables of a comparison, the scores first. `spread`: with the standard deviation over seeds."""
+def section_tables(analysis: Analysis, options: Options) -> tuple[Table, ...]:
+    """All tables of a comparison, the scores first."""
     comparison, contrasts, times = analysis.comparison, analysis.contrasts, analysis.times
     twins, front = twin_table(comparison, contrasts), front_of(comparison)
     tables = [
-        *score_tables(comparison, spread),
+        *score_tables(comparison, options),
         verdict_table(comparison, contrasts),
         *([twins] if twins else []),
         *([times_table(comparison, times)] if times else []),

@@ -14,10 +14,8 @@ from bench.reporting.series import Tables
 from bench.reporting.tables.table import Cell, Column, Head, Row, Table
 
 RISING = "still rising, so a longer budget may change this row"
-CAPTION = (
-    "What the budget left: by how much the best validation score so far, from 0 to 1 for accuracies and a mean log "
-    "gain else, rose in the last third of the epochs; mean over seeds. Flat: less than"
-)
+CAPTION = "What the budget left: by how much the best validation score so far rose in the last third of the epochs"
+NOTE = "Mean over seeds. Scores: from 0 to 1 for accuracies, a mean log gain else. Flat: less than {limit}."
 
 
 def budget_table(comparison: Comparison, curves: Tables) -> Table | None:
@@ -32,8 +30,8 @@ def budget_table(comparison: Comparison, curves: Tables) -> Table | None:
         Head("Budget", (), {"metric": "flat"}),
     )
     label = f"tab:{comparison.folder.replace('/', '-')}-budget"
-    caption = f"{comparison.label}. {CAPTION} {FLAT[comparison.selection]}."
-    return Table("budget", label, caption, "Method", (), tuple(Column(head) for head in heads), rows)
+    columns, note = tuple(Column(head) for head in heads), NOTE.format(limit=FLAT[comparison.selection])
+    return Table("budget", label, f"{comparison.label}. {CAPTION}.", "Method", (), columns, rows, note)
 
 
 def _gains(frames: Mapping[int, DataFrame]) -> Mapping[int, float]:

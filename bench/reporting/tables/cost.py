@@ -65,11 +65,12 @@ COSTS = (
     Cost("Epoch", "selected_epoch", "", lambda run: run.selected.epoch if run.selected else None, _range),
     Cost("of", "epochs", "", lambda run: run.epochs, _range),
 )
-CAPTION = (
-    "Cost of a run, mean over seeds. s/step: median of a training step, without evaluation. × EW: the same over that "
+CAPTION = "Cost of a run, mean over seeds"
+NOTE = (
+    "s/step: median of a training step, without evaluation. × EW: the same over that "
     "of EW. Memory: peak on the accelerator, of the whole process on a CPU. Batches: read in a step, if more than one. "
     "Parameters: all trained. Fallbacks: steps of all seeds at which a weighting used its documented fallback. Field: "
-    "evaluations of a flow's field per step, over all inputs, forward and adjoint. Epoch: selected, of those trained"
+    "evaluations of a flow's field per step, over all inputs, forward and adjoint. Epoch: selected, of those trained."
 )
 
 
@@ -87,9 +88,9 @@ def cost_table(comparison: Comparison) -> Table:
         identity = {"variant": variant.key, "method": variant.label}
         rows.append(Row(Head(variant.label, (*variant.notes, *notes), identity), tuple(cells)))
     unmeasured = "" if any(c.metric == "peak_memory" for c in measured) else " Peak memory not measured."
-    caption = f"{comparison.label}. {CAPTION}.{unmeasured}"
+    caption, label = f"{comparison.label}. {CAPTION}.", f"tab:{comparison.folder.replace('/', '-')}-cost"
     columns = tuple(Column(head) for head in heads)
-    return Table("cost", f"tab:{comparison.folder.replace('/', '-')}-cost", caption, "Method", (), columns, tuple(rows))
+    return Table("cost", label, caption, "Method", (), columns, tuple(rows), NOTE + unmeasured)
 
 
 def _known(cost: Cost, variant: Variant) -> dict[int, float]:

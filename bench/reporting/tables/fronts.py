@@ -17,14 +17,15 @@ def front_table(comparison: Comparison, front: Front) -> Table:
         Row(Head(point.row.label), tuple(_cell(front, point, part) for part in shown)) for point in front.methods
     )
     left_out = f" Left out, since a seed or a score is missing: {', '.join(front.left_out)}." if front.left_out else ""
-    caption = (
-        f"{comparison.label}. Methods against the front of scalarisations: dominated by k of n fixed weights, that is, "
-        "by rows that are at least as good in each of these tasks and better in one, by the mean over seeds of their "
-        "test scores. The front itself is picked on test, and differences within the spread over seeds count as well. "
-        f"{circumstances(comparison, spread=False)}{left_out}"
+    caption = f"{comparison.label}. Methods against the front of scalarisations: dominated by k of n fixed weights."
+    note = (
+        "Dominated: by rows that are at least as good in each of these tasks and better in one, by the mean over seeds "
+        "of their test scores. The front itself is picked on test, and differences within the spread over seeds count "
+        "as well. "
+        f"{circumstances(comparison, 'none')}{left_out}"
     )
     label = f"tab:{comparison.folder.replace('/', '-')}-front"
-    return Table("front", label, caption, "Method", (), tuple(Column(Head(head)) for head in heads), rows)
+    return Table("front", label, caption, "Method", (), tuple(Column(Head(head)) for head in heads), rows, note)
 
 
 def _named(front: Front, part: tuple[int, ...]) -> str:

@@ -23,12 +23,13 @@ def problems_table(across: Across) -> Table:
     best = [best_rows(one.comparison) for one in across.problems]
     rows = tuple(_row(across, label, best) for label in across.labels)
     name = f"problems-{across.part}" if across.part else "problems"
-    return Table(name, f"tab:{name}", _caption(across), "Method", tuple(groups), tuple(columns), rows)
+    caption = f"Ranks and verdicts on {len(across.problems)} problems."
+    return Table(name, f"tab:{name}", caption, "Method", tuple(groups), tuple(columns), rows, _note(across))
 
 
-def _caption(across: Across) -> str:
+def _note(across: Across) -> str:
     sentences = [
-        f"Ranks and verdicts on {len(across.problems)} problems. Rank: by the mean overall test score among the rows "
+        "Rank: by the mean overall test score among the rows "
         "that are ranked (1 is best), mean over problems, with a 95 % interval from resampling seeds; it says nothing "
         "of problems that are not here. Scores and verdicts: of the table of verdicts of each problem, which has their "
         "intervals and says what is compared. Bold: no other row is significantly better."

@@ -6,12 +6,11 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bench.records.record import Direction, MetricRecord, Scores, TaskRecord
+from bench.records.record import Direction, MetricRecord, Record, Scores, TaskRecord
 from bench.reporting.comparison import Comparison
 from bench.reporting.labels import seed_list
-from bench.reporting.statistics import delta, mean, score_of
+from bench.reporting.statistics import delta, mean, score_of, task_gain
 
-GAINS = ("delta_b", "delta_m")  # keys of the columns of relative gains
 ARROWS: Mapping[Direction, str] = {"higher": "↑", "lower": "↓"}
 
 BySeed = Mapping[int, Scores]
@@ -118,6 +117,18 @@ def single_task_column(comparison: Comparison) -> ScoreColumn | None:
         return f"no single-task run to compare with for {seed_list(seeds)}"
 
     return ScoreColumn("Δ_m", "", "all", "delta_m", "%", "higher", values, absent)
+
+
+def gain_column(task: TaskRecord, references: Mapping[int, Record], name: str) -> ScoreColumn:
+    """The relative gain on a task over the reference run of the same seed."""
+
+    def values(scores: BySeed) -> dict[int, float]:
+        return {seed: task_gain(one, references[seed].test, task) for seed, one in scores.items() if seed in references}
+
+    def absent(seeds: tuple[int, ...]) -> str:
+        return f"no run of {name} to compare with for {seed_list(seeds)}"
+
+    return ScoreColumn(task.label, "", task.key, "gain", "%", "higher", values, absent)
 
 
 def _single_tasks(comparison: Comparison) -> list[TaskRecord]:

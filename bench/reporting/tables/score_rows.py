@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from bench.records.record import PERCENT
 from bench.reporting.comparison import Comparison
+from bench.reporting.inference.bootstrap import seed_interval
+from bench.reporting.options import Options
 from bench.reporting.separable import fewest_for_marks, maybe_best
 from bench.reporting.statistics import deviation, mean
 from bench.reporting.tables.score_columns import BySeed, ScoreColumn, finite
@@ -21,19 +26,19 @@ BOLD_RULE = (
 )
 
 
-def score_rows(comparison: Comparison, columns: Sequence[ScoreColumn], spread: bool) -> tuple[Row, ...]:
+def score_rows(comparison: Comparison, columns: Sequence[ScoreColumn], options: Options) -> tuple[Row, ...]:
     """A row for each variant, then the dummy baseline where the records have it."""
     scores = [{seed: run.test for seed, run in variant.scored.items()} for variant in comparison.variants]
-    filled = [tuple(_cell(column, found, spread) for column in columns) for found in scores]
+    filled = [tuple(_cell(column, found, options) for column in columns) for found in scores]
     filled = _embolden(comparison, filled, columns)
     rows = [
         Row(Head(v.label, v.notes, {"variant": v.key, "method": v.label}), cells)
         for v, cells in zip(comparison.variants, filled, strict=True)
     ]
-    return (*rows, _dummy_row(comparison, columns)) if comparison.dummy else tuple(rows)
+    return (*rows, _dummy_row(comparison, columns, options)) if comparison.dummy else tuple(rows)
 
 
-def _cell(column: ScoreColumn, scores: BySeed, spread: bool) -> Cell:
+def _cell(column: ScoreColumn, scores: BySeed, options: Options) -> Cell:
     """The mean over all seeds of a row, or a missing cell that says why: never a mean over some of them."""
     if not scores:
         return Cell()
@@ -42,19 +47,29 @@ def _cell(column: ScoreColumn, scores: BySeed, spread: bool) -> Cell:
     if lacking:
         return Cell(notes=(column.absent(lacking),))
     centre, sd = mean(found.values()), deviation(found.values())
-    text = show(centre, column.unit)
-    if spread and sd is not None:
-        text += f" ± {show(sd, column.unit)}"
+    text = show(centre, column.unit, options.decimals)
+    if options.spread == "sd" and sd is not None:
+        text += f" ± {show(sd, column.unit, options.decimals)}"
+    interval = _interval(tuple(found.values())) if options.spread == "ci" else None
+    if interval is not None:
+        text += " [{}, {}]".format(*(show(end, column.unit, options.decimals) for end in interval))
     if column.detail is not None:
         text += f" ({column.detail(scores)})"
-    return Cell(text, centre, sd, tuple(found))
+    return Cell(text, centre, sd, tuple(found), interval=interval)
 
 
-def _dummy_row(comparison: Comparison, columns: Sequence[ScoreColumn]) -> Row:
+def _interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Student's over seeds, at 95 %; None for one seed."""
+    found = seed_interval(np.array(values))
+    return (found.low, found.high) if math.isfinite(found.low) and math.isfinite(found.high) else None
+
+
+def _dummy_row(comparison: Comparison, columns: Sequence[ScoreColumn], options: Options) -> Row:
     """The dummy baseline: its scores are the same for every seed, its Δ_b is the mean over the seeds of EW."""
     seeds = tuple(comparison.baseline.scored) if comparison.baseline else ()
     scores = dict.fromkeys(seeds or comparison.seeds[:1], comparison.dummy)
-    cells = [replace(_cell(column, scores, spread=False), sd=None, seeds=()) for column in columns]
+    plain = replace(options, spread="none")
+    cells = [replace(_cell(column, scores, plain), sd=None, seeds=()) for column in columns]
     return Row(Head(DUMMY_BASELINE, (), {"variant": "", "method": DUMMY_BASELINE}), tuple(cells), rule=True)
 
 
@@ -83,8 +98,9 @@ def mark_rule(comparison: Comparison) -> str:
     return BOLD_RULE
 
 
-def show(value: float, unit: str) -> str:
-    """A value as printed: per cent and degrees with 2 decimals, all else with 4."""
+def show(value: float, unit: str, decimals: int | None = None) -> str:
+    """A value as printed; by default, per cent and degrees have 2 decimals, all else has 4."""
     scaled = 100 * value if unit == PERCENT else value
-    text = f"{scaled:.{DECIMALS.get(unit, OTHER_DECIMALS)}f}"
+    places = DECIMALS.get(unit, OTHER_DECIMALS) if decimals is None else decimals
+    text = f"{scaled:.{places}f}"
     return text.removeprefix("-") if float(text) == 0 else text

@@ -16,10 +16,11 @@ from bench.reporting.overall import overall_name, overall_unit
 from bench.reporting.tables.score_rows import show
 from bench.reporting.tables.table import Cell, Column, Head, Row, Table
 
-CAPTION = (
-    "Where the uncertainty of the overall test score comes from ({score}), as standard errors of the mean over seeds. "
+CAPTION = "Where the uncertainty of the overall test score comes from, as standard errors of the mean over seeds"
+NOTE = (
+    "Overall test score: {score}. "
     "Seeds: what the spread over seeds shows. Test: from which images were tested. Rest: from all else that seeds "
-    "vary. Share: of test sampling in the variance of both. {how}. Test sets are {items}"
+    "vary. Share: of test sampling in the variance of both. {how}. Test sets are {items}."
 )
 HOW = {
     "accuracy": "From the outcome of every test item",
@@ -42,10 +43,10 @@ def spread_table(results: Path, comparison: Comparison) -> Table | None:
     heads.append(Head("Share", (), {"metric": "share_of_test_sampling"}))
     rows = tuple(_row(v, parts[v.key], unit) for v in comparison.variants)
     items = "own" if split_per_seed(comparison.variants[0].first.settings) else "shared"
-    about = CAPTION.format(score=overall_name(comparison), how=HOW[comparison.selection], items=ITEMS[items])
+    note = NOTE.format(score=overall_name(comparison), how=HOW[comparison.selection], items=ITEMS[items])
     label = f"tab:{comparison.folder.replace('/', '-')}-spread"
     columns = tuple(Column(head) for head in heads)
-    return Table("spread", label, f"{comparison.label}. {about}.", "Method", (), columns, rows)
+    return Table("spread", label, f"{comparison.label}. {CAPTION}.", "Method", (), columns, rows, note)
 
 
 def _parts(reader: ItemReader, variant: Variant) -> VarianceParts | None:

@@ -76,8 +76,10 @@ class Table:
 
     name: its file name without ending.
     label: for references in LaTeX.
+    caption: what it shows, in at most two lines of print.
     stub: the head of the column of row heads.
     groups: heads above those of the columns; empty if there are none.
+    note: sentences below it, on how its numbers were made; empty for none.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Table:
     groups: tuple[Group, ...]
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    note: str = ""
 
     @property
     def footnotes(self) -> dict[str, str]:
@@ -109,4 +112,4 @@ def transposed(table: Table, stub: str) -> Table:
     rows = tuple(
         Row(column.head, tuple(row.cells[place] for row in table.rows)) for place, column in enumerate(table.columns)
     )
-    return Table(table.name, table.label, table.caption, stub, (), columns, rows)
+    return Table(table.name, table.label, table.caption, stub, (), columns, rows, table.note)

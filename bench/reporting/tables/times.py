@@ -10,11 +10,12 @@ from bench.reporting.tables.table import Cell, Column, Head, Row, Table
 from bench.reporting.times import Times
 
 NEVER = "never"
-CAPTION = (
-    "Time to target, median over seeds. Target: the validation score at the epoch that {reference} of the same seed "
+CAPTION = "Time to target, median over seeds"
+NOTE = (
+    "Target: the validation score at the epoch that {reference} of the same seed "
     "selects. Steps and seconds: of training, until the first epoch whose validation score is at least that; seconds "
     "include evaluation and depend on the machine. Runs that never get there, or diverge, count as infinite: the "
-    "median is 'never' if they are half or more. × {reference}: steps over those of {reference}, paired by seed"
+    "median is 'never' if they are half or more. × {reference}: steps over those of {reference}, paired by seed."
 )
 
 
@@ -27,13 +28,14 @@ def times_table(comparison: Comparison, times: Times) -> Table:
         Head(f"× {times.reference.label} ↓", (), {"metric": "steps_to_target_relative", "direction": "lower"}),
         Head("Seconds ↓", (), {"metric": "seconds_to_target", "unit": "s", "direction": "lower"}),
     )
-    caption = f"{comparison.label}. {CAPTION.format(reference=times.reference.label)}."
+    note = NOTE.format(reference=times.reference.label)
     if comparison.tuned_baseline is None:
-        caption += " No row of tuned EW is known."
+        note += " No row of tuned EW is known."
     if lost := sorted(set(comparison.seeds) - set(times.targets)):
-        caption += f" No target, and not counted for any row: {seed_list(lost)}."
+        note += f" No target, and not counted for any row: {seed_list(lost)}."
     label = f"tab:{comparison.folder.replace('/', '-')}-times"
-    return Table("times", label, caption, "Method", (), tuple(Column(head) for head in heads), rows)
+    columns = tuple(Column(head) for head in heads)
+    return Table("times", label, f"{comparison.label}. {CAPTION}.", "Method", (), columns, rows, note)
 
 
 def _row(comparison: Comparison, times: Times, variant: Variant) -> Row:

@@ -12,12 +12,13 @@ from bench.reporting.tables.table import MISSING, Cell, Column, Group, Head, Row
 
 NAME = "tuning"
 _HOUR = 3600.0
-CAPTION = (
-    "Tuning: validation scores in {unit}, on seeds that are not reported. Default: trial 0, the default settings. "
+CAPTION = "Tuning: validation scores in {unit}, on seeds that are not reported"
+NOTE = (
+    "Default: trial 0, the default settings. "
     "Best: of all trials, selected on validation, so its score is optimistic. Best of k: median over repeats "
     f"of a tuning with k trials, resampled from the table of trials, and the interval of {100 * INTERVAL:.0f} % of the "
     "repeats. Core-hours: of all trials. Not finished: runs that diverged, failed or have no score; their trials count "
-    "as the worst"
+    "as the worst."
 )
 
 Trials = Mapping[int, Sequence[TrialRun]]
@@ -54,9 +55,9 @@ def tuning_table(data: str, label: str, runs: Sequence[TrialRun]) -> Table | Non
     heads += [_head("Core-hours", "core_hours", "h"), _head("Not finished", "not_finished")]
     lines = tuple(Row(Head(name, (), {"method": name}), _cells(trials, sizes, unit)) for name, trials in rows.items())
     groups = (Group("", 3), Group("Best of k", len(sizes)), Group("", 2))
-    caption = f"{label}. {CAPTION.format(unit='percent' if accuracy else 'log gain over the dummy baseline')}"
+    caption = f"{label}. {CAPTION.format(unit='percent' if accuracy else 'log gain over the dummy baseline')}."
     columns = tuple(Column(head) for head in heads)
-    return Table(NAME, f"tab:{data}-{NAME}", caption, "Method", groups, columns, lines)
+    return Table(NAME, f"tab:{data}-{NAME}", caption, "Method", groups, columns, lines, NOTE)
 
 
 def _head(text: str, metric: str, unit: str = "") -> Head:

@@ -30,7 +30,8 @@ def verdict_table(comparison: Comparison, contrasts: Contrasts) -> Table:
     rows = tuple(_row(comparison, contrasts, place, v.key in best) for place, v in enumerate(comparison.variants))
     columns = tuple(Column(head, "left" if head.text == "Verdict" else "right") for head in heads)
     label = f"tab:{comparison.folder.replace('/', '-')}-verdicts"
-    return Table("verdicts", label, _caption(comparison, contrasts), "Method", (), columns, rows)
+    caption = f"{comparison.label}. Verdicts on the overall test score: {overall_name(comparison)}."
+    return Table("verdicts", label, caption, "Method", (), columns, rows, _note(comparison, contrasts))
 
 
 def best_rows(comparison: Comparison) -> set[str]:
@@ -42,11 +43,11 @@ def best_rows(comparison: Comparison) -> set[str]:
     return maybe_best(whole, comparison.seeds)
 
 
-def _caption(comparison: Comparison, contrasts: Contrasts) -> str:
+def _note(comparison: Comparison, contrasts: Contrasts) -> str:
     sentences = [
-        f"{comparison.label}. Verdicts on the overall test score: {overall_name(comparison)}.",
         contrasts.method,
         *contrasts.remarks,
+        comparison.hidden_rows,
         mark_rule(comparison),
         power_sentence(comparison),
     ]
