@@ -46,10 +46,10 @@ def _shares(frame: pandas.DataFrame, columns: list[str]) -> tuple[pandas.DataFra
     """The weights of a run over their mean, and whether they change; None without weights."""
     if not all(column in frame for column in columns):
         return None
-    weights = frame[columns]
-    shares = weights.div(weights.mean(axis=1), axis=0)
-    moves = bool(((shares - shares.iloc[0]).abs() > STILL).to_numpy().any())
-    return shares.assign(epoch=frame["epoch"]), moves
+    weights = frame[columns].to_numpy(dtype=np.float64)
+    shares = weights / weights.mean(axis=1, keepdims=True)
+    moves = bool((np.abs(shares - shares[:1]) > STILL).any())
+    return pandas.DataFrame(shares, columns=columns).assign(epoch=frame["epoch"]), moves
 
 
 def position_bands(results: Path, comparison: Comparison, variant: Variant) -> dict[str, Band]:

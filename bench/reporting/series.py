@@ -65,16 +65,22 @@ def bands(frames: Mapping[int, pandas.DataFrame], x: str, columns: Sequence[str]
 
     Columns that a frame lacks are left out.
     """
-    tables = [frame.drop_duplicates(x, keep="last").sort_values(x) for frame in frames.values()]
-    wanted = [column for column in columns if all(column in table for table in tables)]
-    if not tables or not wanted:
+    wanted = [column for column in columns if all(column in frame for frame in frames.values())]
+    if not frames or not wanted:
         return {}
-    at = tables[0][x].to_numpy(dtype=np.float64)
-    for table in tables[1:]:
-        at = np.intersect1d(at, table[x].to_numpy(dtype=np.float64), assume_unique=True)
-    values = np.stack([table[table[x].isin(at)][wanted].to_numpy(dtype=np.float64) for table in tables])
+    lines = [_ordered(frame[[x, *wanted]].to_numpy(dtype=np.float64)) for frame in frames.values()]
+    at = lines[0][:, 0]
+    for line in lines[1:]:
+        at = np.intersect1d(at, line[:, 0], assume_unique=True)
+    values = np.stack([line[np.isin(line[:, 0], at), 1:] for line in lines])  # (seeds, points, columns)
     found = {column: _band(at, values[:, :, place]) for place, column in enumerate(wanted)}
     return {column: one for column, one in found.items() if one is not None}
+
+
+def _ordered(table: Numbers) -> Numbers:
+    """The lines of a table by their first number, of equal ones the last."""
+    _, places = np.unique(table[::-1, 0], return_index=True)
+    return table[::-1][places]
 
 
 def _band(at: Numbers, values: Numbers) -> Band | None:

@@ -68,7 +68,7 @@ def paper_style() -> Iterator[None]:
 
 
 def save(figure: Figure, stem: Path) -> tuple[Path, ...]:
-    """Writes <stem>.pdf and <stem>.png; returns their paths."""
+    """Writes <stem>.pdf and <stem>.png; returns their paths. Layout, which takes most of the time, is made once."""
     paths = []
     for ending, metadata in PLAIN.items():
         path = stem.with_name(f"{stem.name}.{ending}")
@@ -78,6 +78,7 @@ def save(figure: Figure, stem: Path) -> tuple[Path, ...]:
                 figure.savefig(temporary, format=ending, metadata=dict(metadata))
 
         atomic_write(path, write)
+        figure.set_layout_engine("none")
         paths.append(path)
     return tuple(paths)
 
