@@ -90,12 +90,10 @@ def write_table(folder: Path, table: Table, data: str = "") -> list[Path]:
 
 
 def _full_heads(table: Table, between: str = " ") -> list[str]:
-    """The head of every column, with that of its group before it."""
-    groups = [group.text for group in table.groups for _ in range(group.span)] or [""] * len(table.columns)
-    return [
-        f"{group}{between}{column.head.text}" if group else column.head.text
-        for group, column in zip(groups, table.columns, strict=True)
-    ]
+    """The head of every column, with those of its groups before it."""
+    levels = [[group.text for group in level for _ in range(group.span)] for level in table.levels]
+    heads = zip(*levels, [column.head.text for column in table.columns], strict=True)
+    return [between.join(filter(None, texts)) for texts in heads]
 
 
 def index(**content: object) -> str:

@@ -63,11 +63,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Row:
-    """A row's head and cells, one per column. rule: a line separates it from the rows above."""
+    """A row's head and cells, one per column.
+
+    rule: a line separates it from the rows above.
+    gap: a little space does, in LaTeX.
+    """
 
     head: Head
     cells: tuple[Cell, ...]
     rule: bool = False
+    gap: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class Table:
     label: for references in LaTeX.
     stub: the head of the column of row heads.
     groups: heads above those of the columns; empty if there are none.
+    supergroups: heads above those of the groups, over columns as well; empty if there are none.
     """
 
     name: str
@@ -87,6 +93,12 @@ class Table:
     groups: tuple[Group, ...]
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    supergroups: tuple[Group, ...] = ()
+
+    @property
+    def levels(self) -> tuple[tuple[Group, ...], ...]:
+        """The heads above those of the columns, the topmost first."""
+        return tuple(level for level in (self.supergroups, self.groups) if level)
 
     @property
     def footnotes(self) -> dict[str, str]:
