@@ -101,6 +101,16 @@ def index(**content: object) -> str:
     return _environment().get_template("README.md.j2").render(**content)
 
 
+def paper_page(**content: object) -> str:
+    """The index page of the paper's tables."""
+    return _environment().get_template("paper.md.j2").render(**content)
+
+
+def paper_document(**content: object) -> str:
+    """A LaTeX document with the paper's tables and figure."""
+    return _environment().get_template("paper.tex.j2").render(**content)
+
+
 def gpu_page(**content: object) -> str:
     """The page on a check of an accelerator."""
     return _environment().get_template("gpu.md.j2").render(**content)
@@ -123,7 +133,7 @@ def _environment() -> Environment:
         comment_end_string="#>",
     )
     escapes = {"tex": tex, "texcell": texcell, "texlabel": texlabel, "md": md, "paragraph": paragraph}
-    environment.filters |= {**escapes, "markdown": markdown}
+    environment.filters |= {**escapes, "markdown": markdown, "latex": latex}
     return environment
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from bench.records.store import CURVE, POSITIONS
+from bench.records.store import CURVE
 from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.contrasts import Contrasts, contrasts_of
 from bench.reporting.figures.differences import differences_figure, twins_figure
 from bench.reporting.figures.fronts import front_figure
 from bench.reporting.figures.lines import curves_figure, positions_figure
 from bench.reporting.figures.scores import scores_figure
-from bench.reporting.figures.series import Band, band, read_series
+from bench.reporting.figures.series import band, position_bands, read_series
 from bench.reporting.figures.times import times_figure
 from bench.reporting.front import front_of
 from bench.reporting.tables.budget import budget_table
@@ -104,7 +104,7 @@ def section_figures(results: Path, analysis: Analysis, tasks: Sequence[str]) -> 
         "times": times_figure(comparison, times) if times else None,
     }
     for variant in comparison.variants:
-        bands = _positions(results, comparison, variant)
+        bands = position_bands(results, comparison, variant)
         figures[_positions_name(variant)] = positions_figure(comparison, bands, tasks)
     return {name: figure for name, figure in figures.items() if figure is not None}
 
@@ -118,16 +118,4 @@ def _curves(results: Path, comparison: Comparison) -> Figure | None:
     for variant in comparison.variants:
         frames = read_series(results, comparison, variant, CURVE, ("epoch", "score"))
         bands[variant.key] = band(frames, "epoch", "score")
-    return curves_figure(comparison, _present(bands))
-
-
-def _positions(results: Path, comparison: Comparison, variant: Variant) -> Mapping[str, Band]:
-    keys = [task.key for task in comparison.tasks]
-    if not any(run.parameters and run.parameters.positions for run in variant.scored.values()):
-        return {}  # constant positions are in the settings
-    frames = read_series(results, comparison, variant, POSITIONS, ("step", *keys))
-    return _present({key: band(frames, "step", key) for key in keys})
-
-
-def _present(bands: Mapping[str, Band | None]) -> dict[str, Band]:
-    return {key: found for key, found in bands.items() if found is not None}
+    return curves_figure(comparison, {key: found for key, found in bands.items() if found is not None})

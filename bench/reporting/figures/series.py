@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas
 
-from bench.records.store import run_folder
+from bench.records.store import POSITIONS, run_folder
 from bench.records.tables import read_table
 from bench.reporting.comparison import Comparison, Variant
 
@@ -44,6 +44,20 @@ def read_series(
         if frame is not None:
             frames[seed] = frame
     return frames
+
+
+def position_bands(results: Path, comparison: Comparison, variant: Variant) -> dict[str, Band]:
+    """The learned task positions of a row over its steps, by task key; none without learned positions.
+
+    Raises:
+        RecordError, StorageError: as of `read_series`.
+    """
+    keys = [task.key for task in comparison.tasks]
+    if not any(run.parameters and run.parameters.positions for run in variant.scored.values()):
+        return {}  # constant positions are in the settings
+    frames = read_series(results, comparison, variant, POSITIONS, ("step", *keys))
+    bands = {key: band(frames, "step", key) for key in keys}
+    return {key: found for key, found in bands.items() if found is not None}
 
 
 def band(frames: Mapping[int, pandas.DataFrame], x: str, y: str) -> Band | None:
