@@ -13,9 +13,11 @@ from bench.cli.planned_rows import planned_tables
 from bench.records.names import inside
 from bench.records.record import Record
 from bench.records.store import read_records
-from bench.reporting.paper.layout import TABLE4
+from bench.reporting.paper.layout import TABLE1, TABLE4
+from bench.reporting.paper.printed import printed_rows
 from bench.reporting.paper.report import Source
 from bench.reporting.planned import PlannedTable
+from bench.spec.lookup import same_name
 from bench.spec.study import Study, load_study, results_of
 
 # The studies of the paper's tables: of Tables 1 to 3, and of Table 4.
@@ -64,9 +66,9 @@ def _one_table(study: Study, name: str, data: str) -> list[PlannedTable]:
 
 
 def _without_ablations(source: Source, own: Sequence[Record], study: str) -> Source:
-    """The source without runs that the study of Table 4 plans, if these have settings of their own.
+    """The source without the runs that the study of Table 4 plans, other than those of the paper's methods.
 
-    own: the runs that have some.
+    own: the runs that have settings of their own.
     """
     ablations = [
         (data, method, overrides)
@@ -74,7 +76,7 @@ def _without_ablations(source: Source, own: Sequence[Record], study: str) -> Sou
         for table in planned_tables(load_study(study), data)
         for row in table.rows
         for method, overrides in row.candidates
-        if overrides
+        if overrides or not any(same_name(method, name) for name in printed_rows(TABLE1))
     ]
     kept = [record for record in source.records if not any(_is_run(record, *planned) for planned in ablations)]
     return replace(source, records=kept)
@@ -82,4 +84,5 @@ def _without_ablations(source: Source, own: Sequence[Record], study: str) -> Sou
 
 def _is_run(record: Record, data: str, method: str, overrides: Mapping[str, Any]) -> bool:
     """Whether a run has these settings, and perhaps others, such as those of a whole study on the command line."""
-    return (record.data, record.method) == (data, method) and overrides.items() <= record.overrides.items()
+    same = overrides.items() <= record.overrides.items() if overrides else not record.overrides
+    return (record.data, record.method) == (data, method) and same

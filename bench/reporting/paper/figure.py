@@ -54,6 +54,6 @@ def _drawn(comparison: Comparison, bands: Mapping[str, Band], title: str, chosen
     labels = {task.key: task.label for task in comparison.tasks}
     wanted = {key: bands[key] for key in chosen if key in bands}
     keys = spread_out(wanted or bands, NAMED, len(wanted) or MOST_LINES)
-    left_out = len(labels) - len(keys)
-    sentence = f"{title}: {len(keys)} of {len(labels)} tasks." if left_out else ""
+    how = "" if wanted else ", among them those that Section 5.4 names; the others evenly spaced by final position"
+    sentence = f"{title}: {len(keys)} of {len(labels)} tasks{how}." if len(keys) < len(labels) else ""
     return Panel(title, tuple((labels[key], bands[key]) for key in keys)), sentence
