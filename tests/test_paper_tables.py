@@ -347,6 +347,17 @@ def test_each_protocol_of_nyuv2_has_its_table(tmp_path: Path) -> None:
     assert "Protocol: published." in (tmp_path / "out" / "table2-published.md").read_text(encoding="utf-8")
 
 
+def test_a_wide_table_lies_on_its_side(tmp_path: Path) -> None:
+    write_runs(tmp_path / "results", [run for run in paper_records(TABLE2) if run.method in ("ew", "uw")])
+    with without_drawing():
+        assert report_on(tmp_path / "results", tmp_path / "out", "--spread") == 0
+    assert "± 0.000" in rows_of(tmp_path / "out" / "table2.md")[1][1]
+    document = (tmp_path / "out" / "paper.tex").read_text(encoding="utf-8")
+    assert document.count(r"\begin{landscape}") == document.count(r"\end{landscape}") == 1
+    if shutil.which("pdflatex") is not None:
+        assert "Overfull" not in typeset(tmp_path / "out", "paper.tex")
+
+
 def changed(run: Record, **fields: object) -> Record:
     return run.model_copy(update=fields)
 

@@ -31,7 +31,7 @@ MOST_ROWS = 30
 
 def latex(table: Table) -> str:
     """A `table` environment with booktabs rules that compiles on its own; a comment names the packages it needs."""
-    width = _width(table)
+    width = estimated_width(table)
     return _environment().get_template("table.tex.j2").render(
         table=table, marks=table.footnotes, resize=width > TEXT_WIDTH, long=len(table.rows) > MOST_ROWS
     )  # fmt: skip
@@ -137,8 +137,8 @@ def _environment() -> Environment:
     return environment
 
 
-def _width(table: Table) -> float:
-    """An upper estimate of the width in points."""
+def estimated_width(table: Table) -> float:
+    """An upper estimate of the width in LaTeX, in points."""
     columns = [[c.head.text, *(row.cells[place].text for row in table.rows)] for place, c in enumerate(table.columns)]
     columns.append([table.stub, *(row.head.text for row in table.rows)])
     return sum(max(len(text) for text in column) * CHARACTER_WIDTH + COLUMN_GAP for column in columns)
