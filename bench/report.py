@@ -64,8 +64,11 @@ def _report_paper(options: Namespace) -> int:
     keys = [task.key for record in methods.records if record.data in LABELS for task in record.tasks]
     tasks = _looked_up("task", keys, options.tasks)
     out = options.out or inside(ROOT / "reports", "paper")
-    files = write_paper_report(methods, ablations, out, spread=options.spread, tasks=tasks)
-    plain_console().print(f"Tables 1 to 4 and Figure 2 of the paper: {files[0]}", style="bold")
+    written = write_paper_report(methods, ablations, out, spread=options.spread, tasks=tasks)
+    console = plain_console()
+    console.print(f"Tables 1 to 4 and Figure 2 of the paper: {written.files[0]}", style="bold")
+    for title, sentences in written.missing.items():
+        console.print(f"  {title}: {' '.join(sentences)}")
     return 0
 
 

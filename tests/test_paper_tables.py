@@ -116,6 +116,7 @@ def test_published_numbers_ours_and_differences_of_every_cell(table: PaperTable,
         else:
             assert abs(difference) < 0.015 and "columns give" not in line["notes"], (name, column)
     text = (out / f"{table.name}-differences.md").read_text(encoding="utf-8")
+    assert ("The paper counts 4,652 images of Office-31, which has 4,110." in text) == ("office31" in table.data)
     assert "not comparable: other splits, other code" in text and "**" not in text
     head, *rows = rows_of(out / f"{table.name}-differences.md")
     if table is TABLE3:
@@ -395,6 +396,23 @@ def test_no_torch_unless_a_row_of_a_study_is_resolved(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WITHOUT_TORCH, "--paper", "--results", str(tmp_path / "results")]
     done = subprocess.run([*command, "--out", str(tmp_path / "out")], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_terminal_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_runs(tmp_path / "results", paper_records(TABLE1, ["office31"])[:3])
+    with without_drawing():
+        assert report_on(tmp_path / "results", tmp_path / "out") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5 and "  Table 3: No runs on CelebA." in lines
+    assert lines[1].startswith("  Table 1: Not run on Office-31: UW; GradNorm; ") and "Office-Home." in lines[1]
+
+
+@pytest.mark.filterwarnings("ignore:Glyph", "ignore:constrained_layout")
+def test_labels_of_tasks_stop_no_figure(tmp_path: Path) -> None:
+    labels = (HOSTILE, r"$\bad{", "_x", "a\nb\x1b", "𝒳 ☃", HOSTILE * 5)
+    figure = panels_figure([Panel(HOSTILE, tuple((label, line_to(1.0)) for label in labels))])
+    figure.savefig(tmp_path / "figure.png", dpi=20)
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()][2] == " _x"
 
 
 def line_to(end: float) -> Band:

@@ -58,7 +58,7 @@ class Check:
 def all_checks() -> tuple[Check, ...]:
     """Every derived number of the tables, the row that two tables have, and the numbers of images."""
     of_tables = [check for table in TABLES for check in table_checks(table)]
-    return (*of_tables, *_repeated_row(), *_images())
+    return (*of_tables, *_repeated_row(), *image_checks())
 
 
 def table_checks(table: PaperTable) -> tuple[Check, ...]:
@@ -132,7 +132,8 @@ def _repeated_row() -> list[Check]:
     return [Check(group, SHARED_ROW, name, float(second[name]), float(first[name]), 0.0) for name in second]
 
 
-def _images() -> list[Check]:
+def image_checks() -> list[Check]:
+    """The numbers of images that the text states; the row of a check is the data set."""
     return [
         Check(f"Text: images of {LABELS[data]}", data, "", float(stated), float(sum(IMAGES[data])), 0.0)
         for data, stated in STATED_IMAGES.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,17 @@ class Source:
 
 
 @dataclass(frozen=True)
+class PaperReport:
+    """What was written.
+
+    files: the index first. missing: sentences on what has no runs, by title of the table.
+    """
+
+    files: tuple[Path, ...]
+    missing: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
 class Section:
     """A table of the index and of the document."""
 
@@ -70,8 +81,8 @@ class Section:
 
 def write_paper_report(
     methods: Source, ablations: Source, out: Path, *, spread: bool = False, tasks: Sequence[str] = ()
-) -> tuple[Path, ...]:
-    """All tables, the figure, the document and the index; returns the files written, the index first.
+) -> PaperReport:
+    """Writes all tables, the figure, the document and the index.
 
     methods: of Tables 1 to 3 and of the figure. ablations: of Table 4.
     spread: print the standard deviation beside means. tasks: keys of those to draw; () for as many as are legible.
@@ -102,7 +113,8 @@ def write_paper_report(
     status = status_table(filled, {TABLE4.name: ablations.study}, methods.study)
     left_out = _left_out(methods, ablations, filled)
     page = paper_page(status=status, left_out=left_out, document=DOCUMENT, **content)
-    return (atomic_write_text(out / INDEX, page), *files)
+    missing = {section.title: section.filled.missing for section in sections if section.filled.missing}
+    return PaperReport((atomic_write_text(out / INDEX, page), *files), missing)
 
 
 def _filled(source: Source, name: str) -> tuple[FilledTable, ...]:

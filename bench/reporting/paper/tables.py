@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from bench.reporting.paper.cells import BOLD_RULE, dummy_row, our_cells
-from bench.reporting.paper.checks import Check, table_checks
+from bench.reporting.paper.checks import Check, image_checks, table_checks
 from bench.reporting.paper.differences import Triple, triples
-from bench.reporting.paper.layout import LABELS, PaperColumn
+from bench.reporting.paper.layout import LABELS, PaperColumn, PaperTable
 from bench.reporting.paper.printed import NOT_COMPARABLE, SOURCE
 from bench.reporting.paper.rows import FilledTable, PaperRow
 from bench.reporting.tables.score_rows import DUMMY_BASELINE
@@ -56,6 +56,7 @@ def differences_table(filled: FilledTable) -> Table:
         f"Published numbers are {NOT_COMPARABLE}.",
         filled.layout.remark,
         _check_sentence(checks),
+        *_image_sentences(filled.layout),
         _circumstances(filled, spread=False),
     )
     name = f"{filled.name}-{DIFFERENCES}"
@@ -121,6 +122,15 @@ def _check_sentence(checks: tuple[Check, ...]) -> str:
     holding = sum(check.holds for check in checks)
     count = f"all {len(checks)}" if holding == len(checks) else f"{holding} of {len(checks)}"
     return f"Of the published {what}, {count} follow from the published columns within {checks[0].allowed:g}."
+
+
+def _image_sentences(layout: PaperTable) -> list[str]:
+    """What the paper's text says of the number of images, where that is not the data set's."""
+    return [
+        f"The paper counts {check.printed:,.0f} images of {LABELS[check.row]}, which has {check.found:,.0f}."
+        for check in image_checks()
+        if check.row in layout.data and not check.holds
+    ]
 
 
 def _sentences(*texts: str) -> str:
