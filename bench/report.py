@@ -10,17 +10,20 @@ from typing import TypeVar
 
 from bench import ROOT
 from bench.cli.options import folder, guarded, lookup_name, plain_console, whole_number
+from bench.cli.paper_sources import paper_sources
 from bench.cli.parser import CommandParser
+from bench.cli.planned_rows import planned_tables
 from bench.records.names import inside
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord, read_speeds
 from bench.records.store import RecordError, read_records
 from bench.reporting.index import SPEED
-from bench.reporting.options import Options
-from bench.reporting.planned import PlannedRow, PlannedTable
+from bench.reporting.options import MEANS, Options
+from bench.reporting.paper.layout import LABELS
+from bench.reporting.paper.report import write_paper_report
 from bench.reporting.reports import write_reports
 from bench.spec.lookup import UnknownName, lookup
-from bench.spec.study import Study, StudyError, StudyRow, load_study, results_of
+from bench.spec.study import Study, StudyError, load_study, results_of
 
 _Read = TypeVar("_Read")
 MOST_DECIMALS = 8
@@ -29,8 +32,12 @@ _ROWS = "rows to show, by the key or the label of a method or the label of a row
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0, or 2 if there is nothing to report or a record is unreadable."""
-    options = _parser().parse_args(argv)
-    return guarded(lambda: _report(options), RecordError, UnknownName, StudyError)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.paper and options.data:
+        parser.error("--data: expected no data sets beside --paper, whose tables name their own")
+    make = _report_paper if options.paper else _report
+    return guarded(lambda: make(options), RecordError, UnknownName, StudyError)
 
 
 def _report(options: Namespace) -> int:
@@ -55,6 +62,20 @@ def _report(options: Namespace) -> int:
     return 0
 
 
+def _report_paper(options: Namespace) -> int:
+    methods, ablations = paper_sources(options.study, options.results)
+    keys = [task.key for record in methods.records if record.data in LABELS for task in record.tasks]
+    tasks = _looked_up("task", keys, options.tasks)
+    out = options.out or inside(ROOT / "reports", "paper")
+    shown = Options(spread="ci") if options.ci else MEANS  # the paper prints means alone
+    written = write_paper_report(methods, ablations, out, options=shown, tasks=tasks)
+    console = plain_console()
+    console.print(f"Tables 1 to 4 and Figure 2 of the paper: {written.files[0]}", style="bold")
+    for title, sentences in written.missing.items():
+        console.print(f"  {title}: {' '.join(sentences)}")
+    return 0
+
+
 def _parser() -> CommandParser:
     parser = CommandParser(prog="python -m bench.report", description=__doc__)
     parser.add_argument(
@@ -62,6 +83,12 @@ def _parser() -> CommandParser:
         type=lookup_name,
         metavar="NAME",
         help="the tables of a study, or of the .yaml file of one",
+    )
+    parser.add_argument(
+        "--paper",
+        action="store_true",
+        help="the tables and the figure of Ye et al. (IJCAI 2023) instead, ours beside the published numbers; --study "
+        "then names the study of their rows: of Table 4, if it has a table `table4`, else of the others",
     )
     parser.add_argument("--results", type=folder, metavar="DIR", help="folder of the records (default: results)")
     parser.add_argument("--out", type=folder, metavar="DIR", help="folder for the reports (default: reports)")
@@ -143,33 +170,6 @@ def _or_error(read: Callable[[Path], list[_Read]], folder: Path) -> tuple[list[_
 def _looked_up(kind: str, known: Sequence[str], names: Sequence[str]) -> list[str]:
     """The names as the records have them."""
     return [lookup(dict.fromkeys(known), f"{kind} among the records", name) for name in names]
-
-
-def planned_tables(study: Study, data: str) -> list[PlannedTable]:
-    """The study's tables for a data set, each row with all the runs that it may show.
-
-    Raises:
-        UnknownName, SpecError, StudyError: a row names or sets what doesn't exist.
-    """
-    return [
-        PlannedTable(
-            table.name,
-            table.title,
-            tuple(_planned_row(row, study.rows, data) for row in map(study.complete, table.rows) if row.is_for(data)),
-        )
-        for table in study.tables
-    ]
-
-
-def _planned_row(row: StudyRow, rows: Sequence[StudyRow], data: str) -> PlannedRow:
-    # The only import of torch in a report: the overrides of a row are resolved against the registries of methods and
-    # data sets. Reports without such a study read records alone and also run where torch is not installed.
-    from bench.spec.planning import specs_of
-
-    sources = row.sources(rows, data) if row.twin_of else [row]
-    specs = [spec for source in sources for spec in specs_of(source, data, seed=0)]
-    trials = row.trials or max((source.trials for source in sources), default=0)
-    return PlannedRow(row.label, tuple((spec.method, spec.overrides) for spec in specs), trials, row.twin_of)
 
 
 def _print_files(files: Sequence[Path], n_runs: int, n_speeds: int) -> None:

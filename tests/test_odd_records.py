@@ -20,8 +20,8 @@ from bench.cli.progress import outcome_line
 from bench.records.record import Record, Selected
 from bench.records.store import CURVE, RECORD, RecordError, read_run, run_folder, set_aside
 from bench.reporting.comparison import comparisons
+from bench.reporting.output_folder import ABANDONED
 from bench.reporting.planned import PlannedRow, PlannedTable, arranged
-from bench.reporting.reports import ABANDONED
 from bench.reporting.statistics import deviation, mean
 from bench.run import main as run
 from bench.spec.resolve import resolve

@@ -26,10 +26,10 @@ from bench.reporting.figures.lines import MOST_LINES
 from bench.reporting.figures.training import positions_figure
 from bench.reporting.index import Section, index_page
 from bench.reporting.options import USUAL, Options
-from bench.reporting.render import latex
+from bench.reporting.render import latex, markdown
 from bench.reporting.series import Band
 from bench.reporting.tables.scores import score_tables
-from bench.reporting.tables.table import Cell, Column, Head, Row, Table
+from bench.reporting.tables.table import Cell, Column, Group, Head, Row, Table
 
 WITHOUT_TORCH = """
 import importlib, pkgutil, sys
@@ -219,6 +219,8 @@ def all_latex() -> list[str]:
     label = f"[*] {NASTY}"
     row = Row(Head(label, (every_character,)), (Cell("-0.10 ± 0.20", bold=True), Cell(notes=("other",))))
     columns = (Column(Head("A_b & c ↑")), Column(Head("Δ_b (%)"), "left"))
+    groups = (Group("", 1), Group(NASTY, 1))
+    found.append(latex(Table("levels", "tab:levels", "A caption.", "#1", groups, columns, (row,), "", (Group(NASTY, 2),))))
     return [*found, latex(Table("odd", r"tab:x}\input{nowhere}", every_character, "#1", (), columns, (row, row)))]
 
 
@@ -242,6 +244,17 @@ def test_special_characters_of_latex_and_markdown_are_escaped() -> None:
     assert tex("Δ_b ± 2 ↑") == r"$\Delta_b$ $\pm$ 2 $\uparrow$"
     assert tex("ψ") == "{[}U+03C8{]}"
     assert md("a|b *c* 5_o_Clock\n<d>") == r"a\|b \*c\* 5_o_Clock \<d>"
+
+
+def test_heads_have_those_of_all_their_groups() -> None:
+    columns = tuple(Column(Head(head)) for head in ("a", "b", "c"))
+    rows = tuple(Row(Head("r"), (Cell("1"),) * 3, gap=True) for _ in range(2))
+    table = Table("t", "t", "C", "S", (Group("", 1), Group("two", 2)), columns, rows, "", (Group("all", 3),))
+    assert "| S | all a | all two b | all two c |" in markdown(table)
+    text = latex(table)
+    assert "& \\multicolumn{3}{c}{all} \\\\" in text and text.count("\\addlinespace") == 1
+    rules = [line.strip() for line in text.splitlines() if "cmidrule" in line]
+    assert rules == ["\\cmidrule(lr){2-4}", "\\cmidrule(lr){3-4}"]
 
 
 def compile_latex(tables: Sequence[str], packages: str, folder: Path) -> str:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from record_factory import make_record, without_drawing, write_runs
 
 from bench import ROOT, report, run
+from bench.cli.planned_rows import planned_tables
 from bench.records.record import Record, Selected
 from bench.reporting.comparison import comparisons
 from bench.reporting.planned import PlannedRow, PlannedTable, arranged
@@ -53,7 +54,7 @@ def test_rows_for_some_of_the_data_sets() -> None:
     spaces = {name: {spec.settings.gramian.grad_space for spec in specs if spec.data == name} for name in study.data}
     assert spaces["digits"] == {"shared", "last_block"}
     assert spaces["rooms"] == spaces["faces"] == {"shared", "last_block", "representation"}
-    assert [len(report.planned_tables(study, name)[0].rows) for name in study.data] == [5, 6, 6]
+    assert [len(planned_tables(study, name)[0].rows) for name in study.data] == [5, 6, 6]
 
 
 def test_the_paper_is_run_with_both_protocols_of_nyuv2() -> None:

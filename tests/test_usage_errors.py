@@ -72,6 +72,7 @@ def error_of(command: object, arguments: list[str], capsys: pytest.CaptureFixtur
         (toy, ["--lr", "nan"], "--lr: expected a number > 0, found 'nan'"),
         (toy, ["--momentum", "1"], "--momentum: expected a number ≥ 0 and < 1, found '1'"),
         (report, ["--out", ""], "--out: expected a path"),
+        (report, ["--paper", "--data", "digits"], "--data: expected no data sets beside --paper"),
     ],
 )
 def test_a_wrong_option_is_one_line(

@@ -34,6 +34,7 @@ class Options:
 
 
 USUAL = Options()
+MEANS = Options(spread="none")
 
 
 def shown(comparison: Comparison, options: Options) -> Comparison:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from bench.records.record import Record
-from bench.reporting.comparison import SINGLE_TASK, Comparison, Variant, single_task_runs, unusual_protocol
+from bench.reporting.comparison import SINGLE_TASK, Comparison, Variant, comparisons, single_task_runs, unusual_protocol
 from bench.reporting.differences import budget_differences
 from bench.reporting.labels import show_settings, without
-from bench.reporting.stale_twins import STALE
+from bench.reporting.stale_twins import STALE, with_stale_twins_marked
 from bench.reporting.statistics import mean
 
 
@@ -38,6 +39,23 @@ class PlannedTable:
     name: str
     title: str
     rows: tuple[PlannedRow, ...]
+
+
+def compared(
+    results: Path, records: Sequence[Record], tables_of: Callable[[str], Sequence[PlannedTable]] | None
+) -> tuple[Comparison, ...]:
+    """The comparisons of some records, with a note on stale twins; those of a study's tables, where it has some.
+
+    tables_of(data set) -> the tables that a study asks for; None puts all rows of a data set in one table.
+
+    Raises:
+        RecordError: records that contradict each other, or a curve that can't be read.
+    """
+    found = tuple(with_stale_twins_marked(results, one) for one in comparisons(records))
+    if tables_of is None:
+        return found
+    of_data = {name: [record for record in records if record.data == name] for name in {one.data for one in found}}
+    return tuple(part for one in found for part in arranged(one, tables_of(one.data), of_data[one.data]))
 
 
 def arranged(

@@ -31,7 +31,7 @@ MOST_ROWS = 30
 
 def latex(table: Table) -> str:
     """A `table` environment with booktabs rules that compiles on its own; a comment names the packages it needs."""
-    width = _width(table)
+    width = estimated_width(table)
     return _environment().get_template("table.tex.j2").render(
         table=table, marks=table.footnotes, resize=width > TEXT_WIDTH, long=len(table.rows) > MOST_ROWS
     )  # fmt: skip
@@ -92,17 +92,25 @@ def write_table(folder: Path, table: Table, data: str = "") -> list[Path]:
 
 
 def _full_heads(table: Table, between: str = " ") -> list[str]:
-    """The head of every column, with that of its group before it."""
-    groups = [group.text for group in table.groups for _ in range(group.span)] or [""] * len(table.columns)
-    return [
-        f"{group}{between}{column.head.text}" if group else column.head.text
-        for group, column in zip(groups, table.columns, strict=True)
-    ]
+    """The head of every column, with those of its groups before it."""
+    levels = [[group.text for group in level for _ in range(group.span)] for level in table.levels]
+    heads = zip(*levels, [column.head.text for column in table.columns], strict=True)
+    return [between.join(filter(None, texts)) for texts in heads]
 
 
 def index(**content: object) -> str:
     """The index page of all reports."""
     return _environment().get_template("README.md.j2").render(**content)
+
+
+def paper_page(**content: object) -> str:
+    """The index page of the paper's tables."""
+    return _environment().get_template("paper.md.j2").render(**content)
+
+
+def paper_document(**content: object) -> str:
+    """A LaTeX document with the paper's tables and figure."""
+    return _environment().get_template("paper.tex.j2").render(**content)
 
 
 def gpu_page(**content: object) -> str:
@@ -127,12 +135,12 @@ def _environment() -> Environment:
         comment_end_string="#>",
     )
     escapes = {"tex": tex, "texcell": texcell, "texlabel": texlabel, "md": md, "paragraph": paragraph}
-    environment.filters |= {**escapes, "markdown": markdown}
+    environment.filters |= {**escapes, "markdown": markdown, "latex": latex}
     return environment
 
 
-def _width(table: Table) -> float:
-    """An upper estimate of the width in points."""
+def estimated_width(table: Table) -> float:
+    """An upper estimate of the width in LaTeX, in points."""
     columns = [[c.head.text, *(row.cells[place].text for row in table.rows)] for place, c in enumerate(table.columns)]
     columns.append([table.stub, *(row.head.text for row in table.rows)])
     return sum(max(len(text) for text in column) * CHARACTER_WIDTH + COLUMN_GAP for column in columns)

@@ -7,21 +7,21 @@ from pathlib import Path
 
 from bench.records.files import StorageError, atomic_write_text, is_file, remove_temporary_files, storage_error
 from bench.records.names import inside
-from bench.records.reading import Damaged, is_there, read_text
+from bench.records.reading import Damaged, read_text
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord
 from bench.reporting.across import across_problems, times_ratios
-from bench.reporting.comparison import Comparison, comparisons
+from bench.reporting.comparison import Comparison
 from bench.reporting.figures.problems import problems_figure
 from bench.reporting.figures.style import save
 from bench.reporting.figures.times import profile_figure
 from bench.reporting.index import MARK, SPEED, Overview, Section, index_page
 from bench.reporting.options import USUAL, Options
-from bench.reporting.planned import PlannedTable, arranged
+from bench.reporting.output_folder import ABANDONED, check_index
+from bench.reporting.planned import PlannedTable, compared
 from bench.reporting.render import markdown, write_table
 from bench.reporting.sections import Analysis, analysed, section_figures, section_tables, section_titles
 from bench.reporting.speed.report import write_speed_report
-from bench.reporting.stale_twins import with_stale_twins_marked
 from bench.reporting.tables.problems import problems_table
 from bench.reporting.tables.runs import runs_csv
 from bench.reporting.tables.table import Table
@@ -31,9 +31,6 @@ INDEX = "README.md"
 RUNS = "runs.csv"
 PROBLEMS = "Mean rank, and difference from EW on each problem, with 95 % intervals; filled if this leaves out 0"
 PROFILE = "Performance profile: share of the problems on which a row's steps to target are within τ times the fewest"
-LONGEST_START = 1_000  # bytes, in which an index of reports has its mark
-# Seconds after which a temporary file was left by a killed process: another report may be writing the others.
-ABANDONED = 600.0
 
 
 def write_reports(
@@ -60,13 +57,13 @@ def write_reports(
         RecordError: records that contradict each other, or a curve that can't be read.
         StorageError: a file can't be written, or the index would replace a file that isn't an index of reports.
     """
-    _check_index(out / INDEX)
+    check_index(out / INDEX, MARK)
     analyses, sections = [], []
     files: list[Path] = []
-    compared = _compared(results, records, tables_of)
-    for places in ((), *(one.places for one in compared), *((SPEED, speed.machine) for speed in speeds)):
+    found = compared(results, records, tables_of)
+    for places in ((), *(one.places for one in found), *((SPEED, speed.machine) for speed in speeds)):
         remove_temporary_files(inside(out, *places), ABANDONED)
-    for comparison in compared:
+    for comparison in found:
         analysis = analysed(results, comparison, options)
         analyses.append(analysis)
         tables = section_tables(analysis, options)
@@ -85,7 +82,7 @@ def write_reports(
         files.append(atomic_write_text(out / RUNS, runs_csv(records)))
     for speed in speeds:
         files += write_speed_report(speed, inside(out, SPEED, speed.machine))
-    return (atomic_write_text(out / INDEX, index_page(records, compared, sections, speeds, overviews, tunings)), *files)
+    return (atomic_write_text(out / INDEX, index_page(records, found, sections, speeds, overviews, tunings)), *files)
 
 
 def _write_overviews(analyses: Sequence[Analysis], out: Path) -> tuple[list[Overview], list[Path]]:
@@ -117,34 +114,6 @@ def _write_tunings(
     written = {data: table for data, table in tables.items() if not chosen or data in chosen}
     files = [path for data, table in written.items() for path in write_table(inside(out, data), table, data)]
     return {f"{data}/{table.name}": markdown(table) for data, table in tables.items()}, files
-
-
-def _check_index(path: Path) -> None:
-    """Raises StorageError unless there is nothing at the path of the index, or an index of reports."""
-    try:
-        if not is_there(path):
-            return
-        with path.open("rb") as lines:
-            start = lines.read(LONGEST_START)
-    except Damaged as error:
-        raise StorageError(f"{path}: {error}; name another folder with --out.") from error
-    except OSError as error:
-        raise storage_error(path, error) from error
-    if MARK.encode() not in start:
-        raise StorageError(
-            f"{path}: expected an index of reports, found another text, which stays as it is; name another folder with "
-            "--out, or move that file away."
-        )
-
-
-def _compared(
-    results: Path, records: Sequence[Record], tables_of: Callable[[str], Sequence[PlannedTable]] | None
-) -> tuple[Comparison, ...]:
-    found = tuple(with_stale_twins_marked(results, one) for one in comparisons(records))
-    if tables_of is None:
-        return found
-    of_data = {name: [record for record in records if record.data == name] for name in {one.data for one in found}}
-    return tuple(part for one in found for part in arranged(one, tables_of(one.data), of_data[one.data]))
 
 
 def _write_section(

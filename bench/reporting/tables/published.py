@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
-
+from bench.reporting.paper.printed import NOT_COMPARABLE, SOURCE, read_printed
 from bench.reporting.tables.table import Cell, Column, Group, Head, Row, Table
 
-FOLDER = Path(__file__).resolve().parent.parent / "paper"
-CAPTION = "published (Ye et al., IJCAI 2023), not comparable: other splits, other code"
+CAPTION = f"published ({SOURCE}), {NOT_COMPARABLE}"
 # Per data set: a caption, the file, and whether its columns begin with the data set's key.
 PUBLISHED: dict[str, tuple[tuple[str, str, bool], ...]] = {
     "office31": (("Accuracy (%)", "table1_office", True), ("Ablation, accuracy (%)", "table4_ablation", True)),
@@ -28,8 +25,7 @@ def published(data: str, label: str, part: str = "") -> tuple[Table, ...]:
 
 
 def _table(label: str, what: str, file: str, prefixed: bool, data: str) -> Table:
-    with (FOLDER / f"{file}.csv").open(encoding="utf-8", newline="") as lines:
-        header, *body = list(csv.reader(lines))
+    header, *body = read_printed(file)
     start = f"{data}/" if prefixed else ""
     places = [place for place, name in enumerate(header) if place > 0 and name.startswith(start)]
     names = [header[place].removeprefix(start) for place in places]

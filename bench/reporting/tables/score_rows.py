@@ -29,7 +29,7 @@ BOLD_RULE = (
 def score_rows(comparison: Comparison, columns: Sequence[ScoreColumn], options: Options) -> tuple[Row, ...]:
     """A row for each variant, then the dummy baseline where the records have it."""
     scores = [{seed: run.test for seed, run in variant.scored.items()} for variant in comparison.variants]
-    filled = [tuple(_cell(column, found, options) for column in columns) for found in scores]
+    filled = [tuple(score_cell(column, found, options) for column in columns) for found in scores]
     filled = _embolden(comparison, filled, columns)
     rows = [
         Row(Head(v.label, v.notes, {"variant": v.key, "method": v.label}), cells)
@@ -38,7 +38,7 @@ def score_rows(comparison: Comparison, columns: Sequence[ScoreColumn], options: 
     return (*rows, _dummy_row(comparison, columns, options)) if comparison.dummy else tuple(rows)
 
 
-def _cell(column: ScoreColumn, scores: BySeed, options: Options) -> Cell:
+def score_cell(column: ScoreColumn, scores: BySeed, options: Options) -> Cell:
     """The mean over all seeds of a row, or a missing cell that says why: never a mean over some of them."""
     if not scores:
         return Cell()
@@ -64,13 +64,17 @@ def _interval(values: Sequence[float]) -> tuple[float, float] | None:
     return (found.low, found.high) if math.isfinite(found.low) and math.isfinite(found.high) else None
 
 
-def _dummy_row(comparison: Comparison, columns: Sequence[ScoreColumn], options: Options) -> Row:
+def dummy_cells(comparison: Comparison, columns: Sequence[ScoreColumn], options: Options) -> list[Cell]:
     """The dummy baseline: its scores are the same for every seed, its Δ_b is the mean over the seeds of EW."""
     seeds = tuple(comparison.baseline.scored) if comparison.baseline else ()
     scores = dict.fromkeys(seeds or comparison.seeds[:1], comparison.dummy)
     plain = replace(options, spread="none")
-    cells = [replace(_cell(column, scores, plain), sd=None, seeds=()) for column in columns]
-    return Row(Head(DUMMY_BASELINE, (), {"variant": "", "method": DUMMY_BASELINE}), tuple(cells), rule=True)
+    return [replace(score_cell(column, scores, plain), sd=None, seeds=()) for column in columns]
+
+
+def _dummy_row(comparison: Comparison, columns: Sequence[ScoreColumn], options: Options) -> Row:
+    head = Head(DUMMY_BASELINE, (), {"variant": "", "method": DUMMY_BASELINE})
+    return Row(head, tuple(dummy_cells(comparison, columns, options)), rule=True)
 
 
 def _embolden(

@@ -63,11 +63,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Row:
-    """A row's head and cells, one per column. rule: a line separates it from the rows above."""
+    """A row's head and cells, one per column.
+
+    rule: a line separates it from the rows above.
+    gap: a little space does, in LaTeX.
+    """
 
     head: Head
     cells: tuple[Cell, ...]
     rule: bool = False
+    gap: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class Table:
     caption: what it shows, in at most two lines of print.
     stub: the head of the column of row heads.
     groups: heads above those of the columns; empty if there are none.
+    supergroups: heads above those of the groups, over columns as well; empty if there are none.
     note: sentences below it, on how its numbers were made; empty for none.
     """
 
@@ -90,6 +96,12 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     note: str = ""
+    supergroups: tuple[Group, ...] = ()
+
+    @property
+    def levels(self) -> tuple[tuple[Group, ...], ...]:
+        """The heads above those of the columns, the topmost first."""
+        return tuple(level for level in (self.supergroups, self.groups) if level)
 
     @property
     def footnotes(self) -> dict[str, str]:
