@@ -87,6 +87,13 @@ class Parameters(_Part):
     encoders: Count = 0
 
 
+class MethodCode(_Part):
+    """The code of a weighting or an architecture: the dotted name of its class, and a digest of what that needs."""
+
+    name: str
+    digest: str
+
+
 class FieldEvaluations(_Part):
     """Evaluations of a flow's field in all training steps: in the forward pass, and by the adjoint equation."""
 
@@ -122,6 +129,7 @@ class Record(_Part):
     lost: how earlier attempts ended, one sentence each: the signal that killed the process.
     versions: of the engine, the weighting, the architecture, the problem and, for embedded data, its maker. Empty in
         records made before versions were kept.
+    code: of the weighting and the architecture, as it was; empty in records made before it was kept.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -166,6 +174,7 @@ class Record(_Part):
     resumed: list[str] = Field(default_factory=list)
     lost: list[str] = Field(default_factory=list)
     versions: dict[str, int] = Field(default_factory=dict)
+    code: dict[str, MethodCode] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Record:
@@ -209,8 +218,8 @@ def _contradictions(record: Record) -> Iterator[str]:
 
 
 def _repeated(place: str, keys: list[str]) -> Iterator[str]:
-    key, count = Counter(keys).most_common(1)[0]
-    if count > 1:
+    if len(set(keys)) < len(keys):
+        key, count = Counter(keys).most_common(1)[0]
         yield f"{place}: expected each key once, found {key!r:.80} {count} times"
 
 

@@ -21,6 +21,8 @@ CURVE = "curve.csv"
 POSITIONS = "positions.csv"
 COSINES = "cosines.csv"
 CHECKPOINT = "checkpoint.pt"
+ERROR_LOG = "error.txt"
+TENSORBOARD = "tensorboard"  # a folder
 
 _WORTH: Mapping[Status, int] = {"failed": 0, "diverged": 1, "done": 2}
 _SEED = "seed-"
