@@ -25,8 +25,8 @@ from bench.launch.config import EXPIRY, RETRIES, LaunchConfig
 from bench.launch.local import WorkersUnavailable, run_locally, start_server
 from bench.launch.messages import Event
 from bench.launch.run_queue import clear_finished
-from bench.launch.tensorboard import TENSORBOARD, require_tensorboard
-from bench.records.store import RecordError
+from bench.launch.tensorboard import require_tensorboard
+from bench.records.store import TENSORBOARD, RecordError
 from bench.spec.lookup import UnknownName
 from bench.spec.planning import Again, Plan, PlanError, Request, Which, make_plan
 from bench.spec.resolve import RunKey
@@ -195,9 +195,8 @@ def _train(command: _Command, plan: Plan, launch: LaunchConfig, jobs: int) -> in
     """Trains the pending runs and prints how they ended; the exit code."""
     console, forced = command.console, command.forced
     again = f" ({len(launch.again)} of them again)" if launch.again else ""
-    console.print(
-        f"{len(plan.pending)} runs to train{again}, {len(plan.kept)} already kept; {jobs} at a time on {launch.device}.",
-    )
+    to_train = f"{len(plan.pending)} runs to train{again}"
+    console.print(f"{to_train}, {len(plan.kept)} already kept; {jobs} at a time on {launch.device}.")
     statuses: Counter[str] = Counter()
     with RunProgress(console, plan.pending, launch.results) as progress:
 

@@ -48,7 +48,7 @@ def epoch_log(logger: str, spec: RunSpec, folder: Path, guard: Guard) -> Iterato
         with guard(), _storage_errors(place):
             if not writers:
                 shutil.rmtree(place, ignore_errors=True)
-                writers.append(SummaryWriter(str(place)))  # type: ignore[no-untyped-call]
+                writers.append(SummaryWriter(str(place)))
             for row in history.curve[written:]:
                 scalars = {**dict(zip(columns, row, strict=True)), **_positions(history, spec, row[1])}
                 for name, value in scalars.items():

@@ -86,7 +86,10 @@ def _record_of(assignment: Assignment, context: RunContext, connection: Connecti
     """Trains a run. An error becomes a record with the reason, and a file with the traceback."""
     spec, log = assignment.spec, context.folder / ERROR_LOG
     try:
-        with data_parallel(spec, context) as parallel, epoch_log(logger, spec, context.folder, context.guard) as epochs_log:
+        with (
+            data_parallel(spec, context) as parallel,
+            epoch_log(logger, spec, context.folder, context.guard) as epochs_log,
+        ):
             record = train(
                 spec,
                 context,

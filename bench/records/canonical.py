@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-
 _UNCHANGED = (str, int, bool, type(None))
 
 

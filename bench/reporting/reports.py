@@ -11,6 +11,7 @@ from bench.records.reading import Damaged, is_there, read_text
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord
 from bench.reporting.across import across_problems, times_ratios
+from bench.reporting.changed_code import with_changed_code_marked
 from bench.reporting.comparison import Comparison, comparisons
 from bench.reporting.figures.style import save
 from bench.reporting.figures.times import profile_figure
@@ -133,7 +134,7 @@ def _check_index(path: Path) -> None:
 def _compared(
     results: Path, records: Sequence[Record], tables_of: Callable[[str], Sequence[PlannedTable]] | None
 ) -> tuple[Comparison, ...]:
-    found = tuple(with_stale_twins_marked(results, one) for one in comparisons(records))
+    found = tuple(with_changed_code_marked(with_stale_twins_marked(results, one)) for one in comparisons(records))
     if tables_of is None:
         return found
     of_data = {name: [record for record in records if record.data == name] for name in {one.data for one in found}}

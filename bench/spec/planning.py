@@ -107,7 +107,7 @@ def make_plan(
     remarks: list[str] = []
     names = data_names(request, errors)
     if request.only_found or _all_data(request):
-        names, remarks = _found_names(names, request, data_root)
+        names, remarks = found_names(names, request, data_root)
     specs = all_specs(request, names, errors)
     folders = _data_folders(names, data_root, make_data, errors)
     _raise(errors)  # before anything is decoded
@@ -268,7 +268,7 @@ def _all_data(request: Request) -> bool:
     return any(name.lower() == ALL for name in request.data)
 
 
-def _found_names(names: Sequence[str], request: Request, data_root: Path) -> tuple[list[str], list[str]]:
+def found_names(names: Sequence[str], request: Request, data_root: Path) -> tuple[list[str], list[str]]:
     """The data sets that are found or can be made, else the request's alternatives; and remarks on the others."""
     absent = [name for name in names if DATASETS[name].make is None and find(name, data_root) is None]
     remarks = [f"{name}: not found under {data_root}, left out. {DATASETS[name].how}" for name in absent]

@@ -28,7 +28,6 @@ from methods.architectures.backbones import BACKBONES
 from methods.architectures.heads import DENSE_HEADS, HEADS
 from methods.contract import Needs, PostStepHook, Weighting, WeightingInfo, batches_of, clip_of
 
-
 RunKey = tuple[str, str, int]  # data set, variant and seed
 
 

@@ -11,7 +11,7 @@ code and not its version; they decide nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 from bench import ROOT
@@ -49,14 +49,14 @@ def code_of(architecture: str, weighting: str) -> dict[str, MethodCode]:
         "weighting": weighting_info(weighting).factory,
         "architecture": ARCHITECTURES[architecture].factory,
     }
-    found = {part: _code(factory) for part, factory in factories.items()}
+    found = {part: _code(factory.__module__, factory.__qualname__) for part, factory in factories.items()}
     return {part: code for part, code in found.items() if code.digest}
 
 
 @cache
-def _code(factory: Callable[..., object]) -> MethodCode:
+def _code(module: str, definition: str) -> MethodCode:
     """Without a digest for what is not defined in a file of `methods`."""
-    name = f"{getattr(factory, '__module__', '')}.{getattr(factory, '__qualname__', '')}"
+    name = f"{module}.{definition}"
     return MethodCode(name=name, digest=code_digest(name, _SOURCES))
 
 
@@ -118,8 +118,8 @@ def code_remarks(kept: Sequence[Record]) -> list[str]:
     """One line per data set and part whose code has changed under the same version since records were made."""
     counts = Counter((record.data, part) for record in kept for part in changed_code(record))
     return [
-        f"{data}: the code of {part} changed, its version did not, and {_kept(count)} made with the old code. If numbers "
-        "change, raise the version; or train again with --force."
+        f"{data}: the code of {part} changed, its version did not, and {_kept(count)} made with the old code. Raise "
+        "the version if numbers change, or train again with --force."
         for (data, part), count in counts.items()
     ]
 
