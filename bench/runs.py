@@ -100,7 +100,7 @@ def _filtered(arguments: Namespace, errors: list[str]) -> list[FoundRun]:
         found = study_runs(study, arguments.data, arguments.data_root, results).found
         errors += [run.error for run in found if run.error]
     else:
-        found = list(find_runs(results, errors))
+        found = find_runs(results, errors)
     return selected(found, Filters(arguments.data, arguments.method, arguments.status, arguments.seeds))
 
 

@@ -112,11 +112,8 @@ def _matches(parts: Sequence[str], folder: Path, same: Callable[[str, str], bool
     """Whether parts are names of this run: variant, data/variant, variant/seed or data/variant/seed."""
     data, variant, seed = folder.parts[-3:]
     forms: list[tuple[str, ...]] = [(variant,), (data, variant), (variant, seed), (data, variant, seed)]
-    return any(
-        all(_is(name, part, same) for name, part in zip(form, parts, strict=True))
-        for form in forms
-        if len(form) == len(parts)
-    )
+    fitting = [zip(form, parts, strict=True) for form in forms if len(form) == len(parts)]
+    return any(all(_is(name, part, same) for name, part in pairs) for pairs in fitting)
 
 
 def _is(name: str, part: str, same: Callable[[str, str], bool]) -> bool:

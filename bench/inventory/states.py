@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,7 +13,7 @@ from bench.records.again import AGAIN
 from bench.records.claim import Holder, has_died, holder_of
 from bench.records.plain_text import one_line
 from bench.records.record import Record
-from bench.records.store import CHECKPOINT, RECORD, RecordError, read_run, run_folders
+from bench.records.store import CHECKPOINT, RECORD, RecordError, read_run, run_folders, without_collector
 from bench.spec.versions import changed_code, why_stale
 
 State = Literal["done", "stale", "diverged", "failed", "running", "interrupted", "damaged"]
@@ -59,17 +59,16 @@ class FoundRun:
         return None
 
 
-def find_runs(results: Path, errors: list[str]) -> Iterator[FoundRun]:
+def find_runs(results: Path, errors: list[str]) -> list[FoundRun]:
     """All runs under a folder of results, in the order of their folders; none if there is no such folder.
 
     Folders without any file of a run are left out. Bad records, and folders that can't be read, are added to `errors`.
     """
-    for folder in run_folders(results, errors):
-        found = look_at(folder)
-        if found is not None:
-            if found.error:
-                errors.append(found.error)
-            yield found
+    with without_collector():
+        looked = [look_at(folder) for folder in run_folders(results, errors)]
+    found = [run for run in looked if run is not None]
+    errors += [run.error for run in found if run.error]
+    return found
 
 
 def look_at(folder: Path) -> FoundRun | None:

@@ -7,6 +7,7 @@ runs[runs.split == "test"].groupby("label").value.mean()
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bench import ROOT
 from bench.records.items import read_items
+from bench.records.reading import Damaged, is_there, read_text
 from bench.records.record import Record
 from bench.records.store import CURVE, POSITIONS, RecordError, read_run, run_folders
 from bench.records.tables import read_table
@@ -68,20 +70,14 @@ def load_curves(results: Folder = None, data: Names = None, method: Names = None
     Runs of other tasks have NaN in the columns of a task that they don't have.
     """
 
-    def read(folder: Path, record: Record) -> DataFrame | None:
-        return read_table(folder / CURVE, ["epoch"])
-
-    return _tables(read, _runs(results, data, method), (*RUN, "epoch"))
+    return _written_tables(CURVE, "epoch", _runs(results, data, method))
 
 
 def load_positions(results: Folder = None, data: Names = None, method: Names = None) -> DataFrame:
     """A row per run, step and task of architectures with positions: POSITION_COLUMNS. Arguments as of `load_runs`."""
-
-    def read(folder: Path, record: Record) -> DataFrame | None:
-        table = read_table(folder / POSITIONS, ["step"])
-        return None if table is None else table.melt("step", var_name="task", value_name="position")
-
-    return _tables(read, _runs(results, data, method), POSITION_COLUMNS)
+    wide = _written_tables(POSITIONS, "step", _runs(results, data, method))
+    long = wide.melt([*RUN, "step"], var_name="task", value_name="position")
+    return long.dropna(subset="position").reset_index(drop=True)  # tasks of other runs
 
 
 def load_items(results: Folder = None, data: Names = None, method: Names = None) -> DataFrame:
@@ -175,7 +171,7 @@ def _cell(value: Any) -> Any:
 def _tables(
     read: Callable[[Path, Record], DataFrame | None], runs: Iterable[tuple[Path, Record]], columns: Sequence[str]
 ) -> DataFrame:
-    """The tables of runs below each other, each with the columns that name its run."""
+    """The tables of runs below each other, each with the columns that name its run; those of bad files are left out."""
     import pandas
 
     errors, tables = [], []
@@ -186,8 +182,56 @@ def _tables(
             errors.append(str(error))
             continue
         if table is not None and len(table):
-            names = dict(zip(RUN, _identity(record), strict=True))
-            kept = table.drop(columns=[name for name in RUN if name in table.columns])
-            tables.append(kept.assign(**names)[[*RUN, *kept.columns]])
+            tables.append(_named(table, [record] * len(table)))
     _warn(errors)
     return pandas.concat(tables, ignore_index=True) if tables else pandas.DataFrame(columns=list(columns))
+
+
+def _named(table: DataFrame, records: Sequence[Record]) -> DataFrame:
+    """A table with the columns that name the run of each row before its own."""
+    import pandas
+
+    names = pandas.DataFrame([_identity(record) for record in records], columns=list(RUN), index=table.index)
+    return pandas.concat([names, table.drop(columns=[name for name in RUN if name in table.columns])], axis=1)
+
+
+def _written_tables(name: str, key: str, runs: Iterable[tuple[Path, Record]]) -> DataFrame:
+    """The files of this name of all runs below each other. Those with the same columns are parsed together."""
+    import pandas
+
+    alike: dict[str, list[tuple[Path, Record, list[str]]]] = {}
+    slow: list[tuple[Path, Record]] = []
+    for folder, record in runs:
+        lines = _lines(folder / name)
+        if lines is None:
+            slow.append((folder, record))  # what is wrong with it, if anything, is said there
+        elif len(lines) > 1:
+            alike.setdefault(lines[0], []).append((folder, record, lines[1:]))
+    tables = []
+    for header, files in alike.items():
+        text = "\n".join([header, *(line for _, _, lines in files for line in lines)])
+        table = pandas.read_csv(io.StringIO(text), index_col=False, low_memory=False)
+        numeric = all(pandas.api.types.is_numeric_dtype(table[column]) for column in table.columns)
+        if numeric and key in table.columns and len(table) == sum(len(lines) for _, _, lines in files):
+            tables.append(_named(table, [record for _, record, lines in files for _ in lines]))
+        else:
+            slow += [(folder, record) for folder, record, _ in files]
+
+    def read(folder: Path, record: Record) -> DataFrame | None:
+        table = read_table(folder / name, [key])
+        return None if table is None else read_table(folder / name, list(table.columns))
+
+    rest = _tables(read, slow, (*RUN, key))
+    tables += [rest] if len(rest) or not tables else []
+    return pandas.concat(tables, ignore_index=True)
+
+
+def _lines(path: Path) -> list[str] | None:
+    """The lines of a table with as many values in each as names in the first; None if it is no such file."""
+    try:
+        lines = read_text(path).splitlines() if is_there(path) else []
+    except (Damaged, OSError):
+        return None
+    if any('"' in line or line.count(",") != lines[0].count(",") for line in lines):
+        return None
+    return lines

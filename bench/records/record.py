@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -188,8 +188,9 @@ def _contradictions(record: Record) -> Iterator[str]:
     yield from _repeated("tasks", [task.key for task in record.tasks])
     for task in record.tasks:
         yield from _repeated(f"tasks.{task.key}.metrics", [metric.key for metric in task.metrics])
+    known = {task.key: {metric.key: metric for metric in task.metrics} for task in record.tasks}
     for name in ("reference", "validation", "test", "last_test"):
-        yield from _wrong_scores(name, getattr(record, name), record.tasks)
+        yield from _wrong_scores(name, getattr(record, name), known)
     unknown = record.positions.keys() - {task.key for task in record.tasks}
     if unknown:
         yield f"positions: expected tasks of the record, found {min(unknown)!r:.80}"
@@ -223,12 +224,11 @@ def _repeated(place: str, keys: list[str]) -> Iterator[str]:
         yield f"{place}: expected each key once, found {key!r:.80} {count} times"
 
 
-def _wrong_scores(place: str, scores: Scores, tasks: list[TaskRecord]) -> Iterator[str]:
-    """Scores of unknown tasks or metrics, and shares that are none.
+def _wrong_scores(place: str, scores: Scores, known: Mapping[str, Mapping[str, MetricRecord]]) -> Iterator[str]:
+    """Scores of unknown tasks or metrics, and shares that are none. known: the metrics of each task, by keys.
 
     All other values are allowed: a unit says nothing of the range, an error can be infinite, a mean of nothing is NaN.
     """
-    known = {task.key: {metric.key: metric for metric in task.metrics} for task in tasks}
     for task, values in scores.items():
         for key, value in values.items():
             metric = known.get(task, {}).get(key)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -28,8 +27,7 @@ def _notes(variant: Variant, root: Path) -> list[str]:
     records = [record for record in variant.runs.values() if record.code]
     if not records:
         return []
-    today = _sources(root)
-    parts = {part: [record for record in records if _has_changed(record, part, today)] for part in _PARTS}
+    parts = {part: [record for record in records if _has_changed(record, part, root)] for part in _PARTS}
     return [
         f"made with other code of {part} {getattr(found[0], part)} than is here now"
         for part, found in parts.items()
@@ -37,11 +35,16 @@ def _notes(variant: Variant, root: Path) -> list[str]:
     ]
 
 
-def _has_changed(record: Record, part: str, today: Sources) -> bool:
+def _has_changed(record: Record, part: str, root: Path) -> bool:
     code = record.code.get(part)
-    return code is not None and code_digest(code.name, today) != code.digest
+    return code is not None and _digest(code.name, root) != code.digest
 
 
 @cache
-def _sources(root: Path) -> Mapping[str, str]:
+def _digest(name: str, root: Path) -> str:
+    return code_digest(name, _sources(root))
+
+
+@cache
+def _sources(root: Path) -> Sources:
     return read_sources(root)
