@@ -39,7 +39,18 @@ class Method:
         """The step."""
         return min(double(x) * SCALE, LIMIT) + elsewhere.shift(self.c)
 '''
-PARTS = "SCALE = 2\n\ndef double(x):\n    return _sum(x, x)\n\ndef _sum(a, b):\n    return a + b\n\ndef unused():\n    return 1\n"
+PARTS = """
+SCALE = 2
+
+def double(x):
+    return _sum(x, x)
+
+def _sum(a, b):
+    return a + b
+
+def unused():
+    return 1
+"""
 SOURCES = {
     "methods.one": METHOD,
     "methods.parts": PARTS,
@@ -151,8 +162,8 @@ def test_an_edited_weighting_under_the_same_version_is_named(
     request.getfixturevalue("edited_cagrad")
     assert run.main(options) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "digits: the code of weighting cagrad changed, its version did not, and 2 kept runs were made with the old code. "
-        "Raise the version if numbers change, or train again with --force.",
+        "digits: the code of weighting cagrad changed, its version did not, and 2 kept runs were made with the old "
+        "code. Raise the version if numbers change, or train again with --force.",
         "0 runs to train, 4 already kept.",
     ]
     assert [changed_code(record) for record in records] == [[], [], ["weighting cagrad"], ["weighting cagrad"]]

@@ -182,12 +182,12 @@ def test_a_kill_in_the_middle_leaves_the_old_record_and_its_files(results: Path,
             os.kill(holder.process, signal.SIGKILL)
 
     events: list[Event] = []
-    run_locally(
-        [spec("ew")],
-        config(data, results, [spec("ew")], retries=0),
-        1,
-        lambda event: (events.append(event), kill(event)),
-    )
+
+    def act(event: Event) -> None:
+        events.append(event)
+        kill(event)
+
+    run_locally([spec("ew")], config(data, results, [spec("ew")], retries=0), 1, act)
     assert seen and "epoch 1 of 2" in seen[0] and seen[0].endswith("its record stays until then")
     assert [event.record.status for event in events if event.record] == ["failed"]
     assert {name: (place / name).read_bytes() for name in before} == before
