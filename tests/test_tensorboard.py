@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +98,3 @@ def test_another_logger_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run.main(["--method", "ew", "--data", "digits", "--logger", "wandb"])
     assert "--logger: expected tensorboard, found 'wandb'" in capsys.readouterr().err
-
-
-def test_the_package_is_not_imported_without_the_option() -> None:
-    assert "bench.launch.tensorboard" in sys.modules
-    assert not hasattr(tensorboard, "SummaryWriter")
