@@ -14,6 +14,7 @@ COMMANDS = {
     "bench.tune": "tune methods with equal numbers of trials, and write the study of the best settings",
     "bench.plan": "forecast a study's steps, hours, disk and memory, here or on a GPU that is not here",
     "bench.report": "make tables and figures from the records",
+    "bench.runs": "list, show, compare, delete and export runs, and say what is done of a study",
     "bench.data": "list the data sets, say how to get one, check it, decode it, draw some of it",
     "bench.doctor": "check this set-up: what is missing, and what is left out because of it",
     "bench.speed": "measure the training steps of every method, beside other packages and the autograd baseline",

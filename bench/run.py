@@ -9,6 +9,7 @@ from bench.cli.options import guarded, plain_console
 from bench.cli.parser import CommandParser
 from bench.cli.request import add_how, add_what, requested
 from bench.cli.training import TRAINING_ERRORS, add_training, train_request
+from bench.spec.planning import Which
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,13 +21,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> CommandParser:
     parser = CommandParser(prog="python -m bench.run", description=__doc__)
     add_what(parser)
-    add_training(add_how(parser))
+    how = add_how(parser)
+    add_training(how)
+    again = how.add_mutually_exclusive_group()
+    again.add_argument("--stale", action="store_true", help="train runs of other versions of the code again")
+    again.add_argument("--force", action="store_true", help="train all of these runs again, whatever is there")
     return parser
 
 
 def _run(arguments: Namespace) -> int:
     request, results = requested(arguments)
-    return train_request(arguments, request, results, plain_console())
+    which: Which = "all" if arguments.force else "stale" if arguments.stale else "none"
+    return train_request(arguments, request, results, plain_console(), which)
 
 
 if __name__ == "__main__":

@@ -220,7 +220,9 @@ def all_latex() -> list[str]:
     row = Row(Head(label, (every_character,)), (Cell("-0.10 ± 0.20", bold=True), Cell(notes=("other",))))
     columns = (Column(Head("A_b & c ↑")), Column(Head("Δ_b (%)"), "left"))
     groups = (Group("", 1), Group(NASTY, 1))
-    found.append(latex(Table("levels", "tab:levels", "A caption.", "#1", groups, columns, (row,), "", (Group(NASTY, 2),))))
+    found.append(
+        latex(Table("levels", "tab:levels", "A caption.", "#1", groups, columns, (row,), "", (Group(NASTY, 2),)))
+    )
     return [*found, latex(Table("odd", r"tab:x}\input{nowhere}", every_character, "#1", (), columns, (row, row)))]
 
 

@@ -29,7 +29,7 @@ LAYERS = (
     ("forecasting", "hardware_check"),
     ("inspection", "profiling"),
     ("cli",),
-    ("launch", "analyses"),
+    ("launch", "analyses", "inventory"),
     ("engine", "reporting", "tuning"),
     ("spec",),
     ("methods", "datasets", "records"),
@@ -138,7 +138,9 @@ def test_heavy_optional_packages_are_imported_where_they_are_used() -> None:
         names = {alias.name for node in top_level for alias in node.names} | {
             node.module or "" for node in top_level if isinstance(node, ast.ImportFrom)
         }
-        assert not {name.split(".")[0] for name in names} & {"cvxpy", "torchjd", "LibMTL", "optuna"}, path
+        assert not {name.split(".")[0] for name in names} & {"cvxpy", "torchjd", "LibMTL", "optuna", "tensorboard"}, (
+            path
+        )
 
 
 def test_no_test_imports_another() -> None:
@@ -189,7 +191,7 @@ def test_every_package_is_shipped() -> None:
 def test_extras_are_those_in_use() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    assert set(config["options.extras_require"]) == {"dev", "peers", "parquet", "tune"}
+    assert set(config["options.extras_require"]) == {"dev", "peers", "parquet", "tensorboard", "tune"}
 
 
 def test_tables_may_be_assigned_to() -> None:

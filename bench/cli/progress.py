@@ -19,10 +19,10 @@ from rich.progress import (
 )
 
 from bench.launch.messages import Event
-from bench.launch.worker import ERROR_LOG
+from bench.records.again import training_folder
 from bench.records.plain_text import one_line
 from bench.records.record import Record
-from bench.records.store import run_folder
+from bench.records.store import ERROR_LOG, run_folder
 from bench.spec.resolve import RunSpec
 from datasets.decoding.prepare import Progress as Decoded
 
@@ -120,7 +120,7 @@ class RunProgress(LiveProgress):
 
     def _traceback(self, record: Record) -> str:
         """Where the traceback of a failed run is, if it left one."""
-        log = run_folder(self.results, record.data, record.variant, record.seed) / ERROR_LOG
+        log = training_folder(run_folder(self.results, record.data, record.variant, record.seed)) / ERROR_LOG
         return f"; the traceback is in {log}" if record.status == "failed" and log.is_file() else ""
 
     def _time_left(self) -> str:

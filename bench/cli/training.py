@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from argparse import Namespace, _ArgumentGroup
+from argparse import ArgumentTypeError, Namespace, _ArgumentGroup
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
+from bench.cli.forced import ForcedRuns, forced_runs
 from bench.cli.options import not_negative, positive
 from bench.cli.progress import DecodingProgress, RunProgress, run_name
 from bench.cli.request import jobs_at_a_time
@@ -24,10 +25,12 @@ from bench.launch.config import EXPIRY, RETRIES, LaunchConfig
 from bench.launch.local import WorkersUnavailable, run_locally, start_server
 from bench.launch.messages import Event
 from bench.launch.run_queue import clear_finished
-from bench.records.store import RecordError
+from bench.launch.tensorboard import require_tensorboard
+from bench.records.store import TENSORBOARD, RecordError
 from bench.spec.lookup import UnknownName
-from bench.spec.planning import Plan, PlanError, Request, make_plan
-from bench.spec.resolve import RunSpec
+from bench.spec.planning import Again, Plan, PlanError, Request, Which, make_plan
+from bench.spec.resolve import RunKey
+from bench.spec.shown import shown
 from bench.spec.study import StudyError
 from datasets.contract import DataError
 from datasets.decoding.prepare import Preparation, preparing
@@ -49,50 +52,88 @@ def add_training(how: _ArgumentGroup) -> None:
         help=f"how often to try a run again whose process died (default: {RETRIES})",
     )  # fmt: skip
     how.add_argument(
+        "--logger", type=logger, metavar="tensorboard",
+        help="also write the numbers of every epoch for TensorBoard, into the folders of the runs (extra tensorboard)",
+    )  # fmt: skip
+    how.add_argument(
         "--expiry", type=positive, default=EXPIRY, metavar="SECONDS",
         help=f"without a sign of life, after which other processes may take over a run (default: {EXPIRY:g})",
     )  # fmt: skip
 
 
-def train_request(arguments: Namespace, request: Request, results: Path, console: Console) -> int:
+def logger(text: str) -> str:
+    """Parses the name of a logger, whose package must be there."""
+    if text != TENSORBOARD:
+        raise ArgumentTypeError(f"expected {TENSORBOARD}, found {shown(text)}")
+    try:
+        require_tensorboard()
+    except ImportError as error:
+        raise ArgumentTypeError(str(error)) from error
+    return text
+
+
+@dataclass(frozen=True)
+class _Command:
+    """What the rounds of a command share. forced: how far it has come, with --force."""
+
+    arguments: Namespace
+    request: Request
+    results: Path
+    console: Console
+    device: torch.device
+    which: Which
+    forced: ForcedRuns | None
+
+
+def train_request(
+    arguments: Namespace, request: Request, results: Path, console: Console, which: Which = "none"
+) -> int:
     """Trains the runs of a request that are not in the results yet, or lists them with --dry-run.
 
     Frozen twins need the runs that they replay: what is left is planned again until nothing new appears.
+    which: of the runs that are in the results, which are trained again.
 
     Returns the exit code: 0, 1 if a run failed, or that of an interruption.
 
     Raises:
         One of TRAINING_ERRORS.
     """
+    forced = forced_runs(request, results) if which == "all" else None
+    if forced and forced.done:
+        console.print(f"--force goes on: {len(forced.done)} runs were trained again before it was interrupted.")
     device = choose_device(arguments.device)
-    tried, said, code = set[tuple[str, str, int]](), set[str](), 0
+    code = _rounds(_Command(arguments, request, results, console, device, which, forced))
+    if forced and not code and not arguments.dry_run:
+        forced.end()
+    return code
+
+
+def _rounds(command: _Command) -> int:
+    """Trains what can be planned, round after round; the exit code."""
+    tried, said, code = set[RunKey](), set[str](), 0
+    before = command.forced.done if command.forced else set[RunKey]()
     while True:
-        plan = _plan(arguments, request, results, console)
+        plan = _plan(command, Again(command.which, frozenset(tried | before)))
         for remark in [remark for remark in plan.remarks if remark not in said]:
-            console.print(remark)
-        new = [spec for spec in plan.pending if _key(spec) not in tried]
+            command.console.print(remark)
+        new = [spec for spec in plan.pending if spec.key not in tried]
         if tried and not new:
             return code
-        code = max(code, _round(arguments, device, request, replace(plan, pending=new), results, console))
-        if arguments.dry_run or not plan.waiting or code > FAILED:
+        code = max(code, _round(command, replace(plan, pending=new)))
+        if command.arguments.dry_run or not plan.waiting or code > FAILED:
             return code
-        tried |= set(map(_key, new))
+        tried |= {spec.key for spec in new}
         said |= set(plan.remarks)
 
 
-def _key(spec: RunSpec) -> tuple[str, str, int]:
-    return spec.data, spec.variant, spec.seed
-
-
-def _round(
-    arguments: Namespace, device: torch.device, request: Request, plan: Plan, results: Path, console: Console
-) -> int:
+def _round(command: _Command, plan: Plan) -> int:
     """Trains the pending runs of a plan, or lists them; the exit code."""
+    arguments, results, console, device = command.arguments, command.results, command.console, command.device
     for remark in hardware_remarks(plan.pending, device):
         console.print(remark)
     if impossible := hardware_errors(plan.pending, device):
         raise PlanError("\n".join(impossible))
-    jobs = jobs_at_a_time(arguments, device, request)
+    jobs = jobs_at_a_time(arguments, device, command.request)
     if arguments.dry_run:
         unwritable = storage_errors(plan.pending, results, jobs)
         for remark in [*checkpoint_remarks(plan.pending, results, plan.current, device), *unwritable]:
@@ -108,6 +149,8 @@ def _round(
         plan.current,
         arguments.retries,
         float(arguments.expiry),
+        frozenset(spec.key for spec in plan.again),
+        arguments.logger or "",
     )
     clear_finished(plan.kept, launch)
     if not plan.pending:
@@ -118,7 +161,7 @@ def _round(
         raise PlanError("\n".join(unwritable))
     for spec in {(s.data, s.settings.backbone): s for s in plan.pending}.values():
         build_network(spec, device)  # downloads weights before several workers need them at once
-    return _train(plan, launch, jobs, console)
+    return _train(command, plan, launch, jobs)
 
 
 def _describe(plan: Plan, console: Console) -> None:
@@ -128,28 +171,32 @@ def _describe(plan: Plan, console: Console) -> None:
     for spec in plan.waiting:
         console.print(f"would then run {run_name(spec)}: {spec.label}, once its weights are known")
     waiting = f", {len(plan.waiting)} frozen twins that wait for other runs" if plan.waiting else ""
-    console.print(f"{len(plan.pending)} runs to train, {len(plan.kept)} already kept{waiting}.")
+    again = f" ({len(plan.again)} of them again)" if plan.again else ""
+    console.print(f"{len(plan.pending)} runs to train{again}, {len(plan.kept)} already kept{waiting}.")
 
 
-def _plan(arguments: Namespace, request: Request, results: Path, console: Console) -> Plan:
+def _plan(command: _Command, again: Again) -> Plan:
     """The plan; decodes all data once, unless nothing may be made: invalid files stop the command before any training.
 
     Nothing is read into this process: workers map the decoded arrays into memory.
     """
+    arguments, console = command.arguments, command.console
+    make = not arguments.dry_run
     with DecodingProgress(console, only_bars=True) as decoding:
-        how = Preparation(report=decoding, cache=arguments.cache_dir, allowed=not arguments.dry_run)
+        how = Preparation(report=decoding, cache=arguments.cache_dir, allowed=make)
         with preparing(how):
-            plan = make_plan(request, arguments.data_root, results, make_data=not arguments.dry_run)
+            plan = make_plan(command.request, arguments.data_root, command.results, make, again)
     for name in dict.fromkeys(spec.data for spec in plan.pending if spec.data in plan.folders):
         console.print(f"{name}: found in {plan.folders[name]}.")
     return plan
 
 
-def _train(plan: Plan, launch: LaunchConfig, jobs: int, console: Console) -> int:
+def _train(command: _Command, plan: Plan, launch: LaunchConfig, jobs: int) -> int:
     """Trains the pending runs and prints how they ended; the exit code."""
-    console.print(
-        f"{len(plan.pending)} runs to train, {len(plan.kept)} already kept; {jobs} at a time on {launch.device}.",
-    )
+    console, forced = command.console, command.forced
+    again = f" ({len(launch.again)} of them again)" if launch.again else ""
+    to_train = f"{len(plan.pending)} runs to train{again}"
+    console.print(f"{to_train}, {len(plan.kept)} already kept; {jobs} at a time on {launch.device}.")
     statuses: Counter[str] = Counter()
     with RunProgress(console, plan.pending, launch.results) as progress:
 
@@ -157,6 +204,8 @@ def _train(plan: Plan, launch: LaunchConfig, jobs: int, console: Console) -> int
             progress(event)
             if event.record is not None:
                 statuses[event.record.status] += 1
+                if forced and event.record.status != "failed":
+                    forced.add(event.spec)
 
         try:
             run_locally(plan.pending, launch, jobs, follow)

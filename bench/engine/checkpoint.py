@@ -27,6 +27,7 @@ from bench.engine.checkpoint_file import (
 from bench.engine.device import device_name
 from bench.engine.history import Best, History, inconsistency, part_of_task
 from bench.engine.train_state import TrainState, on_device_of_weighting
+from bench.records.again import training_folder
 from bench.records.environment import describe_environment
 from bench.records.files import Guard, StorageError
 from bench.records.store import CHECKPOINT, run_folder
@@ -146,7 +147,8 @@ def checkpoint_remarks(
     remarks = []
     unknown: Counter[DataKey] = Counter()
     for spec in specs:
-        path, seen = run_folder(results, spec.data, spec.variant, spec.seed) / CHECKPOINT, current.of(spec)
+        folder = training_folder(run_folder(results, *spec.key))
+        path, seen = folder / CHECKPOINT, current.of(spec)
         if not os.path.lexists(path):
             continue
         if seen is None:

@@ -117,6 +117,29 @@ def read_content(path: Path) -> Content:
     return _content(_upgraded(raw))
 
 
+@dataclass(frozen=True)
+class Reached:
+    """How far a checkpoint is: finished epochs, and those of the whole run."""
+
+    epochs: int
+    planned: int
+
+
+def reached(path: Path) -> Reached | None:
+    """How far the run of a checkpoint is, without reading its tensors; None if that can't be read.
+
+    Nothing is checked, so it says nothing about whether the run can go on.
+    """
+    if not path.is_file():
+        return None
+    try:
+        raw = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        epochs, planned = raw["history"]["epochs"], raw["settings"]["train"]["epochs"]
+    except Exception:  # as in `_load`
+        return None
+    return Reached(epochs, planned) if isinstance(epochs, int) and isinstance(planned, int) else None
+
+
 def _load(file: BinaryIO) -> Any:
     """The unpickled content of a file, whose checksums are compared first: torch.load doesn't look at them."""
     try:

@@ -50,18 +50,24 @@ def _silent(note: str) -> None:
     del note
 
 
+def _unlogged(history: History) -> None:
+    del history
+
+
 def train(
     spec: RunSpec,
     context: RunContext,
     on_epoch: Callable[[int], None],
     on_note: Callable[[str], None] = _silent,
     parallel: DataParallel = ALONE,
+    log: Callable[[History], None] = _unlogged,
 ) -> Record:
     """Trains, evaluates and records one run. Resumes from its checkpoint if there is one of the same data.
 
     on_epoch(epochs done) is called at the start and after each epoch. A run that diverges is recorded as such.
     on_note(sentence) is called with what the user should know.
     parallel: the processes that train the run together, of which this is the first; the others run `train_along`.
+    log(history) is called before each `on_epoch`.
 
     Raises:
         DataError: the data can't be read, or is not what it was when the run was planned.
@@ -75,12 +81,14 @@ def train(
     for note in start.notes:
         on_note(note)
     run = _start(spec, context, splits, seen)
+    log(history)
     on_epoch(history.epochs)
     try:
         while history.epochs < spec.settings.train.epochs:
             parallel.tell(history.epochs)
             _train_epoch(run, state, history)
             save_checkpoint(checkpoint, origin, state, history, context.guard)
+            log(history)
             on_epoch(history.epochs)
     except Diverged as error:
         outcome = Outcome("diverged", str(error))

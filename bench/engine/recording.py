@@ -28,7 +28,7 @@ from bench.records.record import (
 )
 from bench.records.store import COSINES, CURVE, POSITIONS, write_csv
 from bench.spec.resolve import RunSpec
-from bench.spec.versions import versions_of
+from bench.spec.versions import code_of, versions_of
 from datasets import DATASETS
 from methods import METHODS
 from methods.contract import Network, batches_of
@@ -145,4 +145,5 @@ def _identity(spec: RunSpec) -> dict[str, Any]:
         ],
         "environment": dict(describe_environment(ROOT)),
         "versions": versions_of(spec),
+        "code": code_of(spec.architecture, spec.weighting),
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.records.store import run_folder
 from bench.spec.data_seen import CurrentData
-from bench.spec.resolve import RunSpec
+from bench.spec.resolve import RunKey, RunSpec
 
 RETRIES = 2
 EXPIRY = 60.0
@@ -26,6 +26,8 @@ class LaunchConfig:
     current: what the data was when the runs were planned.
     retries: how often a run is tried again whose process died.
     expiry: seconds without a sign of life after which another process may take over a run.
+    again: the runs that are trained though they have a record.
+    logger: "tensorboard", or "" for none.
     """
 
     data: Mapping[str, Path]
@@ -36,6 +38,8 @@ class LaunchConfig:
     current: CurrentData = field(default_factory=lambda: CurrentData({}, {}))
     retries: int = RETRIES
     expiry: float = EXPIRY
+    again: frozenset[RunKey] = frozenset()
+    logger: str = ""
 
     def folder(self, spec: RunSpec) -> Path:
         """The folder of a run."""

@@ -182,7 +182,7 @@ def _lose(worker: _Worker, queue: RunQueue, config: LaunchConfig, on_event: OnEv
     if isinstance(claim, Holder):
         queue.put(spec, lost)
         return
-    record = write_record(claim.folder, failed_record(spec, reason, lost), claim.guard)
+    record = write_record(assignment.folder, failed_record(spec, reason, lost), claim.guard)
     release(claim)
     on_event(Event("end", spec, record=record))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from bench.records.again import AGAIN
 from bench.records.claim import Claim
 from bench.records.record import Record
 from bench.spec.resolve import RunSpec
@@ -16,11 +18,18 @@ class Assignment:
 
     claim: taken in the worker's name.
     lost: how earlier attempts ended, one sentence each.
+    again: whether it has a record, which stays until the new one is whole.
     """
 
     spec: RunSpec
     claim: Claim
     lost: tuple[str, ...] = ()
+    again: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where it is trained."""
+        return self.claim.folder / AGAIN if self.again else self.claim.folder
 
 
 @dataclass(frozen=True)

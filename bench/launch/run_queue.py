@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench.launch.config import LaunchConfig
 from bench.launch.messages import Assignment, Event
+from bench.records.again import AGAIN, has_ended_again, replace_old
 from bench.records.claim import CLAIM, Claim, Holder, release, take
 from bench.records.files import StorageError, remove_temporary_files
 from bench.records.record import Record
@@ -53,7 +54,7 @@ class RunQueue:
     def __init__(self, specs: Sequence[RunSpec], config: LaunchConfig, on_event: Callable[[Event], None]) -> None:
         self._config, self._on_event = config, on_event
         self._waiting = deque(_Waiting(spec) for spec in specs)
-        # A record of a failed run that was there when the launch began ends no run: it is to be trained again.
+        # A record that was there when the launch began ends no run that has failed, or that is to be trained again.
         self._before = {folder: _stamp(folder / RECORD) for folder in map(config.folder, specs)}
         self._look_again = 0.0
 
@@ -80,7 +81,7 @@ class RunQueue:
             if isinstance(claim, Holder):
                 self._wait_for(claim, run)
             elif self._is_to_train(run, claim):
-                return Assignment(run.spec, claim, run.lost)
+                return Assignment(run.spec, claim, run.lost, run.spec.key in self._config.again)
         self._look_again = time.monotonic() + POLL
         return None
 
@@ -90,6 +91,7 @@ class RunQueue:
         try:
             if new := set_aside(claim.folder):
                 self._on_event(Event("note", run.spec, note=f"its bad record was moved to {new}"))
+            replace_old(claim.folder, claim.guard)
             record = self._finished(run)
             clear(claim, finished=record is not None)
             to_train = record is None
@@ -115,7 +117,7 @@ class RunQueue:
         record = read_run(folder)
         if record is None:
             return None
-        if record.status == "failed":
+        if record.status == "failed" or run.spec.key in self._config.again:
             return None if _stamp(path) == self._before[folder] else record
         return record if is_kept(run.spec, record, path, self._config.current.of(run.spec)) else None
 
@@ -128,10 +130,12 @@ def clear_finished(specs: Sequence[RunSpec], config: LaunchConfig) -> None:
     for folder in map(config.folder, specs):
         with suppress(StorageError, OSError):
             names = os.listdir(folder)
-            if CLAIM in names or CHECKPOINT in names or any(name.startswith(".") for name in names):
+            left = CLAIM in names or CHECKPOINT in names or any(name.startswith(".") for name in names)
+            if left or has_ended_again(folder):
                 claim = take(folder, os.getpid(), config.expiry)
                 if isinstance(claim, Claim):
                     try:
+                        replace_old(folder, claim.guard)
                         clear(claim, finished=True)
                     finally:
                         release(claim)
@@ -141,6 +145,7 @@ def clear(claim: Claim, finished: bool) -> None:
     """Removes what killed processes have left in the folder of a run."""
     with claim.guard():
         remove_temporary_files(claim.folder)
+        remove_temporary_files(claim.folder / AGAIN)
         if finished:
             (claim.folder / CHECKPOINT).unlink(missing_ok=True)
 

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
@@ -19,17 +19,18 @@ from bench.engine.context import RunContext
 from bench.engine.device import choose_device
 from bench.engine.loop import train
 from bench.engine.recording import failed_record
-from bench.engine.signals import Stopped, exit_code, stopped_by
+from bench.engine.signals import Stopped, exit_code, stopped_by, uninterrupted
 from bench.launch.config import LaunchConfig
 from bench.launch.data_parallel import data_parallel
 from bench.launch.messages import Assignment, Event
 from bench.launch.processes import GRACE
-from bench.records.claim import Claim, ClaimLost, beat, release
+from bench.launch.tensorboard import epoch_log
+from bench.records.again import replace_old
+from bench.records.claim import Claim, ClaimLost, Progress, beat, release
 from bench.records.files import StorageError, atomic_write_text
 from bench.records.record import Record
-from bench.records.store import write_record
+from bench.records.store import ERROR_LOG, write_record
 
-ERROR_LOG = "error.txt"
 _LONGEST_PAUSE = 5.0  # between two beats
 _BEATS_PER_EXPIRY = 6
 
@@ -61,7 +62,7 @@ def attempt(assignment: Assignment, config: LaunchConfig, device: torch.device, 
     seen = config.current.of(spec)
     context = RunContext(
         data=config.data[spec.data],
-        folder=claim.folder,
+        folder=assignment.folder,
         device=device,
         threads=config.threads,
         cache=config.cache,
@@ -71,7 +72,7 @@ def attempt(assignment: Assignment, config: LaunchConfig, device: torch.device, 
     )
     try:
         with _beating(claim, config.expiry):
-            record = _record_of(assignment, context, connection)
+            record = _record_of(assignment, context, connection, config.logger)
     except ClaimLost as error:
         return Event("taken", spec, note=str(error))
     except StorageError as error:
@@ -81,17 +82,21 @@ def attempt(assignment: Assignment, config: LaunchConfig, device: torch.device, 
     return Event("end", spec, record=record)
 
 
-def _record_of(assignment: Assignment, context: RunContext, connection: Connection) -> Record:
+def _record_of(assignment: Assignment, context: RunContext, connection: Connection, logger: str) -> Record:
     """Trains a run. An error becomes a record with the reason, and a file with the traceback."""
     spec, log = assignment.spec, context.folder / ERROR_LOG
     try:
-        with data_parallel(spec, context) as parallel:
+        with (
+            data_parallel(spec, context) as parallel,
+            epoch_log(logger, spec, context.folder, context.guard) as epochs_log,
+        ):
             record = train(
                 spec,
                 context,
-                on_epoch=lambda epochs: _send(connection, Event("epoch", spec, epochs)),
+                on_epoch=_epoch_reporter(assignment, connection),
                 on_note=lambda note: _send(connection, Event("note", spec, note=note)),
                 parallel=parallel,
+                log=epochs_log,
             )
     except (ClaimLost, StorageError):
         raise
@@ -101,7 +106,27 @@ def _record_of(assignment: Assignment, context: RunContext, connection: Connecti
         return write_record(context.folder, failed_record(spec, reason, assignment.lost), context.guard)
     with context.guard():
         log.unlink(missing_ok=True)
+    if assignment.again:
+        replace_old(assignment.claim.folder, context.guard)
     return record
+
+
+def _epoch_reporter(assignment: Assignment, connection: Connection) -> Callable[[int], None]:
+    """Tells the parent and, in the claim, everybody how many epochs are done."""
+    spec, claim = assignment.spec, assignment.claim
+    start: tuple[int, float] | None = None
+
+    def report(epochs: int) -> None:
+        nonlocal start
+        now = time.monotonic()
+        first, since = start = start or (epochs, now)
+        pace = (now - since) / (epochs - first) if epochs > first else None
+        progress = Progress(epochs=epochs, planned=spec.settings.train.epochs, epoch_seconds=pace)
+        with suppress(StorageError), uninterrupted():
+            beat(claim, progress)
+        _send(connection, Event("epoch", spec, epochs))
+
+    return report
 
 
 def _send(connection: Connection, event: Event) -> None:

@@ -41,6 +41,21 @@ class ClaimLost(Exception):
     """Another process has taken over the run."""
 
 
+class Progress(BaseModel):
+    """How far a run is: finished epochs, those of the whole run, and mean seconds of an epoch in this process."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    epochs: int
+    planned: int
+    epoch_seconds: float | None = None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the last epoch has ended, as far as that is known."""
+        return None if self.epoch_seconds is None else self.epoch_seconds * max(0, self.planned - self.epochs)
+
+
 class Holder(BaseModel):
     """The content of a claim.
 
@@ -51,6 +66,7 @@ class Holder(BaseModel):
     started: when the process started, in ticks since the boot; so that a number that is used again is another process.
     expiry: seconds without a beat after which others may take over.
     beats: counted up while the owner lives.
+    progress: of the run, for people; None before training.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)  # a newer version may add fields
@@ -62,6 +78,7 @@ class Holder(BaseModel):
     started: str
     expiry: float
     beats: int = 0
+    progress: Progress | None = None
 
     @property
     def name(self) -> str:
@@ -119,8 +136,8 @@ def take(folder: Path, process: int, expiry: float, expired: Holder | None = Non
     return Claim(folder, ours.generation, ours.owner)
 
 
-def beat(claim: Claim) -> None:
-    """Gives a sign of life.
+def beat(claim: Claim, progress: Progress | None = None) -> None:
+    """Gives a sign of life, and says how far the run is if that is given.
 
     Raises:
         ClaimLost: another process has taken over. StorageError: the claim can't be written.
@@ -128,7 +145,8 @@ def beat(claim: Claim) -> None:
     path = claim.folder / CLAIM
     with _locked(path, create=False) as file:
         holder = _own(claim, file)
-        _write(file, path, holder.model_copy(update={"beats": holder.beats + 1}))
+        update = {"beats": holder.beats + 1, "progress": progress or holder.progress}
+        _write(file, path, holder.model_copy(update=update))
 
 
 def release(claim: Claim) -> None:
@@ -263,10 +281,10 @@ def _host() -> str:
 
 
 def _is_free(holder: Holder, expired: Holder | None) -> bool:
-    return holder == expired or _has_died(holder)
+    return holder == expired or has_died(holder)
 
 
-def _has_died(holder: Holder) -> bool:
+def has_died(holder: Holder) -> bool:
     """Whether the owner is known to be dead; processes of other machines and containers can't be seen."""
     return holder.host == _host() and _started(holder.process) not in (holder.started, "")
 

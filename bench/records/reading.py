@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import stat
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from bench.records.plain_text import one_line
 LARGEST = 16 * 2**20  # bytes; the record of a run on 40 tasks has 28,000
 DEEPEST = 20  # objects and lists within each other; a record has five
 MOST_DIGITS = 20  # of an integer; one of 64 bits has as many
+_CONTAINERS = (dict, list)
 _TOO_DEEP = f"expected at most {DEEPEST} objects and lists within each other, found more"
 
 
@@ -119,18 +119,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check_depth(content: Any) -> None:
     """Raises Damaged for what is too deep."""
-    level = [content]
+    level = [content] if isinstance(content, _CONTAINERS) else []
     for _ in range(DEEPEST + 1):
-        level = [part for value in level for part in _parts(value)]
+        inner = (value.values() if isinstance(value, dict) else value for value in level)
+        level = [part for parts in inner for part in parts if isinstance(part, _CONTAINERS)]
         if not level:
             return
     raise Damaged(_TOO_DEEP)
-
-
-def _parts(value: Any) -> Iterable[Any]:
-    """The objects and lists directly within an object or a list."""
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [part for part in inner if isinstance(part, dict | list)]
 
 
 def _check_text(content: Any) -> None:

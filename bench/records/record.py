@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -87,6 +87,13 @@ class Parameters(_Part):
     encoders: Count = 0
 
 
+class MethodCode(_Part):
+    """The code of a weighting or an architecture: the dotted name of its class, and a digest of what that needs."""
+
+    name: str
+    digest: str
+
+
 class FieldEvaluations(_Part):
     """Evaluations of a flow's field in all training steps: in the forward pass, and by the adjoint equation."""
 
@@ -122,6 +129,7 @@ class Record(_Part):
     lost: how earlier attempts ended, one sentence each: the signal that killed the process.
     versions: of the engine, the weighting, the architecture, the problem and, for embedded data, its maker. Empty in
         records made before versions were kept.
+    code: of the weighting and the architecture, as it was; empty in records made before it was kept.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -166,6 +174,7 @@ class Record(_Part):
     resumed: list[str] = Field(default_factory=list)
     lost: list[str] = Field(default_factory=list)
     versions: dict[str, int] = Field(default_factory=dict)
+    code: dict[str, MethodCode] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Record:
@@ -179,8 +188,9 @@ def _contradictions(record: Record) -> Iterator[str]:
     yield from _repeated("tasks", [task.key for task in record.tasks])
     for task in record.tasks:
         yield from _repeated(f"tasks.{task.key}.metrics", [metric.key for metric in task.metrics])
+    known = {task.key: {metric.key: metric for metric in task.metrics} for task in record.tasks}
     for name in ("reference", "validation", "test", "last_test"):
-        yield from _wrong_scores(name, getattr(record, name), record.tasks)
+        yield from _wrong_scores(name, getattr(record, name), known)
     unknown = record.positions.keys() - {task.key for task in record.tasks}
     if unknown:
         yield f"positions: expected tasks of the record, found {min(unknown)!r:.80}"
@@ -209,17 +219,16 @@ def _contradictions(record: Record) -> Iterator[str]:
 
 
 def _repeated(place: str, keys: list[str]) -> Iterator[str]:
-    key, count = Counter(keys).most_common(1)[0]
-    if count > 1:
+    if len(set(keys)) < len(keys):
+        key, count = Counter(keys).most_common(1)[0]
         yield f"{place}: expected each key once, found {key!r:.80} {count} times"
 
 
-def _wrong_scores(place: str, scores: Scores, tasks: list[TaskRecord]) -> Iterator[str]:
-    """Scores of unknown tasks or metrics, and shares that are none.
+def _wrong_scores(place: str, scores: Scores, known: Mapping[str, Mapping[str, MetricRecord]]) -> Iterator[str]:
+    """Scores of unknown tasks or metrics, and shares that are none. known: the metrics of each task, by keys.
 
     All other values are allowed: a unit says nothing of the range, an error can be infinite, a mean of nothing is NaN.
     """
-    known = {task.key: {metric.key: metric for metric in task.metrics} for task in tasks}
     for task, values in scores.items():
         for key, value in values.items():
             metric = known.get(task, {}).get(key)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.records.record import Record
+from bench.reporting.changed_code import with_changed_code_marked
 from bench.reporting.comparison import SINGLE_TASK, Comparison, Variant, comparisons, single_task_runs, unusual_protocol
 from bench.reporting.differences import budget_differences
 from bench.reporting.labels import show_settings, without
@@ -51,7 +52,7 @@ def compared(
     Raises:
         RecordError: records that contradict each other, or a curve that can't be read.
     """
-    found = tuple(with_stale_twins_marked(results, one) for one in comparisons(records))
+    found = tuple(with_changed_code_marked(with_stale_twins_marked(results, one)) for one in comparisons(records))
     if tables_of is None:
         return found
     of_data = {name: [record for record in records if record.data == name] for name in {one.data for one in found}}

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+from bench.records.again import AGAIN
 from bench.records.files import StorageError
 from bench.records.record import Record
 from bench.records.store import RECORD, BadRecord, RecordError, read_run, run_folder
 from bench.spec.data_seen import CurrentData, SeenData, data_difference, data_remarks, look_at_data, neighbour_remarks
 from bench.spec.lookup import UnknownName, lookup
-from bench.spec.resolve import RunSpec, resolve, weighting_info
+from bench.spec.resolve import RunKey, RunSpec, resolve, weighting_info
 from bench.spec.settings import SpecError
 from bench.spec.study import StudyError, StudyRow
 from bench.spec.twins import FROZEN, TwinSource, plan_twins
-from bench.spec.versions import version_remarks
+from bench.spec.versions import changed_code, code_remarks, version_remarks, why_stale
 from datasets import DATASETS, find, obtain
 from datasets.contract import DataError
 from methods import METHODS
 
 ALL = "all"
+Which = Literal["none", "stale", "all"]  # of the runs that have a record
 
 
 class PlanError(ValueError):
@@ -47,6 +51,24 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Again:
+    """Which runs are trained again though they have a record.
+
+    which: "stale" are those of other versions of the code than today's.
+    done: runs of "all" that this request has trained again already, unless their code has changed since.
+    """
+
+    which: Which = "none"
+    done: frozenset[RunKey] = frozenset()
+
+    def includes(self, spec: RunSpec, record: Record) -> bool:
+        """Whether a run is trained again that has this record."""
+        if self.which == "all":
+            return spec.key not in self.done or bool(why_stale(record) or changed_code(record))
+        return self.which == "stale" and bool(why_stale(record))
+
+
+@dataclass(frozen=True)
 class Plan:
     """The runs of a request.
 
@@ -57,6 +79,7 @@ class Plan:
     remarks: for the user: data sets left out, runs kept from other versions, bad records.
     bad: folders of pending runs with a bad record, which has to be moved aside before the run is trained.
     waiting: frozen twins of rows that are not finished; their weights are not known yet.
+    again: those of the pending runs that have a record, which stays until the new one is whole.
     """
 
     pending: list[RunSpec]
@@ -66,9 +89,12 @@ class Plan:
     remarks: list[str]
     bad: list[Path] = field(default_factory=list)
     waiting: list[RunSpec] = field(default_factory=list)
+    again: list[RunSpec] = field(default_factory=list)
 
 
-def make_plan(request: Request, data_root: Path, results: Path, make_data: bool = True) -> Plan:
+def make_plan(
+    request: Request, data_root: Path, results: Path, make_data: bool = True, again: Again | None = None
+) -> Plan:
     """Resolves every run, finds its data and decodes it; makes embedded data unless make_data is False.
 
     Data is decoded as `datasets.decoding.prepare.preparing` says, for kept runs too: a run is kept only if it saw the
@@ -81,27 +107,39 @@ def make_plan(request: Request, data_root: Path, results: Path, make_data: bool 
     remarks: list[str] = []
     names = data_names(request, errors)
     if request.only_found or _all_data(request):
-        names, remarks = _found_names(names, request, data_root)
+        names, remarks = found_names(names, request, data_root)
     specs = all_specs(request, names, errors)
     folders = _data_folders(names, data_root, make_data, errors)
     _raise(errors)  # before anything is decoded
     current = look_at_data(specs, folders, errors)
     errors += _other_data(request, specs, current)
-    own = _look_at_records(specs, results, current, errors)
+    own = _look_at_records(specs, results, current, errors, again or Again())
     twins = twin_runs(request, names, own.kept, results, errors)
-    of_twins = _look_at_records(twins.planned, results, current, errors)
+    of_twins = _look_at_records(twins.planned, results, current, errors, again or Again())
     _raise(errors)
     pending, kept = [*own.pending, *of_twins.pending], [*own.kept, *of_twins.kept]
     bad = {**own.bad, **of_twins.bad}
     remarks += [
         *request.remarks,
         *bad.values(),
-        *version_remarks(kept, results),
+        *version_remarks([record for _, record in kept]),
+        *code_remarks([record for _, record in kept]),
+        *_unfinished_remarks([spec for spec, _ in kept], results),
         *data_remarks(current, kept),
         *twins.remarks,
     ]
     remarks += neighbour_remarks(current, pending, results)
-    return Plan(pending, [spec for spec, _ in kept], folders, current, remarks, list(bad), twins.waiting)
+    renewed = [*own.again, *of_twins.again]
+    return Plan(pending, [spec for spec, _ in kept], folders, current, remarks, list(bad), twins.waiting, renewed)
+
+
+def _unfinished_remarks(kept: Sequence[RunSpec], results: Path) -> list[str]:
+    """A line per data set with kept runs that were being trained again when that was interrupted."""
+    counts = Counter(spec.data for spec in kept if (run_folder(results, *spec.key) / AGAIN).is_dir())
+    return [
+        f"{data}: {count} kept run{'s are' if count > 1 else ' is'} partly trained again; --force goes on with that."
+        for data, count in counts.items()
+    ]
 
 
 @dataclass(frozen=True)
@@ -111,16 +149,24 @@ class _Found:
     pending: list[RunSpec] = field(default_factory=list)
     kept: list[tuple[RunSpec, Record]] = field(default_factory=list)
     bad: dict[Path, str] = field(default_factory=dict)
+    again: list[RunSpec] = field(default_factory=list)
 
 
-def _look_at_records(specs: Sequence[RunSpec], results: Path, current: CurrentData, errors: list[str]) -> _Found:
+def _look_at_records(
+    specs: Sequence[RunSpec], results: Path, current: CurrentData, errors: list[str], again: Again
+) -> _Found:
     found = _Found()
     for spec in specs:
-        record = None
+        folder, record = run_folder(results, *spec.key), None
         try:
-            record = kept_record(spec, results, current.of(spec))
+            record = read_run(folder)
+            if record is not None and record.status != "failed" and again.includes(spec, record):
+                found.again.append(spec)
+                record = None
+            elif record is not None and not is_kept(spec, record, folder / RECORD, current.of(spec)):
+                record = None
         except BadRecord as error:
-            found.bad[run_folder(results, spec.data, spec.variant, spec.seed)] = str(error)
+            found.bad[folder] = str(error)
         except (PlanError, RecordError, StorageError) as error:
             errors.append(str(error))
         if record is None:
@@ -222,7 +268,7 @@ def _all_data(request: Request) -> bool:
     return any(name.lower() == ALL for name in request.data)
 
 
-def _found_names(names: Sequence[str], request: Request, data_root: Path) -> tuple[list[str], list[str]]:
+def found_names(names: Sequence[str], request: Request, data_root: Path) -> tuple[list[str], list[str]]:
     """The data sets that are found or can be made, else the request's alternatives; and remarks on the others."""
     absent = [name for name in names if DATASETS[name].make is None and find(name, data_root) is None]
     remarks = [f"{name}: not found under {data_root}, left out. {DATASETS[name].how}" for name in absent]

@@ -28,6 +28,8 @@ from methods.architectures.backbones import BACKBONES
 from methods.architectures.heads import DENSE_HEADS, HEADS
 from methods.contract import Needs, PostStepHook, Weighting, WeightingInfo, batches_of, clip_of
 
+RunKey = tuple[str, str, int]  # data set, variant and seed
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -77,6 +79,11 @@ class RunSpec:
         # Without quotes around infinite numbers, as the names of folders have been made from the beginning.
         text = json.dumps(self.overrides, sort_keys=True).replace('"Infinity"', "Infinity")
         return f"{self.method}@{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    @property
+    def key(self) -> RunKey:
+        """What tells it from all other runs of a folder of results."""
+        return self.data, self.variant, self.seed
 
     @property
     def label(self) -> str:

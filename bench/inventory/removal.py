@@ -1,0 +1,60 @@
+"""Deletes folders of runs, never one that a process trains and nothing but folders of runs."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from bench.records.claim import Claim, ClaimLost, Holder, release, take
+from bench.records.files import StorageError, storage_error
+from bench.records.store import run_folder
+
+_EXPIRY = 60.0
+
+
+def why_not_removed(folder: Path, results: Path) -> str:
+    """Why something is no folder of a run in the results that may be deleted; "" if it is one."""
+    data, variant, seed = folder.parts[-3:]
+    try:
+        expected = run_folder(results.resolve(), data, variant, int(seed.removeprefix("seed-")))
+    except ValueError:
+        return f"{folder}: expected the name of a run, data/variant/seed-<s>, found another; it stays."
+    if folder.resolve() != expected:
+        return f"{folder}: expected the folder of a run in {results}, found a link; remove the link itself."
+    return ""
+
+
+def remove_run(folder: Path, results: Path) -> str:
+    """Deletes the folder of a run; returns why it could not, "" if it is gone.
+
+    It is claimed first, so that no process trains it meanwhile, and renamed: a process that is killed in between leaves
+    a folder that no command takes for a run.
+
+    Raises:
+        StorageError: the system refuses it.
+    """
+    if reason := why_not_removed(folder, results):
+        return reason
+    claim = take(folder, os.getpid(), _EXPIRY)
+    if isinstance(claim, Holder):
+        return f"{folder}: {claim.name} trains this run; it stays. Stop that command first."
+    aside = folder.with_name(f".removed-{secrets.token_hex(8)}")
+    try:
+        with claim.guard():
+            folder.rename(aside)
+        shutil.rmtree(aside)
+    except ClaimLost as error:
+        return f"{error}; it stays."
+    except OSError as error:
+        _give_back(claim)
+        raise storage_error(folder, error) from error
+    return ""
+
+
+def _give_back(claim: Claim) -> None:
+    try:
+        release(claim)
+    except (OSError, StorageError):
+        return
