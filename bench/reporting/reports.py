@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from bench.records.files import StorageError, atomic_write_text, is_file, remove_temporary_files, storage_error
 from bench.records.names import inside
@@ -15,6 +17,9 @@ from bench.reporting.comparison import Comparison, comparisons
 from bench.reporting.figures.style import save
 from bench.reporting.figures.times import profile_figure
 from bench.reporting.index import MARK, SPEED, Overview, Section, index_page
+from bench.reporting.page.content import Part, page_of
+from bench.reporting.page.drawing import Drawing, drawing
+from bench.reporting.page.render import PAGE, write_page
 from bench.reporting.planned import PlannedTable, arranged
 from bench.reporting.render import markdown, write_table
 from bench.reporting.sections import Analysis, analysed, section_figures, section_tables, section_titles
@@ -44,11 +49,12 @@ def write_reports(
     tables_of: Callable[[str], Sequence[PlannedTable]] | None = None,
     speeds: Sequence[SpeedRecord] = (),
 ) -> tuple[Path, ...]:
-    """Tables, figures, runs.csv and the index; returns the files written, the index first.
+    """Tables, figures, runs.csv, the page and the index; returns the files written, the index and the page first.
 
     spread: print the standard deviation beside means.
-    data: the data sets whose tables and figures are written; () for all. The index and runs.csv are about all
-        records; in the index, the other data sets keep the tables and figures that an earlier report wrote to `out`.
+    data: the data sets whose tables and figures are written; () for all. The index, the page and runs.csv are about
+        all records. In the index, the other data sets keep the tables and figures that an earlier report wrote to
+        `out`; the page is made from all records again.
     tasks: keys of those to draw in figures of positions; () for as many as are legible.
     tables_of(data set) -> the tables that a study asks for; None puts all rows of a data set in one table.
     speeds: measurements of steps, each with a report of its own that the index links to.
@@ -57,24 +63,30 @@ def write_reports(
         RecordError: records that contradict each other, or a curve that can't be read.
         StorageError: a file can't be written, or the index would replace a file that isn't an index of reports.
     """
-    _check_index(out / INDEX)
-    analyses, sections = [], []
+    for name in (INDEX, PAGE):
+        _check_index(out / name)
+    sections, parts = [], []
     files: list[Path] = []
     compared = _compared(results, records, tables_of)
     for places in ((), *(one.places for one in compared), *((SPEED, speed.machine) for speed in speeds)):
         remove_temporary_files(inside(out, *places), ABANDONED)
-    for comparison in compared:
+    for place, comparison in enumerate(compared):
         analysis = analysed(results, comparison)
-        analyses.append(analysis)
-        tables = section_tables(analysis, spread)
+        tables, figures = section_tables(analysis, spread), section_figures(results, analysis, tasks)
         if data and comparison.data not in data:
             section = _earlier_section(comparison, tables, out)
         else:
-            section, written = _write_section(results, analysis, tables, tasks, out)
+            section, written = _write_section(comparison, tables, figures, out)
             files += written
         if section.tables:
             sections.append(section)
-    overviews, written = _write_overviews(analyses, out)
+        titles = section_titles(comparison)
+        drawings = {
+            name: drawing(figure, titles[name], f"f{place}-{number}-")
+            for number, (name, figure) in enumerate(figures.items())
+        }
+        parts.append(Part(analysis, tables, drawings))
+    overviews, shown, written = _write_overviews([part.analysis for part in parts], out)
     files += written
     tunings, written = _write_tunings(results, records, data, out)
     files += written
@@ -82,13 +94,18 @@ def write_reports(
         files.append(atomic_write_text(out / RUNS, runs_csv(records)))
     for speed in speeds:
         files += write_speed_report(speed, inside(out, SPEED, speed.machine))
-    return (atomic_write_text(out / INDEX, index_page(records, compared, sections, speeds, overviews, tunings)), *files)
+    page = write_page(out, page_of(results, records, parts, shown, tunings, speeds))
+    tuned = {name: markdown(table) for name, table in tunings.items()}
+    index = atomic_write_text(out / INDEX, index_page(records, compared, sections, speeds, overviews, tuned))
+    return (index, page, *files)
 
 
-def _write_overviews(analyses: Sequence[Analysis], out: Path) -> tuple[list[Overview], list[Path]]:
-    """Writes the table and figure over problems of each part of a study; returns what the index shows, and files."""
-    overviews, files = [], list[Path]()
-    for across in across_problems(analyses):
+def _write_overviews(
+    analyses: Sequence[Analysis], out: Path
+) -> tuple[list[Overview], list[tuple[Table, Drawing | None]], list[Path]]:
+    """Writes the table and figure over problems of each part of a study; returns them for index and page, and files."""
+    overviews, shown, files = [], [], list[Path]()
+    for place, across in enumerate(across_problems(analyses)):
         table = problems_table(across)
         files += write_table(out, table)
         name = f"profile-{across.part}" if across.part else "profile"
@@ -96,20 +113,21 @@ def _write_overviews(analyses: Sequence[Analysis], out: Path) -> tuple[list[Over
         if figure is not None:
             files += save(figure, inside(out, name))
         overviews.append(Overview(table.name, markdown(table), name if figure is not None else "", PROFILE))
-    return overviews, files
+        shown.append((table, drawing(figure, PROFILE, f"o{place}-") if figure is not None else None))
+    return overviews, shown, files
 
 
 def _write_tunings(
     results: Path, records: Sequence[Record], chosen: Collection[str], out: Path
-) -> tuple[dict[str, str], list[Path]]:
+) -> tuple[dict[str, Table], list[Path]]:
     """Writes what tuning found on the chosen data sets, () for all; returns the tables of all, and the files.
 
-    The tables are Markdown, by file without ending.
+    The tables are by file without ending.
     """
     tables = tuning_tables(results, {record.data: record.labels.data for record in records})
     written = {data: table for data, table in tables.items() if not chosen or data in chosen}
     files = [path for data, table in written.items() for path in write_table(inside(out, data), table, data)]
-    return {f"{data}/{table.name}": markdown(table) for data, table in tables.items()}, files
+    return {f"{data}/{table.name}": table for data, table in tables.items()}, files
 
 
 def _check_index(path: Path) -> None:
@@ -141,13 +159,11 @@ def _compared(
 
 
 def _write_section(
-    results: Path, analysis: Analysis, tables: Sequence[Table], tasks: Sequence[str], out: Path
+    comparison: Comparison, tables: Sequence[Table], figures: Mapping[str, Figure], out: Path
 ) -> tuple[Section, list[Path]]:
     """Writes the tables and figures of a comparison; returns its part of the index, and the files."""
-    comparison = analysis.comparison
     folder = inside(out, *comparison.places)
     files = [path for table in tables for path in write_table(folder, table, comparison.data)]
-    figures = section_figures(results, analysis, tasks)
     for name, figure in figures.items():
         files += save(figure, inside(folder, name))
     titles = {name: title for name, title in section_titles(comparison).items() if name in figures}

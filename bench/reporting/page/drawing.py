@@ -1,0 +1,137 @@
+"""Figures as SVG inside the page: small, without style attributes, and with ids that occur once on the page."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from bench.reporting.figures.style import paper_style
+
+# Pixels of the page for a point of the figure: text of 7 points is then as large as that of tables.
+SCALE = 1.7
+# Paths with more numbers than this are lines over training; a tenth of a point is enough for them.
+LONG_PATH = 60
+# Matplotlib's style attributes, which a strict content security policy forbids, become attributes of these names.
+STYLES = frozenset({
+    "fill", "fill-opacity", "fill-rule", "font-size", "font-style", "font-weight", "opacity", "stroke",
+    "stroke-dasharray", "stroke-dashoffset", "stroke-linecap", "stroke-linejoin", "stroke-miterlimit",
+    "stroke-opacity", "stroke-width", "text-anchor",
+})  # fmt: skip
+# Elements inherit all of them from their group but this one.
+INHERITED = STYLES - {"opacity"}
+GEOMETRY = frozenset({"d", "height", "points", "transform", "width", "x", "y"})
+_NUMBER = re.compile(r"-?\d+\.\d+")
+_REFERENCE = re.compile(r"#([\w.-]+)")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure on the page. svg: its element."""
+
+    title: str
+    svg: str
+
+
+def drawing(figure: Figure, title: str, prefix: str) -> Drawing:
+    """The figure as an element of the page; the same figure gives the same text.
+
+    prefix: of its ids, for this figure only.
+    """
+    root = ElementTree.fromstring(_svg(figure))
+    references = [found for element in root.iter() for found in _references(element)]
+    ids = {old: f"{prefix}{place}" for place, old in enumerate(dict.fromkeys(references))}
+    width, height = (round(SCALE * float(number)) for number in root.get("viewBox", "0 0 1 1").split()[2:])
+    new = Element("svg", viewBox=root.get("viewBox", ""), width=str(width), height=str(height))
+    new.extend([_kept(child, ids) for group in root for child in _flat(group)])
+    for element in new.iter():
+        _hoist(element)
+    return Drawing(title, ElementTree.tostring(new, encoding="unicode"))
+
+
+def _svg(figure: Figure) -> bytes:
+    """As matplotlib writes it: text as text, no background, ids that depend on the content only."""
+    file = io.BytesIO()
+    with paper_style():
+        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "mtl-bench"})
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return file.getvalue()
+
+
+def _references(element: Element) -> Iterator[str]:
+    for name, value in element.attrib.items():
+        if _local(name) == "href" or value.startswith("url("):
+            yield from _REFERENCE.findall(value)
+
+
+def _flat(element: Element) -> Iterator[Element]:
+    """The elements that show something, without groups that only have a name."""
+    tag = _local(element.tag)
+    if tag in ("metadata", "style"):
+        return
+    if tag in ("g", "defs"):
+        element[:] = [one for child in element for one in _flat(child)]
+        if tag == "g" and not element.attrib.keys() - {"id"}:
+            yield from element
+            return
+        if not len(element):
+            return
+    if tag == "path" and element.get("style") == "fill: none":  # a frame without a line
+        return
+    yield element
+
+
+def _kept(element: Element, ids: dict[str, str]) -> Element:
+    new = Element(_local(element.tag), _attributes(element, ids))
+    new.text, new.tail = element.text if element.tag.endswith(("text", "tspan")) else None, None
+    new.extend([_kept(child, ids) for child in element])
+    return new
+
+
+def _attributes(element: Element, ids: dict[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in ((_local(name), value) for name, value in element.attrib.items()):
+        if name == "style":
+            pairs = (part.split(":", 1) for part in value.split(";") if ":" in part)
+            found |= {key.strip(): text.strip() for key, text in pairs if key.strip() in STYLES}
+        elif name == "id":
+            found |= {"id": ids[value]} if value in ids else {}
+        elif name == "href" or value.startswith("url("):
+            found[name] = _REFERENCE.sub(lambda match: f"#{ids[match[1]]}", value)
+        elif name in GEOMETRY:
+            found[name] = _rounded(value)
+        else:
+            found[name] = value
+    if found.get("transform", "").startswith(("rotate(0 ", "rotate(-0 ")):
+        del found["transform"]
+    return found
+
+
+def _rounded(text: str) -> str:
+    """Its numbers with two decimals, or with one if there are many, and single spaces."""
+    decimals = 1 if text.count(".") > LONG_PATH else 2
+    flat = " ".join(text.split())
+    return _NUMBER.sub(lambda match: f"{float(match[0]):.{decimals}f}".rstrip("0").rstrip("."), flat)
+
+
+def _hoist(group: Element) -> None:
+    """Moves what all elements of a group share to the group: markers differ in their place only."""
+    if group.tag != "g" or len(group) < 2:
+        return
+    first = group[0]
+    for name in sorted(INHERITED & first.attrib.keys()):
+        if name not in group.attrib and all(child.get(name) == first.get(name) for child in group):
+            group.set(name, first.get(name, ""))
+            for child in group:
+                del child.attrib[name]
+
+
+def _local(name: str) -> str:
+    """A name without its namespace."""
+    return name.rpartition("}")[2]
