@@ -135,7 +135,9 @@ def browser_tab(profile: Path, options: Sequence[str] = ()) -> Iterator[Tab]:
 
     command = [program, *OPTIONS, f"--user-data-dir={profile}", *options, "about:blank"]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, preexec_fn=connect, pass_fds=(3, 4), env={**os.environ, "HOME": str(profile)}, **quiet)  # noqa: E501
+    process = subprocess.Popen(
+        command, preexec_fn=connect, pass_fds=(3, 4), env={**os.environ, "HOME": str(profile)}, **quiet
+    )
     for end in (commands_out, answers_in, *ends):
         os.close(end)
     try:

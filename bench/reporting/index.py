@@ -124,7 +124,8 @@ def unfinished_table(records: Sequence[Record]) -> Table | None:
             settings = show_settings(record.overrides)
             name = record.labels.method + (f" ({settings})" if settings else "")
             texts = (name, str(record.seed), record.status, record.reason or "no reason recorded")
-            rows.append(Row(Head(record.labels.data), tuple(Cell(text) for text in texts)))
+            head = Head(record.labels.data, (), {"data": record.data, "variant": record.variant})
+            rows.append(Row(head, tuple(Cell(text) for text in texts)))
     columns = tuple(Column(Head(head), "left") for head in ("Method", "Seed", "Status", "Reason"))
     caption = "Runs that did not finish."
     return Table("unfinished", "", caption, "Data", (), columns, tuple(rows)) if rows else None

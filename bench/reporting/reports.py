@@ -17,8 +17,9 @@ from bench.reporting.comparison import Comparison, comparisons
 from bench.reporting.figures.style import save
 from bench.reporting.figures.times import profile_figure
 from bench.reporting.index import MARK, SPEED, Overview, Section, index_page
+from bench.reporting.page import content
 from bench.reporting.page.content import Part, page_of
-from bench.reporting.page.drawing import Drawing, drawing
+from bench.reporting.page.drawing import drawing
 from bench.reporting.page.render import PAGE, write_page
 from bench.reporting.planned import PlannedTable, arranged
 from bench.reporting.render import markdown, write_table
@@ -65,27 +66,17 @@ def write_reports(
     """
     for name in (INDEX, PAGE):
         _check_index(out / name)
-    sections, parts = [], []
-    files: list[Path] = []
     compared = _compared(results, records, tables_of)
     for places in ((), *(one.places for one in compared), *((SPEED, speed.machine) for speed in speeds)):
         remove_temporary_files(inside(out, *places), ABANDONED)
-    for place, comparison in enumerate(compared):
-        analysis = analysed(results, comparison)
-        tables, figures = section_tables(analysis, spread), section_figures(results, analysis, tasks)
-        if data and comparison.data not in data:
-            section = _earlier_section(comparison, tables, out)
-        else:
-            section, written = _write_section(comparison, tables, figures, out)
-            files += written
-        if section.tables:
-            sections.append(section)
-        titles = section_titles(comparison)
-        drawings = {
-            name: drawing(figure, titles[name], f"f{place}-{number}-")
-            for number, (name, figure) in enumerate(figures.items())
-        }
-        parts.append(Part(analysis, tables, drawings))
+    files, sections, parts = list[Path](), [], []
+    for comparison in compared:
+        part, figures = _part(results, comparison, spread, tasks, f"f{len(parts)}")
+        kept = bool(data) and comparison.data not in data
+        section, written = (_earlier_section(part, out), []) if kept else _write_section(part, figures, out)
+        parts.append(part)
+        sections += [section] if section.tables else []
+        files += written
     overviews, shown, written = _write_overviews([part.analysis for part in parts], out)
     files += written
     tunings, written = _write_tunings(results, records, data, out)
@@ -100,9 +91,20 @@ def write_reports(
     return (index, page, *files)
 
 
+def _part(
+    results: Path, comparison: Comparison, spread: bool, tasks: Sequence[str], prefix: str
+) -> tuple[Part, Mapping[str, Figure]]:
+    """The tables and drawings of a comparison for the page, and its figures. prefix: of ids in the drawings."""
+    analysis = analysed(results, comparison)
+    figures, titles = section_figures(results, analysis, tasks), section_titles(comparison)
+    places = {name: f"{prefix}-{place}-" for place, name in enumerate(figures)}
+    drawings = {name: drawing(figure, titles[name], places[name]) for name, figure in figures.items()}
+    return Part(analysis, section_tables(analysis, spread), drawings), figures
+
+
 def _write_overviews(
     analyses: Sequence[Analysis], out: Path
-) -> tuple[list[Overview], list[tuple[Table, Drawing | None]], list[Path]]:
+) -> tuple[list[Overview], list[content.Overview], list[Path]]:
     """Writes the table and figure over problems of each part of a study; returns them for index and page, and files."""
     overviews, shown, files = [], [], list[Path]()
     for place, across in enumerate(across_problems(analyses)):
@@ -113,7 +115,8 @@ def _write_overviews(
         if figure is not None:
             files += save(figure, inside(out, name))
         overviews.append(Overview(table.name, markdown(table), name if figure is not None else "", PROFILE))
-        shown.append((table, drawing(figure, PROFILE, f"o{place}-") if figure is not None else None))
+        drawn = drawing(figure, PROFILE, f"o{place}-") if figure is not None else None
+        shown.append(content.Overview(across.part, table, drawn))
     return overviews, shown, files
 
 
@@ -158,22 +161,22 @@ def _compared(
     return tuple(part for one in found for part in arranged(one, tables_of(one.data), of_data[one.data]))
 
 
-def _write_section(
-    comparison: Comparison, tables: Sequence[Table], figures: Mapping[str, Figure], out: Path
-) -> tuple[Section, list[Path]]:
+def _write_section(part: Part, figures: Mapping[str, Figure], out: Path) -> tuple[Section, list[Path]]:
     """Writes the tables and figures of a comparison; returns its part of the index, and the files."""
+    comparison = part.analysis.comparison
     folder = inside(out, *comparison.places)
-    files = [path for table in tables for path in write_table(folder, table, comparison.data)]
+    files = [path for table in part.tables for path in write_table(folder, table, comparison.data)]
     for name, figure in figures.items():
         files += save(figure, inside(folder, name))
     titles = {name: title for name, title in section_titles(comparison).items() if name in figures}
-    return Section(comparison, {table.name: markdown(table) for table in tables}, titles), files
+    return Section(comparison, {table.name: markdown(table) for table in part.tables}, titles), files
 
 
-def _earlier_section(comparison: Comparison, tables: Sequence[Table], out: Path) -> Section:
+def _earlier_section(part: Part, out: Path) -> Section:
     """The part of the index that an earlier report wrote, read from its files; no tables if there are none."""
+    comparison = part.analysis.comparison
     folder = inside(out, *comparison.places)
-    paths = {table.name: inside(folder, f"{table.name}.md") for table in tables}
+    paths = {table.name: inside(folder, f"{table.name}.md") for table in part.tables}
     texts = {name: _earlier_text(path) for name, path in paths.items() if is_file(path)}
     titles = {
         name: title for name, title in section_titles(comparison).items() if is_file(inside(folder, f"{name}.png"))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord
-from bench.reporting.comparison import Variant
 from bench.reporting.index import SPEED, Section, environments_table, overview_table, unfinished_table
 from bench.reporting.page.drawing import Drawing
+from bench.reporting.page.rows import NumberedRow, by_label, by_run, numbered
 from bench.reporting.page.runs import PageData, page_data
 from bench.reporting.page.tables import PageTable, page_table
 from bench.reporting.page.verdicts import Card, card
@@ -40,6 +40,15 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Overview:
+    """A table over problems, of a part of a study. drawing: its profile."""
+
+    part: str
+    table: Table
+    drawing: Drawing | None
+
+
+@dataclass(frozen=True)
 class Block:
     """A table with the figures that show the same. is_open: at first."""
 
@@ -50,15 +59,19 @@ class Block:
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem's section. further: figures without a table."""
+    """A problem's section.
+
+    name, title: as of its card. figures: those of tables that are open at first, and those without a table.
+    """
 
     anchor: str
-    label: str
+    name: str
+    title: str
     headline: str
     tone: str
     rules: tuple[str, ...]
     blocks: tuple[Block, ...]
-    further: tuple[Drawing, ...]
+    figures: tuple[Drawing, ...]
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,7 @@ class Page:
         blocks = [*self.overviews, *(block for problem in self.problems for block in problem.blocks)]
         return (
             *(drawing for block in blocks for drawing in block.drawings),
-            *(drawing for problem in self.problems for drawing in problem.further),
+            *(drawing for problem in self.problems for drawing in problem.figures),
         )
 
 
@@ -100,105 +113,78 @@ def page_of(
     results: Path,
     records: Sequence[Record],
     parts: Sequence[Part],
-    overviews: Sequence[tuple[Table, Drawing | None]] = (),
+    overviews: Sequence[Overview] = (),
     tunings: Mapping[str, Table] | None = None,
     speeds: Sequence[SpeedRecord] = (),
 ) -> Page:
     """The page of all records.
 
-    overviews: tables over problems with their profile. tunings: of trials, by file without ending.
+    tunings: tables of trials, by file without ending.
 
     Raises:
         RecordError, StorageError: the curve of a finished run can't be read.
     """
     compared = [part.analysis.comparison for part in parts]
-    numbers = _row_numbers(parts)
-    firsts = [min((row for (place, _), row in numbers.items() if place == at), default=0) for at in range(len(parts))]
-    cards = tuple(card(p.analysis, p.anchor, first) for p, first in zip(parts, firsts, strict=True))
-    over = [_over(table, drawn, numbers) for table, drawn in overviews]
-    unfinished, machines = unfinished_table(records), environments_table(records)
-    ran = [table for table in (overview_table(compared), machines) if table is not None]
+    rows = numbered(compared)
+    of_part = [[row for row in rows if row.problem == place] for place in range(len(parts))]
+    cards = [card(p.analysis, p.anchor, own[0].number) for p, own in zip(parts, of_part, strict=True)]
+    unfinished = unfinished_table(records)
+    ran = [overview_table(compared), environments_table(records)] if records else []
     return Page(
-        states=_states(parts),
-        cards=cards,
-        overviews=tuple(over),
-        unfinished=page_table(unfinished, "table/unfinished") if unfinished else None,
+        states=_states(records, rows),
+        cards=tuple(cards),
+        overviews=tuple(_over(one, rows) for one in overviews),
+        unfinished=page_table(unfinished, "table/unfinished", by_run(rows)) if unfinished else None,
         absent=tuple(f"{one.label}. {one.absent_rows}" for one in compared if one.absent),
-        problems=tuple(_problem(place, part, one, numbers) for place, (part, one) in enumerate(zip(parts, cards, strict=True))),
-        tunings=tuple(_tuning(name, table, parts, numbers) for name, table in (tunings or {}).items()),
-        ran=tuple(page_table(table, f"table/{table.name}") for table in ran) if records else (),
+        problems=tuple(map(_problem, parts, cards, of_part)),
+        tunings=tuple(_tuning(name, table, rows) for name, table in (tunings or {}).items()),
+        ran=tuple(page_table(table, f"table/{table.name}") for table in ran if table is not None),
         speeds=tuple(map(_speed, speeds)),
         data=page_data(results, [(part.analysis.comparison, part.analysis.contrasts) for part in parts]),
     )
 
 
-def _row_numbers(parts: Sequence[Part]) -> dict[tuple[int, str], int]:
-    """Index of each row among all rows of the page, by place of its problem and label."""
-    keys = [(place, v.label) for place, part in enumerate(parts) for v in part.analysis.comparison.variants]
-    return {key: number for number, key in enumerate(keys)}
+def _states(records: Sequence[Record], rows: Sequence[NumberedRow]) -> dict[str, int]:
+    """Runs by status, and those that a row lacks although other rows of its problem have the seed."""
+    counts = Counter(record.status for record in records)
+    lacking = {
+        (row.comparison.data, row.variant.key, seed)
+        for row in rows
+        for seed in row.comparison.seeds
+        if seed not in row.variant.runs
+    }
+    return {**{status: counts[status] for status in ("done", "diverged", "failed")}, "not run": len(lacking)}
 
 
-def _states(parts: Sequence[Part]) -> dict[str, int]:
-    """Runs by status, each once; and those of a row that other rows of its problem have."""
-    runs, missing = {}, set()
-    for comparison in (part.analysis.comparison for part in parts):
-        for variant in comparison.variants:
-            runs |= {(run.data, run.variant, run.seed): run.status for run in variant.runs.values()}
-            missing |= {(comparison.data, variant.key, seed) for seed in comparison.seeds if seed not in variant.runs}
-    found = Counter(runs.values())
-    counts = {status: found[status] for status in ("done", "diverged", "failed")}
-    return {**counts, "not run": len(missing - runs.keys())}
+def _over(one: Overview, rows: Sequence[NumberedRow]) -> Block:
+    same = by_label(row for row in rows if row.comparison.part == one.part)
+    drawings = (one.drawing,) if one.drawing else ()
+    return Block(page_table(one.table, f"table/{one.table.name}", same), drawings, True)
 
 
-def _over(table: Table, drawn: Drawing | None, numbers: Mapping[tuple[int, str], int]) -> Block:
-    def rows_of(identity: Mapping[str, str]) -> tuple[int, ...]:
-        return tuple(row for (_, label), row in numbers.items() if label == identity.get("method"))
-
-    return Block(page_table(table, f"table/{table.name}", rows_of), (drawn,) if drawn else (), True)
-
-
-def _problem(place: int, part: Part, of: Card, numbers: Mapping[tuple[int, str], int]) -> Problem:
+def _problem(part: Part, of: Card, rows: Sequence[NumberedRow]) -> Problem:
     comparison = part.analysis.comparison
-
-    def rows_of(identity: Mapping[str, str]) -> tuple[int, ...]:
-        number = numbers.get((place, identity.get("method", "")))
-        return () if number is None else (number,)
-
-    lost = {variant.label: _lost(variant, comparison.seeds) for variant in comparison.variants}
-    names = {table.name for table in part.tables}
-    of_table: dict[str, list[Drawing]] = {}
+    lost = {row.variant.label: row.lost for row in rows}
+    closed = {table.name for table in part.tables} - set(OPEN)
+    beside: dict[str, list[Drawing]] = {}
     for name, drawn in part.drawings.items():
-        of_table.setdefault(BESIDE.get(name, name), []).append(drawn)
-    blocks = [
-        Block(
-            page_table(table, f"{part.anchor}/{table.name}", rows_of, lost),
-            tuple(of_table.get(table.name, ())),
-            table.name in OPEN,
-        )
-        for table in sorted(part.tables, key=lambda table: table.name != "verdicts")
-    ]
+        beside.setdefault(BESIDE.get(name, name), []).append(drawn)
+    blocks = []
+    for table in sorted(part.tables, key=lambda table: table.name != "verdicts"):
+        shown = page_table(table, f"{part.anchor}/{table.name}", by_label(rows), lost)
+        drawings = tuple(beside[table.name]) if table.name in closed & beside.keys() else ()
+        blocks.append(Block(shown, drawings, table.name not in closed))
     printed = Section(comparison, {}, {}).published
     blocks += [Block(page_table(table, f"{part.anchor}/{table.name}"), ()) for table in printed]
-    further = tuple(drawn for name, several in of_table.items() if name not in names for drawn in several)
-    return Problem(part.anchor, comparison.label, of.headline, of.tone, comparison.rules, tuple(blocks), further)
+    order = sorted(beside, key=lambda name: OPEN.index(name) if name in OPEN else len(OPEN))
+    figures = tuple(drawn for name in order if name not in closed for drawn in beside[name])
+    return Problem(part.anchor, of.name, of.title, of.headline, of.tone, comparison.rules, tuple(blocks), figures)
 
 
-def _lost(variant: Variant, seeds: Sequence[int]) -> str:
-    """The runs of a row that did not finish, in words; empty if all did."""
-    counts = Counter(run.status for run in variant.runs.values() if run.status != "done")
-    texts = [f"{counts[status]} {status}" for status in ("diverged", "failed") if counts[status]]
-    missing = len(set(seeds) - variant.runs.keys())
-    return ", ".join([*texts, *([f"{missing} not run"] if missing else [])])
-
-
-def _tuning(name: str, table: Table, parts: Sequence[Part], numbers: Mapping[tuple[int, str], int]) -> PageTable:
-    data = name.partition("/")[0]
-    same = {place for place, part in enumerate(parts) if part.analysis.comparison.data == data}
-
-    def rows_of(identity: Mapping[str, str]) -> tuple[int, ...]:
-        return tuple(row for (place, label), row in numbers.items() if place in same and label == identity.get("method"))
-
-    return page_table(table, f"tuning/{name}", rows_of)
+def _tuning(name: str, table: Table, rows: Sequence[NumberedRow]) -> PageTable:
+    same = [row for row in rows if row.comparison.data == name.partition("/")[0]]
+    found = page_table(table, f"tuning/{name}", by_label(same))
+    return replace(found, title=" on ".join([found.title, *(row.comparison.problem for row in same[:1])]))
 
 
 def _speed(speed: SpeedRecord) -> Speed:

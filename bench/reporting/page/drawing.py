@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from bench.reporting.figures.style import paper_style
 
 # Pixels of the page for a point of the figure: text of 7 points is then as large as that of tables.
 SCALE = 1.7
-# Paths with more numbers than this are lines over training; a tenth of a point is enough for them.
-LONG_PATH = 60
+# Corners of a line with more points than this, as those over training, are given in tenths of a point.
+SHORT_LINE = 20
 # Matplotlib's style attributes, which a strict content security policy forbids, become attributes of these names.
 STYLES = frozenset({
     "fill", "fill-opacity", "fill-rule", "font-size", "font-style", "font-weight", "opacity", "stroke",
@@ -28,6 +29,8 @@ STYLES = frozenset({
 INHERITED = STYLES - {"opacity"}
 GEOMETRY = frozenset({"d", "height", "points", "transform", "width", "x", "y"})
 _NUMBER = re.compile(r"-?\d+\.\d+")
+_CORNER = re.compile(r"([ML]) (-?[\d.]+) (-?[\d.]+)")
+_LINE = re.compile(rf"({_CORNER.pattern} ?){{{SHORT_LINE},}}z?")
 _REFERENCE = re.compile(r"#([\w.-]+)")
 
 
@@ -52,15 +55,18 @@ def drawing(figure: Figure, title: str, prefix: str) -> Drawing:
     new.extend([_kept(child, ids) for group in root for child in _flat(group)])
     for element in new.iter():
         _hoist(element)
-    return Drawing(title, ElementTree.tostring(new, encoding="unicode"))
+    return Drawing(title, ElementTree.tostring(new, encoding="unicode").replace(" />", "/>"))
 
 
 def _svg(figure: Figure) -> bytes:
-    """As matplotlib writes it: text as text, no background, ids that depend on the content only."""
-    file = io.BytesIO()
+    """As matplotlib writes it: text as text, no background, ids that depend on the content only.
+
+    A copy is drawn: drawing moves the axes a little, which would change what is drawn next from the same figure.
+    """
+    file, copy = io.BytesIO(), pickle.loads(pickle.dumps(figure))
     with paper_style():
         matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "mtl-bench"})
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        copy.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return file.getvalue()
 
 
@@ -89,8 +95,11 @@ def _flat(element: Element) -> Iterator[Element]:
 
 def _kept(element: Element, ids: dict[str, str]) -> Element:
     new = Element(_local(element.tag), _attributes(element, ids))
-    new.text, new.tail = element.text if element.tag.endswith(("text", "tspan")) else None, None
+    new.text = element.text if new.tag in ("text", "tspan") else None
     new.extend([_kept(child, ids) for child in element])
+    if new.tag == "defs":
+        for marker in new.findall("path"):  # where it is used, it is styled again
+            marker.attrib = {name: value for name, value in marker.attrib.items() if name not in STYLES}
     return new
 
 
@@ -114,10 +123,22 @@ def _attributes(element: Element, ids: dict[str, str]) -> dict[str, str]:
 
 
 def _rounded(text: str) -> str:
-    """Its numbers with two decimals, or with one if there are many, and single spaces."""
-    decimals = 1 if text.count(".") > LONG_PATH else 2
+    """Its numbers with two decimals and single spaces; a long line as steps from corner to corner."""
     flat = " ".join(text.split())
-    return _NUMBER.sub(lambda match: f"{float(match[0]):.{decimals}f}".rstrip("0").rstrip("."), flat)
+    if _LINE.fullmatch(flat):
+        return _steps(flat)
+    return _NUMBER.sub(lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), flat)
+
+
+def _steps(line: str) -> str:
+    """Corners in tenths of a point, each relative to the one before, so that the digits stay few."""
+    parts, before = [], (0, 0)
+    for letter, *numbers in _CORNER.findall(line):
+        at = (round(10 * float(numbers[0])), round(10 * float(numbers[1])))
+        steps = [f"{(here - there) / 10:g}" for here, there in zip(at, before, strict=True)]
+        parts.append(f"{letter.lower()}{steps[0]} {steps[1]}".replace(" -", "-"))
+        before = at
+    return "".join(parts) + ("z" if line.endswith("z") else "")
 
 
 def _hoist(group: Element) -> None:

@@ -71,8 +71,8 @@ class RowData:
 class ProblemData:
     """What the rows of a problem share.
 
-    overall: the head of the overall test score. metrics: heads of the test scores. curve: what its learning curves show.
-    settings: those that all runs share.
+    overall: the head of the overall test score. metrics: heads of the test scores.
+    curve: what its learning curves show. settings: those that all runs share.
     """
 
     label: str
@@ -215,11 +215,10 @@ def _curve(results: Path, run: Record, scale: float) -> tuple[tuple[float | None
         return (), (), str(error)
     if frame is None or frame.empty:
         return (), (), "no learning curve"
-    frame = frame.drop_duplicates("epoch", keep="last").sort_values("epoch")
-    kept = thinned(len(frame))
-    scores = scale * frame["score"].to_numpy(dtype=np.float64)[kept]
-    epochs = tuple(int(epoch) for epoch in frame["epoch"].to_numpy()[kept])
-    curve = tuple(float(f"{score:.{_DIGITS}g}") if math.isfinite(score) else None for score in scores)
+    scores = dict(sorted(zip(frame["epoch"].tolist(), frame["score"].tolist(), strict=True)))  # the last of an epoch
+    kept = [list(scores.items())[place] for place in thinned(len(scores))]
+    curve = tuple(float(f"{scale * score:.{_DIGITS}g}") if math.isfinite(score) else None for _, score in kept)
+    epochs = tuple(int(epoch) for epoch, _ in kept)
     return curve, () if epochs == tuple(range(1, len(epochs) + 1)) else epochs, ""
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bench.reporting.page.rows import RowsOf
 from bench.reporting.page.verdicts import ORDER, tone_of, verdict_word
 from bench.reporting.tables.table import MISSING, Cell, Column, Group, Head, Table
 
@@ -27,9 +28,6 @@ TITLES = {
 }
 # As the page's script reads a number at the start of a text.
 _LEADING_NUMBER = re.compile(r"[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?")
-
-# (identity of a row or column) -> indices of the rows of the page that it is about.
-RowsOf = Callable[[Mapping[str, str]], tuple[int, ...]]
 
 
 @dataclass(frozen=True)

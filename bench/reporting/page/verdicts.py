@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.records.record import PERCENT
+from bench.reporting.comparison import Comparison
 from bench.reporting.inference.verdicts import Word
 from bench.reporting.overall import overall_unit
 from bench.reporting.sections import Analysis
@@ -46,20 +48,26 @@ class Group:
 
 @dataclass(frozen=True)
 class Card:
-    """The verdicts on one problem in a few words. anchor: of its section. unit: of differences."""
+    """The verdicts on one problem in a few words.
+
+    anchor: of its section. name: of the problem. title: of the study's table; empty without one.
+    control: what the reader of a control should know; empty for others. power: what its seeds can detect.
+    groups: of all rows but EW itself.
+    """
 
     anchor: str
-    label: str
+    name: str
+    title: str
     facts: str
+    control: str
     headline: str
     tone: str
     groups: tuple[Group, ...]
-    unit: str
-    remarks: tuple[str, ...]
+    power: str
 
     @property
     def rows(self) -> int:
-        """How many rows have a verdict, or lack one."""
+        """How many rows are in its groups."""
         return sum(len(group.chips) for group in self.groups)
 
 
@@ -77,15 +85,21 @@ def card(analysis: Analysis, anchor: str, first: int) -> Card:
     groups = tuple(
         Group(*TONES[word], tuple(chip for _, chip in sorted(found[word], key=lambda pair: pair[0])))
         for word in ORDER
-        if word in found
+        if word in found and word != "reference"
     )
     counts = {word: len(chips) for word, chips in found.items()}
-    remarks = (CONTROL if comparison.control else "", comparison.absent_rows, power_sentence(comparison))
-    seeds = len(comparison.seeds)
-    facts = f"{len(comparison.variants)} rows, {seeds} {'seed' if seeds == 1 else 'seeds'}"
+    title = comparison.label.partition(": ")[2] if comparison.part else ""
     headline, tone = headline_of(counts)
-    shown = "points" if unit else "log gain" if comparison.selection == "gain" else "overall score"
-    return Card(anchor, comparison.label, facts, headline, tone, groups, shown, tuple(filter(None, remarks)))
+    control = CONTROL if comparison.control else ""
+    facts, power = _facts(comparison, title), power_sentence(comparison)
+    return Card(anchor, comparison.problem, title, facts, control, headline, tone, groups, power)
+
+
+def _facts(comparison: Comparison, title: str) -> str:
+    counts = {"row": len(comparison.variants), "seed": len(comparison.seeds), "task": len(comparison.tasks)}
+    texts = [f"{number} {name}{'s' * (number != 1)}" for name, number in counts.items()]
+    unit = "points" if overall_unit(comparison) == PERCENT else "log gain" if comparison.selection == "gain" else ""
+    return ". ".join(filter(None, [title, f"{', '.join(texts)}{f'; differences in {unit}' if unit else ''}"]))
 
 
 def headline_of(counts: Mapping[Word, int]) -> tuple[str, str]:

@@ -96,7 +96,7 @@ function applyFilter() {
   }
   for (const table of document.querySelectorAll("main table")) {
     const some = [...table.tBodies].some((body) => [...body.rows].some((row) => !row.hidden));
-    table.closest(".scroll").nextElementSibling.hidden = some;
+    table.closest(".table").querySelector(".none").hidden = some;
   }
   const all = rows.filter((row) => row.element.tagName === "TR").length;
   document.getElementById("count").textContent = words.length || verdict ? `${shown} of ${all} rows of the tables match.` : "";
@@ -138,7 +138,7 @@ function whatWasSelected(element) {
   const text = cell.cloneNode(true);
   const marks = [...text.querySelectorAll("sup")].flatMap((mark) => mark.textContent.split(","));
   text.querySelectorAll("sup").forEach((mark) => mark.remove());
-  const notes = [...(table.closest(".scroll").parentElement.querySelectorAll(".notes li") ?? [])]
+  const notes = [...table.closest(".table").querySelectorAll(".notes li")]
     .filter((note) => marks.includes(note.firstElementChild.textContent))
     .map((note) => note.lastChild.textContent.trim());
   const task = cell.parentElement.dataset.rows ? "" : `, ${cell.parentElement.cells[0].textContent}`;
@@ -161,37 +161,66 @@ function sectionOf(row) {
   const lines = new Map();
   const chart = chartOf(problem, runs, lines);
   if (chart) section.append(chart, make("p", { class: "key" }, `${problem.curve} of each seed; a dot marks the selected epoch${runs.some((run) => run.status !== "done") ? ", dashes a run that did not finish" : ""}.`));
-  section.append(runsTable(problem, runs, lines), ...settingsOf(problem, runs));
+  section.append(runsTable(problem, runs, lines), ...machinesOf(runs), ...settingsOf(problem, runs));
   return section;
 }
 
+// The first letters of a commit's hash tell it from all others.
+function shortened(text) {
+  return text.replace(/\b[0-9a-f]{20,}\b/, (hash) => hash.slice(0, 10));
+}
+
+// A table cell; a long text may break into lines.
+function cellOf(content, left = false) {
+  const names = [left && "l", left && content.length > 40 && "long"].filter(Boolean);
+  return make("td", names.length ? { class: names.join(" ") } : {}, content);
+}
+
+function lineOf(problem, run, withReason) {
+  const scores = run.scores?.split(" ") ?? problem.metrics.map(() => MISSING);
+  const epoch = run.epoch ? `${run.epoch} of ${run.epochs}` : `${MISSING} of ${run.epochs ?? 0}`;
+  const status = run.status === "done" ? "done" : make("span", { class: "badge" }, run.status);
+  const commit = shortened(data.machines[run.machine].Commit ?? MISSING);
+  const reason = [run.reason, run.remark].filter(Boolean).join("; ");
+  return make(
+    "tr", {},
+    make("th", { scope: "row" }, String(run.seed)),
+    cellOf(status, true),
+    ...[epoch, run.overall, ...scores, run.seconds ?? MISSING].map((text) => cellOf(String(text))),
+    cellOf(commit, true),
+    withReason ? cellOf(reason, true) : null,
+  );
+}
+
 function runsTable(problem, runs, lines) {
-  const heads = ["Seed", "Status", "Epoch", problem.overall, ...problem.metrics, "Seconds", "Commit", "Machine", "Reason"];
-  const some = runs.some((run) => run.reason || run.remark);
+  const withReason = runs.some((run) => run.reason || run.remark);
+  const names = ["Seed", "Status", "Epoch", problem.overall, ...problem.metrics, "Seconds", "Commit", ...(withReason ? ["Reason"] : [])];
+  const heads = names.map((name) => {
+    const side = ["Seed", "Status", "Commit", "Reason"].includes(name) ? "l" : "";
+    return make("th", { scope: "col", "aria-sort": "none", class: side }, make("button", { type: "button", class: "sort" }, name));
+  });
   const body = make("tbody");
   for (const run of runs) {
-    const machine = { ...data.machines[run.machine] };
-    const commit = machine.Commit ?? MISSING;
-    delete machine.Commit;
-    const where = Object.entries(machine).map(([name, value]) => `${name} ${value}`).join(", ");
-    const scores = run.scores?.split(" ") ?? problem.metrics.map(() => MISSING);
-    const epoch = run.epoch ? `${run.epoch} of ${run.epochs}` : `-- of ${run.epochs ?? 0}`;
-    const status = run.status === "done" ? "done" : make("span", { class: "badge" }, run.status);
-    const line = make("tr", {}, make("th", { scope: "row" }, String(run.seed)), make("td", { class: "l" }, status));
-    line.append(...[epoch, run.overall, ...scores, run.seconds ?? MISSING, commit].map((text) => make("td", {}, String(text))));
-    line.append(make("td", { class: "l" }, where));
-    if (some) line.append(make("td", { class: "l" }, [run.reason, run.remark].filter(Boolean).join("; ")));
-    const path = lines.get(run);
-    if (path) {
-      line.addEventListener("pointerenter", () => path.classList.add("chosen"));
-      line.addEventListener("pointerleave", () => path.classList.remove("chosen"));
+    const line = lineOf(problem, run, withReason);
+    const curve = lines.get(run);
+    if (curve) {
+      line.addEventListener("pointerenter", () => curve.classList.add("chosen"));
+      line.addEventListener("pointerleave", () => curve.classList.remove("chosen"));
     }
     body.append(line);
   }
-  const cells = heads.slice(0, some ? undefined : -1).map((text, place) =>
-    make("th", { scope: "col", "aria-sort": "none", class: place === 1 || text === "Machine" || text === "Reason" ? "l" : "" }, make("button", { type: "button", class: "sort" }, text)));
-  const table = make("table", {}, make("caption", {}, "Runs, scores on test"), make("thead", {}, make("tr", { class: "heads" }, ...cells)), body);
+  const caption = make("caption", {}, "Runs, with scores on test");
+  const table = make("table", {}, caption, make("thead", {}, make("tr", { class: "heads" }, ...heads)), body);
   return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Runs, scrolls" }, table);
+}
+
+// Where the runs were trained: a line for each distinct machine.
+function machinesOf(runs) {
+  return [...new Set(runs.map((run) => run.machine))].map((place) => {
+    const seeds = runs.filter((run) => run.machine === place).map((run) => run.seed);
+    const parts = Object.entries(data.machines[place]).map(([name, value]) => `${name} ${shortened(value)}`);
+    return make("p", { class: "facts" }, `Seed ${seeds.join(", ")}: ${parts.join(", ")}`);
+  });
 }
 
 // The settings of the runs: those that differ between rows of the problem, then those that all share.
@@ -318,12 +347,17 @@ addEventListener("afterprint", () => {
   for (const details of opened) details.open = false;
 });
 
+// A click that ends the selection of text is none on a cell.
+function isCell(element) {
+  return element.closest("main tbody td") && getSelection().isCollapsed;
+}
+
 document.addEventListener("click", (event) => {
   if (event.target === dialog) dialog.close();
   const button = event.target.closest("button");
   if (button?.matches(".sort")) sortBy(button);
   else if (button === theme) switchTheme();
-  else if (button?.matches(".open, .chip") || (!button && event.target.closest("main tbody td"))) showRuns(event.target);
+  else if (button?.matches(".open, .chip") || (!button && isCell(event.target))) showRuns(event.target);
 });
 document.addEventListener("keydown", moveOrOpen);
 document.getElementById("tools").addEventListener("submit", (event) => event.preventDefault());
