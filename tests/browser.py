@@ -41,6 +41,7 @@ class Tab:
         self._session = self._call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._call(f"{domain}.enable")
+        self._call("Performance.enable", {"timeDomain": "threadTicks"})
 
     def _call(self, method: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
         self._count += 1
@@ -90,6 +91,11 @@ class Tab:
         if "exceptionDetails" in answer:
             raise RuntimeError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
+
+    def busy(self) -> float:
+        """Milliseconds of computing time that scripts, styles and layout have taken so far."""
+        found = {one["name"]: one["value"] for one in self._call("Performance.getMetrics")["metrics"]}
+        return 1000 * float(sum(found[f"{part}Duration"] for part in ("Script", "RecalcStyle", "Layout")))
 
     def press(self, key: str) -> None:
         """A key, as a person presses it; printable ones aren't needed."""

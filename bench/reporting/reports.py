@@ -69,7 +69,7 @@ def write_reports(
     compared = _compared(results, records, tables_of)
     for places in ((), *(one.places for one in compared), *((SPEED, speed.machine) for speed in speeds)):
         remove_temporary_files(inside(out, *places), ABANDONED)
-    files, sections, parts = list[Path](), [], []
+    files, sections, parts = list[Path](), list[Section](), list[Part]()
     for comparison in compared:
         part, figures = _part(results, comparison, spread, tasks, f"f{len(parts)}")
         kept = bool(data) and comparison.data not in data

@@ -24,7 +24,7 @@ class NumberedRow:
     @property
     def lost(self) -> str:
         """Its runs that did not finish, in words; empty if all did."""
-        counts = Counter(run.status for run in self.variant.runs.values())
+        counts: Counter[str] = Counter(run.status for run in self.variant.runs.values())
         counts["not run"] = len(set(self.comparison.seeds) - self.variant.runs.keys())
         return ", ".join(f"{counts[state]} {state}" for state in ("diverged", "failed", "not run") if counts[state])
 
