@@ -176,7 +176,8 @@ def _print_files(files: Sequence[Path], n_runs: int, n_speeds: int) -> None:
     console = plain_console()
     measured = f" and {n_speeds} measurement{'s' if n_speeds != 1 else ''} of steps" if n_speeds else ""
     console.print(f"Tables and figures of {n_runs} runs{measured}: {files[0]}", style="bold")
-    for place in dict.fromkeys(path.parent for path in files[1:] if path.suffix == ".tex"):
+    console.print(f"All of it on one page, to open in a browser: {files[1]}")
+    for place in dict.fromkeys(path.parent for path in files if path.suffix == ".tex"):
         console.print(f"  {place}: {', '.join(path.name for path in files if path.parent == place)}")
 
 

@@ -79,7 +79,7 @@ def test_writes_tables_and_figures_of_every_data_set(reports: Path) -> None:
             assert {f"{data}/{stem}.{end}" for end in ("tex", "md", "csv")} <= names
         for stem in ("scores", "curves", "positions-normal"):
             assert {f"{data}/{stem}.{end}" for end in ("pdf", "png")} <= names
-    assert {"faces/tasks-accuracy.tex", "faces/tasks-f1.csv", "runs.csv", "README.md"} <= names
+    assert {"faces/tasks-accuracy.tex", "faces/tasks-f1.csv", "runs.csv", "README.md", "index.html"} <= names
 
 
 def test_the_index_lists_all_runs_and_links_to_every_file(reports: Path) -> None:
@@ -89,7 +89,7 @@ def test_the_index_lists_all_runs_and_links_to_every_file(reports: Path) -> None
     assert "| 15 | cpu | a CPU | 1 | 2.0 | 3.11 | 0123abc |" in index
     assert "Epoch selection: highest mean score on validation." in index
     links = set(re.findall(r"\]\(([^)]+)\)", index))
-    assert links == set(contents(reports)) - {"README.md"}
+    assert links == set(contents(reports)) - {"README.md", "index.html"}
 
 
 @pytest.mark.slow
@@ -135,7 +135,7 @@ def test_options_reach_the_report(results: Path, tmp_path: Path, monkeypatch: py
 
     def record(*arguments: object, **options: Any) -> tuple[Path, ...]:
         seen.update(options)
-        return (tmp_path / "README.md",)
+        return (tmp_path / "README.md", tmp_path / "index.html")
 
     monkeypatch.setattr(report, "write_reports", record)
     arguments = ["--results", str(results), "--out", str(tmp_path), "--data", "faces"]

@@ -93,9 +93,9 @@ def index_page(
     """
     return index(
         mark=MARK,
-        overview=_overview(compared),
-        unfinished=_unfinished(records),
-        environments=_environments(records),
+        overview=overview_table(compared),
+        unfinished=unfinished_table(records),
+        environments=environments_table(records),
         sections=sections,
         overviews=overviews,
         tunings=tunings,
@@ -103,7 +103,7 @@ def index_page(
     )
 
 
-def _overview(compared: Sequence[Comparison]) -> Table:
+def overview_table(compared: Sequence[Comparison]) -> Table:
     heads = ("Rows", "Methods", "Seeds", "Done", "Diverged", "Failed", "Not run")
     rows = []
     for comparison in compared:
@@ -120,20 +120,21 @@ def _overview(compared: Sequence[Comparison]) -> Table:
     return Table("overview", "", caption, "Data", (), columns, tuple(rows))
 
 
-def _unfinished(records: Sequence[Record]) -> Table | None:
+def unfinished_table(records: Sequence[Record]) -> Table | None:
     rows = []
     for record in records:
         if record.status != "done":
             settings = show_settings(record.overrides)
             name = record.labels.method + (f" ({settings})" if settings else "")
             texts = (name, str(record.seed), record.status, record.reason or "no reason recorded")
-            rows.append(Row(Head(record.labels.data), tuple(Cell(text) for text in texts)))
+            head = Head(record.labels.data, (), {"data": record.data, "variant": record.variant})
+            rows.append(Row(head, tuple(Cell(text) for text in texts)))
     columns = tuple(Column(Head(head), "left") for head in ("Method", "Seed", "Status", "Reason"))
     caption = "Runs that did not finish."
     return Table("unfinished", "", caption, "Data", (), columns, tuple(rows)) if rows else None
 
 
-def _environments(records: Sequence[Record]) -> Table | None:
+def environments_table(records: Sequence[Record]) -> Table | None:
     """Every distinct environment, with the number of its runs."""
     seen = Counter(tuple(str(record.environment.get(key, "--")) for key in ENVIRONMENT) for record in records)
     known = [place for place in range(len(ENVIRONMENT)) if any(values[place] != "--" for values in seen)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from bench.records.files import StorageError, atomic_write_text, is_file, remove_temporary_files, storage_error
 from bench.records.names import inside
@@ -18,6 +20,10 @@ from bench.reporting.figures.times import profile_figure
 from bench.reporting.index import MARK, SPEED, Overview, Section, index_page
 from bench.reporting.options import USUAL, Options
 from bench.reporting.output_folder import ABANDONED, check_index
+from bench.reporting.page import content
+from bench.reporting.page.content import Part, page_of
+from bench.reporting.page.drawing import drawing
+from bench.reporting.page.render import PAGE, write_page
 from bench.reporting.planned import PlannedTable, compared
 from bench.reporting.render import markdown, write_table
 from bench.reporting.sections import Analysis, analysed, section_figures, section_tables, section_titles
@@ -44,11 +50,12 @@ def write_reports(
     tables_of: Callable[[str], Sequence[PlannedTable]] | None = None,
     speeds: Sequence[SpeedRecord] = (),
 ) -> tuple[Path, ...]:
-    """Tables, figures, runs.csv and the index; returns the files written, the index first.
+    """Tables, figures, runs.csv, the page and the index; returns the files written, the index and the page first.
 
     options: what is shown, and how.
-    data: the data sets whose tables and figures are written; () for all. The index and runs.csv are about all
-        records; in the index, the other data sets keep the tables and figures that an earlier report wrote to `out`.
+    data: the data sets whose tables and figures are written; () for all. The index, the page and runs.csv are about
+        all records. In the index, the other data sets keep the tables and figures that an earlier report wrote to
+        `out`; the page is made from all records again.
     tasks: keys of those to draw in figures of positions; () for as many as are legible.
     tables_of(data set) -> the tables that a study asks for; None puts all rows of a data set in one table.
     speeds: measurements of steps, each with a report of its own that the index links to.
@@ -57,24 +64,20 @@ def write_reports(
         RecordError: records that contradict each other, or a curve that can't be read.
         StorageError: a file can't be written, or the index would replace a file that isn't an index of reports.
     """
-    check_index(out / INDEX, MARK)
-    analyses, sections = [], []
-    files: list[Path] = []
+    for name in (INDEX, PAGE):
+        check_index(out / name, MARK)
     found = compared(results, records, tables_of)
     for places in ((), *(one.places for one in found), *((SPEED, speed.machine) for speed in speeds)):
         remove_temporary_files(inside(out, *places), ABANDONED)
+    files, sections, parts = list[Path](), list[Section](), list[Part]()
     for comparison in found:
-        analysis = analysed(results, comparison, options)
-        analyses.append(analysis)
-        tables = section_tables(analysis, options)
-        if data and comparison.data not in data:
-            section = _earlier_section(comparison, tables, out)
-        else:
-            section, written = _write_section(results, analysis, tables, tasks, out)
-            files += written
-        if section.tables:
-            sections.append(section)
-    overviews, written = _write_overviews(analyses, out)
+        part, figures = _part(results, comparison, options, tasks, f"f{len(parts)}")
+        kept = bool(data) and comparison.data not in data
+        section, written = (_earlier_section(part, out), []) if kept else _write_section(part, figures, out)
+        parts.append(part)
+        sections += [section] if section.tables else []
+        files += written
+    overviews, shown, written = _write_overviews([part.analysis for part in parts], out)
     files += written
     tunings, written = _write_tunings(results, records, data, out)
     files += written
@@ -82,13 +85,29 @@ def write_reports(
         files.append(atomic_write_text(out / RUNS, runs_csv(records)))
     for speed in speeds:
         files += write_speed_report(speed, inside(out, SPEED, speed.machine))
-    return (atomic_write_text(out / INDEX, index_page(records, found, sections, speeds, overviews, tunings)), *files)
+    page = write_page(out, page_of(results, records, parts, shown, tunings, speeds))
+    tuned = {name: markdown(table) for name, table in tunings.items()}
+    index = atomic_write_text(out / INDEX, index_page(records, found, sections, speeds, overviews, tuned))
+    return (index, page, *files)
 
 
-def _write_overviews(analyses: Sequence[Analysis], out: Path) -> tuple[list[Overview], list[Path]]:
-    """Writes the table and figures over problems of each part of a study; returns what the index shows, and files."""
-    overviews, files = [], list[Path]()
-    for across in across_problems(analyses):
+def _part(
+    results: Path, comparison: Comparison, options: Options, tasks: Sequence[str], prefix: str
+) -> tuple[Part, Mapping[str, Figure]]:
+    """The tables and drawings of a comparison for the page, and its figures. prefix: of ids in the drawings."""
+    analysis = analysed(results, comparison, options)
+    figures, titles = section_figures(results, analysis, tasks), section_titles(comparison)
+    places = {name: f"{prefix}-{place}-" for place, name in enumerate(figures)}
+    drawings = {name: drawing(figure, titles[name], places[name]) for name, figure in figures.items()}
+    return Part(analysis, section_tables(analysis, options), drawings), figures
+
+
+def _write_overviews(
+    analyses: Sequence[Analysis], out: Path
+) -> tuple[list[Overview], list[content.Overview], list[Path]]:
+    """Writes the table and figures over problems of each part; returns what index and page show, and files."""
+    overviews, shown, files = [], [], list[Path]()
+    for place, across in enumerate(across_problems(analyses)):
         table = problems_table(across)
         files += write_table(out, table)
         ending = f"-{across.part}" if across.part else ""
@@ -100,40 +119,40 @@ def _write_overviews(analyses: Sequence[Analysis], out: Path) -> tuple[list[Over
         for name, (_, figure) in drawn.items():
             files += save(figure, inside(out, name))
         overviews.append(Overview(table.name, markdown(table), {name: title for name, (title, _) in drawn.items()}))
-    return overviews, files
+        drawings = [drawing(one, title, f"o{place}{name}-") for name, (title, one) in drawn.items()]
+        shown.append(content.Overview(across.part, table, tuple(drawings)))
+    return overviews, shown, files
 
 
 def _write_tunings(
     results: Path, records: Sequence[Record], chosen: Collection[str], out: Path
-) -> tuple[dict[str, str], list[Path]]:
+) -> tuple[dict[str, Table], list[Path]]:
     """Writes what tuning found on the chosen data sets, () for all; returns the tables of all, and the files.
 
-    The tables are Markdown, by file without ending.
+    The tables are by file without ending.
     """
     tables = tuning_tables(results, {record.data: record.labels.data for record in records})
     written = {data: table for data, table in tables.items() if not chosen or data in chosen}
     files = [path for data, table in written.items() for path in write_table(inside(out, data), table, data)]
-    return {f"{data}/{table.name}": markdown(table) for data, table in tables.items()}, files
+    return {f"{data}/{table.name}": table for data, table in tables.items()}, files
 
 
-def _write_section(
-    results: Path, analysis: Analysis, tables: Sequence[Table], tasks: Sequence[str], out: Path
-) -> tuple[Section, list[Path]]:
+def _write_section(part: Part, figures: Mapping[str, Figure], out: Path) -> tuple[Section, list[Path]]:
     """Writes the tables and figures of a comparison; returns its part of the index, and the files."""
-    comparison = analysis.comparison
+    comparison = part.analysis.comparison
     folder = inside(out, *comparison.places)
-    files = [path for table in tables for path in write_table(folder, table, comparison.data)]
-    figures = section_figures(results, analysis, tasks)
+    files = [path for table in part.tables for path in write_table(folder, table, comparison.data)]
     for name, figure in figures.items():
         files += save(figure, inside(folder, name))
     titles = {name: title for name, title in section_titles(comparison).items() if name in figures}
-    return Section(comparison, {table.name: markdown(table) for table in tables}, titles), files
+    return Section(comparison, {table.name: markdown(table) for table in part.tables}, titles), files
 
 
-def _earlier_section(comparison: Comparison, tables: Sequence[Table], out: Path) -> Section:
+def _earlier_section(part: Part, out: Path) -> Section:
     """The part of the index that an earlier report wrote, read from its files; no tables if there are none."""
+    comparison = part.analysis.comparison
     folder = inside(out, *comparison.places)
-    paths = {table.name: inside(folder, f"{table.name}.md") for table in tables}
+    paths = {table.name: inside(folder, f"{table.name}.md") for table in part.tables}
     texts = {name: _earlier_text(path) for name, path in paths.items() if is_file(path)}
     titles = {
         name: title for name, title in section_titles(comparison).items() if is_file(inside(folder, f"{name}.png"))

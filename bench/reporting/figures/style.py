@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from bench.records.files import atomic_write
 from bench.records.plain_text import one_line
@@ -67,18 +68,26 @@ def paper_style() -> Iterator[None]:
         yield
 
 
+def lay_out(figure: Figure) -> None:
+    """Lays the figure out once for all formats: that takes most of the time of drawing."""
+    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+        with paper_style():
+            figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
 def save(figure: Figure, stem: Path) -> tuple[Path, ...]:
-    """Writes <stem>.pdf and <stem>.png; returns their paths. Layout, which takes most of the time, is made once."""
+    """Writes <stem>.pdf and <stem>.png; returns their paths."""
     paths = []
     for ending, metadata in PLAIN.items():
         path = stem.with_name(f"{stem.name}.{ending}")
 
         def write(temporary: Path, ending: str = ending, metadata: Mapping[str, Any] = metadata) -> None:
+            lay_out(figure)
             with paper_style():
                 figure.savefig(temporary, format=ending, metadata=dict(metadata))
 
         atomic_write(path, write)
-        figure.set_layout_engine("none")
         paths.append(path)
     return tuple(paths)
 

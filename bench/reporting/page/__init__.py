@@ -1,0 +1,1 @@
+"""The page of a report that opens in a browser: one file with all tables, figures and runs."""
