@@ -87,15 +87,19 @@ def _add_filters(parser: ArgumentParser) -> None:
     parser.add_argument("--status", nargs="+", choices=STATES, default=[], metavar="STATUS", help=known)
 
 
-def _results(arguments: Namespace, study: Study | None = None) -> Path:
-    results: Path = arguments.results or results_of(study)
+def _results(arguments: Namespace) -> Path:
+    results: Path = arguments.results or results_of(_study(arguments))
     return results
+
+
+def _study(arguments: Namespace) -> Study | None:
+    name = getattr(arguments, "study", None)  # not all commands have it
+    return load_study(name) if name else None
 
 
 def _filtered(arguments: Namespace, errors: list[str]) -> list[FoundRun]:
     """The runs that the options leave. Bad records and unreadable folders are added to `errors`."""
-    study = load_study(arguments.study) if arguments.study else None
-    results = _results(arguments, study)
+    study, results = _study(arguments), _results(arguments)
     if study:
         found = study_runs(study, arguments.data, arguments.data_root, results).found
         errors += [run.error for run in found if run.error]
@@ -144,34 +148,45 @@ def _diff(arguments: Namespace) -> int:
 
 
 def _remove(arguments: Namespace) -> int:
-    results, errors, chosen = _results(arguments), list[str](), []
-    if not (arguments.run or arguments.data or arguments.method or arguments.status or arguments.seeds):
-        raise NoSuchRun("Expected RUN, --data, --method, --seeds or --status, found none: nothing is deleted.")
-    chosen = _filtered(arguments, errors)
-    if arguments.run:
-        named = {place for text in arguments.run for place in runs_named(text, results)}
-        chosen = [run for run in chosen if run.folder in named]
-    refused = [reason for run in chosen if (reason := why_not_removed(run.folder, results))]
-    running = [f"{run.folder}: {run.holder.name} trains this run; it stays." for run in chosen if run.holder]
-    chosen = [run for run in chosen if not run.holder and not why_not_removed(run.folder, results)]
+    results, errors = _results(arguments), list[str]()
+    chosen = _named_and_filtered(arguments, errors)
+    others = [error for error in errors if error not in {run.error for run in chosen}]
     console = plain_console()
-    for line in (*refused, *running):
-        console.print(line)
-    if not chosen:
-        console.print("Nothing to delete.")
-        return FAILED if refused or running else 0
-    console.print(as_table(chosen))
+    refused = {run.name: reason for run in chosen if (reason := _why_kept(run, results))}
+    for reason in refused.values():
+        console.print(reason)
+    chosen = [run for run in chosen if run.name not in refused]
+    console.print(as_table(chosen) if chosen else "Nothing to delete.")
     if arguments.dry_run:
         console.print(f"Would delete {_runs(len(chosen))}.")
-        return 0
-    if not arguments.yes and not _confirmed(len(chosen), results):
+        return _ending(others)
+    if chosen and not arguments.yes and not _confirmed(len(chosen), results):
         console.print("Nothing was deleted.")
         return FAILED
     kept = [reason for run in chosen if (reason := remove_run(run.folder, results))]
     for line in kept:
         console.print(line)
-    console.print(f"Deleted {_runs(len(chosen) - len(kept))}.")
-    return FAILED if kept or refused or running else 0
+    if chosen:
+        console.print(f"Deleted {_runs(len(chosen) - len(kept))}.")
+    return _ending(others) or (FAILED if kept or refused else 0)
+
+
+def _named_and_filtered(arguments: Namespace, errors: list[str]) -> list[FoundRun]:
+    options = ("run", "data", "method", "seeds", "status", "study")
+    if not any(getattr(arguments, option) for option in options):
+        raise NoSuchRun("Expected RUN, --data, --method, --seeds, --status or --study, found none; say what to delete.")
+    found = _filtered(arguments, errors)
+    named = {place for text in arguments.run for place in runs_named(text, _results(arguments))}
+    return [run for run in found if run.folder in named or not arguments.run]
+
+
+def _why_kept(run: FoundRun, results: Path) -> str:
+    """Why a run is not deleted; "" if it is."""
+    return (
+        f"{run.folder}: {run.holder.name} trains this run; it stays."
+        if run.holder
+        else why_not_removed(run.folder, results)
+    )
 
 
 def _confirmed(count: int, results: Path) -> bool:
@@ -188,12 +203,12 @@ def _runs(count: int) -> str:
 def _status(arguments: Namespace) -> int:
     errors: list[str] = []
     console = plain_console()
-    if not arguments.study:
+    study = _study(arguments)
+    if study is None:
         found = selected(find_runs(_results(arguments), errors), Filters(arguments.data, arguments.method))
         console.print(summary(found))
         return _ending(errors)
-    study = load_study(arguments.study)
-    runs = study_runs(study, arguments.data, arguments.data_root, _results(arguments, study))
+    runs = study_runs(study, arguments.data, arguments.data_root, _results(arguments))
     found = selected(runs.found, Filters(methods=arguments.method))
     for remark in runs.remarks:
         console.print(remark)

@@ -12,7 +12,8 @@ from methods import ARCHITECTURES, METHODS, WEIGHTINGS
 
 # How often each is drawn; the toy problem and the doctor take longest.
 COMMANDS = {
-    "run": 40, "plan": 20, "report": 15, "data": 10, "relations": 8, "speed": 8, "bench": 5, "toy": 3, "doctor": 2
+    "run": 40, "plan": 20, "report": 15, "data": 10, "relations": 8, "speed": 8, "runs": 8, "bench": 5, "toy": 3,
+    "doctor": 2,
 }  # fmt: skip
 NASTY = (
     "", " ", "-", "--", "-1", "0", "\x00", "a\x00b", "\n", "a\nb", "\x1b[31mred\x1b[0m", "\u0663", "\u00b2", "\udcff",
@@ -109,7 +110,7 @@ SETTINGS = _settings()
 def command_line(command: str, choices: Choices) -> list[str]:
     """The words after `python -m bench.COMMAND`; those that keep it short come last, where they win."""
     made = {"run": _run, "plan": _plan, "report": _report, "data": _data, "relations": _relations, "toy": _toy}
-    made |= {"doctor": _doctor, "speed": _speed, "bench": _bench}
+    made |= {"doctor": _doctor, "speed": _speed, "bench": _bench, "runs": _runs}
     words = made[command](choices)
     if choices.draw.random() < 0.03 and words:  # a word too many, or in the wrong place
         words.insert(choices.draw.randrange(len(words)), choices.of(*NASTY, "--no-such", "--help=1", "-x"))
@@ -170,6 +171,19 @@ def _report(choices: Choices) -> list[str]:
     words += _option(choices, 0.2, "--order", lambda: choices.word(["study", "score", "name"]))
     words += _option(choices, 0.2, "--exclude", lambda: choices.word([*METHODS]), many=True)
     return [*words, "--results", choices.path(), "--out", choices.path()]
+
+
+def _runs(choices: Choices) -> list[str]:
+    command = choices.word(["list", "show", "diff", "status", "rm", "export"])
+    names = {"show": 1, "diff": 2, "rm": choices.draw.randrange(3)}.get(command, 0)
+    words = [command, *(choices.of("ew", "digits/ew/0", "normal/0", *choices.paths, *NASTY) for _ in range(names))]
+    if command in ("list", "rm", "status"):
+        words += _option(choices, 0.2, "--data", lambda: choices.word([*EMBEDDED]), many=True)
+        words += _option(choices, 0.2, "--study", lambda: choices.word([*STUDIES, *choices.paths]))
+    if command in ("list", "rm"):
+        words += _option(choices, 0.3, "--status", lambda: choices.word(["done", "failed", "stale"]), many=True)
+        words += ["--yes"] if command == "rm" else choices.some(lambda: choices.of("--json", "--csv"))[:1]
+    return [*words, *(["--parquet", choices.path()] if command == "export" else []), "--results", choices.path()]
 
 
 def _data(choices: Choices) -> list[str]:

@@ -76,7 +76,7 @@ def test_a_kept_run_of_other_versions_is_kept_and_named(
         assert run.main(options) == 0
         *remarks, counts = capsys.readouterr().out.splitlines()
         assert counts == "0 runs to train, 1 already kept."
-        advice = f"To train again, move the old folders out of {tmp_path / 'digits'}."
+        advice = "Train again with --stale."
         assert remarks == ([f"digits: 1 kept run was made {difference}. {advice}"] if difference else []), difference
 
 

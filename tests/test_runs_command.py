@@ -225,7 +225,7 @@ def test_rm_asks_and_needs_to_be_told_what(
 ) -> None:
     where = ["--results", str(results)]
     assert runs.main(["rm", *where]) == 2
-    assert "Expected RUN, --data, --method, --seeds or --status, found none" in capsys.readouterr().err
+    assert "Expected RUN, --data, --method, --seeds, --status or --study, found none" in capsys.readouterr().err
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))  # not a terminal
     assert runs.main(["rm", "ew", *where]) == 2
     assert "Expected --yes where nobody can be asked" in capsys.readouterr().err

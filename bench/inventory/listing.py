@@ -69,7 +69,7 @@ def as_mapping(run: FoundRun) -> dict[str, Any]:
         "epoch": record.selected.epoch if record and record.selected else None,
         "epochs_done": claimed.epochs if claimed else far.epochs if far else record.epochs if record else None,
         "epochs_planned": claimed.planned if claimed else far.planned if far else None,
-        "seconds_left": claimed.seconds_left if claimed else None,
+        "seconds_left": canonical(claimed.seconds_left) if claimed else None,
         "written": None if run.written is None else datetime.fromtimestamp(run.written, timezone.utc).isoformat(),
         "commit": _commit(run) or None,
         "folder": str(run.folder),

@@ -29,10 +29,6 @@ class Filters:
     states: Sequence[str] = ()
     seeds: Sequence[int] = ()
 
-    @property
-    def empty(self) -> bool:
-        return not (self.data or self.methods or self.states or self.seeds)
-
 
 def selected(runs: Iterable[FoundRun], filters: Filters) -> list[FoundRun]:
     """The runs that pass.

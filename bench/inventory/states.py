@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from bench.engine.checkpoint_file import Reached, reached
 from bench.records.again import AGAIN
-from bench.records.claim import Holder, has_died, holder_of
+from bench.records.claim import CLAIM, Holder, has_died, holder_of
 from bench.records.plain_text import one_line
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, RECORD, RecordError, read_run, run_folders, without_collector
@@ -82,7 +82,7 @@ def look_at(folder: Path) -> FoundRun | None:
         names = set(os.listdir(folder))
     except OSError:
         names = set()
-    holder = _living_holder(folder) if "claim.json" in names else None
+    holder = _living_holder(folder) if CLAIM in names else None
     if record is None and not error and holder is None and not names:
         return None
     partly = [folder / CHECKPOINT] if CHECKPOINT in names else []
@@ -97,7 +97,8 @@ def look_at(folder: Path) -> FoundRun | None:
 def _state(record: Record | None, error: str, holder: Holder | None, far: Reached | None) -> tuple[State, str]:
     """The state of a run, and what there is to know about it."""
     if holder is not None:
-        return "running", f"{progress(holder)}{'; its record stays until then' if record else ''}"
+        stays = "; its record stays until then" if record and record.status != "failed" else ""
+        return "running", f"{progress(holder)}{stays}"
     if error:
         return "damaged", error
     if record is None:

@@ -47,6 +47,8 @@ def epoch_log(logger: str, spec: RunSpec, folder: Path, guard: Guard) -> Iterato
         nonlocal written
         with guard(), _storage_errors(place):
             if not writers:
+                if place.is_symlink():  # nothing is written elsewhere
+                    place.unlink()
                 shutil.rmtree(place, ignore_errors=True)
                 writers.append(SummaryWriter(str(place)))
             for row in history.curve[written:]:
