@@ -331,7 +331,7 @@ def test_long_and_odd_curves(tmp_path: Path) -> None:
     records = [make_record(epochs=200), make_record(seed=1)]
     write_runs(tmp_path, records)
     curve(tmp_path, records[0], [(epoch, epoch / 1000) for epoch in range(1, 201)])
-    curve(tmp_path, records[1], [(1, 0.1), (2, math.nan), (3, 0.3), (3, 0.5)])
+    curve(tmp_path, records[1], [(1, 0.1), (2, math.inf), (3, 0.7), (3, 0.5), (math.nan, 0.2)])
     with without_drawing():
         write_reports(tmp_path, records, tmp_path / "out")
     long, odd = data_of(read_page(tmp_path / "out" / PAGE))["runs"]

@@ -213,11 +213,13 @@ def _curve(results: Path, run: Record, scale: float) -> tuple[tuple[float | None
         if run.status == "done":
             raise
         return (), (), str(error)
-    if frame is None or frame.empty:
+    pairs = [] if frame is None else zip(frame["epoch"].tolist(), frame["score"].tolist(), strict=True)
+    scores = {epoch: scale * score for epoch, score in pairs if math.isfinite(epoch)}  # of an epoch, the last
+    if not scores:
         return (), (), "no learning curve"
-    scores = dict(sorted(zip(frame["epoch"].tolist(), frame["score"].tolist(), strict=True)))  # the last of an epoch
-    kept = [list(scores.items())[place] for place in thinned(len(scores))]
-    curve = tuple(float(f"{scale * score:.{_DIGITS}g}") if math.isfinite(score) else None for _, score in kept)
+    points = sorted(scores.items())
+    kept = [points[place] for place in thinned(len(points))]
+    curve = tuple(float(f"{score:.{_DIGITS}g}") if math.isfinite(score) else None for _, score in kept)
     epochs = tuple(int(epoch) for epoch, _ in kept)
     return curve, () if epochs == tuple(range(1, len(epochs) + 1)) else epochs, ""
 
