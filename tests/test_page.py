@@ -25,7 +25,7 @@ from bench.reporting.figures.style import COLOURS, save
 from bench.reporting.page.colours import CONTRAST, DARK_PAPER, contrast, dark_rules, on_dark
 from bench.reporting.page.drawing import drawing
 from bench.reporting.page.render import PAGE
-from bench.reporting.page.runs import MOST_POINTS, thinned
+from bench.reporting.page.runs import ALL_POINTS, FEWEST_POINTS, MOST_POINTS, points_of, thinned
 from bench.reporting.page.tables import sort_value, title_of
 from bench.reporting.page.verdicts import TONES, headline_of, tone_of
 from bench.reporting.reports import write_reports
@@ -315,11 +315,16 @@ def test_text_has_contrast(side: int) -> None:
 
 @pytest.mark.parametrize("points", [1, 2, MOST_POINTS, MOST_POINTS + 1, 1000])
 def test_curves_are_thinned_evenly(points: int) -> None:
-    kept = thinned(points)
+    kept = thinned(points, MOST_POINTS)
     assert kept[0] == 0 and kept[-1] == points - 1 and len(kept) == min(points, MOST_POINTS)
     assert len(set(kept)) == len(kept)
     gaps = np.diff(kept)
     assert points == 1 or gaps.max() - gaps.min() <= 1
+
+
+def test_many_runs_have_shorter_curves() -> None:
+    assert points_of(0) == points_of(400) == MOST_POINTS and points_of(10_000) == 15
+    assert points_of(10**6) == FEWEST_POINTS and 10_000 * points_of(10_000) <= ALL_POINTS
 
 
 def curve(folder: Path, record: Record, rows: Sequence[tuple[float, float]]) -> None:
