@@ -26,7 +26,7 @@ from bench.reporting.options import USUAL
 from bench.reporting.page.colours import CONTRAST, DARK_PAPER, contrast, dark_rules, on_dark
 from bench.reporting.page.drawing import drawing
 from bench.reporting.page.render import PAGE
-from bench.reporting.page.runs import MOST_POINTS, thinned
+from bench.reporting.page.runs import ALL_POINTS, FEWEST_POINTS, MOST_POINTS, points_of, thinned
 from bench.reporting.page.tables import sort_value, title_of
 from bench.reporting.page.verdicts import TONES, headline_of, tone_of
 from bench.reporting.reports import write_reports
@@ -316,11 +316,16 @@ def test_text_has_contrast(side: int) -> None:
 
 @pytest.mark.parametrize("points", [1, 2, MOST_POINTS, MOST_POINTS + 1, 1000])
 def test_curves_are_thinned_evenly(points: int) -> None:
-    kept = thinned(points)
+    kept = thinned(points, MOST_POINTS)
     assert kept[0] == 0 and kept[-1] == points - 1 and len(kept) == min(points, MOST_POINTS)
     assert len(set(kept)) == len(kept)
     gaps = np.diff(kept)
     assert points == 1 or gaps.max() - gaps.min() <= 1
+
+
+def test_many_runs_have_shorter_curves() -> None:
+    assert points_of(0) == points_of(400) == MOST_POINTS and points_of(10_000) == 15
+    assert points_of(10**6) == FEWEST_POINTS and 10_000 * points_of(10_000) <= ALL_POINTS
 
 
 def curve(folder: Path, record: Record, rows: Sequence[tuple[float, float]]) -> None:
@@ -332,7 +337,7 @@ def test_long_and_odd_curves(tmp_path: Path) -> None:
     records = [make_record(epochs=200), make_record(seed=1)]
     write_runs(tmp_path, records)
     curve(tmp_path, records[0], [(epoch, epoch / 1000) for epoch in range(1, 201)])
-    curve(tmp_path, records[1], [(1, 0.1), (2, math.nan), (3, 0.3), (3, 0.5)])
+    curve(tmp_path, records[1], [(1, 0.1), (2, math.inf), (3, 0.7), (3, 0.5), (math.nan, 0.2)])
     with without_drawing():
         write_reports(tmp_path, records, tmp_path / "out")
     long, odd = data_of(read_page(tmp_path / "out" / PAGE))["runs"]

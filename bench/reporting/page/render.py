@@ -21,7 +21,6 @@ from bench.records.plain_text import one_line
 from bench.reporting.index import MARK
 from bench.reporting.page.colours import dark_rules
 from bench.reporting.page.content import Page
-from bench.reporting.page.runs import MOST_POINTS
 from bench.reporting.render import TEMPLATES
 
 PAGE = "index.html"
@@ -40,7 +39,6 @@ def page_html(page: Page) -> str:
     return _environment().get_template("page.html.j2").render(
         page=page,
         mark=MARK,
-        points=MOST_POINTS,
         policy=policy(style, script),
         style=Markup(style),
         script=Markup(script),

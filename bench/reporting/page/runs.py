@@ -24,8 +24,8 @@ from bench.reporting.tables.score_rows import show
 from bench.reporting.tables.table import MISSING
 from bench.reporting.tables.verdicts import number
 
-# Points of a learning curve on the page: evenly spaced over its epochs, the first and the last among them.
-MOST_POINTS = 40
+# Points of a learning curve on the page, and of all curves together; a curve keeps at least as many as the last says.
+MOST_POINTS, ALL_POINTS, FEWEST_POINTS = 40, 150_000, 10
 _DIGITS = 4  # of a score on a curve; more can't be seen
 
 
@@ -84,17 +84,22 @@ class ProblemData:
 
 @dataclass(frozen=True)
 class PageData:
-    """All runs of the page, each once. settings: without those that the problem's runs share."""
+    """All runs of the page, each once.
+
+    settings: without those that the problem's runs share. points: the most that a curve has.
+    """
 
     problems: tuple[ProblemData, ...]
     rows: tuple[RowData, ...]
     runs: tuple[RunData, ...]
     settings: tuple[dict[str, str], ...]
     machines: tuple[dict[str, str], ...]
+    points: int
 
     def as_json(self) -> dict[str, Any]:
         """The data without what is empty, in types that JSON has; texts are printable."""
-        return {name: [_plain(one) for one in getattr(self, name)] for name in self.__dataclass_fields__}
+        parts = ("problems", "rows", "runs", "settings", "machines")
+        return {name: [_plain(one) for one in getattr(self, name)] for name in parts}
 
 
 def page_data(results: Path, compared: Sequence[tuple[Comparison, Contrasts]]) -> PageData:
@@ -108,6 +113,7 @@ def page_data(results: Path, compared: Sequence[tuple[Comparison, Contrasts]]) -
     settings = _Distinct()
     machines = _Distinct()
     problems, rows = [], []
+    points = points_of(sum(len(variant.runs) for comparison, _ in compared for variant in comparison.variants))
     for comparison, contrasts in compared:
         records = [run for variant in comparison.variants for run in variant.runs.values()]
         shared = _shared(records)
@@ -119,10 +125,10 @@ def page_data(results: Path, compared: Sequence[tuple[Comparison, Contrasts]]) -
                     places[key] = len(runs)
                     own = {name: text for name, text in _flat(run).items() if name not in shared}
                     numbers = (settings.place(own), machines.place(_machine(run)))
-                    runs.append(_run(results, comparison, run, *numbers))
+                    runs.append(_run(results, comparison, run, *numbers, points))
             indices = tuple(places[run.data, run.variant, run.seed] for run in variant.runs.values())
             rows.append(_row(len(problems) - 1, comparison, contrasts, variant, indices))
-    return PageData(tuple(problems), tuple(rows), tuple(runs), settings.found, machines.found)
+    return PageData(tuple(problems), tuple(rows), tuple(runs), settings.found, machines.found, points)
 
 
 class _Distinct:
@@ -177,7 +183,7 @@ def _row(
     return RowData(variant.label, problem, str(contrast.verdict), score, variant.notes, runs, missing)
 
 
-def _run(results: Path, comparison: Comparison, run: Record, settings: int, machine: int) -> RunData:
+def _run(results: Path, comparison: Comparison, run: Record, settings: int, machine: int, points: int) -> RunData:
     unit = overall_unit(comparison)
     done = run.status == "done"
     values = [
@@ -186,7 +192,7 @@ def _run(results: Path, comparison: Comparison, run: Record, settings: int, mach
     texts = [show(value, unit) if math.isfinite(value) else MISSING for value, unit in values]
     overall = test_score(run) if done else math.nan
     scale = 100 if unit == PERCENT else 1
-    curve, at, remark = _curve(results, run, scale)
+    curve, at, remark = _curve(results, run, scale, points)
     return RunData(
         seed=run.seed,
         status=run.status,
@@ -204,7 +210,9 @@ def _run(results: Path, comparison: Comparison, run: Record, settings: int, mach
     )
 
 
-def _curve(results: Path, run: Record, scale: float) -> tuple[tuple[float | None, ...], tuple[int, ...], str]:
+def _curve(
+    results: Path, run: Record, scale: float, most: int
+) -> tuple[tuple[float | None, ...], tuple[int, ...], str]:
     """Scores, their epochs, and why there is no curve. Only that of a finished run must be readable."""
     path = run_folder(results, run.data, run.variant, run.seed) / CURVE
     try:
@@ -213,18 +221,25 @@ def _curve(results: Path, run: Record, scale: float) -> tuple[tuple[float | None
         if run.status == "done":
             raise
         return (), (), str(error)
-    if frame is None or frame.empty:
+    pairs = [] if frame is None else zip(frame["epoch"].tolist(), frame["score"].tolist(), strict=True)
+    scores = {epoch: scale * score for epoch, score in pairs if math.isfinite(epoch)}  # of an epoch, the last
+    if not scores:
         return (), (), "no learning curve"
-    scores = dict(sorted(zip(frame["epoch"].tolist(), frame["score"].tolist(), strict=True)))  # the last of an epoch
-    kept = [list(scores.items())[place] for place in thinned(len(scores))]
-    curve = tuple(float(f"{scale * score:.{_DIGITS}g}") if math.isfinite(score) else None for _, score in kept)
+    points = sorted(scores.items())
+    kept = [points[place] for place in thinned(len(points), most)]
+    curve = tuple(float(f"{score:.{_DIGITS}g}") if math.isfinite(score) else None for _, score in kept)
     epochs = tuple(int(epoch) for epoch, _ in kept)
     return curve, () if epochs == tuple(range(1, len(epochs) + 1)) else epochs, ""
 
 
-def thinned(points: int) -> list[int]:
-    """The places of at most MOST_POINTS of these points, evenly spaced; the first and the last are among them."""
-    return [int(place) for place in np.unique(np.linspace(0, points - 1, min(points, MOST_POINTS)).round())]
+def points_of(runs: int) -> int:
+    """The most points of a curve, if there are so many."""
+    return max(FEWEST_POINTS, min(MOST_POINTS, ALL_POINTS // max(1, runs)))
+
+
+def thinned(points: int, most: int) -> list[int]:
+    """The places of at most so many of these points, evenly spaced; the first and the last are among them."""
+    return [int(place) for place in np.unique(np.linspace(0, points - 1, min(points, most)).round())]
 
 
 def _plain(value: Any) -> Any:
