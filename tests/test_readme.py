@@ -137,7 +137,7 @@ def test_tables_are_those_of_the_reference_reports(path: Path) -> None:
 
 
 def test_the_readme_shows_the_reference_study() -> None:
-    assert "<!-- table: reports/reference/trust/problems.md -->" in README
+    assert "<!-- table: reports/reference/trust/problems-tuned.md -->" in README
 
 
 @pytest.mark.parametrize("study", [None, str(TRUST / "tuned.yaml")])
