@@ -214,7 +214,10 @@ def test_check_reads_the_images_in_parquet_files(trees: Trees, tmp_path: Path, a
     home_file, faces_file = home / "data/train-00001-of-00002.parquet", faces / "train-00000-of-00001.parquet"
     with_images(home_file, wrong)
     with_images(faces_file, {2: b""})
-    with pytest.raises(DataError, match=re.escape(f"{home_file}, row 4, image: expected a readable image, found")):
+    # Groups of rows are read at once, so any of the first may be named.
+    with pytest.raises(
+        DataError, match=rf"{re.escape(str(home_file))}, row (4|9|10), image: expected a readable image"
+    ):
         DATASETS["officehome"].read(home, SETTINGS)
     code, out = ask("check", "officehome", "--data-root", tmp_path)
     assert code == 1 and "3 errors: fix before any run." in out

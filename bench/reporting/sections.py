@@ -33,7 +33,7 @@ from bench.reporting.logged import (
     task_bands,
     weight_bands,
 )
-from bench.reporting.options import Options, shown
+from bench.reporting.options import USUAL, Options, shown
 from bench.reporting.series import Tables, read_curves
 from bench.reporting.tables.budget import budget_table
 from bench.reporting.tables.cost import cost_table
@@ -66,7 +66,7 @@ class Analysis:
     budget: Table | None
 
 
-def analysed(results: Path, comparison: Comparison, options: Options) -> Analysis:
+def analysed(results: Path, comparison: Comparison, options: Options = USUAL) -> Analysis:
     """The statistics of a comparison, from its records and what lies beside them, with the rows to show."""
     curves, contrasts, part = (
         read_curves(results, comparison),
