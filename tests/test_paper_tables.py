@@ -206,7 +206,9 @@ def test_the_document_compiles_by_itself(out: Path, tmp_path: Path) -> None:
     shutil.copytree(out, tmp_path / "out")
     assert "Overfull" not in typeset(tmp_path / "out", "paper.tex")
     fragments = "\n\\clearpage\n".join(f"\\input{{{path.stem}}}" for path in out.glob("*.tex") if path.stem != "paper")
-    bare = "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n%s\n\\end{document}\n"
+    bare = (
+        "\\documentclass{article}\n\\usepackage{booktabs,graphicx,rotating}\n\\begin{document}\n%s\n\\end{document}\n"
+    )
     (tmp_path / "out" / "bare.tex").write_text(bare % fragments)
     assert "Overfull" not in typeset(tmp_path / "out", "bare.tex")
 
@@ -354,7 +356,7 @@ def test_a_wide_table_lies_on_its_side(tmp_path: Path) -> None:
         assert report_on(tmp_path / "results", tmp_path / "out", "--ci") == 0
     assert "[0.48" in rows_of(tmp_path / "out" / "table2.md")[1][1].replace("\\", "")
     document = (tmp_path / "out" / "paper.tex").read_text(encoding="utf-8")
-    assert document.count(r"\begin{landscape}") == document.count(r"\end{landscape}") == 1
+    assert document.count(r"\begin{sidewaystable}") == document.count(r"\end{sidewaystable}") >= 1
     if shutil.which("pdflatex") is not None:
         assert "Overfull" not in typeset(tmp_path / "out", "paper.tex")
 

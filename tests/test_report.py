@@ -232,13 +232,12 @@ def test_latex_is_balanced() -> None:
         bare = re.sub(r"\\[{}&%$#_]", "", text)
         assert bare.count("{") == bare.count("}")
         assert text.count(r"\begin{") == text.count(r"\end{")
-        assert text.count(r"\toprule") == text.count(r"\bottomrule") == 1
-        columns = re.search(r"\\begin{tabular}{([lr]+)}", bare)
-        assert columns is not None, text
-        body = bare[bare.index(r"\toprule") : bare.index(r"\bottomrule")]
-        for line in (line for line in body.splitlines() if line.endswith(r"\\")):
-            spans = sum(int(span) - 1 for span in re.findall(r"\\multicolumn{(\d+)}", line))
-            assert line.count("&") + spans + 1 == len(columns[1]), line
+        tabulars = re.findall(r"\\begin{tabular}{([lr]+)}\n *\\toprule(.*?)\\bottomrule", bare, flags=re.DOTALL)
+        assert len(tabulars) == text.count(r"\toprule") == text.count(r"\bottomrule") > 0, text
+        for columns, body in tabulars:
+            for line in (line for line in body.splitlines() if line.endswith(r"\\")):
+                spans = sum(int(span) - 1 for span in re.findall(r"\\multicolumn{(\d+)}", line))
+                assert line.count("&") + spans + 1 == len(columns), line
 
 
 def test_special_characters_of_latex_and_markdown_are_escaped() -> None:
@@ -277,5 +276,6 @@ def test_latex_compiles_in_a_bare_article(tmp_path: Path) -> None:
     narrow = [text for text in texts if "graphicx" not in text]
     assert 0 < len(narrow) < len(texts)
     compile_latex(narrow, "booktabs", tmp_path)
-    log = compile_latex(texts, "booktabs,graphicx", tmp_path)
+    assert any("sidewaystable" in text for text in texts)
+    log = compile_latex(texts, "booktabs,graphicx,rotating", tmp_path)
     assert "Overfull" not in log

@@ -16,10 +16,11 @@ from bench.records.record import Record, Scores, Timing
 from bench.records.store import RecordError
 from bench.reporting.comparison import comparisons
 from bench.reporting.options import Options, Spread
-from bench.reporting.render import comma_separated, latex, markdown
+from bench.reporting.render import comma_separated, estimated_width, latex, markdown
 from bench.reporting.tables.cost import cost_table
 from bench.reporting.tables.published import published
 from bench.reporting.tables.scores import score_tables
+from bench.reporting.tables.splitting import split
 from bench.reporting.tables.table import Cell, Table
 
 DELTA = 9  # the column of Δ_b on rooms
@@ -405,6 +406,24 @@ def test_csv_keeps_full_precision_and_loads_as_one_line_per_cell() -> None:
     assert len(lines) == 6
     assert float(lines[0]["mean"]) == (0.1 + 0.2 + 0.4) / 3
     assert (lines[0]["n"], lines[0]["seeds"], lines[0]["task"], lines[0]["variant"]) == ("3", "0 1 2", "plain", "ew")
+
+
+def test_a_table_too_wide_for_a_page_is_several() -> None:
+    table = main_table(make_study("rooms", ("EW", "UW"), (0, 1, 2)), spread="sd")
+    assert split(table, 1e9, estimated_width) == (table,)
+    parts = split(table, 300.0, estimated_width)
+    assert len(parts) > 2 and [part.label for part in parts][:2] == [table.label, f"{table.label}-2"]
+    assert sum((part.columns for part in parts), ()) == table.columns
+    for place, row in enumerate(table.rows):
+        assert sum((part.rows[place].cells for part in parts), ()) == row.cells
+        assert all(part.rows[place].head == row.head for part in parts)
+    named = [group for part in parts for group in part.groups if group.text]
+    assert named == [group for group in table.groups if group.text]  # which stay whole
+    assert all(sum(group.span for group in part.groups) == len(part.columns) for part in parts)
+    assert [part.note for part in parts] == [*[""] * (len(parts) - 1), table.note]
+    assert all("continued" in part.caption for part in parts[1:])
+    few = split(table, 700.0, estimated_width)
+    assert 1 < len(few) < len(parts) and all(estimated_width(part) <= 700 for part in few)
 
 
 def test_markdown_names_the_group_in_each_head() -> None:

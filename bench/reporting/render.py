@@ -15,6 +15,7 @@ from rich.table import Table as RichTable
 from bench.records.files import atomic_write_text
 from bench.records.names import inside
 from bench.reporting.escaping import csv_row, md, paragraph, tex, texcell, texlabel
+from bench.reporting.tables.splitting import split
 from bench.reporting.tables.table import MISSING, Table
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -25,15 +26,27 @@ CSV_COLUMNS = (
 
 # In points: text width of `article`, width of a character and gap between two columns in \small.
 TEXT_WIDTH, CHARACTER_WIDTH, COLUMN_GAP = 345.0, 4.7, 8.0
+# A wider table is turned by 90°: on an upright page it would shrink to less than two thirds.
+TURNED_FROM = 1.5 * TEXT_WIDTH
+# A still wider one is several tables: turned, it would shrink to less than four fifths of a page of this height.
+SPLIT_FROM = 1.25 * 550.0
 # More rows than this fit on a page only in a smaller font.
 MOST_ROWS = 30
 
 
 def latex(table: Table) -> str:
-    """A `table` environment with booktabs rules that compiles on its own; a comment names the packages it needs."""
+    """A floating table with booktabs rules that compiles on its own; a comment names the packages it needs.
+
+    A wide one lies on its side; one too wide for that is several.
+    """
+    return "\n".join(map(_floating, split(table, SPLIT_FROM, estimated_width)))
+
+
+def _floating(table: Table) -> str:
     width = estimated_width(table)
     return _environment().get_template("table.tex.j2").render(
-        table=table, marks=table.footnotes, resize=width > TEXT_WIDTH, long=len(table.rows) > MOST_ROWS
+        table=table, marks=table.footnotes, resize=width > TEXT_WIDTH, turned=width > TURNED_FROM,
+        long=len(table.rows) > MOST_ROWS,
     )  # fmt: skip
 
 

@@ -22,12 +22,10 @@ from bench.reporting.paper.rows import FilledTable, filled_tables
 from bench.reporting.paper.status import status_table
 from bench.reporting.paper.tables import differences_table, paper_table
 from bench.reporting.planned import PlannedTable, compared
-from bench.reporting.render import estimated_width, latex, markdown, paper_document, paper_page, write_table
+from bench.reporting.render import latex, markdown, paper_document, paper_page, write_table
 from bench.reporting.tables.table import Table
 
 INDEX, DOCUMENT = "README.md", "paper.tex"
-# Points, by the estimate, of a table that would be shrunk too much on an upright page.
-WIDE = 720.0
 # In the first lines of the index, so that no other file is taken for one and overwritten.
 MARK = "Generated from the records by `python -m bench.report --paper`"
 
@@ -69,11 +67,6 @@ class Section:
     def number(self) -> str:
         """As in the paper; with the protocol if it is not the usual one."""
         return f"{self.filled.layout.number}{f' ({self.filled.protocol} protocol)' if self.filled.protocol else ''}"
-
-    @property
-    def wide(self) -> bool:
-        """Whether it is better read on a page turned by 90°."""
-        return estimated_width(self.table) > WIDE
 
     @property
     def title(self) -> str:
