@@ -104,7 +104,7 @@ def section_tables(analysis: Analysis, options: Options) -> tuple[Table, ...]:
 
 def section_titles(comparison: Comparison) -> dict[str, str]:
     """Title of each figure by file name."""
-    zoomed = "the axis begins at the lowest mean after a quarter of training"
+    zoomed = "the axis spans the means after a quarter of training"
     shades = f"Shades: from the lowest seed to the highest, of at most {MOST_SHADED} lines"
     titles = {
         "scores": "Scores of all finished seeds, the best mean first; a bar marks the mean",

@@ -21,6 +21,7 @@ MOST_LINES = 9
 MOST_SHADED = 5  # lines in a panel, from the lowest to the highest seed; with more, the shades hide the lines
 COLUMNS = 4  # of panels
 PANEL, AXIS, LEGEND_LINE = 1.25, 0.35, 0.155  # inches: a panel's height, what is below all, and a line of the legend
+ROOM = 0.1  # beyond what an axis spans, as a share of it
 MARKS = 7  # on a line, so that it is told from others in grey
 
 
@@ -53,7 +54,7 @@ class Scale:
     """The axes of all panels.
 
     shared: whether the panels have the same y axis.
-    zoomed: whether it leaves out what lies below all means after a quarter of training.
+    zoomed: whether it leaves out what lies beyond all means after a quarter of training.
     """
 
     x: str
@@ -120,12 +121,12 @@ def _draw(axes: Axes, panel: Panel) -> None:
 
 
 def _zoom(axes: Axes, panels: Sequence[Panel]) -> None:
-    """Ends the axis a little below the lowest mean of these panels after a quarter of training."""
+    """Ends the axis a little beyond the means of these panels after a quarter of training."""
     bands = [(panel.factor, line.band) for panel in panels for line in panel.lines]
-    low = min(factor * float(band.mean[band.x >= band.x[-1] / 4].min()) for factor, band in bands)
-    high = max(factor * float(band.high.max()) for factor, band in bands)
+    late = np.concatenate([factor * band.mean[band.x >= band.x[-1] / 4] for factor, band in bands])
+    low, high = float(late.min()), float(late.max())
     if math.isfinite(low) and math.isfinite(high) and high > low:
-        axes.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low))
+        axes.set_ylim(low - ROOM * (high - low), high + ROOM * (high - low))
 
 
 def _handle(line: Line) -> Line2D:
