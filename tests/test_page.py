@@ -324,7 +324,7 @@ def test_curves_are_thinned_evenly(points: int) -> None:
 
 
 def test_many_runs_have_shorter_curves() -> None:
-    assert points_of(0) == points_of(400) == MOST_POINTS and points_of(10_000) == 15
+    assert points_of(0) == points_of(400) == MOST_POINTS and points_of(5_000) == 20
     assert points_of(10**6) == FEWEST_POINTS and 10_000 * points_of(10_000) <= ALL_POINTS
 
 

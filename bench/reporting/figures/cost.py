@@ -41,11 +41,10 @@ def cost_figure(comparison: Comparison) -> Figure | None:
         return None
     shown = {row.label: row for points in panels.values() for row, _, _ in points}
     labels = [folded(label) for label in shown]
-    width = WIDTH * len(panels)
-    columns = legend_columns(labels, width)
+    columns = legend_columns(labels, 2 * WIDTH)
     percent = overall_unit(comparison) == PERCENT
     with paper_style():
-        figure = Figure(figsize=(width, 2.1 + LEGEND_LINE * legend_depth(labels, columns)))
+        figure = Figure(figsize=(2 * WIDTH, 2.1 + LEGEND_LINE * legend_depth(labels, columns)))
         grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for axes, (name, points) in zip(grid, panels.items(), strict=True):
             _draw(axes, points, list(shown), 100.0 if percent else 1.0)

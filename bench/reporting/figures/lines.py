@@ -21,6 +21,7 @@ MOST_LINES = 9
 MOST_SHADED = 5  # lines in a panel, from the lowest to the highest seed; with more, the shades hide the lines
 COLUMNS = 4  # of panels
 PANEL, AXIS, LEGEND_LINE = 1.25, 0.35, 0.155  # inches: a panel's height, what is below all, and a line of the legend
+POINTS = 24  # of a line in a small panel: more can't be seen there, and make pages of many panels large
 ROOM = 0.1  # beyond what an axis spans, as a share of it
 MARKS = 7  # on a line, so that it is told from others in grey
 
@@ -104,8 +105,8 @@ def lines_figure(panels: Sequence[Panel], scale: Scale) -> Figure | None:
 def _draw(axes: Axes, panel: Panel) -> None:
     shaded = len(panel.lines) <= MOST_SHADED
     for place, line in enumerate(panel.lines):
-        at, factor = line.band, panel.factor
-        if shaded:
+        at, factor = _thinned(line.band) if panel.title else line.band, panel.factor
+        if shaded and (at.high > at.low).any():
             axes.fill_between(at.x, factor * at.low, factor * at.high, color=line.colour, alpha=0.13, linewidth=0)
         every = max(1, len(at.x) // MARKS)
         axes.plot(
@@ -118,6 +119,12 @@ def _draw(axes: Axes, panel: Panel) -> None:
     axes.margins(x=0.01)
     axes.grid(axis="y", **GRID)
     axes.set_axisbelow(True)
+
+
+def _thinned(band: Band) -> Band:
+    """At most POINTS places, evenly spaced, the first and the last among them."""
+    kept = np.unique(np.linspace(0, len(band.x) - 1, POINTS).round().astype(int))
+    return Band(band.x[kept], band.mean[kept], band.low[kept], band.high[kept])
 
 
 def _zoom(axes: Axes, panels: Sequence[Panel]) -> None:

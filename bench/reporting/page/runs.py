@@ -25,7 +25,7 @@ from bench.reporting.tables.table import MISSING
 from bench.reporting.tables.verdicts import number
 
 # Points of a learning curve on the page, and of all curves together; a curve keeps at least as many as the last says.
-MOST_POINTS, ALL_POINTS, FEWEST_POINTS = 40, 150_000, 10
+MOST_POINTS, ALL_POINTS, FEWEST_POINTS = 40, 100_000, 10
 _DIGITS = 4  # of a score on a curve; more can't be seen
 
 
