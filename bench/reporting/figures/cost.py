@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from bench.records.record import PERCENT, Record
+from bench.records.record import PERCENT
 from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.figures.lines import LEGEND_LINE, legend_columns, legend_depth, marked
 from bench.reporting.figures.style import GRID, WIDTH, colour_of, folded, paper_style
 from bench.reporting.overall import overall_unit, score_matrix
 from bench.reporting.statistics import mean
+from bench.reporting.tables.cost import MEMORY, SECONDS, Cost
 
 LOG_FROM = 8  # an axis whose largest number is so many times its smallest is logarithmic
 
 
-def _seconds(run: Record) -> float | None:
-    return None if run.step_seconds is None else 1e3 * run.step_seconds.median
-
-
-def _memory(run: Record) -> float | None:
-    return run.peak_memory_mib
-
-
-MEASURES: dict[str, Callable[[Record], float | None]] = {
-    "Median step (ms)": _seconds,
-    "Peak memory (MiB)": _memory,
-}
+# Costs of a run, each with what its numbers are multiplied by.
+MEASURES: dict[str, tuple[Cost, float]] = {"Median step (ms)": (SECONDS, 1e3), "Peak memory (MiB)": (MEMORY, 1.0)}
 
 
 def cost_figure(comparison: Comparison) -> Figure | None:
     """A panel for each cost that was measured; None without rows that have both costs and scores."""
-    panels = {name: _points(comparison, measure) for name, measure in MEASURES.items()}
+    panels = {name: _points(comparison, *measure) for name, measure in MEASURES.items()}
     panels = {name: points for name, points in panels.items() if points}
     if not panels:
         return None
@@ -58,12 +49,12 @@ def cost_figure(comparison: Comparison) -> Figure | None:
     return figure
 
 
-def _points(comparison: Comparison, measure: Callable[[Record], float | None]) -> list[tuple[Variant, float, float]]:
+def _points(comparison: Comparison, cost: Cost, factor: float) -> list[tuple[Variant, float, float]]:
     """Each row whose runs all have the cost and a score: the row, its mean cost, its mean score."""
     points = []
     for row in comparison.variants:
-        costs = [measure(run) for run in row.scored.values()]
-        known = [cost for cost in costs if cost]
+        costs = [cost.read(run) for run in row.scored.values()]
+        known = [factor * value for value in costs if value]
         scores = score_matrix([row], tuple(row.scored))[0]
         if known and len(known) == len(costs) and np.isfinite(scores).all():
             points.append((row, mean(known), mean(scores.tolist())))

@@ -55,9 +55,12 @@ def _range(values: Sequence[float]) -> str:
 
 
 SECONDS = Cost("s/step", "step_seconds_median", "s", _step_seconds, lambda values: f"{mean(values):.4f}")
+MEMORY = Cost(
+    "Memory (MiB)", "peak_memory", "MiB", lambda run: run.peak_memory_mib, lambda values: f"{mean(values):.0f}"
+)
 COSTS = (
     SECONDS,
-    Cost("Memory (MiB)", "peak_memory", "MiB", lambda run: run.peak_memory_mib, lambda values: f"{mean(values):.0f}"),
+    MEMORY,
     Cost("Batches", "batches", "", _further_batches, _range),
     Cost("Parameters", "parameters", "", _parameters, lambda values: f"{mean(values):,.0f}"),
     Cost("Fallbacks", "solver_fallbacks", "", lambda run: run.solver_fallbacks, lambda values: f"{sum(values):.0f}"),
