@@ -26,13 +26,7 @@ from bench.reporting.figures.training import (
     weights_figure,
 )
 from bench.reporting.front import front_of
-from bench.reporting.logged import (
-    agreement_bands,
-    position_bands,
-    score_bands,
-    task_bands,
-    weight_bands,
-)
+from bench.reporting.logged import agreement_bands, position_bands, score_bands, task_bands, weight_bands
 from bench.reporting.options import USUAL, Options, shown
 from bench.reporting.series import Tables, read_curves
 from bench.reporting.tables.budget import budget_table
@@ -68,11 +62,8 @@ class Analysis:
 
 def analysed(results: Path, comparison: Comparison, options: Options = USUAL) -> Analysis:
     """The statistics of a comparison, from its records and what lies beside them, with the rows to show."""
-    curves, contrasts, part = (
-        read_curves(results, comparison),
-        contrasts_of(results, comparison),
-        shown(comparison, options),
-    )
+    part = shown(comparison, options)
+    curves, contrasts = read_curves(results, comparison), contrasts_of(results, comparison)
     labels = {variant.label for variant in part.variants}
     twins = tuple(pair for pair in contrasts.twins if pair.variant.label in labels)
     return Analysis(
