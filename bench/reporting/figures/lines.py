@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -103,19 +103,25 @@ def lines_figure(panels: Sequence[Panel], scale: Scale) -> Figure | None:
 
 
 def _draw(axes: Axes, panel: Panel) -> None:
-    shaded = len(panel.lines) <= MOST_SHADED
-    for place, line in enumerate(panel.lines):
-        at, factor = _thinned(line.band) if panel.title else line.band, panel.factor
+    lines = [replace(line, band=_thinned(line.band)) for line in panel.lines] if panel.title else panel.lines
+    draw_lines(axes, lines, panel.factor, shaded=len(lines) <= MOST_SHADED)
+    if panel.title:
+        axes.set_title(panel.title)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+
+
+def draw_lines(axes: Axes, lines: Sequence[Line], factor: float = 1.0, shaded: bool = True) -> None:
+    """Lines with their bands; markers of lines that lie on each other are at different places."""
+    for place, line in enumerate(lines):
+        at = line.band
         if shaded and (at.high > at.low).any():
             axes.fill_between(at.x, factor * at.low, factor * at.high, color=line.colour, alpha=0.13, linewidth=0)
         every = max(1, len(at.x) // MARKS)
         axes.plot(
             at.x, factor * at.mean, color=line.colour, linestyle=line.dashes, marker=line.marker, markersize=3,
-            markevery=(place * every // max(1, len(panel.lines)), every), markeredgewidth=0, label=line.label,
+            markevery=(place * every // len(lines), every), markeredgewidth=0, label=line.label,
         )  # fmt: skip
-    if panel.title:
-        axes.set_title(panel.title)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=4 if panel.title else 6, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.margins(x=0.01)
     axes.grid(axis="y", **GRID)
     axes.set_axisbelow(True)

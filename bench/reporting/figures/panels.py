@@ -7,15 +7,13 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import offset_copy
 
-from bench.reporting.figures.lines import legend_columns, legend_depth
-from bench.reporting.figures.style import DASHES, GRID, MARKERS, WIDTH, colour_of, folded, paper_style
+from bench.reporting.figures.lines import Line, draw_lines, legend_columns, legend_depth, marked
+from bench.reporting.figures.style import DASHES, WIDTH, colour_of, folded, paper_style
 from bench.reporting.series import Band
 
 PER_ROW = 2
-MARKS = 7  # per line
 BELOW_AXES = 27.0  # points, of an axis with numbers and a label
 
 
@@ -61,21 +59,11 @@ def _draw(axes: Axes, panel: Panel) -> None:
         axes.set_yticks([])
         axes.text(0.5, 0.5, panel.empty, transform=axes.transAxes, ha="center", va="center", color="#555555")
         return
-    for place, (label, found) in enumerate(panel.lines):
-        colour = colour_of(place)
-        # Lines that lie on each other have their marks at different steps.
-        apart = max(1, len(found.x) // MARKS)
-        first = place * apart // len(panel.lines)
-        axes.fill_between(found.x, found.low, found.high, color=colour, alpha=0.13, linewidth=0)
-        axes.plot(
-            found.x, found.mean, color=colour, linestyle=DASHES[place % len(DASHES)],
-            marker=MARKERS[place % len(MARKERS)], markevery=(first, apart), markersize=3.4, markerfacecolor="white",
-            markeredgewidth=0.8, label=folded(label),
-        )  # fmt: skip
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    axes.margins(x=0.01)
-    axes.grid(axis="y", **GRID)
-    axes.set_axisbelow(True)
+    lines = [
+        Line(folded(label), colour_of(place), found, DASHES[place % len(DASHES)], marked(place))
+        for place, (label, found) in enumerate(panel.lines)
+    ]
+    draw_lines(axes, lines)
     _draw_legend(axes)
 
 
