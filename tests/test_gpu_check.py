@@ -22,11 +22,12 @@ from pretend.checking import counter
 from pretend.device import DEVICE, available
 
 from bench import ROOT, gpu_check
+from bench.engine.precision import choose_kernels
 from bench.hardware_check.attempts import NO_TIME, Name, attempt
 from bench.hardware_check.deadline import Deadline
 from bench.hardware_check.every_step import check_steps
 from bench.hardware_check.problems import OURS, Places, Problem, read_problem, spec_of
-from bench.hardware_check.settings import check_settings
+from bench.hardware_check.settings import check_products, check_settings
 from bench.hardware_check.speed import Case, cases, measure_speed
 from bench.hardware_check.steps import CPU, Steps, take_steps
 from bench.hardware_check.verdict import parity
@@ -34,6 +35,7 @@ from bench.hardware_check.waits import counted_by_cuda
 from bench.records.hardware import Check, HardwareRecord, read_hardware, write_hardware
 from bench.records.store import RecordError, read_records
 from bench.reporting.hardware import hardware_page
+from bench.spec.settings import ComputeSettings
 from methods import WEIGHTINGS
 from methods.contract import HeadRule, Needs, Signal, State, Update, WeightingInfo
 
@@ -135,6 +137,38 @@ def test_an_operation_with_a_wrong_result_is_found(
     check = checks_of(problem, "ew")["parity"]
     assert check.outcome == "failed" and f"{word}: expected at most" in check.detail
     assert wrong == "_log_softmax" or "first losses" not in check.detail
+
+
+@pytest.mark.parametrize("coarse", [(), ("mm",), ("convolution",)])
+def test_products_in_less_than_single_precision_are_found(
+    coarse: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch 2.11 multiplied in convolutions on an H200: with ten bits of mantissa, whatever was set for cuDNN."""
+    right = pretend_tensor._on_cpu
+
+    def planted(func: Any, args: Any, kwargs: Any) -> Any:
+        if coarse and func.overloadpacket is getattr(torch.ops.aten, coarse[0]):
+            args = tuple(x.half().float() if isinstance(x, torch.Tensor) else x for x in args)
+        return right(func, args, kwargs)
+
+    monkeypatch.setattr(pretend_tensor, "_on_cpu", planted)
+    with available():
+        (check,) = check_products(DEVICE, Deadline(60))
+    assert check.outcome == ("failed" if coarse else "passed"), check
+    assert set(check.measured) == {"products", "convolutions", "channels_last"}
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+def test_tf32_is_set_for_every_kind_of_operation(tf32: bool) -> None:
+    cudnn: Any = torch.backends.cudnn
+    parts = (torch.backends.cuda.matmul, cudnn, cudnn.conv, cudnn.rnn)
+    before = [part.fp32_precision for part in parts]
+    try:
+        choose_kernels(ComputeSettings(tf32=tf32))
+        assert {part.fp32_precision for part in parts} == {"tf32" if tf32 else "ieee"}
+    finally:
+        for part, precision in zip(parts, before, strict=True):
+            part.fp32_precision = precision
 
 
 def test_an_error_on_the_device_is_reported_and_the_others_go_on(

@@ -81,10 +81,22 @@ def peak_memory_mib(device: torch.device) -> float | None:
     """Peak memory since the reset in MiB: of tensors on an accelerator, of the whole process on a CPU (Linux only)."""
     if device.type != "cpu":
         return float(torch.accelerator.max_memory_allocated(device)) / 2**20
+    return _of_process("VmHWM")
+
+
+def memory_mib(device: torch.device) -> float | None:
+    """Memory in use now, in MiB, of what `peak_memory_mib` is the peak."""
+    if device.type != "cpu":
+        return float(torch.accelerator.memory_allocated(device)) / 2**20
+    return _of_process("VmRSS")
+
+
+def _of_process(key: str) -> float | None:
+    """A figure of this process in MiB, as Linux keeps it."""
     if not _PROCESS_STATUS.exists():
         return None
-    peak = re.search(r"VmHWM:\s+(\d+) kB", _PROCESS_STATUS.read_text())
-    return int(peak.group(1)) / 2**10 if peak else None
+    found = re.search(rf"{key}:\s+(\d+) kB", _PROCESS_STATUS.read_text())
+    return int(found.group(1)) / 2**10 if found else None
 
 
 def read_at_once(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,5 +32,8 @@ def apply_compute_settings(network: Network, settings: ComputeSettings) -> None:
 def choose_kernels(settings: ComputeSettings) -> None:
     """Sets, for the whole process, which kernels an accelerator may use: TF32 in products, cuDNN's fastest."""
     products = "tf32" if settings.tf32 else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.fp32_precision = products
+    cudnn: Any = torch.backends.cudnn  # without types for its parts
+    # Each by itself: torch 2.11 does not hand what is set for all of cuDNN on to its convolutions.
+    for operations in (cudnn, cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul):
+        operations.fp32_precision = products
     torch.backends.cudnn.benchmark = settings.cudnn_benchmark

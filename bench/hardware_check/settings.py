@@ -1,19 +1,24 @@
-"""Part "settings": memory layout, TF32 and CUDA graphs beside the same steps without them; and whether steps repeat."""
+"""Part "settings": single precision beside double; memory layout, TF32 and CUDA graphs beside the same steps without
+them; and whether steps repeat."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from bench.engine.precision import choose_kernels
 from bench.hardware_check.attempts import Name, attempt
 from bench.hardware_check.deadline import Deadline
 from bench.hardware_check.problems import Problem, spec_of
 from bench.hardware_check.steps import Steps, distances, take_steps
 from bench.hardware_check.verdict import distance_only, parity
 from bench.records.hardware import Check
+from bench.spec.settings import ComputeSettings
 
 # One weighting that needs losses, one that needs the Gramian, one that needs the Jacobian; and NORMAL. Not GradDrop: it
 # draws a number for each entry of a gradient, and the memory layout changes their order.
@@ -26,11 +31,51 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "bf16": {"compute.precision": "bf16"},
 }
 _ONLY_ON_CUDA = ("TF32", "CUDA graphs")
+# The relative distance of sums of some hundred products from double precision: about 3e-7 in fp32, 3e-4 in TF32.
+_SINGLE_PRECISION = 1e-5
 
 
 def needs_cuda(setting: str, device: torch.device) -> str:
     """Why a setting has no effect on this device; "" if it has."""
     return f"it needs CUDA, this device is {device.type}" if setting in _ONLY_ON_CUDA and device.type != "cuda" else ""
+
+
+def check_products(device: torch.device, deadline: Deadline) -> Iterator[Check]:
+    """Whether matrix products and convolutions are in single precision, or silently in less, when TF32 is off."""
+    name = Name("single precision", "random numbers", "products")
+
+    def check() -> list[Check]:
+        choose_kernels(ComputeSettings())
+        apart = {"products": _rounding(torch.matmul, (256, 512), (512, 256), device)}
+        for layout, memory in (("convolutions", torch.contiguous_format), ("channels_last", torch.channels_last)):
+            convolve = partial(torch.nn.functional.conv2d, padding=1)
+            apart[layout] = _rounding(convolve, (4, 32, 48, 64), (64, 32, 3, 3), device, memory)
+        coarse = [f"{key}: {value:.1e}" for key, value in apart.items() if not value <= _SINGLE_PRECISION]
+        if coarse:
+            return [
+                name.failed(
+                    f"expected at most {_SINGLE_PRECISION:.0e} from double precision, found {', '.join(coarse)}",
+                    **apart,
+                )
+            ]
+        return [name.passed(**apart)]
+
+    yield from attempt([name], deadline, check)
+
+
+def _rounding(
+    operation: Callable[[Tensor, Tensor], Tensor],
+    left: tuple[int, ...],
+    right: tuple[int, ...],
+    device: torch.device,
+    memory: torch.memory_format = torch.contiguous_format,
+) -> float:
+    """How far an operation on random numbers is from the CPU's in double precision, relative to its norm."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(shape, generator=generator) for shape in (left, right))
+    exact = operation(a.double(), b.double())
+    found = operation(*(x.to(device, memory_format=memory) for x in (a, b))).cpu().double()
+    return float((found - exact).norm() / exact.norm())
 
 
 def check_settings(problem: Problem, deadline: Deadline) -> Iterator[Check]:

@@ -13,7 +13,7 @@ import torch
 
 from bench.engine.build import build_network
 from bench.engine.clock import WARMUP, StepClock
-from bench.engine.device import peak_memory_mib, reset_peak_memory
+from bench.engine.device import memory_mib, peak_memory_mib, reset_peak_memory
 from bench.engine.precision import choose_kernels
 from bench.engine.step import train_step
 from bench.engine.train_state import make_train_state
@@ -100,6 +100,7 @@ def _timed(case: Case, device: torch.device, deadline: Deadline) -> list[Speed]:
     gc.collect()  # networks of earlier cases would count as memory of this one
     spec = case.spec()
     choose_kernels(spec.settings.compute)
+    before = memory_mib(device)  # of the problems' data, which are on the device already
     reset_peak_memory(device)
     state = make_train_state(spec, build_network(spec, device, _tasks(case)), _tasks(case))
     batch, *others = case.batches(spec, device)
@@ -115,6 +116,7 @@ def _timed(case: Case, device: torch.device, deadline: Deadline) -> list[Speed]:
     if len(seconds) <= WARMUP:
         return []
     images = sum(len(group.inputs) for group in batch)
+    peak = peak_memory_mib(device)
     return [
         Speed(
             workload=case.key,
@@ -123,7 +125,7 @@ def _timed(case: Case, device: torch.device, deadline: Deadline) -> list[Speed]:
             setting=case.setting,
             images=images,
             seconds=seconds[WARMUP:],
-            peak_mib=peak_memory_mib(device),
+            peak_mib=None if peak is None or before is None else max(0.0, peak - before),
         )
     ]
 

@@ -51,7 +51,7 @@ class Speed(_Part):
     setting: other than the defaults, "" for none.
     images: of a step, of all inputs together.
     seconds: of each step after the warm-up.
-    peak_mib: memory of tensors on the device, of the whole process on a CPU; None if not known.
+    peak_mib: what the steps add to the memory of tensors on the device, or of the process on a CPU; None if not known.
     """
 
     workload: str
