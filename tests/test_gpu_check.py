@@ -1,6 +1,6 @@
 """The check of an accelerator, on the pretend device and as a rehearsal: it passes where all is well, and finds faults.
 
-What counts waits on CUDA has never run on it: here, warnings like its own are counted.
+What counts waits on CUDA runs there only: here, warnings like its own are counted.
 """
 
 from __future__ import annotations

@@ -132,8 +132,10 @@ def test_settings_say_what_they_do_on_this_device() -> None:
     cpu, cuda, other = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
     assert hardware_remarks([plain], cpu) == hardware_remarks([plain], cuda) == []
     assert hardware_remarks([plain, chosen], cpu) == ["compute.cuda_graphs: no effect on a CPU."]
-    (remark,) = hardware_remarks([chosen], cuda)
-    assert remark.startswith("compute.precision, compute.cuda_graphs: tested without a real accelerator only")
+    assert hardware_remarks([chosen], cuda) == []
+    compiled = resolve("digits", "ew", assignments={"compute.compile": True, "compute.tf32": True})
+    (remark,) = hardware_remarks([compiled], cuda)
+    assert remark.startswith("compute.compile: tested without a real accelerator only")
     assert hardware_errors([chosen], cuda) == hardware_errors([chosen], cpu) == []
     assert hardware_errors([chosen], other) == [
         "compute.cuda_graphs: expected false on mps, found true; it needs CUDA."

@@ -1,6 +1,6 @@
 """Training on an accelerator, proven on a pretend one: the numbers are the CPU's, and hardly anything waits.
 
-Nothing here has run on real hardware: its kernels round otherwise, and may wait where no document says so.
+Real kernels round otherwise, and may wait where no document says so: `gpu-check` looks at them.
 """
 
 from __future__ import annotations

@@ -18,23 +18,25 @@ from bench.spec.versions import versions_of
 from datasets import DATASETS
 
 REFERENCE = ROOT / "results" / "reference"
+A_RECORD = run_folder(REFERENCE / "ablation", "digits", "ew", 0) / RECORD
 
 
 def test_all_reference_records_are_kept(tmp_path: Path) -> None:
     kept = 0
-    for name in ("embedded", "ablation", "shortcuts", "relations"):
+    for name in ("ablation", "shortcuts", "eta", "sizes", "fronts", "relations"):
         study = load_study(name)
         data = [data for data in study.data if data in ("digits", "rooms", "faces")]
         plan = make_plan(Request(study.rows, data, study.seeds), tmp_path, REFERENCE / study.folder, make_data=False)
         assert not plan.pending, name
         kept += len(plan.kept)
-    folder = REFERENCE / "trust"
-    others = [path for path in REFERENCE.rglob(RECORD) if folder not in path.parents]
+    folder, apart = REFERENCE / "trust", {REFERENCE / "trust", REFERENCE / "gpu"}
+    others = [path for path in REFERENCE.rglob(RECORD) if not apart & set(path.parents)]
     assert kept == len(others) > 0
     study = load_study(str(folder / "tuned.yaml"))
     rows = [row for row in study.rows if not row.twin_of]
-    plan = make_plan(Request(rows, ["digits", "flowtimes"], study.seeds), tmp_path, folder, make_data=False)
-    assert not plan.pending and len(plan.kept) == 2 * 13 * 10
+    problems = ["digits", "rooms", "faces", "flowtimes"]
+    plan = make_plan(Request(rows, problems, study.seeds), tmp_path, folder, make_data=False)
+    assert not plan.pending and len(plan.kept) == 4 * 13 * 10
 
 
 @pytest.mark.parametrize("key", ["../x", "my data", "x" * 121])
@@ -52,9 +54,9 @@ def test_keys_that_cannot_name_files_are_refused_before_training(key: str, monke
 def test_a_kept_run_of_other_versions_is_kept_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    example = read_record(run_folder(REFERENCE, "digits", "pcgrad", 0) / RECORD)
     spec = resolve("digits", "pcgrad")
-    example = example.model_copy(update={"settings": spec.settings.as_dict()})
+    of_pcgrad = {"method": "pcgrad", "weighting": "pcgrad", "variant": "pcgrad", "code": {}}
+    example = read_record(A_RECORD).model_copy(update=of_pcgrad | {"settings": spec.settings.as_dict()})
     now = versions_of(spec)
     assert now == {"engine": 1, "weighting": 1, "architecture": 1, "problem": 4, "maker": 2}
     assert "maker" not in versions_of(resolve("celeba", "pcgrad"))
@@ -81,9 +83,10 @@ def test_a_kept_run_of_other_versions_is_kept_and_named(
 
 
 def test_a_record_of_an_older_version_is_kept_whatever_its_defaults_were(tmp_path: Path) -> None:
-    """The shipped records of MGDA are of version 1, whose default is today's variant "paper"."""
+    """Records of MGDA of version 1, whose default is today's variant "paper"."""
     example = read_record(run_folder(REFERENCE / "shortcuts", "digits", "mgda", 0) / RECORD)
-    assert not example.versions and example.settings["weighting"]["variant"] == "paper"
+    assert example.settings["weighting"]["variant"] != "paper"
+    example.settings["weighting"]["variant"] = "paper"
     folder = run_folder(tmp_path, "digits", "mgda", 0)
     request = Request([StudyRow(method="mgda")], ["digits"], [0])
     for version, kept in ((None, 1), (1, 1), (2, 0)):
@@ -97,7 +100,7 @@ def test_a_record_of_an_older_version_is_kept_whatever_its_defaults_were(tmp_pat
 
 
 def test_a_record_of_other_settings_is_refused(tmp_path: Path) -> None:
-    example, spec = read_record(run_folder(REFERENCE, "digits", "ew", 0) / RECORD), resolve("digits", "ew")
+    example, spec = read_record(A_RECORD), resolve("digits", "ew")
     example = example.model_copy(update={"settings": spec.settings.as_dict(), "versions": versions_of(spec)})
     example.settings["train"]["lr"] = 1.0
     write_record(run_folder(tmp_path, "digits", "ew", 0), example)

@@ -22,7 +22,7 @@ from bench.records.files import StorageError, atomic_write, atomic_write_text, i
 from bench.records.store import CHECKPOINT, RECORD, read_records
 from bench.spec.resolve import RunSpec, resolve
 
-DONE = ROOT / "results" / "reference" / "digits" / "ew"
+DONE = ROOT / "results" / "reference" / "ablation" / "digits" / "ew"
 # Root without capabilities is bound by permissions like every user, and can still run this interpreter.
 _UNPRIVILEGED = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
 NOBODY = 65534

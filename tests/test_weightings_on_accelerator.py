@@ -1,6 +1,6 @@
 """Weightings that compute on the device of the network: never a wait, the CPU's numbers, and no error from nan or inf.
 
-The device is a pretend one; nothing here has run on real hardware.
+The device is a pretend one; `gpu-check` does the same on a real one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """CUDA graphs: the forward and the backward pass of all losses, each launched at once instead of kernel by kernel.
 
-Not run on a real accelerator yet: `./run_all.sh gpu-check` compares it with steps without graphs.
+`./run_all.sh gpu-check` compares it with steps without graphs; on an H200 they were the same (docs/gpu.md).
 """
 
 from __future__ import annotations

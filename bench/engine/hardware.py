@@ -11,6 +11,8 @@ from bench.spec.resolve import RunSpec
 from bench.spec.settings import ComputeSettings
 
 # Settings of torch's CUDA backend.
+# Compared with plain steps on an H200 (docs/gpu.md).
+_CHECKED_ON_CUDA = ("precision", "channels_last", "tf32", "cuda_graphs")
 _ONLY_ON_CUDA = ("tf32", "cudnn_benchmark", "cuda_graphs")
 
 
@@ -33,7 +35,9 @@ def hardware_remarks(specs: Sequence[RunSpec], device: torch.device) -> list[str
     """What the user should know about the chosen settings on this device, one sentence each."""
     chosen = list(dict.fromkeys(name for spec in specs for name in _chosen(spec.settings.compute)))
     remarks = []
-    if device.type != "cuda":
+    if device.type == "cuda":
+        chosen = [name for name in chosen if name not in _CHECKED_ON_CUDA]
+    else:
         useless = [name for name in chosen if name in _ONLY_ON_CUDA]
         chosen = [name for name in chosen if name not in useless]
         where = "a CPU" if device.type == "cpu" else device.type

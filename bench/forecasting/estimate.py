@@ -21,10 +21,11 @@ from datasets import DATASETS, find
 from methods.adapters.bridge import PeerFailed, PeerUnavailable
 from methods.contract import Diverged
 
-# Set by hand. Published training speeds of ResNet-50 on A100 and V100 lie between the fastest and the slowest.
+# Set by hand. Steps on an H200, and published training speeds of ResNet-50 on A100 and V100, lie between the fastest
+# and the slowest (docs/speed.md).
 ASSUMED = Efficiency(cores=0.7, tensor_cores=0.4, bandwidth=0.65, launch=8e-6)
 FASTEST = Efficiency(cores=1.0, tensor_cores=0.7, bandwidth=0.9, launch=3e-6)
-SLOWEST = Efficiency(cores=0.45, tensor_cores=0.2, bandwidth=0.4, launch=20e-6)
+SLOWEST = Efficiency(cores=0.35, tensor_cores=0.15, bandwidth=0.25, launch=20e-6)
 # The share of an accelerator's memory that tensors may fill: drivers and fragments take the rest.
 _FOR_TENSORS = 0.9
 

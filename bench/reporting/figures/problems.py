@@ -52,4 +52,4 @@ def _draw_problem(
         if row is not None and found is not None:
             draw_span(axes, place, span_of(problem.comparison, row, found))
     unit = "points" if overall_unit(problem.comparison) == PERCENT else "log gain"
-    axes.set_xlabel(f"Difference from EW ({unit})")
+    axes.set_xlabel(f"Difference from EW\n({unit})")

@@ -46,15 +46,22 @@ def _note(across: Across) -> str:
 
 def _row(across: Across, label: str, best: Sequence[Collection[str]]) -> Row:
     rank = across.ranks[label].rank
-    lacking = ", ".join(across.problems[place].comparison.problem for place in across.ranks[label].lacking)
     if rank is None:
-        cells = [Cell(notes=(f"not ranked: a seed is missing on {lacking}",))]
+        cells = [Cell(notes=(_why_unranked(across, label),))]
     else:
         text = f"{rank.value:.2f} [{rank.low:.2f}, {rank.high:.2f}]"
         cells = [Cell(text, rank.value, interval=(rank.low, rank.high))]
     for problem, bold in zip(across.problems, best, strict=True):
         cells += _on_problem(across, problem, label, bold)
     return Row(Head(label, (), {"method": label}), tuple(cells))
+
+
+def _why_unranked(across: Across, label: str) -> str:
+    lacking = [across.problems[place] for place in across.ranks[label].lacking]
+    absent = ", ".join(p.comparison.problem for p in lacking if across.row(p, label) is None)
+    short = ", ".join(p.comparison.problem for p in lacking if across.row(p, label) is not None)
+    reasons = (f"it has no run on {absent}" if absent else "", f"a seed is missing on {short}" if short else "")
+    return "not ranked: " + "; ".join(filter(None, reasons))
 
 
 def _on_problem(across: Across, problem: Analysis, label: str, best: Collection[str]) -> tuple[Cell, Cell]:
