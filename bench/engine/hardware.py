@@ -11,9 +11,9 @@ from bench.spec.resolve import RunSpec
 from bench.spec.settings import ComputeSettings
 
 # Settings of torch's CUDA backend.
+_ONLY_ON_CUDA = ("tf32", "cudnn_benchmark", "cuda_graphs")
 # Compared with plain steps on an H200 (docs/gpu.md).
 _CHECKED_ON_CUDA = ("precision", "channels_last", "tf32", "cuda_graphs")
-_ONLY_ON_CUDA = ("tf32", "cudnn_benchmark", "cuda_graphs")
 
 
 def hardware_errors(specs: Sequence[RunSpec], device: torch.device) -> list[str]:
