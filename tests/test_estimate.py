@@ -224,7 +224,7 @@ def test_an_estimate_for_a_person(ask: Ask, capsys: pytest.CaptureFixture[str], 
     out = capsys.readouterr().out
     assert "On one NVIDIA H200 SXM, which is not here: estimated, nothing was timed" in out
     assert "EW, UW" in out and "3 runs to do (0 done), 2,412 steps, about" in out  # 3 × 3 × 268
-    assert "Assumed: 70% of 67 TFLOPS in fp32, 65% of 4,800 GB/s, 8 µs per kernel; never measured" in out
+    assert "Assumed: 70% of 67 TFLOPS in fp32, 65% of 4,800 GB/s, 8 µs per kernel; set by hand" in out
     assert "Range: from 100% in fp32, 90% of the bandwidth, 3 µs" in out and "NVIDIA H200 Tensor Core GPU" in out
     assert "Layers of a step: digits, MGDA" in out and "encoder.1.0" in out and "% of time" in out
     assert "Memory: tensors take up to" in out

@@ -171,6 +171,13 @@ def test_the_studentised_bootstrap_holds_its_level(n: int) -> None:
     assert covered >= stats.binom.ppf(0.001, 60, 0.95)
 
 
+def test_means_that_only_rounding_tells_apart_share_their_rank() -> None:
+    """The sums of 0.1, 0.2 and 0.3 differ by their order, in the last bit."""
+    scores = np.array([[0.1, 0.2, 0.3], [0.3, 0.2, 0.1], [0.0, 0.0, 0.0]])
+    assert scores[0].mean() != scores[1].mean()
+    assert [row.rank.value for row in mean_ranks([scores]) if row.rank] == [1.5, 1.5, 3.0]
+
+
 def test_ranks_worked_by_hand_and_missing_rows_named() -> None:
     first = np.array([[3.0, 3], [2, 2], [1, 1], [9, np.nan]])
     second = np.array([[1.0, 1], [1, 1], [-np.inf, 5], [7, 7]])

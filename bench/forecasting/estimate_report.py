@@ -80,7 +80,7 @@ def _notes(estimate: Estimate) -> list[str]:
     hardware = estimate.hardware
     products = estimate.arithmetic
     notes = [
-        f"Assumed: {_assumed(estimate.assumed, hardware, products)}; never measured on this hardware.",
+        f"Assumed: {_assumed(estimate.assumed, hardware, products)}; set by hand, see docs/speed.md.",
         f"Range: from {_shares(estimate.fastest, products)}, to {_shares(estimate.slowest, products)}.",
         f"Peak rates: {hardware.source}. A multiplication and an addition count as two FLOP.",
         "Counted: training steps and evaluation, as the engine runs them, one run at a time. Left out: reading and "

@@ -11,6 +11,8 @@ from scipy.stats import rankdata
 from bench.reporting.inference.describe import LEVEL, Array, Estimate
 
 RESAMPLES = 4_000
+# Means of scores that are equal but for rounding are equal: thousands of items make no difference smaller than this.
+DECIMALS = 10
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def mean_ranks(problems: Sequence[Array], level: float = LEVEL, seed: int = 0) -
 
 
 def _ranks(scores: Array) -> Array:
-    return np.asarray(rankdata(-scores, axis=-1))
+    return np.asarray(rankdata(-np.round(scores, DECIMALS), axis=-1))
 
 
 def _drawn_ranks(scores: Array, generator: np.random.Generator) -> Array:
