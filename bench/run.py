@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from bench.cli.options import guarded, plain_console
 from bench.cli.parser import CommandParser
-from bench.cli.request import add_how, add_what, requested
+from bench.cli.request import add_how, add_what, refuse_trials, requested
 from bench.cli.training import TRAINING_ERRORS, add_training, train_request
 from bench.spec.planning import Which
 
@@ -31,6 +31,7 @@ def _parser() -> CommandParser:
 
 def _run(arguments: Namespace) -> int:
     request, results = requested(arguments)
+    refuse_trials(request, results)
     which: Which = "all" if arguments.force else "stale" if arguments.stale else "none"
     return train_request(arguments, request, results, plain_console(), which)
 

@@ -124,8 +124,27 @@ def make_record(data: str = "digits", method: str = "EW", seed: int = 0, **field
         },
     }
     values |= fields
+    if values["selection"] == "accuracy" and values["selected"] is not None:
+        values |= _selected_alike(values, given="selected" in fields)
     values["settings"] = upgraded_settings(values["settings"], values["architecture"], values["weighting"])
     return Record.model_validate(values)
+
+
+def _selected_alike(values: dict[str, Any], *, given: bool) -> dict[str, Any]:
+    """The selected score as the mean of the validation scores, or the latter as the former if that was given."""
+    tasks, selected = [TaskRecord.model_validate(task) for task in values["tasks"]], values["selected"]
+    firsts = {task.key: task.metrics[0].key for task in tasks if task.metrics}
+    if not given:
+        found = [values["validation"].get(task, {}).get(metric) for task, metric in firsts.items()]
+        if None in found or not found:
+            return {}
+        return {"selected": selected.model_copy(update={"score": math.fsum(found) / len(found)})}
+    score = Selected.model_validate(selected).score
+    if not 0 <= score <= 1 or any(task not in values["validation"] for task in firsts):
+        return {}
+    return {
+        "validation": {task: {**of, firsts[task]: score} for task, of in values["validation"].items() if task in firsts}
+    }
 
 
 def make_unfinished(status: str, reason: str, **fields: Any) -> Record:

@@ -59,6 +59,10 @@ def scored(value: object) -> Callable[[dict[str, Any]], None]:
     return lambda raw: raw["test"]["plain"].update(accuracy=value)
 
 
+def selected(score: object) -> Callable[[dict[str, Any]], None]:
+    return lambda raw: raw["selected"].update(score=score)
+
+
 FAULTS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "seed": (changed(seed="zero"), "seed: input should be a valid integer"),
     "extra": (changed(extra=1), "extra: "),
@@ -70,6 +74,8 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "no_epoch": (changed(selected=None), "selected: expected the selected epoch of a run that is done, found none"),
     "epoch": (changed(epochs=3), "selected.epoch: expected one of the 3 epochs, found 8"),
     "epochs": (changed(epochs=-1), "epochs: "),
+    "selected": (selected(0.99), "selected.score: expected "),
+    "best": (selected("Infinity"), "selected.score: expected a number, found inf"),
     "seconds": (changed(seconds="NaN"), "seconds: "),
     "no_tasks": (changed(tasks=[]), "tasks: "),
     "twice": (lambda raw: raw["tasks"].append(raw["tasks"][0]), "tasks: expected each key once, found 'plain' 2 times"),

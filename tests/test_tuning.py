@@ -20,7 +20,7 @@ from scipy.stats import kstest, qmc
 
 from bench import ROOT, report, run, tune
 from bench.records.record import Selected
-from bench.records.store import RecordError, run_folder, write_record
+from bench.records.store import RECORD, RecordError, read_record, run_folder, write_record
 from bench.records.trials import TRIALS, TUNING, TrialRun, read_trials, trial_score, write_trials
 from bench.reporting.render import comma_separated
 from bench.reporting.replay import best_of
@@ -410,6 +410,19 @@ def test_seeds_of_trials_are_never_reported(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "tuned.yaml").write_text((tmp_path / "tuned.yaml").read_text().replace("[0, 1, 2]", "[0, 1000]"))
     with pytest.raises(StudyError, match="seeds: expected seeds that no trial had"):
         load_study(path)
+    write_trials(tmp_path / TUNING / TRIALS, trial_runs([outcome(target, QMC, tmp_path)]))
+    beside = ["--method", "ew", "--data", "digits", "--dry-run", "--results"]
+    assert run.main([*beside, str(tmp_path), "--seeds", "0", "1000"]) == 2
+    assert "tuning had, found 1000; choose others, or another --results." in capsys.readouterr().err
+    assert run.main([*beside, str(tmp_path / TUNING)]) == 2
+    assert "expected a folder of runs, found that of trials" in capsys.readouterr().err
+
+
+def test_an_infinite_score_of_a_trial_is_refused(tmp_path: Path) -> None:
+    path = write_trials(tmp_path / TRIALS, [TrialRun("digits", "EW", "ew", "ew", 0, 1000, "done", "accuracy", math.inf,
+                                                     1, 1, 1, 1.0, 1)])  # fmt: skip
+    with pytest.raises(RecordError, match="line 2: expected a score, found inf"):
+        read_trials(path)
 
 
 def test_a_damaged_trial_is_missing_and_one_with_other_settings_is_refused(tmp_path: Path) -> None:
@@ -455,6 +468,22 @@ def test_an_interrupted_tuning_goes_on_and_its_study_runs(
     tuned = {row.label: specs_of(row, "digits", 0)[0].variant for row in load_study(str(tmp_path / "tuned.yaml")).rows}
     kept = {path.parent.parent.name for path in tmp_path.glob("digits/*/seed-0/record.json")}
     assert kept == set(tuned.values())
+    refused_with_other_trials(tmp_path, [*options, "--out", str(tmp_path / "reports")], capsys)
+
+
+def refused_with_other_trials(results: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A table that lacks a trial, and a reported run of a trial's seed."""
+    path = results / TUNING / TRIALS
+    whole = read_trials(path)
+    write_trials(path, whole[:-1])
+    assert report.main(arguments) == 2
+    assert "as the study says, found" in capsys.readouterr().err
+    write_trials(path, whole)
+    kept = next(results.glob("digits/*/seed-0"))
+    record = read_record(kept / RECORD)
+    write_record(kept.parent / "seed-1000", record.model_copy(update={"seed": 1000}))
+    assert report.main(arguments) == 2
+    assert "of seeds that no trial had, found seed 1000" in capsys.readouterr().err
 
 
 def records(results: Path) -> dict[str, int]:

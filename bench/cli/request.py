@@ -22,6 +22,7 @@ from bench.cli.options import (
     processes,
     random_seed,
 )
+from bench.records.trials import TRIALS, TUNING, read_trials
 from bench.spec.lookup import UnknownName
 from bench.spec.planning import PlanError, Request
 from bench.spec.settings import SpecError, compute_settings
@@ -124,6 +125,23 @@ def jobs_at_a_time(arguments: Namespace, device: torch.device, request: Request)
         with suppress(SpecError, UnknownName):  # the plan reports what is wrong
             processes = max(processes, compute_settings(row.set).processes)
     return max(1, cores() // processes)
+
+
+def refuse_trials(request: Request, results: Path) -> None:
+    """Refuses to train what is reported with a seed of the trials beside it, or among them.
+
+    Raises:
+        PlanError: it is so.
+        RecordError: the table of trials can't be read.
+    """
+    if (results / TRIALS).is_file():
+        raise PlanError(f"--results {results}: expected a folder of runs, found that of trials; use the one above it.")
+    seeds = {run.seed for run in read_trials(results / TUNING / TRIALS)}
+    if both := sorted(seeds & {*request.seeds}):
+        raise PlanError(
+            f"--seeds: expected seeds that no trial in {results / TUNING} had, found {both[0]}; choose others, or "
+            "another --results."
+        )
 
 
 def assigned(arguments: Namespace) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
@@ -203,6 +204,7 @@ def _contradictions(record: Record) -> Iterator[str]:
             yield f"selected_by_task.{key}.epoch: expected one of the {record.epochs} epochs, found {one.epoch}"
     if record.unscored_epochs > record.epochs:
         yield f"unscored_epochs: expected at most {record.epochs}, found {record.unscored_epochs}"
+    yield from _wrong_selection(record)
     if record.status == "done":
         if record.selected is None:
             yield "selected: expected the selected epoch of a run that is done, found none"
@@ -216,6 +218,21 @@ def _contradictions(record: Record) -> Iterator[str]:
     digest = record.splits.get("digest", "")
     if not isinstance(digest, str):
         yield f"splits.digest: expected a text, found {digest!r:.80}"
+
+
+def _wrong_selection(record: Record) -> Iterator[str]:
+    """A selected score that can't be one, or is not the mean of the accuracies that it was selected by."""
+    if record.selected is None:
+        return
+    score, firsts = record.selected.score, [(task.key, task.metrics[0].key) for task in record.tasks if task.metrics]
+    if math.isinf(score):
+        yield f"selected.score: expected a number, found {score!r}"
+    values = [record.validation.get(task, {}).get(metric) for task, metric in firsts]
+    accuracies = [value for value in values if value is not None]
+    if record.selection == "accuracy" and len(accuracies) == len(record.tasks) and not record.selected_by_task:
+        mean = math.fsum(accuracies) / len(accuracies)
+        if abs(mean - score) > _ROUNDING:
+            yield f"selected.score: expected {mean:.6f}, the mean accuracy on validation, found {score:.6f}"
 
 
 def _repeated(place: str, keys: list[str]) -> Iterator[str]:

@@ -110,6 +110,8 @@ def _run(header: Sequence[str], line: Sequence[str], number: int) -> TrialRun:
         chosen = {key: json.loads(value) for key, value in settings.items() if value}
     except (ValueError, RecursionError) as error:
         raise Damaged(f"line {number}: expected numbers, found something else") from error
+    if math.isinf(values["score"]):
+        raise Damaged(f"line {number}: expected a score, found {values['score']}")
     if values["status"] not in get_args(Status):
         raise Damaged(f"line {number}: expected a status of {', '.join(get_args(Status))}, found another")
     return TrialRun(**values, settings=chosen)

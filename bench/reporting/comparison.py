@@ -28,6 +28,7 @@ class Variant:
     scored: the finished runs by seed; empty if they must not be averaged.
     notes: what makes the row incomplete or different from the others.
     trials: of the tuning that the row's settings come from, as a study says; None if nothing says it.
+    tuned: how many of them are in the table of trials, as a study says; 0 for the best of several rows.
     twin_of: label of the row whose mean weights this row keeps constant; empty for all others.
     """
 
@@ -39,6 +40,7 @@ class Variant:
     scored: Mapping[int, Record]
     notes: tuple[str, ...]
     trials: int | None = None
+    tuned: int = 0
     twin_of: str = ""
 
     @property

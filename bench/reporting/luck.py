@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.records.store import RecordError
 from bench.records.trials import TRIALS, TUNING, TrialRun, read_trials, trial_score
 from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.inference.describe import Array
@@ -20,15 +21,37 @@ def tuning_luck(results: Path, comparison: Comparison, variants: Sequence[Varian
     data set has trials.
 
     Raises:
-        RecordError: the table of trials can't be read.
+        RecordError: the table of trials can't be read, or lacks trials of a row; or runs have a seed of a trial.
     """
-    runs = [run for run in read_trials(results / TUNING / TRIALS) if run.data == comparison.data]
+    path = results / TUNING / TRIALS
+    runs = [run for run in read_trials(path) if run.data == comparison.data]
+    if runs:
+        _require_all_trials(path, runs, variants)
+        _require_other_seeds(path, runs, variants)
     spreads = [float(pooled_luck(scores[None])) for scores in _scores(runs) if np.isfinite(scores).any()]
     if not spreads:
         return None
     tuned = {variant.label for variant in variants if variant.trials}
     pooled = float(np.sqrt(np.mean(np.square(spreads))))
     return np.array([pooled if variant.trials or variant.twin_of in tuned else 0.0 for variant in variants])
+
+
+def _require_all_trials(path: Path, runs: Sequence[TrialRun], variants: Sequence[Variant]) -> None:
+    for variant in variants:
+        found = len({run.trial for run in runs if run.row == variant.label})
+        if variant.tuned and found != variant.tuned:
+            raise RecordError(
+                f"{path}: expected {variant.tuned} trials of {variant.label} on {runs[0].data}, as the study says, "
+                f"found {found}; `bench.tune` writes the table again from the records of its trials."
+            )
+
+
+def _require_other_seeds(path: Path, runs: Sequence[TrialRun], variants: Sequence[Variant]) -> None:
+    if both := sorted({run.seed for run in runs} & {seed for variant in variants for seed in variant.runs}):
+        raise RecordError(
+            f"{path}: expected runs on {runs[0].data} of seeds that no trial had, found seed {both[0]}; move the runs "
+            "of this seed away."
+        )
 
 
 def _scores(runs: Sequence[TrialRun]) -> list[Array]:
