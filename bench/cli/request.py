@@ -22,6 +22,7 @@ from bench.cli.options import (
     processes,
     random_seed,
 )
+from bench.records.files import is_file
 from bench.records.trials import TRIALS, TUNING, read_trials
 from bench.spec.lookup import UnknownName
 from bench.spec.planning import PlanError, Request
@@ -132,9 +133,9 @@ def refuse_trials(request: Request, results: Path) -> None:
 
     Raises:
         PlanError: it is so.
-        RecordError: the table of trials can't be read.
+        RecordError, StorageError: the table of trials can't be read.
     """
-    if (results / TRIALS).is_file():
+    if is_file(results / TRIALS):
         raise PlanError(f"--results {results}: expected a folder of runs, found that of trials; use the one above it.")
     seeds = {run.seed for run in read_trials(results / TUNING / TRIALS)}
     if both := sorted(seeds & {*request.seeds}):

@@ -125,8 +125,15 @@ def _shown(comparison: Comparison, row: PlannedRow, place: int) -> Variant | Non
     # The best of several candidates was tuned on validation, too.
     trials = row.trials or (len(wanted) if len(wanted) > 1 else 0)
     notes += shown.notes
-    shown = replace(shown, label=row.label, colour=place, notes=tuple(notes))
-    return replace(shown, trials=trials, tuned=row.trials, twin_of=row.twin_of)
+    return replace(
+        shown,
+        label=row.label,
+        colour=place,
+        notes=tuple(notes),
+        trials=trials,
+        tuned=row.trials,
+        twin_of=row.twin_of,
+    )
 
 
 def _twin(comparison: Comparison, sources: Sequence[Variant], row: PlannedRow, place: int) -> Variant | None:
