@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench import ROOT
-from bench.cli.options import folder, guarded, lookup_name, plain_console, whole_number
+from bench.cli.options import cores, folder, guarded, lookup_name, plain_console, positive, whole_number
 from bench.cli.paper_sources import paper_sources
 from bench.cli.parser import CommandParser
 from bench.cli.planned_rows import planned_tables
@@ -57,6 +57,7 @@ def _report(options: Namespace) -> int:
         tasks=tasks,
         tables_of=partial(planned_tables, study) if study and study.tables else None,
         speeds=speeds,
+        processes=options.jobs,
     )
     _print_files(files, len(chosen), len(speeds))
     return 0
@@ -96,10 +97,7 @@ def _parser() -> CommandParser:
     beside.add_argument("--ci", action="store_true", help="print 95 %% intervals beside means, not standard deviations")
     beside.add_argument("--means", action="store_true", help="print means alone")
     parser.add_argument(
-        "--decimals",
-        type=whole_number(0, MOST_DECIMALS),
-        metavar="N",
-        help="decimals of scores (default: by unit)",
+        "--decimals", type=whole_number(0, MOST_DECIMALS), metavar="N", help="decimals of scores (default: by unit)"
     )
     parser.add_argument("--per-task", action="store_true", help="add tables of every row's gain on every task")
     parser.add_argument("--methods", nargs="+", type=lookup_name, default=[], metavar="ROW", help=_ROWS)
@@ -118,13 +116,13 @@ def _parser() -> CommandParser:
         help="update the tables and figures of these data sets only; the reports of others stay",
     )
     parser.add_argument(
-        "--tasks",
-        nargs="+",
-        type=lookup_name,
-        default=[],
-        metavar="NAME",
+        "--tasks", nargs="+", type=lookup_name, default=[], metavar="NAME",
         help="draw the positions of these tasks only",
-    )
+    )  # fmt: skip
+    parser.add_argument(
+        "--jobs", type=positive, default=cores(), metavar="N",
+        help="processes that analyse and draw (default: one per core)",
+    )  # fmt: skip
     return parser
 
 

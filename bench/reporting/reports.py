@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ from bench.reporting.comparison import Comparison
 from bench.reporting.figures.problems import problems_figure
 from bench.reporting.figures.style import save
 from bench.reporting.figures.times import profile_figure
+from bench.reporting.in_processes import in_processes
 from bench.reporting.index import MARK, SPEED, Overview, Section, index_page
 from bench.reporting.options import USUAL, Options
 from bench.reporting.output_folder import ABANDONED, check_index
@@ -24,6 +26,7 @@ from bench.reporting.page import content
 from bench.reporting.page.content import Part, page_of
 from bench.reporting.page.drawing import drawing
 from bench.reporting.page.render import PAGE, write_page
+from bench.reporting.page.runs import points_of, run_curves, runs_of
 from bench.reporting.planned import PlannedTable, compared
 from bench.reporting.render import markdown, write_table
 from bench.reporting.sections import Analysis, analysed, section_figures, section_tables, section_titles
@@ -38,6 +41,8 @@ RUNS = "runs.csv"
 PROBLEMS = "Mean rank, and difference from EW on each problem, with 95 % intervals; filled if this leaves out 0"
 PROFILE = "Performance profile: share of the problems on which a row's steps to target are within τ times the fewest"
 
+MANY_ROWS = 20  # fewer are drawn before another process has begun
+
 
 def write_reports(
     results: Path,
@@ -49,6 +54,7 @@ def write_reports(
     tasks: Sequence[str] = (),
     tables_of: Callable[[str], Sequence[PlannedTable]] | None = None,
     speeds: Sequence[SpeedRecord] = (),
+    processes: int = 1,
 ) -> tuple[Path, ...]:
     """Tables, figures, runs.csv, the page and the index; returns the files written, the index and the page first.
 
@@ -59,6 +65,7 @@ def write_reports(
     tasks: keys of those to draw in figures of positions; () for as many as are legible.
     tables_of(data set) -> the tables that a study asks for; None puts all rows of a data set in one table.
     speeds: measurements of steps, each with a report of its own that the index links to.
+    processes: that analyse and draw, at most.
 
     Raises:
         RecordError: records that contradict each other, or a curve that can't be read.
@@ -69,14 +76,11 @@ def write_reports(
     found = compared(results, records, tables_of)
     for places in ((), *(one.places for one in found), *((SPEED, speed.machine) for speed in speeds)):
         remove_temporary_files(inside(out, *places), ABANDONED)
-    files, sections, parts = list[Path](), list[Section](), list[Part]()
-    for comparison in found:
-        part, figures = _part(results, comparison, options, tasks, f"f{len(parts)}")
-        kept = bool(data) and comparison.data not in data
-        section, written = (_earlier_section(part, out), []) if kept else _write_section(part, figures, out)
-        parts.append(part)
-        sections += [section] if section.tables else []
-        files += written
+    how = _How(results, out, options, data, tasks, points_of(runs_of(found)))
+    one_by_one = sum(len(one.variants) for one in found) < MANY_ROWS
+    done = list(in_processes(how, list(enumerate(found)), 1 if one_by_one else processes))
+    parts, sections = [one.part for one in done], [one.section for one in done if one.section.tables]
+    files = [path for one in done for path in one.files]
     overviews, shown, written = _write_overviews([part.analysis for part in parts], out)
     files += written
     tunings, written = _write_tunings(results, records, data, out)
@@ -85,21 +89,50 @@ def write_reports(
         files.append(atomic_write_text(out / RUNS, runs_csv(records)))
     for speed in speeds:
         files += write_speed_report(speed, inside(out, SPEED, speed.machine))
-    page = write_page(out, page_of(results, records, parts, shown, tunings, speeds))
+    page = write_page(out, page_of(records, parts, shown, tunings, speeds))
     tuned = {name: markdown(table) for name, table in tunings.items()}
     index = atomic_write_text(out / INDEX, index_page(records, found, sections, speeds, overviews, tuned))
     return (index, page, *files)
 
 
-def _part(
-    results: Path, comparison: Comparison, options: Options, tasks: Sequence[str], prefix: str
-) -> tuple[Part, Mapping[str, Figure]]:
-    """The tables and drawings of a comparison for the page, and its figures. prefix: of ids in the drawings."""
-    analysis = analysed(results, comparison, options)
-    figures, titles = section_figures(results, analysis, tasks), section_titles(comparison)
-    places = {name: f"{prefix}-{place}-" for place, name in enumerate(figures)}
-    drawings = {name: drawing(figure, titles[name], places[name]) for name, figure in figures.items()}
-    return Part(analysis, section_tables(analysis, options), drawings), figures
+@dataclass(frozen=True)
+class _Written:
+    """What a comparison has on the page and in the index, and its files."""
+
+    part: Part
+    section: Section
+    files: Sequence[Path]
+
+
+@dataclass(frozen=True)
+class _How:
+    """How each comparison is analysed and written. points: the most of a run's curve on the page."""
+
+    results: Path
+    out: Path
+    options: Options
+    data: Collection[str]
+    tasks: Sequence[str]
+    points: int
+
+    def __call__(self, numbered: tuple[int, Comparison]) -> _Written:
+        """Analyses and writes one; its number makes ids in drawings unique."""
+        number, comparison = numbered
+        part, figures = self._part(comparison, f"f{number}")
+        if self.data and comparison.data not in self.data:
+            return _Written(part, _earlier_section(part, self.out), ())
+        return _Written(part, *_write_section(part, figures, self.out))
+
+    def _part(self, comparison: Comparison, prefix: str) -> tuple[Part, Mapping[str, Figure]]:
+        """The tables and drawings of a comparison for the page, and its figures. prefix: of ids in the drawings."""
+        analysis = analysed(self.results, comparison, self.options)
+        figures, titles = section_figures(self.results, analysis, self.tasks), section_titles(comparison)
+        places = {name: f"{prefix}-{place}-" for place, name in enumerate(figures)}
+        drawings = {name: drawing(figure, titles[name], places[name]) for name, figure in figures.items()}
+        curves = run_curves(self.results, analysis.comparison, analysis.curves, self.points)
+        # They are drawn: only those on the page are still needed.
+        analysis = replace(analysis, curves={})
+        return Part(analysis, section_tables(analysis, self.options), drawings, curves), figures
 
 
 def _write_overviews(

@@ -87,7 +87,7 @@ def lines_figure(panels: Sequence[Panel], scale: Scale) -> Figure | None:
     with paper_style():
         height = 1.65 if len(panels) == 1 else deep * PANEL
         figure = Figure(figsize=(width, height + AXIS + LEGEND_LINE * legend_depth(labels, across)))
-        grid = figure.subplots(deep, columns, squeeze=False).flatten()
+        grid: list[Axes] = list(figure.subplots(deep, columns, squeeze=False).flatten())
         for axes in grid[len(panels) :]:
             axes.remove()
         grid = grid[: len(panels)]

@@ -17,6 +17,8 @@ from bench.reporting.figures.style import DASHES, GREY, GRID, WIDTH, colour_of, 
 from bench.reporting.inference.targets import Reached
 from bench.reporting.times import Times
 
+WIDE = 8.0  # ratios up to this and beyond are on a logarithmic axis
+
 
 def times_figure(comparison: Comparison, times: Times) -> Figure | None:
     """A row per method: a dot at the steps of each seed, a bar at the median, the fastest first; crosses: never."""
@@ -73,7 +75,8 @@ def profile_figure(ratios: Mapping[str, Sequence[float]], colours: Mapping[str, 
             shares = [sum(value <= x for value in ordered) / len(values) for x in at]
             style = DASHES[place % len(DASHES)]  # lines often coincide
             axes.step(at, shares, where="post", color=colour_of(colours[label]), linestyle=style, label=folded(label))
-        axes.set_xscale("log", base=2)
+        if last >= WIDE:
+            axes.set_xscale("log", base=2)
         axes.set_xlim(1, last)
         axes.set_ylim(-0.03, 1.03)
         axes.xaxis.set_major_formatter(ScalarFormatter())

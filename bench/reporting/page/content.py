@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord
 from bench.reporting.index import SPEED, Section, environments_table, overview_table, unfinished_table
 from bench.reporting.page.drawing import Drawing
 from bench.reporting.page.rows import NumberedRow, by_label, by_run, numbered
-from bench.reporting.page.runs import PageData, page_data
+from bench.reporting.page.runs import PageData, RunCurves, page_data
 from bench.reporting.page.tables import PageTable, page_table
 from bench.reporting.page.verdicts import Card, card
 from bench.reporting.sections import Analysis
@@ -28,11 +27,12 @@ OPEN = ("verdicts", "scores")
 
 @dataclass(frozen=True)
 class Part:
-    """A comparison with its tables and figures. drawings: by file name of the figure."""
+    """A comparison with its tables and figures. drawings: by file name of the figure. curves: of its runs."""
 
     analysis: Analysis
     tables: tuple[Table, ...]
     drawings: Mapping[str, Drawing]
+    curves: RunCurves
 
     @property
     def anchor(self) -> str:
@@ -110,7 +110,6 @@ class Page:
 
 
 def page_of(
-    results: Path,
     records: Sequence[Record],
     parts: Sequence[Part],
     overviews: Sequence[Overview] = (),
@@ -120,9 +119,6 @@ def page_of(
     """The page of all records.
 
     tunings: tables of trials, by file without ending.
-
-    Raises:
-        RecordError, StorageError: the curve of a finished run can't be read.
     """
     compared = [part.analysis.comparison for part in parts]
     rows = numbered(compared)
@@ -140,7 +136,7 @@ def page_of(
         tunings=tuple(_tuning(name, table, rows) for name, table in (tunings or {}).items()),
         ran=tuple(page_table(table, f"table/{table.name}") for table in ran if table is not None),
         speeds=tuple(map(_speed, speeds)),
-        data=page_data(results, [(part.analysis.comparison, part.analysis.contrasts) for part in parts]),
+        data=page_data([(part.analysis.comparison, part.analysis.contrasts, part.curves) for part in parts]),
     )
 
 

@@ -6,17 +6,22 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
-from bench.reporting.figures.style import draw
+from bench.reporting.figures.style import STYLE, draw
 
 # Pixels of the page for a point of the figure: text of 7 points is then as large as that of tables.
 SCALE = 1.7
 # Corners of a line with more points than this, as those over training, are given in tenths of a point.
 SHORT_LINE = 20
+# Shorter texts, such as numbers, have room to be wider in the font of the page.
+SHORT_TEXT = 5
 # Matplotlib's style attributes, which a strict content security policy forbids, become attributes of these names.
 STYLES = frozenset({
     "fill", "fill-opacity", "fill-rule", "font-size", "font-style", "font-weight", "opacity", "stroke",
@@ -89,6 +94,10 @@ def _flat(element: Element) -> Iterator[Element]:
 def _kept(element: Element, ids: dict[str, str]) -> Element:
     new = Element(_local(element.tag), _attributes(element, ids))
     new.text = element.text if new.tag in ("text", "tspan") else None
+    if new.tag == "text" and not len(element) and new.text and len(new.text) > SHORT_TEXT:
+        # As wide as it was laid out, whatever font the browser has.
+        new.set("textLength", f"{_width(new.text, new.get('font-size', ''), new.get('font-weight', 'normal')):.1f}")
+        new.set("lengthAdjust", "spacingAndGlyphs")
     new.extend([_kept(child, ids) for child in element])
     if new.tag == "defs":
         for marker in new.findall("path"):  # where it is used, it is styled again
@@ -113,6 +122,14 @@ def _attributes(element: Element, ids: dict[str, str]) -> dict[str, str]:
     if found.get("transform", "").startswith(("rotate(0 ", "rotate(-0 ")):
         del found["transform"]
     return found
+
+
+@lru_cache(maxsize=10_000)
+def _width(text: str, size: str, weight: str) -> float:
+    """The width in points of a text of this size, as "8.5px", in the font of the figures."""
+    font = FontProperties(family=STYLE["font.family"], size=float(size.removesuffix("px")), weight=weight)
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(width)
 
 
 def _rounded(text: str) -> str:

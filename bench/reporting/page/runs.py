@@ -13,12 +13,13 @@ import numpy as np
 from bench.records.plain_text import one_line
 from bench.records.record import PERCENT, Record
 from bench.records.store import CURVE, RecordError, run_folder
-from bench.records.tables import read_table
+from bench.records.tables import NumberTable, read_numbers
 from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.contrasts import Contrasts
 from bench.reporting.index import ENVIRONMENT
 from bench.reporting.labels import show_value
 from bench.reporting.overall import overall_unit, test_score
+from bench.reporting.series import Tables
 from bench.reporting.statistics import score_of
 from bench.reporting.tables.score_rows import show
 from bench.reporting.tables.table import MISSING
@@ -52,6 +53,22 @@ class RunData:
     seconds: int
     curve: tuple[float | None, ...]
     at: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RunCurve:
+    """The learning curve of a run.
+
+    scores: on validation. epochs: theirs, unless these are 1, 2, 3, … remark: why there is none.
+    """
+
+    scores: tuple[float | None, ...] = ()
+    epochs: tuple[int, ...] = ()
+    remark: str = ""
+
+
+# By row and seed.
+RunCurves = Mapping[tuple[str, int], RunCurve]
 
 
 @dataclass(frozen=True)
@@ -102,19 +119,14 @@ class PageData:
         return {name: [_plain(one) for one in getattr(self, name)] for name in parts}
 
 
-def page_data(results: Path, compared: Sequence[tuple[Comparison, Contrasts]]) -> PageData:
-    """The rows of all comparisons, in order, and their runs.
-
-    Raises:
-        RecordError, StorageError: the curve of a finished run can't be read.
-    """
+def page_data(compared: Sequence[tuple[Comparison, Contrasts, RunCurves]]) -> PageData:
+    """The rows of all comparisons, in order, and their runs."""
     places: dict[tuple[str, str, int], int] = {}
     runs: list[RunData] = []
     settings = _Distinct()
     machines = _Distinct()
     problems, rows = [], []
-    points = points_of(sum(len(variant.runs) for comparison, _ in compared for variant in comparison.variants))
-    for comparison, contrasts in compared:
+    for comparison, contrasts, curves in compared:
         records = [run for variant in comparison.variants for run in variant.runs.values()]
         shared = _shared(records)
         problems.append(_problem(comparison, shared))
@@ -125,9 +137,10 @@ def page_data(results: Path, compared: Sequence[tuple[Comparison, Contrasts]]) -
                     places[key] = len(runs)
                     own = {name: text for name, text in _flat(run).items() if name not in shared}
                     numbers = (settings.place(own), machines.place(_machine(run)))
-                    runs.append(_run(results, comparison, run, *numbers, points))
+                    runs.append(_run(comparison, run, *numbers, curves[variant.key, run.seed]))
             indices = tuple(places[run.data, run.variant, run.seed] for run in variant.runs.values())
             rows.append(_row(len(problems) - 1, comparison, contrasts, variant, indices))
+    points = points_of(runs_of([comparison for comparison, *_ in compared]))
     return PageData(tuple(problems), tuple(rows), tuple(runs), settings.found, machines.found, points)
 
 
@@ -183,7 +196,7 @@ def _row(
     return RowData(variant.label, problem, str(contrast.verdict), score, variant.notes, runs, missing)
 
 
-def _run(results: Path, comparison: Comparison, run: Record, settings: int, machine: int, points: int) -> RunData:
+def _run(comparison: Comparison, run: Record, settings: int, machine: int, curve: RunCurve) -> RunData:
     unit = overall_unit(comparison)
     done = run.status == "done"
     values = [
@@ -191,13 +204,11 @@ def _run(results: Path, comparison: Comparison, run: Record, settings: int, mach
     ]
     texts = [show(value, unit) if math.isfinite(value) else MISSING for value, unit in values]
     overall = test_score(run) if done else math.nan
-    scale = 100 if unit == PERCENT else 1
-    curve, at, remark = _curve(results, run, scale, points)
     return RunData(
         seed=run.seed,
         status=run.status,
         reason="" if done else run.reason or "no reason recorded",
-        remark=remark,
+        remark=curve.remark,
         settings=settings,
         machine=machine,
         overall=number(overall, unit) if math.isfinite(overall) else MISSING,
@@ -205,35 +216,53 @@ def _run(results: Path, comparison: Comparison, run: Record, settings: int, mach
         epoch=run.selected.epoch if run.selected else None,
         epochs=run.epochs,
         seconds=round(run.seconds) if math.isfinite(run.seconds) else 0,
-        curve=curve,
-        at=at,
+        curve=curve.scores,
+        at=curve.epochs,
     )
 
 
-def _curve(
-    results: Path, run: Record, scale: float, most: int
-) -> tuple[tuple[float | None, ...], tuple[int, ...], str]:
-    """Scores, their epochs, and why there is no curve. Only that of a finished run must be readable."""
-    path = run_folder(results, run.data, run.variant, run.seed) / CURVE
+def run_curves(results: Path, comparison: Comparison, tables: Tables, most: int) -> dict[tuple[str, int], RunCurve]:
+    """The learning curves of all runs, with at most so many points.
+
+    tables: of the finished runs. What others have left is read here, and need not be readable.
+    """
+    scale = 100 if overall_unit(comparison) == PERCENT else 1
+    found = {}
+    for variant in comparison.variants:
+        read = tables.get(variant.key, {})
+        for seed, run in variant.runs.items():
+            table, remark = (read.get(seed), "") if run.status == "done" else _left_by(results, run)
+            found[variant.key, seed] = RunCurve(remark=remark) if remark else _curve(table, scale, most)
+    return found
+
+
+def _left_by(results: Path, run: Record) -> tuple[NumberTable | None, str]:
+    """The curve of a run that did not finish, or why it can't be read."""
     try:
-        frame = read_table(path, ("epoch", "score"))
+        return read_numbers(run_folder(results, run.data, run.variant, run.seed) / CURVE, ("epoch", "score")), ""
     except RecordError as error:
-        if run.status == "done":
-            raise
-        return (), (), str(error)
-    pairs = [] if frame is None else zip(frame["epoch"].tolist(), frame["score"].tolist(), strict=True)
+        return None, str(error)
+
+
+def _curve(table: NumberTable | None, scale: float, most: int) -> RunCurve:
+    pairs = [] if table is None else zip(table["epoch"].tolist(), table["score"].tolist(), strict=True)
     scores = {epoch: scale * score for epoch, score in pairs if math.isfinite(epoch)}  # of an epoch, the last
     if not scores:
-        return (), (), "no learning curve"
+        return RunCurve(remark="no learning curve")
     points = sorted(scores.items())
     kept = [points[place] for place in thinned(len(points), most)]
     curve = tuple(float(f"{score:.{_DIGITS}g}") if math.isfinite(score) else None for _, score in kept)
     epochs = tuple(int(epoch) for epoch, _ in kept)
-    return curve, () if epochs == tuple(range(1, len(epochs) + 1)) else epochs, ""
+    return RunCurve(curve, () if epochs == tuple(range(1, len(epochs) + 1)) else epochs)
+
+
+def runs_of(compared: Sequence[Comparison]) -> int:
+    """The number of runs of some comparisons."""
+    return sum(len(variant.runs) for comparison in compared for variant in comparison.variants)
 
 
 def points_of(runs: int) -> int:
-    """The most points of a curve, if there are so many."""
+    """The most points of a curve, if a page has so many."""
     return max(FEWEST_POINTS, min(MOST_POINTS, ALL_POINTS // max(1, runs)))
 
 
