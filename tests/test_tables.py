@@ -400,6 +400,27 @@ def test_costs_on_different_devices_say_so() -> None:
     assert [cell(table, row, 2).text for row in ("EW", "UW")] == ["--", "9"]
 
 
+def test_memory_is_what_runs_add_where_all_say_it_and_else_also_that_of_whole_processes() -> None:
+    def table_of(*memories: tuple[float, float | None]) -> Table:
+        records = [
+            run(method, 0, 0.5, peak_memory_mib=peak, idle_memory_mib=idle)
+            for method, (peak, idle) in zip(("EW", "UW"), memories, strict=False)
+        ]
+        return cost_table(comparisons(records)[0])
+
+    def memory(table: Table) -> dict[str, list[str]]:
+        heads = [column.head.text for column in table.columns]
+        places = {head: place for place, head in enumerate(heads) if head.endswith("(MiB)")}
+        return {head: [row.cells[place].text for row in table.rows] for head, place in places.items()}
+
+    new, mixed, old = table_of((510, 500), (480, 450.5)), table_of((510, 500), (480, None)), table_of((510, None))
+    assert memory(new) == {"Memory (MiB)": ["10", "30"]}
+    assert memory(mixed) == {"Memory (MiB)": ["10", "--"], "Process (MiB)": ["510", "480"]}
+    assert memory(old) == {"Process (MiB)": ["510"]}
+    assert "whole process" not in new.note and "Memory: what a run adds" in new.note
+    assert "Memory: " not in old.note and "Process: peak of the whole process" in old.note
+
+
 def test_csv_keeps_full_precision_and_loads_as_one_line_per_cell() -> None:
     records = [run("EW", seed, value) for seed, value in enumerate((0.1, 0.2, 0.4))]
     lines = list(csv.DictReader(io.StringIO(comma_separated(main_table(records), "digits"))))

@@ -122,6 +122,9 @@ class Record(_Part):
     steps: training steps taken.
     batches: that a step reads; more than one for a weighting that compares gradients of several.
     seconds: wall-clock time of training and evaluation, without interruptions.
+    peak_memory_mib: peak memory of tensors on an accelerator, of the whole process on a CPU.
+    idle_memory_mib: what that would have been without the run: 0 on a fresh accelerator; on a CPU mostly imported
+        packages. None in records made before it was measured.
     solver_fallbacks: steps at which the weighting used its documented substitute.
     field_evaluations: None without a flow. Evaluations on validation and test are not counted.
     fingerprint: of the data, by part: a hash of its images and targets in their order; and of the whole, whatever the
@@ -165,6 +168,7 @@ class Record(_Part):
     step_seconds: Timing | None = None
     seconds: Seconds = 0.0
     peak_memory_mib: Annotated[float, Field(ge=0)] | None = None
+    idle_memory_mib: Annotated[float, Field(ge=0)] | None = None
     parameters: Parameters | None = None
     solver_fallbacks: Count = 0
     field_evaluations: FieldEvaluations | None = None
