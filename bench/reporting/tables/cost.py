@@ -123,15 +123,8 @@ def cost_table(comparison: Comparison) -> Table:
 
 def _columns(comparison: Comparison) -> list[Cost]:
     """The costs that some run has; memory of whole processes only if that is all that some run has of memory."""
-    return [
-        cost
-        for cost in COSTS
-        if cost is SECONDS
-        or (
-            any(_known(cost, row) for row in comparison.variants)
-            and (cost is not WHOLE_PROCESS or not adds(comparison))
-        )
-    ]
+    known = [cost for cost in COSTS if cost is SECONDS or any(_known(cost, row) for row in comparison.variants)]
+    return [cost for cost in known if cost is not WHOLE_PROCESS or not adds(comparison)]
 
 
 def adds(comparison: Comparison) -> bool:
