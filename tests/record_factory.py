@@ -27,6 +27,7 @@ from bench.records.record import (
 from bench.records.store import CURVE, POSITIONS, run_folder, write_csv, write_record
 from bench.records.upgrade import upgraded_settings
 
+NASTY = r"50% of a_b & #1 ~ $x^2$ {c} \d <e> |f| [g] *h* `i` -- 'loss' ≥ 1 ‖g‖"
 METHODS = ("EW", "UW", "GradNorm", "MGDA", "PCGrad", "IMTL", "CAGrad", "Nash-MTL", "NORMAL")
 FACES = [
     "5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs", "Big_Lips", "Big_Nose",
@@ -171,6 +172,13 @@ def make_study(data: str, methods: Sequence[str] = METHODS, seeds: Sequence[int]
         for method in methods
         for seed in seeds
     ]
+
+
+def example_records() -> list[Record]:
+    """Runs of three data sets, one of which diverged, for a reason with all characters that have to be escaped."""
+    records = make_study("digits", ("EW", "CAGrad", "NORMAL"), range(7))
+    records.append(make_unfinished("diverged", NASTY, method="MGDA", seed=0, order=records[0].order))
+    return records + make_study("rooms", ("EW", "NORMAL"), (0, 1)) + make_study("faces", ("EW", "NORMAL"), (0, 1))
 
 
 def _spread_scores(data: str, method: str, seed: int) -> Scores:

@@ -13,6 +13,7 @@ import pandas
 from bench.records.store import CURVE, run_folder
 from bench.records.tables import read_table
 from bench.reporting.comparison import Comparison, Variant
+from bench.reporting.spacing import evenly_spaced_places
 
 Numbers = npt.NDArray[np.float64]
 # Files of one kind: by variant and seed, of the runs that have one.
@@ -88,6 +89,6 @@ def _band(at: Numbers, values: Numbers) -> Band | None:
     there = np.flatnonzero(~np.isnan(values).any(axis=0))
     if not len(there):
         return None
-    kept = there[np.unique(np.linspace(0, len(there) - 1, MOST_POINTS).round().astype(int))]
+    kept = there[evenly_spaced_places(len(there), MOST_POINTS)]
     shown = values[:, kept]
     return Band(at[kept], shown.mean(axis=0), shown.min(axis=0), shown.max(axis=0))
