@@ -89,6 +89,7 @@ def make_record(data: str = "digits", method: str = "EW", seed: int = 0, **field
     """A finished run; any field of `Record` can be given instead."""
     key = method.lower().replace("-", "_")
     scores = even_scores(data)
+    epochs = fields.get("epochs", fields.get("settings", {}).get("train", {}).get("epochs", 10))
     values: dict[str, Any] = {
         "status": "done",
         "data": data,
@@ -103,15 +104,13 @@ def make_record(data: str = "digits", method: str = "EW", seed: int = 0, **field
         ),
         "kind": "multi-input" if data == "digits" else "single-input",
         "selection": "gain" if data == "rooms" else "accuracy",
-        "settings": {"train": {"epochs": 10, "lr": 0.003}, "weighting": {}},
+        "settings": {"train": {"epochs": epochs, "lr": 0.003}, "weighting": {}},
         "tasks": TASKS[data],
         "validation": scores,
         "test": scores,
         "last_test": scores,
-        "selected": Selected(
-            epoch=min(8 + seed, fields.get("epochs", 10)), rule="highest mean score on validation", score=0.9
-        ),
-        "epochs": 10,
+        "selected": Selected(epoch=min(8 + seed, epochs), rule="highest mean score on validation", score=0.9),
+        "epochs": epochs,
         "steps": 100,
         "step_seconds": Timing(median=0.04, mean=0.05, steps=90, warmup=10),
         "parameters": Parameters(shared=25000, heads=2600, positions=4 if method == "NORMAL" else 0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas
 
-from bench.records.store import CURVE, run_folder
+from bench.records.store import CURVE, RecordError, run_folder
 from bench.records.tables import read_table
 from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.spacing import evenly_spaced_places
@@ -37,11 +38,21 @@ def read_curves(results: Path, comparison: Comparison) -> Tables:
     """The learning curve of every finished run of a comparison, and of the rows that it is compared with.
 
     Raises:
-        RecordError, StorageError: as of `read_series`.
+        RecordError: as of `read_series`, or a curve that ends at another epoch than its record. StorageError: as there.
     """
     references = filter(None, (comparison.baseline, comparison.tuned_baseline))
     rows = {variant.key: variant for variant in (*references, *comparison.variants)}
-    return {key: read_series(results, comparison, variant, CURVE, OF_CURVES) for key, variant in rows.items()}
+    curves = {key: read_series(results, comparison, variant, CURVE, OF_CURVES) for key, variant in rows.items()}
+    for key, frames in curves.items():
+        for seed, frame in frames.items():
+            last, expected = float(frame["epoch"].max()), rows[key].scored[seed].epochs
+            if last != expected:
+                found = "none" if math.isnan(last) else f"{last:g}"
+                raise RecordError(
+                    f"{run_folder(results, comparison.data, key, seed) / CURVE}: expected {expected} epochs, as the "
+                    f"record says, found {found}; delete the folder of the run and run it again."
+                )
+    return curves
 
 
 def read_series(
