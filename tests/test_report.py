@@ -56,7 +56,14 @@ def test_writes_tables_and_figures_of_every_data_set(example_reports: Path) -> N
             assert {f"{data}/{stem}.{end}" for end in ("tex", "md", "csv")} <= names
         for stem in ("scores", "curves", "positions-normal"):
             assert {f"{data}/{stem}.{end}" for end in ("pdf", "png")} <= names
-    assert {"faces/tasks-accuracy.tex", "faces/tasks-f1.csv", "runs.csv", "README.md", "index.html"} <= names
+    assert {
+        "faces/tasks-accuracy.tex",
+        "faces/tasks-f1.csv",
+        "runs.csv",
+        "run-scores.csv",
+        "README.md",
+        "index.html",
+    } <= names
 
 
 def test_the_index_lists_all_runs_and_links_to_every_file(example_reports: Path) -> None:
@@ -100,7 +107,7 @@ def test_a_report_of_some_data_leaves_the_reports_of_the_others(
     before, after = contents(example_reports), contents(tmp_path / "out")
     assert after.keys() == before.keys()
     changed = {name for name in after if after[name] != before[name]}
-    assert {"digits/scores.md", "digits/cost.csv", "runs.csv", "README.md"} <= changed
+    assert {"digits/scores.md", "digits/cost.csv", "runs.csv", "run-scores.csv", "README.md"} <= changed
     assert all(name.startswith("digits/") or "/" not in name for name in changed), changed
 
     old, new = (text["README.md"].decode().split("\n## ") for text in (before, after))

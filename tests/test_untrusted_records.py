@@ -115,8 +115,8 @@ def test_numbers_stay_numbers_for_pandas(tmp_path: Path) -> None:
     write_runs(tmp_path, [record])
     with without_drawing():
         assert report_on(tmp_path, tmp_path / "out") == 0
-    runs = pandas.read_csv(tmp_path / "out" / "runs.csv")
-    assert runs["value"].dtype == float and runs["seed"].dtype == int and -1e-05 in set(runs["value"])
+    runs = pandas.read_csv(tmp_path / "out" / "run-scores.csv")
+    assert runs["test"].dtype == float and runs["seed"].dtype == int and -1e-05 in set(runs["test"])
     scores = pandas.read_csv(tmp_path / "out" / "rooms" / "scores.csv")
     assert scores["mean"].dtype == float and scores["n"].dtype == int
     assert csv_cells(["=1+1", "-", "@x", "+1", "a=1", -0.5, 3, None, "x\ny"]) == [
