@@ -13,6 +13,7 @@ from record_factory import ROOMS, make_record, make_study, write_runs
 
 from bench.records.record import Timing
 from bench.records.store import COSINES, CURVE, run_folder
+from bench.records.tables import NumberTable
 from bench.reporting.across import across_problems
 from bench.reporting.comparison import Comparison, comparisons
 from bench.reporting.figures.cost import cost_figure
@@ -79,15 +80,20 @@ def test_the_gains_of_tasks_average_to_delta(data: str) -> None:
     assert np.isfinite(few).all() and np.isnan(task_gains(comparison, comparison.variants, {})).all()
 
 
+def table_of(columns: dict[str, list[float]]) -> NumberTable:
+    return NumberTable(tuple(columns), np.array(list(columns.values()), dtype=np.float64).T)
+
+
 def test_bands_are_over_the_seeds_at_the_places_that_all_have() -> None:
-    one = pandas.DataFrame({"epoch": [1, 2, 3, 4], "a": [1.0, 2.0, 3.0, 4.0], "b": [1.0, math.nan, 1.0, 1.0]})
-    other = pandas.DataFrame({"epoch": [4, 2, 3], "a": [8.0, 4.0, 6.0], "b": [3.0, 3.0, 3.0]})
+    one = table_of({"epoch": [1, 2, 3, 4], "a": [1, 2, 3, 4], "b": [1, math.nan, 1, 1]})
+    other = table_of({"epoch": [4, 2, 3], "a": [8, 4, 6], "b": [3, 3, 3]})
+    none = table_of({"epoch": [], "a": [], "b": []})
     found = bands({0: one, 1: other}, "epoch", ["a", "b", "c"])
     assert set(found) == {"a", "b"}
     assert found["a"].x.tolist() == [2, 3, 4] and found["a"].mean.tolist() == [3, 4.5, 6]
     assert found["a"].low.tolist() == [2, 3, 4] and found["a"].high.tolist() == [4, 6, 8]
     assert found["b"].x.tolist() == [3, 4] and found["b"].mean.tolist() == [2, 2]
-    assert bands({}, "epoch", ["a"]) == {} == bands({0: one, 1: other[:0]}, "epoch", ["a"])
+    assert bands({}, "epoch", ["a"]) == {} == bands({0: one, 1: none}, "epoch", ["a"])
 
 
 def curves_of(comparison: Comparison) -> dict[str, Band]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas
 
 from bench.records.mean_weights import WEIGHTS
 from bench.records.store import COSINES, POSITIONS
+from bench.records.tables import NumberTable
 from bench.reporting.comparison import Comparison, Variant
-from bench.reporting.series import Band, Tables, bands, read_series
+from bench.reporting.series import Band, Numbers, Tables, bands, read_series
 
 BINS = 40  # of the steps, over which cosines are averaged: single steps are noise
 STILL = 1e-9  # a change of weights that counts as none
@@ -35,21 +35,21 @@ def weight_bands(comparison: Comparison, curves: Tables) -> dict[str, dict[str, 
     columns = {f"{WEIGHTS}/{task.key}": task.key for task in comparison.tasks}
     found = {}
     for variant in comparison.variants:
-        frames = {seed: shares for seed, frame in curves[variant.key].items() if (shares := _shares(frame, [*columns]))}
-        of = bands({seed: frame for seed, (frame, _) in frames.items()}, "epoch", [*columns])
-        if of and any(moves for _, moves in frames.values()):
+        tables = {seed: shares for seed, table in curves[variant.key].items() if (shares := _shares(table, [*columns]))}
+        of = bands({seed: table for seed, (table, _) in tables.items()}, "epoch", [*columns])
+        if of and any(moves for _, moves in tables.values()):
             found[variant.key] = {columns[name]: one for name, one in of.items()}
     return found
 
 
-def _shares(frame: pandas.DataFrame, columns: list[str]) -> tuple[pandas.DataFrame, bool] | None:
+def _shares(curve: NumberTable, columns: list[str]) -> tuple[NumberTable, bool] | None:
     """The weights of a run over their mean, and whether they change; None without weights."""
-    if not all(column in frame for column in columns):
+    if not all(column in curve for column in columns):
         return None
-    weights = frame[columns].to_numpy(dtype=np.float64)
+    weights = curve.of(columns)
     shares = weights / weights.mean(axis=1, keepdims=True)
     moves = bool((np.abs(shares - shares[:1]) > STILL).any())
-    return pandas.DataFrame(shares, columns=columns).assign(epoch=frame["epoch"]), moves
+    return NumberTable(("epoch", *columns), np.column_stack([curve["epoch"], shares])), moves
 
 
 def position_bands(results: Path, comparison: Comparison, variant: Variant) -> dict[str, Band]:
@@ -67,18 +67,24 @@ def agreement_bands(results: Path, comparison: Comparison) -> tuple[dict[str, Ba
     """
     cosines, conflicts = {}, {}
     for variant in comparison.variants:
-        frames = read_series(results, comparison, variant, COSINES, ("step",))
-        of = bands({seed: _agreement(frame) for seed, frame in frames.items()}, "step", ("cosine", "conflict"))
+        tables = read_series(results, comparison, variant, COSINES, ("step",))
+        of = bands({seed: _agreement(table) for seed, table in tables.items()}, "step", ("cosine", "conflict"))
         if len(of) == 2:
             cosines[variant.key], conflicts[variant.key] = of["cosine"], of["conflict"]
     return cosines, conflicts
 
 
-def _agreement(frame: pandas.DataFrame) -> pandas.DataFrame:
+def _agreement(cosines: NumberTable) -> NumberTable:
     """Means over the pairs, and over the steps of each bin."""
-    pairs = frame.drop(columns="step")
-    whole = pandas.DataFrame(
-        {"step": frame["step"], "cosine": pairs.mean(axis=1), "conflict": (pairs < 0).sum(axis=1) / pairs.count(axis=1)}
-    )
-    bins = np.arange(len(frame)) * BINS // max(len(frame), BINS)
-    return whole.groupby(bins).mean()
+    pairs = np.delete(cosines.values, cosines.columns.index("step"), axis=1)
+    below = np.where(np.isnan(pairs), np.nan, pairs < 0)
+    by_step = np.column_stack([cosines["step"], _means(pairs.T), _means(below.T)])
+    bins = np.arange(len(by_step)) * BINS // max(len(by_step), BINS)
+    means = [_means(by_step[bins == place]) for place in np.unique(bins)]
+    return NumberTable(("step", "cosine", "conflict"), np.array(means).reshape(-1, 3))
+
+
+def _means(values: Numbers) -> Numbers:
+    """The mean of each column without its NaN; NaN for a column of these only."""
+    known = (~np.isnan(values)).sum(axis=0)
+    return np.divide(np.nansum(values, axis=0), known, out=np.full(len(known), np.nan), where=known > 0)

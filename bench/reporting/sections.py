@@ -15,7 +15,7 @@ from bench.reporting.figures.cost import cost_figure
 from bench.reporting.figures.differences import differences_figure, twins_figure
 from bench.reporting.figures.fronts import front_figure
 from bench.reporting.figures.gains import gains_figure
-from bench.reporting.figures.lines import MOST_SHADED
+from bench.reporting.figures.lines import MOST_PANELS, MOST_SHADED
 from bench.reporting.figures.scores import scores_figure
 from bench.reporting.figures.times import times_figure
 from bench.reporting.figures.training import (
@@ -97,15 +97,17 @@ def section_titles(comparison: Comparison) -> dict[str, str]:
     """Title of each figure by file name."""
     zoomed = "the axis spans the means after a quarter of training"
     shades = f"Shades: from the lowest seed to the highest, of at most {MOST_SHADED} lines"
+    many = len(comparison.variants) > MOST_PANELS
+    most = f". Of more than {MOST_PANELS} rows, those with the best test scores" if many else ""
     titles = {
         "scores": "Scores of all finished seeds, the best mean first; a bar marks the mean",
         "differences": "Difference from EW in the overall test score with 95 % interval; filled if this leaves out 0",
         "twins": "Each method against its frozen twin: paired difference with 95 % interval",
         "gains": "Gain on each task over EW, and over single-task networks: means over seeds, the best score first",
         "cost": "Cost against quality: means over seeds",
-        "curves": f"Learning curves: mean over finished seeds; {zoomed}. {shades}",
+        "curves": f"Learning curves: mean over finished seeds; {zoomed}. {shades}{most}",
         "curves-tasks": f"Learning curves of tasks, of at most nine rows; {zoomed}. {shades}",
-        "weights": f"Weights during training: mean over finished seeds, of the rows whose weights change. {shades}",
+        "weights": f"Weights during training: mean over finished seeds, of rows whose weights change. {shades}{most}",
         "agreement": "Agreement of task gradients during training: mean over finished seeds, of at most nine rows",
         "front": "The front of scalarisations: means over seeds on test for each pair of tasks, higher is better",
         "times": "Steps to target of every seed, the fastest first; a bar marks the median",

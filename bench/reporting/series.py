@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas
 
 from bench.records.store import CURVE, RecordError, run_folder
-from bench.records.tables import read_table
+from bench.records.tables import NumberTable, read_numbers
 from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.spacing import evenly_spaced_places
 
 Numbers = npt.NDArray[np.float64]
 # Files of one kind: by variant and seed, of the runs that have one.
-Tables = Mapping[str, Mapping[int, pandas.DataFrame]]
+Tables = Mapping[str, Mapping[int, NumberTable]]
 OF_CURVES = ("epoch", "step", "seconds", "score")  # columns that every curve has
 # More points than this on a line are indistinguishable in print and only enlarge the file.
 MOST_POINTS = 400
@@ -43,44 +41,49 @@ def read_curves(results: Path, comparison: Comparison) -> Tables:
     references = filter(None, (comparison.baseline, comparison.tuned_baseline))
     rows = {variant.key: variant for variant in (*references, *comparison.variants)}
     curves = {key: read_series(results, comparison, variant, CURVE, OF_CURVES) for key, variant in rows.items()}
-    for key, frames in curves.items():
-        for seed, frame in frames.items():
-            last, expected = float(frame["epoch"].max()), rows[key].scored[seed].epochs
-            if last != expected:
-                found = "none" if math.isnan(last) else f"{last:g}"
-                raise RecordError(
-                    f"{run_folder(results, comparison.data, key, seed) / CURVE}: expected {expected} epochs, as the "
-                    f"record says, found {found}; delete the folder of the run and run it again."
-                )
+    for key, tables in curves.items():
+        for seed, table in tables.items():
+            path = run_folder(results, comparison.data, key, seed) / CURVE
+            _require_epochs(path, table, rows[key].scored[seed].epochs)
     return curves
+
+
+def _require_epochs(path: Path, curve: NumberTable, expected: int) -> None:
+    known = curve["epoch"][~np.isnan(curve["epoch"])]
+    if not len(known) or known.max() != expected:
+        found = f"{known.max():g}" if len(known) else "none"
+        raise RecordError(
+            f"{path}: expected {expected} epochs, as the record says, found {found}; delete the folder of the run and "
+            "run it again."
+        )
 
 
 def read_series(
     results: Path, comparison: Comparison, variant: Variant, name: str, columns: Sequence[str]
-) -> Mapping[int, pandas.DataFrame]:
+) -> Mapping[int, NumberTable]:
     """The file `name` of each finished seed of a row that has one.
 
     Raises:
         RecordError: a file that isn't a table of numbers with these columns. StorageError: a file can't be read.
     """
-    frames: dict[int, pandas.DataFrame] = {}
+    tables: dict[int, NumberTable] = {}
     for seed in variant.scored:
         path = run_folder(results, comparison.data, variant.key, seed) / name
-        frame = read_table(path, columns)
-        if frame is not None:
-            frames[seed] = frame
-    return frames
+        table = read_numbers(path, columns)
+        if table is not None:
+            tables[seed] = table
+    return tables
 
 
-def bands(frames: Mapping[int, pandas.DataFrame], x: str, columns: Sequence[str]) -> dict[str, Band]:
+def bands(tables: Mapping[int, NumberTable], x: str, columns: Sequence[str]) -> dict[str, Band]:
     """Each column over `x`, at those x where every seed has a value; without columns that have no such x.
 
-    Columns that a frame lacks are left out.
+    Columns that a table lacks are left out.
     """
-    wanted = [column for column in columns if all(column in frame for frame in frames.values())]
-    if not frames or not wanted:
+    wanted = [column for column in columns if all(column in table for table in tables.values())]
+    if not tables or not wanted:
         return {}
-    lines = [_ordered(frame[[x, *wanted]].to_numpy(dtype=np.float64)) for frame in frames.values()]
+    lines = [_ordered(table.of([x, *wanted])) for table in tables.values()]
     at = lines[0][:, 0]
     for line in lines[1:]:
         at = np.intersect1d(at, line[:, 0], assume_unique=True)

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas
 
+from bench.records.tables import NumberTable
 from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.inference.targets import NEVER, Reached, time_to_target
 from bench.reporting.series import Tables
@@ -69,13 +69,13 @@ def times_to_target(comparison: Comparison, curves: Tables) -> Times | None:
     for variant in {v.key: v for v in (*comparison.variants, reference)}.values():
         diverged = {seed: NEVER for seed, run in variant.runs.items() if run.status == "diverged" and seed in targets}
         rows[variant.key] = diverged | {
-            seed: _reached(frame, targets[seed]) for seed, frame in curves[variant.key].items() if seed in targets
+            seed: _reached(curve, targets[seed]) for seed, curve in curves[variant.key].items() if seed in targets
         }
     return Times(reference, targets, rows)
 
 
-def _reached(frame: pandas.DataFrame, target: float) -> Reached:
-    steps, seconds, scores = (frame[name].to_numpy(dtype=np.float64) for name in COLUMNS)
+def _reached(curve: NumberTable, target: float) -> Reached:
+    steps, seconds, scores = (curve[name] for name in COLUMNS)
     return time_to_target(steps, seconds, scores, target)
 
 

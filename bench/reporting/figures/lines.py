@@ -21,6 +21,7 @@ from bench.reporting.spacing import evenly_spaced_places
 MOST_LINES = 9
 MOST_SHADED = 5  # lines in a panel, from the lowest to the highest seed; with more, the shades hide the lines
 COLUMNS = 4  # of panels
+MOST_PANELS = 24  # as many as fit on a page
 PANEL, AXIS, LEGEND_LINE = 1.25, 0.35, 0.155  # inches: a panel's height, what is below all, and a line of the legend
 POINTS = 24  # of a line in a small panel: more can't be seen there, and make pages of many panels large
 ROOM = 0.1  # beyond what an axis spans, as a share of it
@@ -87,20 +88,39 @@ def lines_figure(panels: Sequence[Panel], scale: Scale) -> Figure | None:
     with paper_style():
         height = 1.65 if len(panels) == 1 else deep * PANEL
         figure = Figure(figsize=(width, height + AXIS + LEGEND_LINE * legend_depth(labels, across)))
-        grid = figure.subplots(deep, columns, squeeze=False, sharex=True, sharey=scale.shared).flatten()
-        for axes, panel in zip(grid, panels, strict=False):
+        grid = figure.subplots(deep, columns, squeeze=False).flatten()
+        for axes in grid[len(panels) :]:
+            axes.remove()
+        grid = list(grid[: len(panels)])
+        for axes, panel in zip(grid, panels, strict=True):
             _draw(axes, panel)
             if scale.zoomed:
                 _zoom(axes, panels if scale.shared else [panel])
-        for axes in grid[len(panels) :]:
-            axes.remove()
-        for axes in grid[max(0, len(panels) - columns) : len(panels)]:  # nothing is below these
-            axes.set_xlabel(scale.x)
-            axes.xaxis.set_tick_params(labelbottom=True)
+        _align(grid, columns, scale)
         figure.supylabel(scale.y, fontsize="medium")
         handles = [_handle(line) for line in named.values()]
         figure.legend(handles, labels, loc="outside lower center", ncols=across, handlelength=2.2, columnspacing=1.2)
     return figure
+
+
+def _align(grid: Sequence[Axes], columns: int, scale: Scale) -> None:
+    """Gives all panels the same limits, with numbers beside the first of a row and below the last of a column.
+
+    Axes that share their limits in matplotlib take time that grows with the square of their number.
+    """
+    _same_limits(grid, "x")
+    if scale.shared:
+        _same_limits(grid, "y")
+    for place, axes in enumerate(grid):
+        last = place >= len(grid) - columns  # nothing is below
+        axes.tick_params(labelbottom=last, labelleft=not scale.shared or place % columns == 0)
+        axes.set_xlabel(scale.x if last else "")
+
+
+def _same_limits(grid: Sequence[Axes], axis: str) -> None:
+    ends = [end for axes in grid for end in getattr(axes, f"get_{axis}lim")()]
+    for axes in grid:
+        getattr(axes, f"set_{axis}lim")(min(ends), max(ends))
 
 
 def _draw(axes: Axes, panel: Panel) -> None:

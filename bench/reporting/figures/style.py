@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -49,6 +49,8 @@ STYLE: dict[Any, Any] = {
     # Dollar signs in text from records don't start a formula; texts with formulas of ours say so.
     "text.parse_math": False,
     "savefig.dpi": 200,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mtl-bench",
 }
 GRID: Mapping[str, Any] = {"color": "#e4e4e4", "linewidth": 0.6}
 GREY = "#777777"  # of reference lines
@@ -76,6 +78,14 @@ def lay_out(figure: Figure) -> None:
         figure.set_layout_engine("none")
 
 
+def draw(figure: Figure, file: Path | IO[bytes], ending: str, **options: Any) -> None:
+    """Writes a figure in the format of this ending. options: of `Figure.savefig`."""
+    lay_out(figure)
+    with paper_style(), matplotlib.rc_context({"figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)  # a figure with an engine, even with "none", is drawn twice
+        figure.savefig(file, format=ending, **options)
+
+
 def save(figure: Figure, stem: Path) -> tuple[Path, ...]:
     """Writes <stem>.pdf and <stem>.png; returns their paths."""
     paths = []
@@ -83,9 +93,7 @@ def save(figure: Figure, stem: Path) -> tuple[Path, ...]:
         path = stem.with_name(f"{stem.name}.{ending}")
 
         def write(temporary: Path, ending: str = ending, metadata: Mapping[str, Any] = metadata) -> None:
-            lay_out(figure)
-            with paper_style():
-                figure.savefig(temporary, format=ending, metadata=dict(metadata))
+            draw(figure, temporary, ending, metadata=dict(metadata))
 
         atomic_write(path, write)
         paths.append(path)

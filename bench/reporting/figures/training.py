@@ -11,6 +11,7 @@ from bench.records.record import PERCENT, MetricRecord
 from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.figures.lines import (
     MOST_LINES,
+    MOST_PANELS,
     Line,
     Panel,
     Scale,
@@ -23,7 +24,7 @@ from bench.reporting.overall import by_score
 from bench.reporting.series import Band
 from bench.reporting.spacing import evenly_spaced
 
-MOST_PANELS = 12  # of tasks
+MOST_TASKS = 12  # each with a panel
 OWN_COLOUR = COLOURS[7]  # of the row that a panel is about
 
 Bands = Mapping[str, Band]
@@ -31,6 +32,8 @@ Bands = Mapping[str, Band]
 
 def curves_figure(comparison: Comparison, bands: Bands) -> Figure | None:
     """Validation score over epochs of every row: in one panel, or each in its own beside EW; None without curves.
+
+    Of very many rows, those with the best test scores.
 
     bands: by variant.
     """
@@ -43,7 +46,7 @@ def curves_figure(comparison: Comparison, bands: Bands) -> Figure | None:
         return lines_figure([Panel("", lines, factor)], scale)
     baseline = comparison.baseline
     grey = [in_grey(bands[baseline.key], baseline.label)] if baseline and baseline.key in bands else []
-    others = [row for row in rows if baseline is None or not row.is_row(baseline)]
+    others = _with_panels(comparison, [row for row in rows if baseline is None or not row.is_row(baseline)])
     panels = [
         Panel(folded(row.label), [*grey, Line("the row named above", OWN_COLOUR, bands[row.key])], factor)
         for row in others
@@ -68,7 +71,7 @@ def task_curves_figure(comparison: Comparison, bands: Mapping[str, Bands]) -> Fi
     }
     if len(comparison.tasks) < 2 or not last:
         return None
-    keys = evenly_spaced(last, MOST_PANELS)
+    keys = evenly_spaced(last, MOST_TASKS)
     tasks = [task for task in comparison.tasks if task.key in keys]
     alike = len({(task.metrics[0].key, task.metrics[0].unit) for task in tasks}) == 1
     panels = []
@@ -84,11 +87,12 @@ def task_curves_figure(comparison: Comparison, bands: Mapping[str, Bands]) -> Fi
 def weights_figure(comparison: Comparison, bands: Mapping[str, Bands]) -> Figure | None:
     """The weights of each row whose weights differ or change, over their mean: a panel per row; None without any.
 
-    Of many tasks, some, evenly spaced by their last weight in the first of these rows.
+    Of very many rows, those with the best test scores. Of many tasks, some, evenly spaced by their last weight in the
+    first of these rows.
 
     bands: by variant, then by task.
     """
-    rows = [variant for variant in comparison.variants if variant.key in bands]
+    rows = _with_panels(comparison, [variant for variant in comparison.variants if variant.key in bands])
     if not rows:
         return None
     last = {task: float(found.mean[-1]) for task, found in bands[rows[0].key].items()}
@@ -136,6 +140,12 @@ def legible_rows(comparison: Comparison, known: Collection[str]) -> list[Variant
     baseline = [row for row in rows if comparison.baseline is not None and row.is_row(comparison.baseline)]
     others = [row for row in by_score(comparison, rows) if row not in baseline]
     return [*baseline, *others][:MOST_LINES]
+
+
+def _with_panels(comparison: Comparison, rows: Sequence[Variant]) -> list[Variant]:
+    """The rows, in order; if they are too many for a page, those with the best test scores."""
+    best = {row.key for row in by_score(comparison, rows)[:MOST_PANELS]}
+    return [row for row in rows if row.key in best]
 
 
 def _line(place: int, row: Variant, band: Band) -> Line:

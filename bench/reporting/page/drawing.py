@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-import matplotlib
 from matplotlib.figure import Figure
 
-from bench.reporting.figures.style import lay_out, paper_style
+from bench.reporting.figures.style import draw
 
 # Pixels of the page for a point of the figure: text of 7 points is then as large as that of tables.
 SCALE = 1.7
@@ -59,11 +58,8 @@ def drawing(figure: Figure, title: str, prefix: str) -> Drawing:
 
 def _svg(figure: Figure) -> bytes:
     """As matplotlib writes it: text as text, no background, ids that depend on the content only."""
-    lay_out(figure)
     file = io.BytesIO()
-    with paper_style():
-        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "mtl-bench"})
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    draw(figure, file, "svg", transparent=True, metadata={"Date": None, "Creator": None})
     return file.getvalue()
 
 

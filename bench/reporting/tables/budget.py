@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from pandas import DataFrame
 
+from bench.records.tables import NumberTable
 from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.inference.describe import Array
 from bench.reporting.inference.flatness import FLAT, SHARE, is_flat, late_gains
@@ -34,10 +34,10 @@ def budget_table(comparison: Comparison, curves: Tables) -> Table | None:
     return Table("budget", label, f"{comparison.label}. {CAPTION}.", "Method", (), columns, rows, note)
 
 
-def _gains(frames: Mapping[int, DataFrame]) -> Mapping[int, float]:
+def _gains(curves: Mapping[int, NumberTable]) -> Mapping[int, float]:
     """The late gain of each seed whose curve has scores."""
-    scores = {seed: frame["score"].to_numpy(dtype=np.float64) for seed, frame in frames.items()}
-    late = {seed: float(late_gains(of[None])[0]) for seed, of in scores.items() if len(of) >= SHARE}
+    scores = {seed: curve["score"] for seed, curve in curves.items() if len(curve) >= SHARE}
+    late = {seed: float(late_gains(of[None])[0]) for seed, of in scores.items()}
     return {seed: gain for seed, gain in late.items() if np.isfinite(gain)}
 
 
