@@ -88,10 +88,10 @@ def lines_figure(panels: Sequence[Panel], scale: Scale) -> Figure | None:
     with paper_style():
         height = 1.65 if len(panels) == 1 else deep * PANEL
         figure = Figure(figsize=(width, height + AXIS + LEGEND_LINE * legend_depth(labels, across)))
-        grid = figure.subplots(deep, columns, squeeze=False).flatten()
+        grid = list(figure.subplots(deep, columns, squeeze=False).flat)
         for axes in grid[len(panels) :]:
             axes.remove()
-        grid = list(grid[: len(panels)])
+        grid = grid[: len(panels)]
         for axes, panel in zip(grid, panels, strict=True):
             _draw(axes, panel)
             if scale.zoomed:
