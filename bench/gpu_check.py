@@ -73,8 +73,9 @@ def _parser() -> CommandParser:
 
 
 def _check(arguments: Namespace, counters: Mapping[str, WaitCounter]) -> int:
+    chosen = _chosen(arguments)  # first: a wrong name is wrong on every machine
     device = _accelerator(arguments.device)
-    request = _request(arguments, device, counters.get(device.type))
+    request = _request(arguments, chosen, device, counters.get(device.type))
     console = plain_console()
     if device.type == "cpu":
         console.print("A rehearsal: the CPU is compared with itself, so that all distances are 0.")
@@ -103,17 +104,31 @@ def _accelerator(name: str) -> torch.device:
     return device
 
 
-def _request(arguments: Namespace, device: torch.device, counter: WaitCounter | None) -> CheckRequest:
-    def chosen(known: Sequence[str], kind: str, names: Sequence[str]) -> list[str]:
-        return list(dict.fromkeys(lookup(known, kind, name) for name in names))
+def _chosen(arguments: Namespace) -> dict[str, list[str]]:
+    """The parts, data sets and weightings that are asked for, each once.
 
+    Raises:
+        UnknownName: there is no such one.
+    """
+    known = {
+        "parts": (list(SHARES), "part"),
+        "data": (EMBEDDED, "embedded data set"),
+        "weightings": (OURS, "weighting"),
+    }
+    return {
+        option: list(dict.fromkeys(lookup(names, kind, name) for name in getattr(arguments, option)))
+        for option, (names, kind) in known.items()
+    }
+
+
+def _request(
+    arguments: Namespace, chosen: Mapping[str, list[str]], device: torch.device, counter: WaitCounter | None
+) -> CheckRequest:
     chip = chip_name(device)
     return CheckRequest(
         machine=arguments.machine or machine_slug(f"cpu {chip}" if device.type == "cpu" else chip) or device.type,
         device=device,
-        parts=chosen(list(SHARES), "part", arguments.parts),
-        data=chosen(EMBEDDED, "embedded data set", arguments.data),
-        weightings=chosen(OURS, "weighting", arguments.weightings),
+        **chosen,
         seconds=arguments.seconds,
         size=arguments.size or ("cpu" if device.type == "cpu" else "paper"),
         places=Places(Path(arguments.data_root), arguments.cache_dir),

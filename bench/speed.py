@@ -32,6 +32,7 @@ from bench.engine.device import DeviceUnavailable, chip_name, choose_device
 from bench.engine.hardware import hardware_errors, hardware_remarks
 from bench.forecasting import calibration
 from bench.forecasting.calibration_page import calibration_page
+from bench.forecasting.measured_elsewhere import beside_page, estimates_of
 from bench.profiling import commands, data, flow, solvers
 from bench.profiling.command_tables import commands_page
 from bench.profiling.memory import measure_memory
@@ -41,6 +42,7 @@ from bench.profiling.tables import Page, samples_page, samples_table, solver_pag
 from bench.profiling.trees import TREES
 from bench.profiling.workloads import SCALING_BACKBONES, SCALING_TASKS, Size, Workload, scaling_workloads, workloads
 from bench.records.environment import describe_environment
+from bench.records.hardware import read_hardware
 from bench.records.names import machine_slug
 from bench.records.speed import BASELINE, OURS, Cell, SpeedRecord, WorkloadRecord, merged, read_speeds, write_speed
 from bench.records.store import RecordError
@@ -117,6 +119,10 @@ def _add_estimates(parser: ArgumentParser) -> None:
     _add_rounds(parser, 3)
     parser.add_argument("--threads", type=processes, default=1, metavar="N", help="default: 1")
     parser.add_argument("--out", type=folder, metavar="DIR", help="also write estimates.md and estimates.csv there")
+    parser.add_argument(
+        "--of", type=folder, metavar="RECORD",
+        help="instead, estimates of the steps in a record of bench.gpu_check, beside what was measured",
+    )  # fmt: skip
 
 
 def _add_reading(parser: ArgumentParser) -> None:
@@ -326,6 +332,11 @@ def _flow(arguments: Namespace) -> int:
 
 
 def _estimates(arguments: Namespace) -> int:
+    if arguments.of is not None:
+        record = read_hardware(arguments.of)
+        page = beside_page(record, estimates_of(record))
+        print(page.text())
+        return _write(page, arguments.out, "estimates")
     torch.set_num_threads(arguments.threads)
     with BenchmarkProgress(plain_console(), len(calibration.PROBLEMS) * (WARMUP + arguments.rounds)) as progress:
         found = calibration.check(calibration.PROBLEMS, arguments.rounds, progress)

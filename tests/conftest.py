@@ -68,6 +68,29 @@ def _makers() -> str:
     return hashlib.sha256(b"".join([*sources, *packages])).hexdigest()[:16]
 
 
+@pytest.fixture(scope="session")
+def example_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The records of `record_factory.example_records`, which no test may change."""
+    from record_factory import example_records, write_runs  # imports matplotlib, which few tests need
+
+    folder = tmp_path_factory.mktemp("results")
+    write_runs(folder, example_records())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def example_reports(example_results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All reports of these records, figures as empty files; no test may change them."""
+    from record_factory import without_drawing
+
+    from bench.report import main
+
+    folder = tmp_path_factory.mktemp("reports")
+    with without_drawing():
+        assert main(["--results", str(example_results), "--out", str(folder)]) == 0
+    return folder
+
+
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory: pytest.TempPathFactory) -> Trees:
     """One tree of each data set, which no test may change."""

@@ -27,6 +27,7 @@ from bench.records.record import (
 from bench.records.store import CURVE, POSITIONS, run_folder, write_csv, write_record
 from bench.records.upgrade import upgraded_settings
 
+NASTY = r"50% of a_b & #1 ~ $x^2$ {c} \d <e> |f| [g] *h* `i` -- 'loss' ≥ 1 ‖g‖"
 METHODS = ("EW", "UW", "GradNorm", "MGDA", "PCGrad", "IMTL", "CAGrad", "Nash-MTL", "NORMAL")
 FACES = [
     "5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs", "Big_Lips", "Big_Nose",
@@ -88,6 +89,7 @@ def make_record(data: str = "digits", method: str = "EW", seed: int = 0, **field
     """A finished run; any field of `Record` can be given instead."""
     key = method.lower().replace("-", "_")
     scores = even_scores(data)
+    epochs = fields.get("epochs", fields.get("settings", {}).get("train", {}).get("epochs", 10))
     values: dict[str, Any] = {
         "status": "done",
         "data": data,
@@ -102,15 +104,13 @@ def make_record(data: str = "digits", method: str = "EW", seed: int = 0, **field
         ),
         "kind": "multi-input" if data == "digits" else "single-input",
         "selection": "gain" if data == "rooms" else "accuracy",
-        "settings": {"train": {"epochs": 10, "lr": 0.003}, "weighting": {}},
+        "settings": {"train": {"epochs": epochs, "lr": 0.003}, "weighting": {}},
         "tasks": TASKS[data],
         "validation": scores,
         "test": scores,
         "last_test": scores,
-        "selected": Selected(
-            epoch=min(8 + seed, fields.get("epochs", 10)), rule="highest mean score on validation", score=0.9
-        ),
-        "epochs": 10,
+        "selected": Selected(epoch=min(8 + seed, epochs), rule="highest mean score on validation", score=0.9),
+        "epochs": epochs,
         "steps": 100,
         "step_seconds": Timing(median=0.04, mean=0.05, steps=90, warmup=10),
         "parameters": Parameters(shared=25000, heads=2600, positions=4 if method == "NORMAL" else 0),
@@ -171,6 +171,13 @@ def make_study(data: str, methods: Sequence[str] = METHODS, seeds: Sequence[int]
         for method in methods
         for seed in seeds
     ]
+
+
+def example_records() -> list[Record]:
+    """Runs of three data sets, one of which diverged, for a reason with all characters that have to be escaped."""
+    records = make_study("digits", ("EW", "CAGrad", "NORMAL"), range(7))
+    records.append(make_unfinished("diverged", NASTY, method="MGDA", seed=0, order=records[0].order))
+    return records + make_study("rooms", ("EW", "NORMAL"), (0, 1)) + make_study("faces", ("EW", "NORMAL"), (0, 1))
 
 
 def _spread_scores(data: str, method: str, seed: int) -> Scores:

@@ -89,7 +89,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
 
 def results(record: Record, folder: Path) -> object:
     """All numbers of a run but times."""
-    timed = {"seconds", "step_seconds", "peak_memory_mib", "environment", "resumed", "lost"}
+    timed = {"seconds", "step_seconds", "peak_memory_mib", "idle_memory_mib", "environment", "resumed", "lost"}
     curve = [line.split(",")[:2] + line.split(",")[3:] for line in (folder / CURVE).read_text().splitlines()]
     return record.model_dump(exclude=timed), curve, (folder / POSITIONS).read_bytes()
 

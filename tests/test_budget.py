@@ -39,17 +39,26 @@ def test_a_budget_is_flat_by_the_mean_over_seeds() -> None:
 
 
 def test_rows_that_still_rise_are_named(tmp_path: Path) -> None:
-    curves = {("ew", 0): [0.5, 0.7, 0.7], ("ew", 1): [0.5, 0.8, 0.804], ("uw", 0): [0.5, 0.6, 0.7], ("uw", 1): [0.5]}
+    curves = {
+        ("ew", 0): [0.5, 0.7, 0.7],
+        ("ew", 1): [0.5, 0.8, 0.804],
+        ("uw", 0): [0.5, 0.6, 0.7],
+        ("uw", 1): [0.5, NAN, NAN],
+    }
     for (method, seed), scores in curves.items():
         lines = ["epoch,step,seconds,score", *(f"{epoch},1,1,{score}" for epoch, score in enumerate(scores, 1))]
         folder = run_folder(tmp_path, "digits", method, seed)
         folder.mkdir(parents=True)
         (folder / CURVE).write_text("\n".join(lines) + "\n")
     labels = {"ew": "EW", "uw": "UW", "mgda": "MGDA"}
-    records = [make_record("digits", label, variant=key, seed=seed) for key, label in labels.items() for seed in (0, 1)]
+    records = [
+        make_record("digits", label, variant=key, seed=seed, epochs=3)
+        for key, label in labels.items()
+        for seed in (0, 1)
+    ]
     (comparison,) = comparisons(records)
     table = budget_table(comparison, read_curves(tmp_path, comparison))
     assert table is not None
     texts = {row.head.text: [cell.text for cell in row.cells] for row in table.rows}
-    assert texts == {"EW": ["0.0020", "flat"], "UW": ["0.1000", "still rising"], "MGDA": ["--", "--"]}
+    assert texts == {"EW": ["0.0020", "flat"], "UW": ["0.0500", "still rising"], "MGDA": ["--", "--"]}
     assert budget_table(comparison, read_curves(tmp_path / "none", comparison)) is None

@@ -243,6 +243,8 @@ def test_the_record_is_complete(data_root: Path, tmp_path: Path) -> None:
     assert set(record.positions) == {"plain", "inverted", "outline", "noisy"}
     assert record.splits["counts"]["test"]["plain"] == 736
     assert {"torch", "python", "cpu", "device", "threads", "commit"} <= set(record.environment)
+    if record.peak_memory_mib is not None:
+        assert record.idle_memory_mib is not None and 0 < record.idle_memory_mib < record.peak_memory_mib
     assert str(Path.home()) not in json.dumps(record.model_dump())
 
 

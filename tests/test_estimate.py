@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
-from bench import plan
+from bench import ROOT, plan
 from bench.engine.build import build_network
 from bench.engine.step import train_step
 from bench.engine.train_state import make_train_state
@@ -21,10 +21,12 @@ from bench.forecasting.calibration import PROBLEMS, check, fitted
 from bench.forecasting.counting import ELSEWHERE, OPTIMIZER, Counts, Kernel, count_evaluation, count_step
 from bench.forecasting.estimate import ASSUMED, FASTEST, SLOWEST, evaluations
 from bench.forecasting.forecast import Run
+from bench.forecasting.measured_elsewhere import beside_page, estimates_of
 from bench.forecasting.peak_rates import HARDWARE, Hardware, hardware_named
 from bench.forecasting.roofline import Efficiency, Rates, reached
 from bench.forecasting.sizes import dataset_size
 from bench.profiling.workloads import Workload
+from bench.records.hardware import HardwareRecord, Speed, read_hardware
 from bench.spec.lookup import UnknownName
 from bench.spec.resolve import RunSpec, resolve
 from methods import WEIGHTINGS
@@ -297,3 +299,51 @@ def test_most_predicted_times_are_within_a_factor_of_two_here() -> None:
     factors = {f"{step.problem.key}, {step.problem.method}": step.factor for step in predicted}
     far = {name: factor for name, factor in factors.items() if not 0.5 < factor < 2}
     assert len(far) <= len(factors) // 4 and all(0.2 < factor < 5 for factor in far.values()), far
+
+
+def checked(accelerator: str, memory_mib: int = 143_155) -> HardwareRecord:
+    """The check of an accelerator that timed two steps on noise, and one of a data set."""
+    timed = {"label": "", "method": "ew", "images": 2, "seconds": [9.0, 0.5, 0.1]}
+    steps = [("nyuv2", ""), ("nyuv2", "bf16"), ("digits", "")]
+    return HardwareRecord(
+        machine="here",
+        device="cuda",
+        date="2031-05-04T12:30:00+00:00",
+        environment={"accelerator": accelerator, "memory_mib": memory_mib},
+        settings={"size": "cpu"},
+        seconds={},
+        checks=[],
+        speeds=[Speed.model_validate({**timed, "workload": on, "setting": setting}) for on, setting in steps],
+    )
+
+
+def test_estimates_stand_beside_what_a_check_measured() -> None:
+    record = checked("NVIDIA H200")
+    (step,) = estimates_of(record)
+    assert (step.workload, step.method, step.measured, step.memory) == ("nyuv2", "ew", 0.5, None)
+    assert 0 < step.estimated < step.slowest
+    text = beside_page(record, [step]).text()
+    assert f"{step.estimated / 0.5:.2f}" in text and "Left out: nyuv2, bf16; digits, fp32." in text
+    assert estimates_of(checked("NVIDIA A100-SXM4-40GB", 40_536))[0].estimated > step.estimated
+    with pytest.raises(UnknownName, match=r"Expected the check of one of H200, .*found that of 'Pretend 1'"):
+        estimates_of(checked("Pretend 1"))
+
+
+@pytest.mark.slow
+def test_ratios_of_the_docs_are_those_of_the_reference_check() -> None:
+    found = estimates_of(read_hardware(ROOT / "results" / "reference" / "gpu" / "nvidia-h200" / "record.json"))
+    ratios = {(step.workload, step.method): step.estimated / step.measured for step in found}
+    others = {key: ratio for key, ratio in ratios.items() if key[1] != "graddrop"}
+    groups = {
+        "0.72 to 0.79": [ratio for (on, _), ratio in others.items() if on != "nyuv2"],
+        "0.53 to 0.57": [ratio for (on, _), ratio in others.items() if on == "nyuv2"],
+        "0.41 to 0.79": [ratio for (_, method), ratio in ratios.items() if method == "graddrop"],
+        "0.54 to 0.85": [step.memory for step in found if step.memory is not None],
+    }
+    docs = " ".join((ROOT / "docs" / "speed.md").read_text(encoding="utf-8").split())
+    for text, values in groups.items():
+        assert text == f"{min(values):.2f} to {max(values):.2f}" and text in docs
+    short = [step for step in found if step.slowest < step.measured]
+    assert [(step.workload, step.method, f"{step.slowest / step.measured:.2f}") for step in short] == [
+        ("nyuv2", "graddrop", "0.89")
+    ]

@@ -56,7 +56,7 @@ def test_runs_have_a_row_per_split_task_and_metric(records: list[Record], tmp_pa
 def test_each_task_has_the_epoch_that_is_its_own(tmp_path: Path) -> None:
     epochs = {"plain": 3, "colour": 5, "outline": 7, "noisy": 9}
     own = {task: Selected(epoch=epoch, rule="its own", score=0.9) for task, epoch in epochs.items()}
-    write_runs(tmp_path, [make_record(selected_by_task=own)])
+    write_runs(tmp_path, [make_record(selected=Selected(epoch=9, rule="its own", score=0.9), selected_by_task=own)])
     frame = bench.load_runs(tmp_path)
     assert dict(frame[frame.split == "test"].set_index("task").epoch) == epochs
 

@@ -75,6 +75,9 @@ def test_without_an_accelerator_one_line_says_so(capsys: pytest.CaptureFixture[s
     assert error.startswith("Expected an accelerator, found none on this machine; ") and error.count("\n") == 1
     assert gpu_check.main(["--device", "cpu", "--data", "office31"]) == 2
     assert "Unknown embedded data set 'office31'" in capsys.readouterr().err
+    for wrong in (["--parts", "stepz"], ["--data", "office31"], ["--weightings", "mgdb"]):
+        assert gpu_check.main(wrong) == 2
+        assert capsys.readouterr().err.startswith("Unknown ")
 
 
 def test_a_rehearsal_compares_the_cpu_with_itself(

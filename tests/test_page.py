@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from page_parts import Element, data_of, read_page
-from record_factory import make_record, make_study, make_unfinished, without_drawing, write_runs
+from record_factory import NASTY, example_records, make_record, make_study, make_unfinished, without_drawing, write_runs
 
 from bench.records.files import StorageError
 from bench.records.record import Labels, Record
@@ -26,40 +26,20 @@ from bench.reporting.options import USUAL
 from bench.reporting.page.colours import CONTRAST, DARK_PAPER, contrast, dark_rules, on_dark
 from bench.reporting.page.drawing import drawing
 from bench.reporting.page.render import PAGE
-from bench.reporting.page.runs import ALL_POINTS, FEWEST_POINTS, MOST_POINTS, points_of, thinned
+from bench.reporting.page.runs import ALL_POINTS, FEWEST_POINTS, MOST_POINTS, points_of
 from bench.reporting.page.tables import sort_value, title_of
 from bench.reporting.page.verdicts import TONES, headline_of, tone_of
 from bench.reporting.reports import write_reports
+from bench.reporting.spacing import evenly_spaced_places
 from bench.reporting.tables.scores import score_tables
 from bench.reporting.tables.table import Cell
 
 HOSTILE = r"a_b & 100% {x} <script>alert(1)</script> </script> \input{x} ' "
 
 
-def example_records() -> list[Record]:
-    records = make_study("digits", ("EW", "CAGrad", "NORMAL"), range(7))
-    records.append(make_unfinished("diverged", "step 7: loss of task plain is nan", method="MGDA", seed=0))
-    return records + make_study("rooms", ("EW", "NORMAL"), (0, 1)) + make_study("faces", ("EW", "NORMAL"), (0, 1))
-
-
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("results")
-    write_runs(folder, example_records())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def reports(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("reports")
-    with without_drawing():
-        assert main(["--results", str(results), "--out", str(folder)]) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def page(reports: Path) -> Element:
-    return read_page(reports / PAGE)
+def page(example_reports: Path) -> Element:
+    return read_page(example_reports / PAGE)
 
 
 def unescaped(markdown: str) -> str:
@@ -72,13 +52,13 @@ def rows_of_markdown(text: str) -> list[list[str]]:
     return [[unescaped(cell).strip("*") for cell in line] for line in cells]
 
 
-def test_every_row_and_note_of_the_tables_is_on_the_page(reports: Path, page: Element) -> None:
+def test_every_row_and_note_of_the_tables_is_on_the_page(example_reports: Path, page: Element) -> None:
     tables = {table.attributes["id"]: table for table in page.all("table")}
-    files = [*sorted(reports.rglob("*/*.md")), reports / "problems.md"]
+    files = [*sorted(example_reports.rglob("*/*.md")), example_reports / "problems.md"]
     assert len(files) > 12
     for path in files:
-        place = path.relative_to(reports).with_suffix("")
-        table = tables[f"table/{place}" if path.parent == reports else f"on/{place}"]
+        place = path.relative_to(example_reports).with_suffix("")
+        table = tables[f"table/{place}" if path.parent == example_reports else f"on/{place}"]
         head, *rows = rows_of_markdown(path.read_text(encoding="utf-8"))
         shown = [[without_badge(cell) for cell in cells_of(row)] for row in table.all("tr")]
         assert len(head) == len(shown[-1])
@@ -99,7 +79,7 @@ def cells_of(row: Element) -> list[Element]:
 
 def test_what_ran_and_what_did_not_is_in_plain_sight(page: Element) -> None:
     (failures,) = page.all("section", id_="failures")
-    assert "step 7: loss of task plain is nan" in failures.text and "1 diverged" in failures.text
+    assert NASTY in failures.text and "1 diverged" in failures.text
     assert "6 not run" in failures.text  # the seeds of MGDA
     (lead,) = page.all("p", class_="lead")
     assert lead.text.startswith("29 of 36 runs are done, 1 diverged or failed, 6 were not run")
@@ -160,7 +140,7 @@ def test_runs_have_settings_scores_status_and_curves(page: Element) -> None:
     assert data["problems"][0]["settings"]["train.lr"] == "0.003"
     assert data["machines"][done["machine"]]["Commit"] == "0123abc"
     (lost,) = (run for run in data["runs"] if run["status"] == "diverged")
-    assert lost["reason"].startswith("step 7") and "scores" not in lost and lost["overall"] == "--"
+    assert lost["reason"] == NASTY and "scores" not in lost and lost["overall"] == "--"
 
 
 def test_what_is_said_first(page: Element) -> None:
@@ -260,11 +240,11 @@ def test_the_script_writes_text_only(page: Element) -> None:
         assert way not in script
 
 
-def test_the_same_records_give_the_same_page(results: Path, reports: Path, tmp_path: Path) -> None:
+def test_the_same_records_give_the_same_page(example_results: Path, example_reports: Path, tmp_path: Path) -> None:
     """Also if only some tables are written again: the page is always about all records."""
     with without_drawing():
-        assert main(["--results", str(results), "--out", str(tmp_path), "--data", "rooms"]) == 0
-    assert (tmp_path / PAGE).read_bytes() == (reports / PAGE).read_bytes()
+        assert main(["--results", str(example_results), "--out", str(tmp_path), "--data", "rooms"]) == 0
+    assert (tmp_path / PAGE).read_bytes() == (example_reports / PAGE).read_bytes()
 
 
 def one_figure() -> Figure:
@@ -316,7 +296,7 @@ def test_text_has_contrast(side: int) -> None:
 
 @pytest.mark.parametrize("points", [1, 2, MOST_POINTS, MOST_POINTS + 1, 1000])
 def test_curves_are_thinned_evenly(points: int) -> None:
-    kept = thinned(points, MOST_POINTS)
+    kept = evenly_spaced_places(points, MOST_POINTS)
     assert kept[0] == 0 and kept[-1] == points - 1 and len(kept) == min(points, MOST_POINTS)
     assert len(set(kept)) == len(kept)
     gaps = np.diff(kept)

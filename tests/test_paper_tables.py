@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,12 @@ from record_factory import make_record, make_unfinished, without_drawing, write_
 from bench import ROOT
 from bench.records.record import Labels, Record
 from bench.report import main
-from bench.reporting.figures.panels import Panel, panels_figure, spread_out
+from bench.reporting.figures.panels import Panel, panels_figure
 from bench.reporting.paper.checks import IMAGES, STATED_IMAGES, all_checks, equal_rows
 from bench.reporting.paper.layout import AVERAGE, GAIN, TABLE1, TABLE2, TABLE3, TABLE4, TABLES, PaperTable
 from bench.reporting.paper.printed import printed_rows
 from bench.reporting.series import Band
+from bench.reporting.spacing import evenly_spaced
 from datasets import DATASETS
 from methods import METHODS
 
@@ -439,8 +440,7 @@ def test_lines_of_a_panel_differ_without_colour() -> None:
 
 @pytest.mark.parametrize(("most", "first", "count"), [(10, ("b", "c"), 10), (3, ("b", "c", "d", "e"), 4), (99, (), 26)])
 def test_lines_that_are_drawn_of_many(most: int, first: Sequence[str], count: int) -> None:
-    bands: Mapping[str, Band] = {chr(97 + place): line_to(place) for place in range(26)}
-    found = spread_out(bands, first, most)
+    found = evenly_spaced({chr(97 + place): float(place) for place in range(26)}, most, first)
     assert set(first) <= set(found) and len(found) == len(set(found)) == count
     assert found == sorted(found, reverse=True)
     if most == 10:

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from record_factory import make_record, make_study, make_unfinished, without_drawing, write_runs
+from record_factory import NASTY, example_records, make_record, make_study, make_unfinished, without_drawing, write_runs
 
 from bench import ROOT, report
-from bench.records.record import Labels, Record
+from bench.records.record import Labels
 from bench.records.store import CURVE, run_folder, write_record
 from bench.report import main
 from bench.reporting.comparison import comparisons
@@ -43,83 +43,71 @@ loaded = {"torch", "torchvision", "methods", "datasets"} & set(sys.modules)
 print(*loaded, file=sys.stderr)
 sys.exit(code or len(loaded))
 """
-NASTY = r"50% of a_b & #1 ~ $x^2$ {c} \d <e> |f| [g] *h* `i` -- 'loss' ≥ 1 ‖g‖"
-
-
-def example_records() -> list[Record]:
-    records = make_study("digits", ("EW", "CAGrad", "NORMAL"), (0, 1))
-    records.append(make_unfinished("diverged", NASTY, method="MGDA", seed=0, order=records[0].order))
-    return records + make_study("rooms", ("EW", "NORMAL"), (0, 1)) + make_study("faces", ("EW", "NORMAL"), (0, 1))
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("results")
-    write_runs(folder, example_records())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def reports(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All reports, figures as empty files."""
-    folder = tmp_path_factory.mktemp("reports")
-    with without_drawing():
-        assert main(["--results", str(results), "--out", str(folder)]) == 0
-    return folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_writes_tables_and_figures_of_every_data_set(reports: Path) -> None:
-    names = set(contents(reports))
+def test_writes_tables_and_figures_of_every_data_set(example_reports: Path) -> None:
+    names = set(contents(example_reports))
     for data in ("digits", "rooms", "faces"):
         for stem in ("scores", "cost"):
             assert {f"{data}/{stem}.{end}" for end in ("tex", "md", "csv")} <= names
         for stem in ("scores", "curves", "positions-normal"):
             assert {f"{data}/{stem}.{end}" for end in ("pdf", "png")} <= names
-    assert {"faces/tasks-accuracy.tex", "faces/tasks-f1.csv", "runs.csv", "README.md", "index.html"} <= names
+    assert {
+        "faces/tasks-accuracy.tex",
+        "faces/tasks-f1.csv",
+        "runs.csv",
+        "run-scores.csv",
+        "README.md",
+        "index.html",
+    } <= names
 
 
-def test_the_index_lists_all_runs_and_links_to_every_file(reports: Path) -> None:
-    index = (reports / "README.md").read_text(encoding="utf-8")
-    assert "| Digits | 4 | EW, MGDA, CAGrad, NORMAL | 0, 1 | 6 | 1 | 0 | 1 |" in index
+def test_the_index_lists_all_runs_and_links_to_every_file(example_reports: Path) -> None:
+    index = (example_reports / "README.md").read_text(encoding="utf-8")
+    assert "| Digits | 4 | EW, MGDA, CAGrad, NORMAL | 0, 1, 2, 3, 4, 5, 6 | 21 | 1 | 0 | 6 |" in index
     assert "| Digits | MGDA | 0 | diverged | 50% of a_b & #1" in index
-    assert "| 15 | cpu | a CPU | 1 | 2.0 | 3.11 | 0123abc |" in index
+    assert "| 30 | cpu | a CPU | 1 | 2.0 | 3.11 | 0123abc |" in index
     assert "Epoch selection: highest mean score on validation." in index
     links = set(re.findall(r"\]\(([^)]+)\)", index))
-    assert links == set(contents(reports)) - {"README.md", "index.html"}
+    assert links == set(contents(example_reports)) - {"README.md", "index.html"}
 
 
 @pytest.mark.slow
-def test_the_same_records_give_the_same_bytes_without_torch(results: Path, reports: Path, tmp_path: Path) -> None:
+def test_the_same_records_give_the_same_bytes_without_torch(
+    example_results: Path, example_reports: Path, tmp_path: Path
+) -> None:
     """In a process that has imported all of bench.reporting and bench.records, and with a study that has no tables."""
-    arguments = ["--results", str(results), "--data", "digits", "--out"]
+    arguments = ["--results", str(example_results), "--data", "digits", "--out"]
     assert main([*arguments, str(tmp_path / "here")]) == 0
     environment = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Pacific/Auckland"}
     command = [sys.executable, "-c", WITHOUT_TORCH, "--study", "embedded", *arguments, str(tmp_path / "there")]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"{tmp_path / 'there' / 'README.md'}\n" in done.stdout
-    here, there, whole = contents(tmp_path / "here"), contents(tmp_path / "there"), contents(reports)
+    here, there, whole = contents(tmp_path / "here"), contents(tmp_path / "there"), contents(example_reports)
     assert here.keys() == there.keys() == {name for name in whole if name.startswith("digits/") or "/" not in name}
     assert [name for name in here if here[name] != there[name]] == []
     assert all(here[name].startswith((b"%PDF", b"\x89PNG")) for name in here if name.endswith((".pdf", ".png")))
 
 
-def test_a_report_of_some_data_leaves_the_reports_of_the_others(results: Path, reports: Path, tmp_path: Path) -> None:
-    shutil.copytree(results, tmp_path / "results")
-    shutil.copytree(reports, tmp_path / "out")
+def test_a_report_of_some_data_leaves_the_reports_of_the_others(
+    example_results: Path, example_reports: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(example_results, tmp_path / "results")
+    shutil.copytree(example_reports, tmp_path / "out")
     better = make_record("digits", "UW", 0, test={task.key: {"accuracy": 0.99} for task in example_records()[0].tasks})
     write_record(run_folder(tmp_path / "results", "digits", "uw", 0), better)
     arguments = ["--results", str(tmp_path / "results"), "--out", str(tmp_path / "out")]
     with without_drawing():
         assert main([*arguments, "--data", "DIGITS", "--ci"]) == 0
-    before, after = contents(reports), contents(tmp_path / "out")
+    before, after = contents(example_reports), contents(tmp_path / "out")
     assert after.keys() == before.keys()
     changed = {name for name in after if after[name] != before[name]}
-    assert {"digits/scores.md", "digits/cost.csv", "runs.csv", "README.md"} <= changed
+    assert {"digits/scores.md", "digits/cost.csv", "runs.csv", "run-scores.csv", "README.md"} <= changed
     assert all(name.startswith("digits/") or "/" not in name for name in changed), changed
 
     old, new = (text["README.md"].decode().split("\n## ") for text in (before, after))
@@ -130,7 +118,7 @@ def test_a_report_of_some_data_leaves_the_reports_of_the_others(results: Path, r
         assert {row["data"] for row in csv.DictReader(lines)} == {"digits", "rooms", "faces"}
 
 
-def test_options_reach_the_report(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_reach_the_report(example_results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
 
     def record(*arguments: object, **options: Any) -> tuple[Path, ...]:
@@ -138,7 +126,7 @@ def test_options_reach_the_report(results: Path, tmp_path: Path, monkeypatch: py
         return (tmp_path / "README.md", tmp_path / "index.html")
 
     monkeypatch.setattr(report, "write_reports", record)
-    arguments = ["--results", str(results), "--out", str(tmp_path), "--data", "faces"]
+    arguments = ["--results", str(example_results), "--out", str(tmp_path), "--data", "faces"]
     assert main([*arguments, "--tasks", "Smiling", "bald"]) == 0
     assert (seen["data"], seen["tasks"], seen["options"]) == (["faces"], ["smiling", "bald"], Options())
     rows = ["--methods", "ew", "normal", "--exclude", "NORMAL", "--order", "score"]
@@ -169,8 +157,8 @@ def test_no_records_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixt
         assert "found none; run `python -m bench.run" in captured.err
 
 
-def test_unknown_data_is_refused(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--results", str(results), "--out", str(tmp_path), "--data", "moons"]) == 2
+def test_unknown_data_is_refused(example_results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--results", str(example_results), "--out", str(tmp_path), "--data", "moons"]) == 2
     assert (
         "Unknown data set among the records 'moons'. Did you mean 'rooms'? Known: digits, rooms, faces."
         in capsys.readouterr().err

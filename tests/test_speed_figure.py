@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from speed_factory import example_cells, make_cell, make_speed, make_workload, series_record
 
 from bench.records.speed import OURS, SpeedRecord
-from bench.reporting.speed.figure import KNOWN, colours, steps_figure
+from bench.reporting.speed.figure import BASELINE_DASHES, KNOWN, colours, line_styles, steps_figure
 from bench.reporting.speed.scaling import scaling_figure
 
 
@@ -110,6 +112,37 @@ def test_scaling_lines_are_the_medians_by_size() -> None:
     assert figure.axes[0].get_yscale() == "log" and figure.axes[1].get_xscale() == "log"
     bands = [band.get_datalim(figure.axes[0].transData) for band in figure.axes[0].collections]
     assert max(band.y1 for band in bands) == pytest.approx(16 * 11)
+
+
+def test_every_measured_size_is_named_and_no_names_overlap() -> None:
+    sizes = (60_700, 11_200_000, 12_000_000, 14_000_000, 23_500_000)
+    workloads = [make_workload(f"p{n}", "parameters", parameters=n) for n in sizes]
+    workloads += [make_workload(f"m{n}", "tasks", tasks=n) for n in (1, 2, 100, 101)]
+    cells = [make_cell("ew", OURS, [5], "one", workload=workload.key) for workload in workloads]
+    figure = scaling_figure(make_speed(cells, workloads))
+    assert figure is not None
+    figure.draw_without_rendering()
+    names = {axes.get_xlabel(): axes.get_xticklabels() for axes in figure.axes}
+    shown = {axis: [name.get_text().strip() for name in of] for axis, of in names.items()}
+    assert shown == {
+        "Number of tasks": ["1", "2", "100", "101"],
+        "Number of shared parameters": ["60.7 k", "11.2 M", "12 M", "14 M", "23.5 M"],
+    }
+    for of in names.values():
+        spans = [(lines_above(name), name.get_window_extent()) for name in of]
+        for (line, one), (other_line, other) in itertools.combinations(spans, 2):
+            assert line != other_line or one.x1 < other.x0
+
+
+def lines_above(name: Text) -> int:
+    """The empty lines that a label begins with."""
+    return name.get_text().count("\n")
+
+
+def test_lines_are_told_apart_in_grey(example: SpeedRecord) -> None:
+    looks = [str(look["linestyle"]) for look in line_styles(example).values()]
+    assert len(set(looks)) == len(looks) == 3
+    assert not set(looks) & {str(dashes) for dashes in BASELINE_DASHES.values()}
 
 
 def test_scaling_in_both_without_memory() -> None:

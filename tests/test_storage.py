@@ -322,5 +322,5 @@ def test_a_disk_that_fills_up_stops_a_grid_and_the_same_command_finishes_it(
 
 def scores(results: Path) -> list[dict[str, Any]]:
     """What doesn't depend on time and machine in the records."""
-    measured = {"seconds", "step_seconds", "peak_memory_mib", "environment", "lost", "resumed"}
+    measured = {"seconds", "step_seconds", "peak_memory_mib", "idle_memory_mib", "environment", "lost", "resumed"}
     return [record.model_dump(exclude=measured) for record in read_records(results)]

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from record_factory import DIGITS, MANY, even_scores, make_record, make_study, make_unfinished
 
-from bench.records.record import Record, Scores, Timing
+from bench.records.record import Record, Scores, Selected, Timing
 from bench.records.store import RecordError
 from bench.reporting.comparison import comparisons
 from bench.reporting.options import Options, Spread
 from bench.reporting.render import comma_separated, estimated_width, latex, markdown
 from bench.reporting.tables.cost import cost_table
 from bench.reporting.tables.published import published
+from bench.reporting.tables.runs import run_files
 from bench.reporting.tables.scores import score_tables
 from bench.reporting.tables.splitting import split
 from bench.reporting.tables.table import Cell, Table
@@ -400,12 +401,55 @@ def test_costs_on_different_devices_say_so() -> None:
     assert [cell(table, row, 2).text for row in ("EW", "UW")] == ["--", "9"]
 
 
+def test_memory_is_what_runs_add_where_all_say_it_and_else_also_that_of_whole_processes() -> None:
+    def table_of(*memories: tuple[float, float | None]) -> Table:
+        records = [
+            run(method, 0, 0.5, peak_memory_mib=peak, idle_memory_mib=idle)
+            for method, (peak, idle) in zip(("EW", "UW"), memories, strict=False)
+        ]
+        return cost_table(comparisons(records)[0])
+
+    def memory(table: Table) -> dict[str, list[str]]:
+        heads = [column.head.text for column in table.columns]
+        places = {head: place for place, head in enumerate(heads) if head.endswith("(MiB)")}
+        return {head: [row.cells[place].text for row in table.rows] for head, place in places.items()}
+
+    new, mixed, old = table_of((510, 500), (480, 450.5)), table_of((510, 500), (480, None)), table_of((510, None))
+    assert memory(new) == {"Memory (MiB)": ["10", "30"]}
+    assert memory(mixed) == {"Memory (MiB)": ["10", "--"], "Process (MiB)": ["510", "480"]}
+    assert memory(old) == {"Process (MiB)": ["510"]}
+    assert "whole process" not in new.note and "Memory: what a run adds" in new.note
+    assert "Memory: " not in old.note and "Process: peak of the whole process" in old.note
+
+
 def test_csv_keeps_full_precision_and_loads_as_one_line_per_cell() -> None:
     records = [run("EW", seed, value) for seed, value in enumerate((0.1, 0.2, 0.4))]
     lines = list(csv.DictReader(io.StringIO(comma_separated(main_table(records), "digits"))))
     assert len(lines) == 6
     assert float(lines[0]["mean"]) == (0.1 + 0.2 + 0.4) / 3
     assert (lines[0]["n"], lines[0]["seeds"], lines[0]["task"], lines[0]["variant"]) == ("3", "0 1 2", "plain", "ew")
+
+
+def test_files_of_runs_have_a_line_per_run_and_a_line_per_metric() -> None:
+    own = {task: Selected(epoch=epoch, rule="its own", score=0.9) for task, epoch in (("plain", 3), ("noisy", 9))}
+    selected = Selected(epoch=9, rule="its own", score=0.9)
+    records = [
+        make_record(seed=1, selected=selected, selected_by_task=own, overrides={"train.lr": 0.1}, peak_memory_mib=7.5),
+        make_unfinished("diverged", "loss is nan", seed=2),
+    ]
+    files = run_files(records)
+    runs, scores = (list(csv.DictReader(io.StringIO(files[name]))) for name in ("runs.csv", "run-scores.csv"))
+    assert [(run["seed"], run["status"], run["epoch"], run["overrides"]) for run in runs] == [
+        ("1", "done", "9", "train.lr=0.1"), ("2", "diverged", "", ""),
+    ]  # fmt: skip
+    assert runs[0]["peak_memory_mib"] == "7.5" and runs[0]["idle_memory_mib"] == ""
+    epochs = {line["task"]: line["epoch"] for line in scores}
+    assert epochs == {"plain": "3", "colour": "9", "outline": "9", "noisy": "9"} and len(scores) == 4
+    splits = ("validation", "test", "last_test")
+    for line in scores:
+        kept = [float(line[split]) for split in splits]
+        expected = [getattr(records[0], split)[line["task"]]["accuracy"] for split in splits]
+        assert kept == expected and {line[key] for key in ("data", "variant", "seed")} == {"digits", "ew", "1"}
 
 
 def test_a_table_too_wide_for_a_page_is_several() -> None:

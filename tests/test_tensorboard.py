@@ -21,7 +21,7 @@ from bench.spec.resolve import RunSpec, resolve
 accumulator = pytest.importorskip(
     "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is the extra tensorboard"
 )
-TIMES = ("seconds", "step_seconds", "peak_memory_mib", "resumed")
+TIMES = ("seconds", "step_seconds", "peak_memory_mib", "idle_memory_mib", "resumed")
 
 
 @pytest.fixture(scope="module")

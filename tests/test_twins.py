@@ -295,6 +295,11 @@ def test_twins_of_runs_that_were_replaced_are_marked(
 
     assert mark not in table()
     (seed, _) = sorted((results / "digits").glob("gradnorm@*/seed-*"))
+    whole = (seed / CURVE).read_text()
+    (seed / CURVE).unlink()
+    assert table().count(mark) == 1
+    (seed / CURVE).write_text(whole)
+    assert mark not in table()
     change_curve(seed, lambda rows: [{**row, f"weight/{TASKS[0]}": "0.5"} for row in rows])
     text = table()
     assert text.count(mark) == 1 and "| Norms frozen" in text and "| Bargain frozen |" in text

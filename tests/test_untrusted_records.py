@@ -115,8 +115,8 @@ def test_numbers_stay_numbers_for_pandas(tmp_path: Path) -> None:
     write_runs(tmp_path, [record])
     with without_drawing():
         assert report_on(tmp_path, tmp_path / "out") == 0
-    runs = pandas.read_csv(tmp_path / "out" / "runs.csv")
-    assert runs["value"].dtype == float and runs["seed"].dtype == int and -1e-05 in set(runs["value"])
+    runs = pandas.read_csv(tmp_path / "out" / "run-scores.csv")
+    assert runs["test"].dtype == float and runs["seed"].dtype == int and -1e-05 in set(runs["test"])
     scores = pandas.read_csv(tmp_path / "out" / "rooms" / "scores.csv")
     assert scores["mean"].dtype == float and scores["n"].dtype == int
     assert csv_cells(["=1+1", "-", "@x", "+1", "a=1", -0.5, 3, None, "x\ny"]) == [
@@ -137,7 +137,7 @@ def test_markdown_of_lines_and_of_paragraphs() -> None:
     assert texlabel(r"tab:x}\input{y_z-1.0@+") == "tab:x-input-y_z-1.0@+"
 
 
-NUMBERS = b"epoch,step,seconds,score\n1,inf,1,inf\n2,-1,nan,-inf\n3,3,3,nan\n1e300,1e300,1e300,1e300"
+NUMBERS = b"epoch,step,seconds,score\n1,inf,1,inf\n2,-1,nan,-inf\n3,3,3,nan\n10,1e300,1e300,1e300"
 
 
 def test_curves_of_any_content_end_in_a_line_or_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,8 +158,9 @@ def test_curves_of_any_content_end_in_a_line_or_a_figure(tmp_path: Path, capsys:
         (replaced(b"epoch,step,seconds,score\n1,1,1," + b"9" * 5_000), ""),
         (replaced(b"epoch,step,seconds,score\n1,1,1,x"), "expected numbers in column 'score'"),
         (replaced(NUMBERS), ""),
-        (replaced(b"epoch,step,seconds,score\n"), ""),
-        (replaced(b"epoch,step,seconds,score\n,,,\n"), ""),
+        (replaced(b"epoch,step,seconds,score\n1e300,1,1,1"), "expected 10 epochs, as the record says, found 1e+300"),
+        (replaced(b"epoch,step,seconds,score\n"), "expected numbers in column 'epoch'"),
+        (replaced(b"epoch,step,seconds,score\n,,,\n"), "found none"),
     )
     for make, message in faults:
         curve.rmdir() if curve.is_dir() else curve.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,6 +90,13 @@ def memory_mib(device: torch.device) -> float | None:
     if device.type != "cpu":
         return float(torch.accelerator.memory_allocated(device)) / 2**20
     return _of_process("VmRSS")
+
+
+def release_freed_memory() -> None:
+    """Gives freed memory of this process back to the system, which would hide what is allocated next (Linux only)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _of_process(key: str) -> float | None:

@@ -20,6 +20,7 @@ from bench.engine.context import Run, RunContext
 from bench.engine.device import make_current, reset_peak_memory
 from bench.engine.evaluate import dummy_scores, evaluate, evaluate_items, mean_scores
 from bench.engine.history import History
+from bench.engine.idle_memory import idle_memory_mib, memory_before_run
 from bench.engine.parallel import ALONE, DataParallel, threads_each
 from bench.engine.placement import on_device
 from bench.engine.precision import choose_kernels
@@ -73,6 +74,7 @@ def train(
         DataError: the data can't be read, or is not what it was when the run was planned.
         StorageError: a file of the run can't be written, or its checkpoint can't be opened.
     """
+    before = memory_before_run(context.device)
     _prepare(spec, context, parallel)
     splits, seen = _read(spec, context)
     checkpoint, origin = context.folder / CHECKPOINT, Origin(spec, seen, context.device, context.threads)
@@ -94,7 +96,8 @@ def train(
         outcome = Outcome("diverged", str(error))
     else:
         outcome = _score_selected(run, state, history)
-    record = finished_record(run, state, history, outcome, write_outcomes(context, spec, outcome))
+    items = write_outcomes(context, spec, outcome)
+    record = finished_record(run, state, history, outcome, items, idle_memory_mib(before, context.device))
     write_curves(context, spec, state, history)
     record = write_record(context.folder, record, context.guard)
     with context.guard():

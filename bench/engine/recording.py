@@ -57,7 +57,9 @@ def failed_record(spec: RunSpec, reason: str, lost: Sequence[str] = ()) -> Recor
     return Record(status="failed", reason=reason, lost=list(lost), **_identity(spec))
 
 
-def finished_record(run: Run, state: TrainState, history: History, outcome: Outcome, items: str) -> Record:
+def finished_record(
+    run: Run, state: TrainState, history: History, outcome: Outcome, items: str, idle_memory_mib: float | None
+) -> Record:
     """The record of a run that is done or has diverged. items: the digest of its file of outcomes per item."""
     device = run.context.device
     identity = _identity(run.spec)
@@ -75,6 +77,7 @@ def finished_record(run: Run, state: TrainState, history: History, outcome: Outc
         step_seconds=StepClock(device, history.step_seconds).timing(),
         seconds=history.seconds,
         peak_memory_mib=peak_memory_mib(device),
+        idle_memory_mib=idle_memory_mib,
         parameters=_count_parameters(state.network, run.spec.settings.arch.shares_parameters),
         solver_fallbacks=state.solver_fallbacks,
         field_evaluations=FieldEvaluations(forward=forward, backward=backward) if has_flow else None,

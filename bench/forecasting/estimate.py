@@ -21,8 +21,8 @@ from datasets import DATASETS, find
 from methods.adapters.bridge import PeerFailed, PeerUnavailable
 from methods.contract import Diverged
 
-# Set by hand. Steps on an H200, and published training speeds of ResNet-50 on A100 and V100, lie between the fastest
-# and the slowest (docs/speed.md).
+# Set by hand. Steps on an H200, but one of GradDrop, and published training speeds of ResNet-50 on A100 and V100 lie
+# between the fastest and the slowest (docs/speed.md).
 ASSUMED = Efficiency(cores=0.7, tensor_cores=0.4, bandwidth=0.65, launch=8e-6)
 FASTEST = Efficiency(cores=1.0, tensor_cores=0.7, bandwidth=0.9, launch=3e-6)
 SLOWEST = Efficiency(cores=0.35, tensor_cores=0.15, bandwidth=0.25, launch=20e-6)

@@ -5,7 +5,6 @@ A step takes as long on noise as on images, and as long at a learning rate of 0 
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import math
 import statistics
@@ -17,7 +16,7 @@ import torch
 
 from bench.engine.build import build_network
 from bench.engine.clock import StepClock
-from bench.engine.device import free_memory, peak_memory_mib, reset_peak_memory
+from bench.engine.device import free_memory, peak_memory_mib, release_freed_memory, reset_peak_memory
 from bench.engine.precision import choose_kernels
 from bench.engine.step import train_step
 from bench.engine.train_state import TrainState, make_train_state
@@ -148,9 +147,8 @@ def _settled(seconds: list[float]) -> float:
 
 def persistent_memory(device: torch.device) -> float | None:
     """In use now: by tensors on an accelerator, by the whole process on a CPU. Resets the peak."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if device.type == "cpu" and trim is not None:
-        trim(0)  # returns freed memory to the system, which would hide what the next step allocates
+    if device.type == "cpu":
+        release_freed_memory()
     reset_peak_memory(device)
     return peak_memory_mib(device)
 

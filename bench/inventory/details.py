@@ -46,7 +46,7 @@ def _of_record(record: Record) -> Iterator[tuple[str, list[str]]]:
                 "seed": record.seed,
                 "epochs, steps": f"{record.epochs}, {record.steps}",
                 "seconds": f"{record.seconds:.0f}",
-                **({"peak memory": f"{record.peak_memory_mib:.0f} MiB"} if record.peak_memory_mib else {}),
+                **({"peak memory": _peak_memory(record)} if record.peak_memory_mib else {}),
             }
         ),
     )
@@ -64,6 +64,11 @@ def _of_record(record: Record) -> Iterator[tuple[str, list[str]]]:
 
 def _pairs(values: Mapping[str, Any]) -> list[str]:
     return aligned([(key, show_value(value)) for key, value in values.items()]).splitlines()
+
+
+def _peak_memory(record: Record) -> str:
+    idle = "" if record.idle_memory_mib is None else f", {record.idle_memory_mib:.0f} MiB of it without the run"
+    return f"{record.peak_memory_mib:.0f} MiB{idle}"
 
 
 def _selected(record: Record) -> list[str]:

@@ -28,8 +28,8 @@ Folder: TypeAlias = str | Path | None  # None for the folder `results` of the ch
 
 RUN = ("data", "variant", "method", "label", "seed")
 RUNS = (
-    *RUN, "status", "reason", "epoch", "epochs", "steps", "seconds", "step_seconds", "peak_memory_mib", "commit",
-    "split", "task", "metric", "unit", "direction", "value",
+    *RUN, "status", "reason", "epoch", "epochs", "steps", "seconds", "step_seconds", "peak_memory_mib",
+    "idle_memory_mib", "commit", "split", "task", "metric", "unit", "direction", "value",
 )  # fmt: skip
 POSITION_COLUMNS = (*RUN, "step", "task", "position")
 ITEM_COLUMNS = (*RUN, "task", "metric", "item", "value")
@@ -134,7 +134,8 @@ def _score_rows(record: Record) -> Iterator[tuple[Any, ...]]:
     selected, of_task = record.selected, record.selected_by_task
     timing = record.step_seconds.median if record.step_seconds else None
     commit = str(record.environment.get("commit", ""))
-    ending = (record.epochs, record.steps, record.seconds, timing, record.peak_memory_mib, commit)
+    memory = (record.peak_memory_mib, record.idle_memory_mib)
+    ending = (record.epochs, record.steps, record.seconds, timing, *memory, commit)
     start = (*_identity(record), record.status, record.reason)
     splits = {"validation": record.validation, "test": record.test, "last_test": record.last_test}
     epoch = selected.epoch if selected else None
@@ -159,7 +160,8 @@ def _frame(rows: Sequence[tuple[Any, ...]], columns: Sequence[str]) -> DataFrame
     for name in frame.columns:
         if name in _REPEATED and name != "seed":
             frame[name] = frame[name].astype("str" if frame[name].notna().all() else object)
-    kinds = {"epoch": "Int64", "value": float, "step_seconds": float, "peak_memory_mib": float}
+    measured = ("value", "step_seconds", "peak_memory_mib", "idle_memory_mib")
+    kinds = {"epoch": "Int64", **dict.fromkeys(measured, float)}
     return frame.astype({name: kind for name, kind in kinds.items() if name in frame.columns})
 
 

@@ -122,6 +122,9 @@ class Record(_Part):
     steps: training steps taken.
     batches: that a step reads; more than one for a weighting that compares gradients of several.
     seconds: wall-clock time of training and evaluation, without interruptions.
+    peak_memory_mib: peak memory of tensors on an accelerator, of the whole process on a CPU.
+    idle_memory_mib: what that would have been without the run: 0 on a fresh accelerator; on a CPU mostly imported
+        packages. None in records made before it was measured.
     solver_fallbacks: steps at which the weighting used its documented substitute.
     field_evaluations: None without a flow. Evaluations on validation and test are not counted.
     fingerprint: of the data, by part: a hash of its images and targets in their order; and of the whole, whatever the
@@ -165,6 +168,7 @@ class Record(_Part):
     step_seconds: Timing | None = None
     seconds: Seconds = 0.0
     peak_memory_mib: Annotated[float, Field(ge=0)] | None = None
+    idle_memory_mib: Annotated[float, Field(ge=0)] | None = None
     parameters: Parameters | None = None
     solver_fallbacks: Count = 0
     field_evaluations: FieldEvaluations | None = None
@@ -205,6 +209,7 @@ def _contradictions(record: Record) -> Iterator[str]:
     if record.unscored_epochs > record.epochs:
         yield f"unscored_epochs: expected at most {record.epochs}, found {record.unscored_epochs}"
     yield from _wrong_selection(record)
+    yield from _wrong_epochs(record)
     if record.status == "done":
         if record.selected is None:
             yield "selected: expected the selected epoch of a run that is done, found none"
@@ -233,6 +238,36 @@ def _wrong_selection(record: Record) -> Iterator[str]:
         mean = math.fsum(accuracies) / len(accuracies)
         if abs(mean - score) > _ROUNDING:
             yield f"selected.score: expected {mean:.6f}, the mean accuracy on validation, found {score:.6f}"
+    if record.selected_by_task:
+        yield from _wrong_selection_by_task(record, record.selected)
+
+
+def _wrong_selection_by_task(record: Record, selected: Selected) -> Iterator[str]:
+    """Epochs of tasks of which `selected` doesn't have the last or the mean score, or not the accuracy of a task."""
+    of_tasks = record.selected_by_task
+    last = max(one.epoch for one in of_tasks.values())
+    mean = math.fsum(one.score for one in of_tasks.values()) / len(of_tasks)
+    if selected.epoch != last:
+        yield f"selected.epoch: expected {last}, the last of selected_by_task, found {selected.epoch}"
+    if not abs(mean - selected.score) <= _ROUNDING:
+        yield f"selected.score: expected {mean:.6f}, the mean of selected_by_task, found {selected.score:.6f}"
+    for task in record.tasks if record.selection == "accuracy" else ():
+        own, accuracy = of_tasks.get(task.key), record.validation.get(task.key, {}).get(task.metrics[0].key)
+        if own is not None and accuracy is not None and abs(own.score - accuracy) > _ROUNDING:
+            yield (
+                f"selected_by_task.{task.key}.score: expected {accuracy:.6f}, the accuracy on validation, "
+                f"found {own.score:.6f}"
+            )
+
+
+def _wrong_epochs(record: Record) -> Iterator[str]:
+    """Other epochs than the settings ask for; a run that diverged, or failed, has fewer."""
+    planned = record.settings.get("train", {}).get("epochs")
+    if not isinstance(planned, int):
+        return
+    if record.epochs > planned or (record.status == "done" and record.epochs < planned):
+        found = f"found {record.epochs} of a run that is {record.status}"
+        yield f"epochs: expected {planned}, as settings.train.epochs says, {found}"
 
 
 def _repeated(place: str, keys: list[str]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -59,6 +59,14 @@ class TrialRun:
     def worth(self) -> float:
         """The score; -inf for a run that did not finish, or whose score is not a number."""
         return self.score if self.status == "done" and not math.isnan(self.score) else -math.inf
+
+
+def by_row(runs: Iterable[TrialRun]) -> dict[str, dict[int, list[TrialRun]]]:
+    """The runs of each trial, one per seed: by the label of the row, in the order of the runs, then by trial number."""
+    rows: dict[str, dict[int, list[TrialRun]]] = {}
+    for run in runs:
+        rows.setdefault(run.row, {}).setdefault(run.trial, []).append(run)
+    return {row: dict(sorted(trials.items())) for row, trials in rows.items()}
 
 
 def trial_score(runs: Sequence[TrialRun]) -> float:

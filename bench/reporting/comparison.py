@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 from bench.records.record import Record, Scores, TaskRecord
 from bench.records.store import RecordError
 from bench.reporting.differences import data_differences, row_differences, seed_differences
-from bench.reporting.labels import row_labels, run_name, seed_list, without
+from bench.reporting.disagreements import disagreements
+from bench.reporting.labels import row_labels, run_name, seed_list, show_value, without
 
 BASELINE = "ew"
 SINGLE_TASK = "stl"
@@ -144,9 +146,18 @@ class Comparison:
         return tuple(dict.fromkeys(one.rule.rstrip(".") for one in selected if one is not None))
 
     @property
-    def dummy(self) -> Scores:
-        """Test scores of the dummy baseline, which ignores the image; empty if no run recorded them."""
-        return next((r.reference for v in self.variants for r in v.runs.values() if r.reference), {})
+    def dummies(self) -> dict[int, Scores]:
+        """Test scores of the dummy baseline, which ignores the image, by seed; empty if no run recorded them.
+
+        The seeds are those of EW if it has finished, else all. Of a seed, the scores that most of its runs have.
+        """
+        found: dict[int, list[Scores]] = {}
+        for variant in self.variants:
+            for seed, run in variant.runs.items():
+                if run.reference:
+                    found.setdefault(seed, []).append(run.reference)
+        wanted = self.baseline.scored if self.baseline and self.baseline.scored else self.seeds
+        return {seed: _most_common(found[seed]) for seed in wanted if seed in found}
 
 
 def comparisons(records: Sequence[Record]) -> tuple[Comparison, ...]:
@@ -167,6 +178,12 @@ def comparisons(records: Sequence[Record]) -> tuple[Comparison, ...]:
             sets = sorted(dict.fromkeys(map(chosen_tasks, same)), key=bool)
             found += [_comparison([r for r in same if chosen_tasks(r) == chosen], chosen, single) for chosen in sets]
     return tuple(found)
+
+
+def _most_common(scores: Sequence[Scores]) -> Scores:
+    """Of equally common ones, the first."""
+    texts = [show_value(one) for one in scores]
+    return scores[texts.index(Counter(texts).most_common(1)[0][0])]
 
 
 def chosen_tasks(record: Record) -> tuple[str, ...]:
@@ -265,12 +282,13 @@ def _variants(
     labels = row_labels({key: next(iter(runs.values())) for key, runs in grouped.items()}, common)
     odd = row_differences({key: next(iter((finished[key] or runs).values())) for key, runs in grouped.items()})
     elsewhere = data_differences({key: list((finished[key] or runs).values()) for key, runs in grouped.items()})
+    disagree = disagreements({key: list(runs.values()) for key, runs in finished.items()})
     variants = []
     for key, runs in grouped.items():
         done, first = finished[key], next(iter(runs.values()))
         mixed = seed_differences(list(done.values()))
-        of_epochs = (*_not_selected(done), *_unscored(done))
-        notes = (*_unfinished(runs, seeds), *mixed, *elsewhere[key], *odd[key], *of_epochs, *_resumed(done))
+        others = (*elsewhere[key], *odd[key], *disagree[key])
+        notes = (*_unfinished(runs, seeds), *mixed, *others, *_not_selected(done), *_unscored(done), *_resumed(done))
         scored = {} if mixed else done
         variants.append(Variant(key, first.method, labels[key], first.order.method, runs, scored, notes))
     return tuple(variants)

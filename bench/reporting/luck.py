@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.records.store import RecordError
-from bench.records.trials import TRIALS, TUNING, TrialRun, read_trials, trial_score
+from bench.records.trials import TRIALS, TUNING, TrialRun, by_row, read_trials, trial_score
 from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.inference.describe import Array
 from bench.reporting.inference.tuning import pooled_luck
@@ -28,7 +28,8 @@ def tuning_luck(results: Path, comparison: Comparison, variants: Sequence[Varian
     if runs:
         _require_all_trials(path, runs, variants)
         _require_other_seeds(path, runs, variants)
-    spreads = [float(pooled_luck(scores[None])) for scores in _scores(runs) if np.isfinite(scores).any()]
+    scores = [np.array([trial_score(trial) for trial in trials.values()]) for trials in by_row(runs).values()]
+    spreads = [float(pooled_luck(of_row[None])) for of_row in scores if np.isfinite(of_row).any()]
     if not spreads:
         return None
     tuned = {variant.label for variant in variants if variant.trials}
@@ -52,11 +53,3 @@ def _require_other_seeds(path: Path, runs: Sequence[TrialRun], variants: Sequenc
             f"{path}: expected runs on {runs[0].data} of seeds that no trial had, found seed {both[0]}; move the runs "
             "of this seed away."
         )
-
-
-def _scores(runs: Sequence[TrialRun]) -> list[Array]:
-    """For each tuned row, the scores of its trials in their order."""
-    rows: dict[str, dict[int, list[TrialRun]]] = {}
-    for run in runs:
-        rows.setdefault(run.row, {}).setdefault(run.trial, []).append(run)
-    return [np.array([trial_score(trials[number]) for number in sorted(trials)]) for trials in rows.values()]

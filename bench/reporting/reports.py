@@ -32,12 +32,11 @@ from bench.reporting.render import markdown, write_table
 from bench.reporting.sections import Analysis, analysed, section_figures, section_tables, section_titles
 from bench.reporting.speed.report import write_speed_report
 from bench.reporting.tables.problems import problems_table
-from bench.reporting.tables.runs import runs_csv
+from bench.reporting.tables.runs import run_files
 from bench.reporting.tables.table import Table
 from bench.reporting.tables.tuning import tuning_tables
 
 INDEX = "README.md"
-RUNS = "runs.csv"
 PROBLEMS = "Mean rank, and difference from EW on each problem, with 95 % intervals; filled if this leaves out 0"
 PROFILE = "Performance profile: share of the problems on which a row's steps to target are within τ times the fewest"
 
@@ -56,11 +55,11 @@ def write_reports(
     speeds: Sequence[SpeedRecord] = (),
     processes: int = 1,
 ) -> tuple[Path, ...]:
-    """Tables, figures, runs.csv, the page and the index; returns the files written, the index and the page first.
+    """Tables, figures, files of runs, the page and the index; returns the files written, the index and the page first.
 
     options: what is shown, and how.
-    data: the data sets whose tables and figures are written; () for all. The index, the page and runs.csv are about
-        all records. In the index, the other data sets keep the tables and figures that an earlier report wrote to
+    data: the data sets whose tables and figures are written; () for all. The index, the page and the files of runs are
+        about all records. In the index, the other data sets keep the tables and figures that an earlier report wrote to
         `out`; the page is made from all records again.
     tasks: keys of those to draw in figures of positions; () for as many as are legible.
     tables_of(data set) -> the tables that a study asks for; None puts all rows of a data set in one table.
@@ -86,7 +85,7 @@ def write_reports(
     tunings, written = _write_tunings(results, records, data, out)
     files += written
     if records:
-        files.append(atomic_write_text(out / RUNS, runs_csv(records)))
+        files += [atomic_write_text(out / name, text) for name, text in run_files(records).items()]
     for speed in speeds:
         files += write_speed_report(speed, inside(out, SPEED, speed.machine))
     page = write_page(out, page_of(records, parts, shown, tunings, speeds))

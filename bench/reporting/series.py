@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.records.store import CURVE, run_folder
+from bench.records.store import CURVE, RecordError, run_folder
 from bench.records.tables import NumberTable, read_numbers
 from bench.reporting.comparison import Comparison, Variant
+from bench.reporting.spacing import evenly_spaced_places
 
 Numbers = npt.NDArray[np.float64]
 # Files of one kind: by variant and seed, of the runs that have one.
@@ -35,11 +36,26 @@ def read_curves(results: Path, comparison: Comparison) -> Tables:
     """The learning curve of every finished run of a comparison, and of the rows that it is compared with.
 
     Raises:
-        RecordError, StorageError: as of `read_series`.
+        RecordError: as of `read_series`, or a curve that ends at another epoch than its record. StorageError: as there.
     """
     references = filter(None, (comparison.baseline, comparison.tuned_baseline))
     rows = {variant.key: variant for variant in (*references, *comparison.variants)}
-    return {key: read_series(results, comparison, variant, CURVE, OF_CURVES) for key, variant in rows.items()}
+    curves = {key: read_series(results, comparison, variant, CURVE, OF_CURVES) for key, variant in rows.items()}
+    for key, tables in curves.items():
+        for seed, table in tables.items():
+            path = run_folder(results, comparison.data, key, seed) / CURVE
+            _require_epochs(path, table, rows[key].scored[seed].epochs)
+    return curves
+
+
+def _require_epochs(path: Path, curve: NumberTable, expected: int) -> None:
+    known = curve["epoch"][~np.isnan(curve["epoch"])]
+    if not len(known) or known.max() != expected:
+        found = f"{known.max():g}" if len(known) else "none"
+        raise RecordError(
+            f"{path}: expected {expected} epochs, as the record says, found {found}; delete the folder of the run and "
+            "run it again."
+        )
 
 
 def read_series(
@@ -87,6 +103,6 @@ def _band(at: Numbers, values: Numbers) -> Band | None:
     there = np.flatnonzero(~np.isnan(values).any(axis=0))
     if not len(there):
         return None
-    kept = there[np.unique(np.linspace(0, len(there) - 1, MOST_POINTS).round().astype(int))]
+    kept = there[evenly_spaced_places(len(there), MOST_POINTS)]
     shown = values[:, kept]
     return Band(at[kept], shown.mean(axis=0), shown.min(axis=0), shown.max(axis=0))

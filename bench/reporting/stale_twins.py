@@ -12,13 +12,15 @@ from bench.records.mean_weights import UNCLIPPED_WEIGHTS, WEIGHTS, mean_weights
 from bench.records.store import CURVE, run_folder
 from bench.reporting.comparison import Comparison, Variant
 
-STALE = "frozen weights of runs that have been replaced"
+STALE = "frozen weights of runs that have been replaced, or whose curves are gone"
 _ROUNDING = 1e-9
 _UNBOUNDED = (None, math.inf, "Infinity")
 
 
 def with_stale_twins_marked(results: Path, comparison: Comparison) -> Comparison:
     """The comparison with a note on each twin whose constants are not the mean weights of its source in the results.
+
+    So are those of a source whose curves are gone: nothing in the results says where the constants are from.
 
     Nothing is said of a twin whose source is not in the comparison.
 
@@ -47,7 +49,7 @@ def _is_stale(frozen: Mapping[str, Any], source: Variant, results: Path) -> bool
         return True
     curves = [run_folder(results, source.first.data, source.key, done[seed]) / CURVE for seed in seeds]
     if not all(curve.is_file() for curve in curves):
-        return False
+        return True
     name = WEIGHTS if frozen.get("max_norm") in _UNBOUNDED else UNCLIPPED_WEIGHTS
     now = mean_weights(curves, [f"{name}/{task.key}" for task in source.first.tasks])
     same = len(now) == len(weights) and all(map(_is_close, now.values(), weights))

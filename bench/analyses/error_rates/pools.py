@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.records.record import Record
 from bench.records.store import RecordError, read_records
-from bench.records.trials import TRIALS, TUNING, TrialRun, read_trials, trial_score
+from bench.records.trials import TRIALS, TUNING, TrialRun, by_row, read_trials, trial_score
 from bench.reporting.inference.describe import Array
 from bench.reporting.overall import test_score
 
@@ -114,15 +114,15 @@ def _split(scores: Array) -> tuple[Array, Array]:
 
 def _effects(rows: Array, test: Array, noise: Array, trials: Sequence[TrialRun]) -> tuple[Array, str, int]:
     """Effects of settings, where they are from, and the seeds of each trial."""
-    by_trial: dict[tuple[str, int], list[TrialRun]] = {}
-    for run in trials:
-        by_trial.setdefault((run.row, run.trial), []).append(run)
-    scores = {key: trial_score(runs) for key, runs in by_trial.items()}
+    rows_of_trials = by_row(trials)
+    scores = {
+        (row, trial): trial_score(runs) for row, of_row in rows_of_trials.items() for trial, runs in of_row.items()
+    }
     found = [score - scores[row, 0] for (row, trial), score in scores.items() if trial and _both(scores, row, score)]
     if not found:
         spread = np.sqrt(np.mean(test**2) / test.shape[1])
         return _shrunk(rows - rows.mean(), spread), "differences between the means of rows, as there are no trials", 1
-    seeds = min(len(runs) for runs in by_trial.values())
+    seeds = min(len(runs) for of_row in rows_of_trials.values() for runs in of_row.values())
     spread = np.sqrt(2 * np.mean(noise**2) / seeds)
     centred = np.array(found) - np.median(found)
     return np.median(found) + _shrunk(centred, spread), f"{len(found)} trials", seeds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,18 +16,22 @@ from bench.reporting.figures.lines import LEGEND_LINE, legend_columns, legend_de
 from bench.reporting.figures.style import GRID, WIDTH, colour_of, folded, paper_style
 from bench.reporting.overall import overall_unit, score_matrix
 from bench.reporting.statistics import mean
-from bench.reporting.tables.cost import MEMORY, SECONDS, Cost
+from bench.reporting.tables.cost import ADDED_MEMORY, SECONDS, WHOLE_PROCESS, Cost, adds
 
 LOG_FROM = 8  # an axis whose largest number is so many times its smallest is logarithmic
 
 
-# Costs of a run, each with what its numbers are multiplied by.
-MEASURES: dict[str, tuple[Cost, float]] = {"Median step (ms)": (SECONDS, 1e3), "Peak memory (MiB)": (MEMORY, 1.0)}
+# A cost of a run, and what its numbers are multiplied by.
+Measure: TypeAlias = tuple[Cost, float]
+STEP: dict[str, Measure] = {"Median step (ms)": (SECONDS, 1e3)}
+MEMORY: dict[str, Measure] = {"Memory added by the run (MiB)": (ADDED_MEMORY, 1.0)}
+PROCESS: dict[str, Measure] = {"Memory of the whole process (MiB)": (WHOLE_PROCESS, 1.0)}
 
 
 def cost_figure(comparison: Comparison) -> Figure | None:
     """A panel for each cost that was measured; None without rows that have both costs and scores."""
-    panels = {name: _points(comparison, *measure) for name, measure in MEASURES.items()}
+    measures = STEP | (MEMORY if adds(comparison) else PROCESS)
+    panels = {name: _points(comparison, *measure) for name, measure in measures.items()}
     panels = {name: points for name, points in panels.items() if points}
     if not panels:
         return None

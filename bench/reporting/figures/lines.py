@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.reporting.figures.style import DASHES, GREY, GRID, MARKERS, WIDTH, folded, paper_style
 from bench.reporting.series import Band
+from bench.reporting.spacing import evenly_spaced_places
 
 # More lines than this in a panel can't be told apart.
 MOST_LINES = 9
@@ -149,7 +150,7 @@ def draw_lines(axes: Axes, lines: Sequence[Line], factor: float = 1.0, shaded: b
 
 def _thinned(band: Band) -> Band:
     """At most POINTS places, evenly spaced, the first and the last among them."""
-    kept = np.unique(np.linspace(0, len(band.x) - 1, POINTS).round().astype(int))
+    kept = evenly_spaced_places(len(band.x), POINTS)
     return Band(band.x[kept], band.mean[kept], band.low[kept], band.high[kept])
 
 
@@ -170,13 +171,6 @@ def _handle(line: Line) -> Line2D:
 def in_grey(band: Band, label: str) -> Line:
     """A line to compare others with: only the mean, dashed."""
     return Line(label, GREY, Band(band.x, band.mean, band.mean, band.mean), DASHES[1])
-
-
-def evenly_spaced(keys: Sequence[str], values: Mapping[str, float], most: int) -> list[str]:
-    """At most so many keys, the highest value first, evenly spaced in this order."""
-    ordered = sorted(keys, key=lambda key: values[key], reverse=True)
-    places = np.linspace(0, len(ordered) - 1, min(most, len(ordered))).round().astype(int)
-    return [ordered[place] for place in places]
 
 
 def legend_depth(labels: Sequence[str], columns: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
@@ -76,17 +76,3 @@ def _draw_legend(axes: Axes) -> None:
         bbox_transform=offset_copy(axes.transAxes, figure, y=-BELOW_AXES, units="points"), handlelength=3.0,
         columnspacing=1.2, borderaxespad=0.0,
     )  # fmt: skip
-
-
-def spread_out(bands: Mapping[str, Band], first: Sequence[str], most: int) -> list[str]:
-    """At most so many keys of lines: those to show first, and of the others some, evenly spaced by final value.
-
-    The highest final value comes first.
-    """
-    final = sorted(bands, key=lambda key: float(bands[key].mean[-1]), reverse=True)
-    wanted = {key for key in final if key in first}
-    others = [key for key in final if key not in wanted]
-    room = min(len(others), max(0, most - len(wanted)))
-    if room:
-        wanted |= {others[round(place * (len(others) - 1) / max(1, room - 1))] for place in range(room)}
-    return [key for key in final if key in wanted]

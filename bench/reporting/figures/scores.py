@@ -46,9 +46,8 @@ def _draw_row(axes: Axes, place: float, variant: Variant, dots: Sequence[float])
 
 def _draw_dummy(axes: Axes, comparison: Comparison, column: ScoreColumn, scale: float) -> str:
     """The dummy baseline as a dashed line if it is near the dots; returns a remark that gives its value."""
-    seeds = tuple(comparison.baseline.scored) if comparison.baseline else comparison.seeds[:1]
-    values = finite(column.values(dict.fromkeys(seeds, comparison.dummy)))
-    if not comparison.dummy or not values:
+    values = finite(column.values(comparison.dummies))
+    if not values:
         return ""
     value = scale * mean(values.values())
     low, high = axes.get_xlim()

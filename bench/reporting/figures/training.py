@@ -15,7 +15,6 @@ from bench.reporting.figures.lines import (
     Line,
     Panel,
     Scale,
-    evenly_spaced,
     in_grey,
     lines_figure,
     marked,
@@ -23,6 +22,7 @@ from bench.reporting.figures.lines import (
 from bench.reporting.figures.style import COLOURS, DASHES, colour_of, folded, metric_name
 from bench.reporting.overall import by_score
 from bench.reporting.series import Band
+from bench.reporting.spacing import evenly_spaced
 
 MOST_TASKS = 12  # each with a panel
 OWN_COLOUR = COLOURS[7]  # of the row that a panel is about
@@ -71,7 +71,7 @@ def task_curves_figure(comparison: Comparison, bands: Mapping[str, Bands]) -> Fi
     }
     if len(comparison.tasks) < 2 or not last:
         return None
-    keys = evenly_spaced(list(last), last, MOST_TASKS)
+    keys = evenly_spaced(last, MOST_TASKS)
     tasks = [task for task in comparison.tasks if task.key in keys]
     alike = len({(task.metrics[0].key, task.metrics[0].unit) for task in tasks}) == 1
     panels = []
@@ -96,7 +96,7 @@ def weights_figure(comparison: Comparison, bands: Mapping[str, Bands]) -> Figure
     if not rows:
         return None
     last = {task: float(found.mean[-1]) for task, found in bands[rows[0].key].items()}
-    keys = evenly_spaced(list(last), last, MOST_LINES)
+    keys = evenly_spaced(last, MOST_LINES)
     panels = [Panel(folded(row.label), _of_tasks(comparison, bands[row.key], keys)) for row in rows]
     return lines_figure(panels, Scale("Epoch", "Weight over the mean of all weights"))
 
@@ -108,9 +108,9 @@ def positions_figure(comparison: Comparison, bands: Bands, chosen: Sequence[str]
 
     bands: by task.
     """
-    last = {key: float(found.mean[-1]) for key, found in bands.items()}
-    wanted = [key for key in bands if key in chosen]
-    keys = evenly_spaced(wanted or list(bands), last, len(wanted) or MOST_LINES)
+    wanted = {key: bands[key] for key in bands if key in chosen}
+    last = {key: float(found.mean[-1]) for key, found in (wanted or bands).items()}
+    keys = evenly_spaced(last, len(wanted) or MOST_LINES)
     return lines_figure([Panel("", _of_tasks(comparison, bands, keys))], Scale("Training step", "Task position"))
 
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bench.records.plain_text import one_line
 from bench.records.record import PERCENT, Record
 from bench.records.store import CURVE, RecordError, run_folder
@@ -20,6 +18,7 @@ from bench.reporting.index import ENVIRONMENT
 from bench.reporting.labels import show_value
 from bench.reporting.overall import overall_unit, test_score
 from bench.reporting.series import Tables
+from bench.reporting.spacing import evenly_spaced_places
 from bench.reporting.statistics import score_of
 from bench.reporting.tables.score_rows import show
 from bench.reporting.tables.table import MISSING
@@ -250,7 +249,7 @@ def _curve(table: NumberTable | None, scale: float, most: int) -> RunCurve:
     if not scores:
         return RunCurve(remark="no learning curve")
     points = sorted(scores.items())
-    kept = [points[place] for place in thinned(len(points), most)]
+    kept = [points[place] for place in evenly_spaced_places(len(points), most)]
     curve = tuple(float(f"{score:.{_DIGITS}g}") if math.isfinite(score) else None for _, score in kept)
     epochs = tuple(int(epoch) for epoch, _ in kept)
     return RunCurve(curve, () if epochs == tuple(range(1, len(epochs) + 1)) else epochs)
@@ -264,11 +263,6 @@ def runs_of(compared: Sequence[Comparison]) -> int:
 def points_of(runs: int) -> int:
     """The most points of a curve, if a page has so many."""
     return max(FEWEST_POINTS, min(MOST_POINTS, ALL_POINTS // max(1, runs)))
-
-
-def thinned(points: int, most: int) -> list[int]:
-    """The places of at most so many of these points, evenly spaced; the first and the last are among them."""
-    return [int(place) for place in np.unique(np.linspace(0, points - 1, min(points, most)).round())]
 
 
 def _plain(value: Any) -> Any:

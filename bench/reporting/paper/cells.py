@@ -49,7 +49,7 @@ def dummy_row(filled: FilledTable, options: Options) -> Cells:
     cells: list[Cell] = []
     for column in filled.layout.columns:
         comparison = filled.comparisons.get(column.data)
-        known = comparison is not None and comparison.dummy
+        known = comparison is not None and comparison.dummies
         cells += (
             dummy_cells(comparison, [_score_column(column, comparison)], options) if comparison and known else [Cell()]
         )

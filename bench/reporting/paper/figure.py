@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 
 from bench.reporting.comparison import Comparison
 from bench.reporting.figures.lines import MOST_LINES
-from bench.reporting.figures.panels import Panel, panels_figure, spread_out
+from bench.reporting.figures.panels import Panel, panels_figure
 from bench.reporting.logged import position_bands
 from bench.reporting.paper.layout import LABELS
 from bench.reporting.paper.rows import FilledTable
 from bench.reporting.series import Band
+from bench.reporting.spacing import evenly_spaced
 
 NAME = "figure2"
 METHOD = "NORMAL"
@@ -54,7 +55,8 @@ def _panel(
 def _drawn(comparison: Comparison, bands: Mapping[str, Band], title: str, chosen: Sequence[str]) -> tuple[Panel, str]:
     labels = {task.key: task.label for task in comparison.tasks}
     wanted = {key: bands[key] for key in chosen if key in bands}
-    keys = spread_out(wanted or bands, NAMED, len(wanted) or MOST_LINES)
+    final = {key: float(band.mean[-1]) for key, band in (wanted or bands).items()}
+    keys = evenly_spaced(final, len(wanted) or MOST_LINES, NAMED)
     how = "" if wanted else ", among them those that Section 5.4 names; the others evenly spaced by final position"
     sentence = f"{title}: {len(keys)} of {len(labels)} tasks{how}." if len(keys) < len(labels) else ""
     return Panel(title, tuple((labels[key], bands[key]) for key in keys)), sentence

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bench.records.speed import OURS, Passes, SpeedRecord, WorkloadRecord
-from bench.reporting.figures.style import COLOURS, WIDTH, paper_style
+from bench.reporting.figures.style import COLOURS, DASHES, GREY, GRID, WIDTH, paper_style
 from bench.reporting.speed.numbers import Entry, baselines, entries, peers, spread, workloads_of
 from bench.reporting.speed.text import three_digits
 
@@ -28,8 +28,9 @@ BASELINE_NAMES: Mapping[Passes, str] = {
     "one": "autograd baseline, one backward pass",
     "per task": "autograd baseline, one per task",
 }
-BASELINE_COLOUR = "#222222"
-GRID: dict[str, Any] = {"color": "#e4e4e4", "linewidth": 0.6}
+BASELINE_COLOUR = COLOURS[0]
+# Of the candidates' lines, ours first; they have markers, and the baselines' have none.
+LINES = (DASHES[0], DASHES[3], DASHES[4], DASHES[5])
 # Above bars and baselines.
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.2}
 SMALL_NOTE: dict[str, Any] = {"va": "center", "size": 5, "color": "#333333", "bbox": BEHIND, "zorder": 4}
@@ -50,6 +51,14 @@ def colours(record: SpeedRecord) -> dict[str, str]:
     unknown = [peer for peer in peers(record) if peer not in KNOWN]
     found = {**KNOWN, **{peer: OTHERS[place % len(OTHERS)] for place, peer in enumerate(unknown)}}
     return {who: found[who] for who in (OURS, *peers(record))}
+
+
+def line_styles(record: SpeedRecord) -> dict[str, dict[str, Any]]:
+    """Colour and dashes by candidate, ours first."""
+    return {
+        who: {"color": colour, "linestyle": LINES[place % len(LINES)]}
+        for place, (who, colour) in enumerate(colours(record).items())
+    }
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,7 @@ def _draw_bars(axes: Axes, rows: Sequence[Group], own: Mapping[str, Entry], who:
             if times is not None:
                 axes.barh(y, times.median, 1, color=who[candidate], linewidth=0)
                 lengths[y] = times.median
-                axes.plot([times.low, times.high], [y, y], color="#777777", linewidth=0.7, solid_capstyle="butt")
+                axes.plot([times.low, times.high], [y, y], color=GREY, linewidth=0.7, solid_capstyle="butt")
             elif entry and entry.error(candidate):
                 axes.annotate(f"{candidate} failed", (0, y), (2, 0), textcoords="offset points", **SMALL_NOTE)
     _end_axis(axes, lengths)

@@ -12,19 +12,18 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from bench.records.speed import Passes, Series, SpeedRecord, WorkloadRecord
-from bench.reporting.figures.style import WIDTH, paper_style
-from bench.reporting.speed.figure import BASELINE_COLOUR, BASELINE_DASHES, GRID, baseline_handles, colours
+from bench.reporting.figures.lines import marked
+from bench.reporting.figures.style import GREY, GRID, WIDTH, paper_style
+from bench.reporting.speed.figure import BASELINE_COLOUR, BASELINE_DASHES, baseline_handles, line_styles
 from bench.reporting.speed.numbers import Entry, Spread, baselines, entries, spread, workloads_of
 from bench.reporting.speed.text import parameters, size
 
 LABELS: Mapping[Series, str] = {"tasks": "Number of tasks", "parameters": "Number of shared parameters"}
 MEASURES = ("Step (ms)", "Peak memory (MiB)")
-# By method, in the order of the record; dashes are the baselines'.
-MARKERS = ("o", "s", "^", "D", "v", "P")
 # An axis whose largest number is so many times its smallest is logarithmic.
 LOG_FROM = 8
-# Width of a letter below an axis, and of what keeps names apart, as a share of the axis.
-LETTER = 0.024
+# Width of a letter below an axis, as a share of the axis.
+LETTER = 0.02
 # Points on a line: where, and what was measured there.
 Points = Sequence[tuple[int, Spread]]
 
@@ -48,17 +47,18 @@ def scaling_figure(record: SpeedRecord) -> Figure | None:
                 _draw_memory(grid[1, place], record, found, list(labels))
             grid[-1, place].set_xlabel(LABELS[series])
             _name_sizes(grid[-1, place], found)
+        figure.align_xlabels(grid[-1])
         for row, measure in enumerate(MEASURES[:rows]):
             grid[row, 0].set_ylabel(measure)
-        candidates = [Line2D([], [], color=colour, label=who) for who, colour in colours(record).items()]
-        methods = [_method_handle(label, MARKERS[place % len(MARKERS)]) for place, label in enumerate(labels.values())]
+        candidates = [Line2D([], [], **look, label=who) for who, look in line_styles(record).items()]
+        methods = [_method_handle(label, marked(place)) for place, label in enumerate(labels.values())]
         handles = _side_by_side([candidates, methods, baseline_handles(record, workloads)])
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, handlelength=2.0, columnspacing=1.4)
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, handlelength=2.6, columnspacing=1.4)
     return figure
 
 
 def _method_handle(label: str, marker: str) -> Line2D:
-    return Line2D([], [], color="#777777", marker=marker, markersize=3.5, linewidth=0, label=label)
+    return Line2D([], [], color=GREY, marker=marker, markersize=3.5, linewidth=0, label=label)
 
 
 def _side_by_side(columns: Sequence[Sequence[Line2D]]) -> list[Line2D]:
@@ -100,13 +100,13 @@ def _draw_lines(
     """measure(entry, candidate) -> the value to draw."""
     found = [entry for workload in workloads for entry in entries(record, workload)]
     for place, method in enumerate(methods):
-        for candidate, colour in colours(record).items():
+        for candidate, look in line_styles(record).items():
             points = [
                 (size(entry.workload), numbers)
                 for entry in found
                 if entry.method == method and (numbers := measure(entry, candidate))
             ]
-            _draw_line(axes, points, color=colour, marker=MARKERS[place % len(MARKERS)], markersize=3.2)
+            _draw_line(axes, points, **look, marker=marked(place), markersize=3.2, markeredgewidth=0)
 
 
 def _draw_line(axes: Axes, points: Points, **look: Any) -> None:
@@ -148,7 +148,7 @@ def _name_sizes(axes: Axes, workloads: Sequence[WorkloadRecord]) -> None:
     if _logarithmic(sizes):
         axes.set_xscale("log")
     names = [parameters(at) if workloads[0].series == "parameters" else str(at) for at in sizes]
-    axes.set_xticks(sizes, _spaced(names, _across(sizes)))
+    axes.set_xticks(sizes, _spaced(names, _across(sizes)), linespacing=0.9)
     axes.xaxis.set_minor_locator(NullLocator())
 
 
@@ -159,11 +159,12 @@ def _across(sizes: Sequence[int]) -> list[float]:
 
 
 def _spaced(names: Sequence[str], places: Sequence[float]) -> list[str]:
-    """Names of ticks at places from 0 to 1, without those that would overlap the one before."""
-    gap = LETTER * max(len(name) for name in names)
-    shown: list[str] = []
-    last = -gap
+    """Names of ticks at places from 0 to 1, each on the first line below the axis where it overlaps no other."""
+    ends: list[float] = []  # of the last name on each line
+    shown = []
     for name, place in zip(names, places, strict=True):
-        shown.append(name if place - last >= gap else "")
-        last = place if shown[-1] else last
+        half = LETTER * (len(name) + 1) / 2  # with room for a letter between two names
+        line = next((line for line, end in enumerate(ends) if end <= place - half), len(ends))
+        ends[line : line + 1] = [place + half]
+        shown.append("\n" * line + name)
     return shown

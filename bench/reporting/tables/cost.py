@@ -33,6 +33,24 @@ def _step_seconds(run: Record) -> float | None:
     return None if run.step_seconds is None else run.step_seconds.median
 
 
+def _added_memory(run: Record) -> float | None:
+    """What a run adds at its peak to an idle process. On an accelerator, only runs have tensors."""
+    if run.peak_memory_mib is None:
+        return None
+    if run.idle_memory_mib is None:
+        return None if _on_cpu(run) else run.peak_memory_mib
+    return max(0.0, run.peak_memory_mib - run.idle_memory_mib)
+
+
+def _process_memory(run: Record) -> float | None:
+    """The peak of the whole process."""
+    return run.peak_memory_mib if _on_cpu(run) else None
+
+
+def _on_cpu(run: Record) -> bool:
+    return run.environment.get("device", "cpu") == "cpu"
+
+
 def _parameters(run: Record) -> float | None:
     counts = run.parameters
     return None if counts is None else counts.shared + counts.encoders + counts.heads + counts.positions
@@ -55,12 +73,12 @@ def _range(values: Sequence[float]) -> str:
 
 
 SECONDS = Cost("s/step", "step_seconds_median", "s", _step_seconds, lambda values: f"{mean(values):.4f}")
-MEMORY = Cost(
-    "Memory (MiB)", "peak_memory", "MiB", lambda run: run.peak_memory_mib, lambda values: f"{mean(values):.0f}"
-)
+ADDED_MEMORY = Cost("Memory (MiB)", "added_memory", "MiB", _added_memory, lambda values: f"{mean(values):.0f}")
+WHOLE_PROCESS = Cost("Process (MiB)", "process_memory", "MiB", _process_memory, lambda values: f"{mean(values):.0f}")
 COSTS = (
     SECONDS,
-    MEMORY,
+    ADDED_MEMORY,
+    WHOLE_PROCESS,
     Cost("Batches", "batches", "", _further_batches, _range),
     Cost("Parameters", "parameters", "", _parameters, lambda values: f"{mean(values):,.0f}"),
     Cost("Fallbacks", "solver_fallbacks", "", lambda run: run.solver_fallbacks, lambda values: f"{sum(values):.0f}"),
@@ -69,9 +87,15 @@ COSTS = (
     Cost("of", "epochs", "", lambda run: run.epochs, _range),
 )
 CAPTION = "Cost of a run, mean over seeds"
-NOTE = (
-    "s/step: median of a training step, without evaluation. × EW: the same over that "
-    "of EW. Memory: peak on the accelerator, of the whole process on a CPU. Batches: read in a step, if more than one. "
+NOTE = "s/step: median of a training step, without evaluation. × EW: the same over that of EW. {memory}{others}"
+MEMORY_NOTES = {
+    ADDED_MEMORY: "Memory: what a run adds at its peak; on a CPU to its process with packages imported, before data. ",
+    WHOLE_PROCESS: "Process: peak of the whole process on a CPU, most of it imported packages; some records don't say "
+    "what the run adds. ",
+}
+NO_MEMORY_NOTE = "Peak memory: not measured. "
+OTHERS_NOTE = (
+    "Batches: read in a step, if more than one. "
     "Parameters: all trained. Fallbacks: steps of all seeds at which a weighting used its documented fallback. Field: "
     "evaluations of a flow's field per step, over all inputs, forward and adjoint. Epoch: selected, of those trained."
 )
@@ -79,7 +103,7 @@ NOTE = (
 
 def cost_table(comparison: Comparison) -> Table:
     """Time, memory, parameters, fallbacks and selected epochs of every row."""
-    measured = [cost for cost in COSTS if cost is SECONDS or any(_known(cost, v) for v in comparison.variants)]
+    measured = _columns(comparison)
     devices = _devices(comparison)
     heads = [Head(cost.head, (), {"metric": cost.metric, "unit": cost.unit}) for cost in measured]
     heads.insert(1, Head("× EW", (), {"metric": "step_seconds_relative", "unit": ""}))
@@ -90,10 +114,23 @@ def cost_table(comparison: Comparison) -> Table:
         notes = (f"timed on {devices[variant.key]}",) if len(set(devices.values())) > 1 and variant.scored else ()
         identity = {"variant": variant.key, "method": variant.label}
         rows.append(Row(Head(variant.label, (*variant.notes, *notes), identity), tuple(cells)))
-    unmeasured = "" if any(c.metric == "peak_memory" for c in measured) else " Peak memory not measured."
+    memory = "".join(note for cost, note in MEMORY_NOTES.items() if cost in measured) or NO_MEMORY_NOTE
+    note = NOTE.format(memory=memory, others=OTHERS_NOTE)
     caption, label = f"{comparison.label}. {CAPTION}.", f"tab:{comparison.folder.replace('/', '-')}-cost"
     columns = tuple(Column(head) for head in heads)
-    return Table("cost", label, caption, "Method", (), columns, tuple(rows), NOTE + unmeasured)
+    return Table("cost", label, caption, "Method", (), columns, tuple(rows), note)
+
+
+def _columns(comparison: Comparison) -> list[Cost]:
+    """The costs that some run has; memory of whole processes only if that is all that some run has of memory."""
+    known = [cost for cost in COSTS if cost is SECONDS or any(_known(cost, row) for row in comparison.variants)]
+    return [cost for cost in known if cost is not WHOLE_PROCESS or not adds(comparison)]
+
+
+def adds(comparison: Comparison) -> bool:
+    """Whether all runs whose memory was measured say what they add to an idle process."""
+    runs = [run for row in comparison.variants for run in row.scored.values()]
+    return all(_added_memory(run) is not None for run in runs if run.peak_memory_mib is not None)
 
 
 def _known(cost: Cost, variant: Variant) -> dict[int, float]:

@@ -1,57 +1,73 @@
-"""Every score of every run, as CSV."""
+"""Every run and every score, as two CSV files."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bench.records.record import Record
 from bench.reporting.escaping import csv_row
 from bench.reporting.labels import show_settings
 
+# A line per run; and a line per run, task and metric, which has settings of 40 tasks not in each of 120 lines.
+RUNS, SCORES = "runs.csv", "run-scores.csv"
 RUN_COLUMNS = (
-    "data", "variant", "method", "overrides", "seed", "status", "epoch", "split", "task", "metric", "unit",
-    "direction", "value", "versions",
+    "data", "variant", "method", "overrides", "seed", "status", "epoch", "epochs", "steps", "seconds", "step_seconds",
+    "peak_memory_mib", "idle_memory_mib", "versions",
 )  # fmt: skip
+SPLITS = ("validation", "test", "last_test")
+SCORE_COLUMNS = ("data", "variant", "method", "seed", "epoch", "task", "metric", "unit", "direction", *SPLITS)
 
 
-def runs_csv(records: Sequence[Record]) -> str:
-    """One line per score, as recorded; a run without scores has one line that gives its status."""
+def run_files(records: Sequence[Record]) -> dict[str, str]:
+    """The content of both files, by name. Numbers are as recorded."""
+    return {
+        RUNS: _table(RUN_COLUMNS, map(_run, records)),
+        SCORES: _table(SCORE_COLUMNS, (line for record in records for line in _scores(record))),
+    }
+
+
+def _table(columns: Sequence[str], lines: Iterator[Mapping[str, object]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, RUN_COLUMNS, restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    for record in records:
-        run: dict[str, object] = {
-            "data": record.data,
-            "variant": record.variant,
-            "method": record.labels.method,
-            "overrides": show_settings(record.overrides),
-            "seed": record.seed,
-            "status": record.status,
-            "epoch": record.selected.epoch if record.selected else None,
-            "versions": show_settings(record.versions),
-        }
-        scores = _scores(record)
-        writer.writerows([csv_row({**run, **score}) for score in scores] or [csv_row(run)])
+    writer.writerows(map(csv_row, lines))
     return text.getvalue()
 
 
-def _scores(record: Record) -> list[dict[str, object]]:
-    of_task = record.selected_by_task
-    splits = {"validation": record.validation, "test": record.test, "last_test": record.last_test}
-    return [
-        {
-            **({"epoch": of_task[task.key].epoch} if task.key in of_task else {}),
-            "split": split,
-            "task": task.key,
-            "metric": metric.key,
-            "unit": metric.unit,
-            "direction": metric.direction,
-            "value": scores[task.key][metric.key],
-        }
-        for split, scores in splits.items()
-        for task in record.tasks
-        for metric in task.metrics
-        if metric.key in scores.get(task.key, {})
-    ]
+def _run(record: Record) -> dict[str, object]:
+    return {
+        **_identity(record),
+        "overrides": show_settings(record.overrides),
+        "status": record.status,
+        "epochs": record.epochs,
+        "steps": record.steps,
+        "seconds": record.seconds,
+        "step_seconds": record.step_seconds.median if record.step_seconds else None,
+        "peak_memory_mib": record.peak_memory_mib,
+        "idle_memory_mib": record.idle_memory_mib,
+        "versions": show_settings(record.versions),
+    }
+
+
+def _identity(record: Record) -> dict[str, object]:
+    return {
+        "data": record.data,
+        "variant": record.variant,
+        "method": record.labels.method,
+        "seed": record.seed,
+        "epoch": record.selected.epoch if record.selected else None,
+    }
+
+
+def _scores(record: Record) -> Iterator[dict[str, object]]:
+    """A line for each metric that has a score in some split. The epoch is that of the task, if it has its own."""
+    of_task, identity = record.selected_by_task, _identity(record)
+    for task in record.tasks:
+        own = {"epoch": of_task[task.key].epoch} if task.key in of_task else {}
+        for metric in task.metrics:
+            scores = {split: getattr(record, split).get(task.key, {}).get(metric.key) for split in SPLITS}
+            if any(score is not None for score in scores.values()):
+                about = {"task": task.key, "metric": metric.key, "unit": metric.unit, "direction": metric.direction}
+                yield {**identity, **own, **about, **scores}

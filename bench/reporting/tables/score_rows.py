@@ -35,7 +35,7 @@ def score_rows(comparison: Comparison, columns: Sequence[ScoreColumn], options: 
         Row(Head(v.label, v.notes, {"variant": v.key, "method": v.label}), cells)
         for v, cells in zip(comparison.variants, filled, strict=True)
     ]
-    return (*rows, _dummy_row(comparison, columns, options)) if comparison.dummy else tuple(rows)
+    return (*rows, _dummy_row(comparison, columns, options)) if comparison.dummies else tuple(rows)
 
 
 def score_cell(column: ScoreColumn, scores: BySeed, options: Options) -> Cell:
@@ -65,9 +65,11 @@ def _interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def dummy_cells(comparison: Comparison, columns: Sequence[ScoreColumn], options: Options) -> list[Cell]:
-    """The dummy baseline: its scores are the same for every seed, its Δ_b is the mean over the seeds of EW."""
-    seeds = tuple(comparison.baseline.scored) if comparison.baseline else ()
-    scores = dict.fromkeys(seeds or comparison.seeds[:1], comparison.dummy)
+    """The dummy baseline, mean over the seeds of EW; with a spread only if every seed has a partition of its own."""
+    scores = comparison.dummies
+    first = next(iter(scores.values()), {})
+    if any(one != first for one in scores.values()):
+        return [score_cell(column, scores, options) for column in columns]
     plain = replace(options, spread="none")
     return [replace(score_cell(column, scores, plain), sd=None, seeds=()) for column in columns]
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.records.trials import TRIALS, TUNING, TrialRun, read_trials, trial_score
+from bench.records.trials import TRIALS, TUNING, TrialRun, by_row, read_trials, trial_score
 from bench.reporting.replay import INTERVAL, best_of
 from bench.reporting.tables.table import MISSING, Cell, Column, Group, Head, Row, Table
 
@@ -42,9 +42,7 @@ def tuning_table(data: str, label: str, runs: Sequence[TrialRun]) -> Table | Non
 
     label: of the data set.
     """
-    rows: dict[str, dict[int, list[TrialRun]]] = {}
-    for run in (run for run in runs if run.data == data):
-        rows.setdefault(run.row, {}).setdefault(run.trial, []).append(run)
+    rows = by_row(run for run in runs if run.data == data)
     if not rows:
         return None
     accuracy = all(run.selection == "accuracy" for trials in rows.values() for some in trials.values() for run in some)
@@ -70,7 +68,7 @@ def _sizes(most: int) -> list[int]:
 
 
 def _cells(trials: Trials, sizes: Sequence[int], unit: str) -> tuple[Cell, ...]:
-    scores = [trial_score(trials[number]) for number in sorted(trials)]
+    scores = [trial_score(some) for some in trials.values()]
     runs = [run for some in trials.values() for run in some]
     default = _score_cell(trial_score(trials[0]), unit) if 0 in trials else Cell()
     replayed = [_replayed_cell(scores, k, unit) if k <= len(scores) else Cell() for k in sizes]
