@@ -15,7 +15,7 @@ Order = Literal["study", "score", "name"]
 
 @dataclass(frozen=True)
 class Options:
-    """Choices that change what is printed, but no number behind it.
+    """Choices that change what is printed, but no number and no mark behind it.
 
     spread: beside means over seeds, the standard deviation, a 95 % interval, or nothing.
     decimals: of scores; None for the usual ones of their unit.
@@ -38,10 +38,10 @@ MEANS = Options(spread="none")
 
 
 def shown(comparison: Comparison, options: Options) -> Comparison:
-    """The comparison with the rows to show, in their order; what it is compared with stays."""
-    kept = [variant for variant in comparison.variants if _is_shown(variant, options)]
-    hidden = tuple(variant.label for variant in comparison.variants if variant not in kept)
-    return replace(comparison, variants=tuple(_ordered(comparison, kept, options.order)), hidden=hidden)
+    """The comparison with its rows in their order, and the labels of those that are hidden."""
+    hidden = tuple(variant.label for variant in comparison.variants if not _is_shown(variant, options))
+    rows = _ordered(comparison, comparison.variants, options.order)
+    return replace(comparison, variants=tuple(rows), hidden=hidden)
 
 
 def _is_shown(variant: Variant, options: Options) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -18,6 +19,7 @@ from bench.reporting.figures.problems import problems_figure
 from bench.reporting.figures.style import save
 from bench.reporting.figures.times import profile_figure
 from bench.reporting.index import MARK, SPEED, Overview, Section, index_page
+from bench.reporting.labels import with_hidden_rows
 from bench.reporting.options import USUAL, Options
 from bench.reporting.output_folder import ABANDONED, check_index
 from bench.reporting.page import content
@@ -73,7 +75,7 @@ def write_reports(
     for comparison in found:
         part, figures = _part(results, comparison, options, tasks, f"f{len(parts)}")
         kept = bool(data) and comparison.data not in data
-        section, written = (_earlier_section(part, out), []) if kept else _write_section(part, figures, out)
+        section, written = (_earlier_section(part, options, out), []) if kept else _write_section(part, figures, out)
         parts.append(part)
         sections += [section] if section.tables else []
         files += written
@@ -96,7 +98,7 @@ def _part(
 ) -> tuple[Part, Mapping[str, Figure]]:
     """The tables and drawings of a comparison for the page, and its figures. prefix: of ids in the drawings."""
     analysis = analysed(results, comparison, options)
-    figures, titles = section_figures(results, analysis, tasks), section_titles(comparison)
+    figures, titles = section_figures(results, analysis, tasks), section_titles(analysis.comparison)
     places = {name: f"{prefix}-{place}-" for place, name in enumerate(figures)}
     drawings = {name: drawing(figure, titles[name], places[name]) for name, figure in figures.items()}
     return Part(analysis, section_tables(analysis, options), drawings), figures
@@ -111,9 +113,10 @@ def _write_overviews(
         table = problems_table(across)
         files += write_table(out, table)
         ending = f"-{across.part}" if across.part else ""
+        ratios = {label: of for label, of in times_ratios(across).items() if label in across.shown}
         figures = {
-            f"problems{ending}": (PROBLEMS, problems_figure(across)),
-            f"profile{ending}": (PROFILE, profile_figure(times_ratios(across), across.colours)),
+            f"problems{ending}": (with_hidden_rows(PROBLEMS, across.hidden), problems_figure(across)),
+            f"profile{ending}": (with_hidden_rows(PROFILE, across.hidden), profile_figure(ratios, across.colours)),
         }
         drawn = {name: (title, figure) for name, (title, figure) in figures.items() if figure is not None}
         for name, (_, figure) in drawn.items():
@@ -148,11 +151,15 @@ def _write_section(part: Part, figures: Mapping[str, Figure], out: Path) -> tupl
     return Section(comparison, {table.name: markdown(table) for table in part.tables}, titles), files
 
 
-def _earlier_section(part: Part, out: Path) -> Section:
-    """The part of the index that an earlier report wrote, read from its files; no tables if there are none."""
-    comparison = part.analysis.comparison
+def _earlier_section(part: Part, options: Options, out: Path) -> Section:
+    """The part of the index that an earlier report wrote, read from its files; no tables if there are none.
+
+    It may show other rows than are shown now.
+    """
+    comparison = replace(part.analysis.comparison, hidden=())
     folder = inside(out, *comparison.places)
-    paths = {table.name: inside(folder, f"{table.name}.md") for table in part.tables}
+    tables = section_tables(replace(part.analysis, comparison=comparison), options)
+    paths = {table.name: inside(folder, f"{table.name}.md") for table in tables}
     texts = {name: _earlier_text(path) for name, path in paths.items() if is_file(path)}
     titles = {
         name: title for name, title in section_titles(comparison).items() if is_file(inside(folder, f"{name}.png"))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord
+from bench.reporting.comparison import Comparison
 from bench.reporting.index import SPEED, Section, environments_table, overview_table, unfinished_table
 from bench.reporting.page.drawing import Drawing
 from bench.reporting.page.rows import NumberedRow, by_label, by_run, numbered
@@ -86,7 +87,11 @@ class Speed:
 
 @dataclass(frozen=True)
 class Page:
-    """The page. states: numbers of runs by status. data: the runs behind the cells."""
+    """The page.
+
+    states: numbers of runs by status, of all rows.
+    data: the runs behind the cells.
+    """
 
     states: Mapping[str, int]
     cards: tuple[Card, ...]
@@ -131,7 +136,7 @@ def page_of(
     unfinished = unfinished_table(records)
     ran = [overview_table(compared), environments_table(records)] if records else []
     return Page(
-        states=_states(records, rows),
+        states=_states(records, compared),
         cards=tuple(cards),
         overviews=tuple(_over(one, rows) for one in overviews),
         unfinished=page_table(unfinished, "table/unfinished", by_run(rows)) if unfinished else None,
@@ -144,14 +149,15 @@ def page_of(
     )
 
 
-def _states(records: Sequence[Record], rows: Sequence[NumberedRow]) -> dict[str, int]:
+def _states(records: Sequence[Record], compared: Sequence[Comparison]) -> dict[str, int]:
     """Runs by status, and those that a row lacks although other rows of its problem have the seed."""
     counts = Counter(record.status for record in records)
     lacking = {
-        (row.comparison.data, row.variant.key, seed)
-        for row in rows
-        for seed in row.comparison.seeds
-        if seed not in row.variant.runs
+        (one.data, row.key, seed)
+        for one in compared
+        for row in one.variants
+        for seed in one.seeds
+        if seed not in row.runs
     }
     return {**{status: counts[status] for status in ("done", "diverged", "failed")}, "not run": len(lacking)}
 

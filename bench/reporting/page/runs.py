@@ -103,7 +103,7 @@ class PageData:
 
 
 def page_data(results: Path, compared: Sequence[tuple[Comparison, Contrasts]]) -> PageData:
-    """The rows of all comparisons, in order, and their runs.
+    """The rows of all comparisons that are shown, in order, and their runs.
 
     Raises:
         RecordError, StorageError: the curve of a finished run can't be read.
@@ -113,12 +113,12 @@ def page_data(results: Path, compared: Sequence[tuple[Comparison, Contrasts]]) -
     settings = _Distinct()
     machines = _Distinct()
     problems, rows = [], []
-    points = points_of(sum(len(variant.runs) for comparison, _ in compared for variant in comparison.variants))
+    points = points_of(sum(len(variant.runs) for comparison, _ in compared for variant in comparison.shown))
     for comparison, contrasts in compared:
-        records = [run for variant in comparison.variants for run in variant.runs.values()]
+        records = [run for variant in comparison.shown for run in variant.runs.values()]
         shared = _shared(records)
         problems.append(_problem(comparison, shared))
-        for variant in comparison.variants:
+        for variant in comparison.shown:
             for run in variant.runs.values():
                 key = (run.data, run.variant, run.seed)
                 if key not in places:
