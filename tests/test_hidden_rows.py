@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from page_parts import data_of, read_page
-from record_factory import METHODS, make_study, without_drawing, write_runs
+from record_factory import METHODS, make_record, make_study, without_drawing, write_runs
 
+from bench.records.record import Record
 from bench.report import main
 from bench.reporting.comparison import comparisons
-from bench.reporting.options import Options
+from bench.reporting.options import NothingToShow, Options, resolved
 from bench.reporting.page.render import PAGE
 from bench.reporting.sections import analysed, section_figures, section_tables
+from bench.spec.lookup import UnknownName
 
 NAMED = "Left out on request: NORMAL. Marks, ranks and tests count all rows."
 SEEDS = range(6)  # enough for marks on three rows
@@ -103,3 +107,69 @@ def test_columns_of_methods_are_left_out_like_rows(tmp_path: Path) -> None:
     assert heads[0][:3] == ["EW", "UW", "NORMAL"] and heads[1] == [heads[0][0], *heads[0][2:]]
     for before, after in zip(whole["tasks-accuracy"].rows, some["tasks-accuracy"].rows, strict=True):
         assert after.cells == (before.cells[0], *before.cells[2:])
+
+
+def with_settings() -> list[Record]:
+    records = make_study("digits", ("EW", "NORMAL"), (0, 1))
+    settings = {"variant": "normal@1", "overrides": {"train.lr": 0.1}}
+    return [*records, *(make_record("digits", "NORMAL", seed, **settings) for seed in (0, 1))]
+
+
+def test_rows_are_named_as_reports_print_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    label = "NORMAL (train.lr=0.1)"
+    write_runs(tmp_path / "results", with_settings())
+    found = rows_of(reported(tmp_path / "results", tmp_path / "out", "--exclude", label) / "digits" / "scores.md")
+    assert "| NORMAL" in found and f"| {label}" not in found
+    assert resolved(Options(methods=("normal (TRAIN.LR=0.1)",)), comparisons(with_settings())).methods == (label,)
+    capsys.readouterr()
+    assert main(["--results", str(tmp_path / "results"), "--out", str(tmp_path / "no"), "--exclude", "nash"]) == 2
+    assert "Unknown row or method among the records 'nash'." in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_labels_that_differ_in_a_sign_are_told_apart() -> None:
+    settings = [{"variant": f"uw@{place}", "overrides": {"weighting.c": c}} for place, c in enumerate((1.0, -1.0))]
+    (comparison,) = comparisons([make_record("digits", "EW"), *(make_record(method="UW", **one) for one in settings)])
+    for label in (variant.label for variant in comparison.variants):
+        assert resolved(Options(exclude=(label,)), [comparison]).exclude == (label,)
+
+
+def test_problems_without_a_row_to_show_are_named(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    write_runs(results, [*make_study("digits", ("EW", "NORMAL"), (0, 1)), *make_study("rooms", ("EW", "UW"), (0, 1))])
+    out = reported(results, tmp_path / "out", "--methods", "NORMAL")
+    named = "Left out on request, since none of their rows is shown: Rooms."
+    index, page = (out / "README.md").read_text(encoding="utf-8"), read_page(out / PAGE)
+    assert named in index and named in page.text and "## Rooms" not in index
+    assert (out / "digits").is_dir() and not (out / "rooms").exists()
+    assert [row["label"] for row in data_of(page)["rows"]] == ["NORMAL"]
+    assert "not ranked: it has no run on Rooms" in (out / "problems.md").read_text(encoding="utf-8")
+
+
+def test_data_sets_that_are_not_updated_keep_their_rows_in_the_index(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    write_runs(results, [*make_study("digits", ("EW", "NORMAL"), (0, 1)), *make_study("rooms", ("EW", "UW"), (0, 1))])
+    before = (reported(results, tmp_path / "out") / "README.md").read_text(encoding="utf-8")
+    out = reported(results, tmp_path / "out", "--data", "digits", "--methods", "NORMAL")
+    after = (out / "README.md").read_text(encoding="utf-8")
+    assert after.split("\n## Rooms")[1] == before.split("\n## Rooms")[1]
+    assert "since none of their rows is shown" not in after
+
+
+@pytest.mark.parametrize("names", [["--methods", "NORMAL", "--exclude", "normal"], ["--exclude", "EW", "NORMAL"]])
+def test_no_row_to_show_is_one_line(names: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_runs(tmp_path / "results", make_study("digits", ("EW", "NORMAL"), (0,)))
+    assert main(["--results", str(tmp_path / "results"), "--out", str(tmp_path / "out"), *names]) == 2
+    error = capsys.readouterr().err
+    assert error == "--methods, --exclude: expected to show some of these rows, found none: EW; NORMAL.\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_are_those_of_the_comparisons_that_are_printed() -> None:
+    compared = comparisons([make_record("digits", "EW"), make_record("rooms", "UW")])
+    with pytest.raises(UnknownName, match="'UW'"):
+        resolved(Options(methods=("UW",)), compared[:1])
+    assert resolved(Options(methods=("UW",)), compared).methods == ("UW",)
+    with pytest.raises(NothingToShow):
+        resolved(Options(exclude=("EW", "UW")), compared)
+    assert resolved(Options(), ()) == Options()

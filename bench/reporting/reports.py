@@ -20,7 +20,7 @@ from bench.reporting.figures.style import save
 from bench.reporting.figures.times import profile_figure
 from bench.reporting.index import MARK, SPEED, Overview, Section, index_page
 from bench.reporting.labels import with_hidden_rows
-from bench.reporting.options import USUAL, Options
+from bench.reporting.options import USUAL, Options, resolved
 from bench.reporting.output_folder import ABANDONED, check_index
 from bench.reporting.page import content
 from bench.reporting.page.content import Part, page_of
@@ -64,11 +64,13 @@ def write_reports(
 
     Raises:
         RecordError: records that contradict each other, or a curve that can't be read.
+        UnknownName, NothingToShow: as of `resolved`, before anything is written.
         StorageError: a file can't be written, or the index would replace a file that isn't an index of reports.
     """
     for name in (INDEX, PAGE):
         check_index(out / name, MARK)
     found = compared(results, records, tables_of)
+    options = resolved(options, [one for one in found if not data or one.data in data])
     for places in ((), *(one.places for one in found), *((SPEED, speed.machine) for speed in speeds)):
         remove_temporary_files(inside(out, *places), ABANDONED)
     files, sections, parts = list[Path](), list[Section](), list[Part]()
@@ -77,7 +79,7 @@ def write_reports(
         kept = bool(data) and comparison.data not in data
         section, written = (_earlier_section(part, options, out), []) if kept else _write_section(part, figures, out)
         parts.append(part)
-        sections += [section] if section.tables else []
+        sections.append(section)
         files += written
     overviews, shown, written = _write_overviews([part.analysis for part in parts], out)
     files += written
@@ -88,9 +90,7 @@ def write_reports(
     for speed in speeds:
         files += write_speed_report(speed, inside(out, SPEED, speed.machine))
     page = write_page(out, page_of(results, records, parts, shown, tunings, speeds))
-    tuned = {name: markdown(table) for name, table in tunings.items()}
-    index = atomic_write_text(out / INDEX, index_page(records, found, sections, speeds, overviews, tuned))
-    return (index, page, *files)
+    return (_write_index(out, records, sections, speeds, overviews, tunings), page, *files)
 
 
 def _part(
@@ -138,6 +138,21 @@ def _write_tunings(
     written = {data: table for data, table in tables.items() if not chosen or data in chosen}
     files = [path for data, table in written.items() for path in write_table(inside(out, data), table, data)]
     return {f"{data}/{table.name}": table for data, table in tables.items()}, files
+
+
+def _write_index(
+    out: Path,
+    records: Sequence[Record],
+    sections: Sequence[Section],
+    speeds: Sequence[SpeedRecord],
+    overviews: Sequence[Overview],
+    tunings: Mapping[str, Table],
+) -> Path:
+    """Writes the index, which links to the sections that have tables and counts the runs of all."""
+    compared = [section.comparison for section in sections]
+    linked = [section for section in sections if section.tables]
+    tuned = {name: markdown(table) for name, table in tunings.items()}
+    return atomic_write_text(out / INDEX, index_page(records, compared, linked, speeds, overviews, tuned))
 
 
 def _write_section(part: Part, figures: Mapping[str, Figure], out: Path) -> tuple[Section, list[Path]]:

@@ -11,6 +11,7 @@ from bench.records.record import Record
 from bench.records.speed import SpeedRecord
 from bench.reporting.comparison import Comparison
 from bench.reporting.index import SPEED, Section, environments_table, overview_table, unfinished_table
+from bench.reporting.options import unshown
 from bench.reporting.page.drawing import Drawing
 from bench.reporting.page.rows import NumberedRow, by_label, by_run, numbered
 from bench.reporting.page.runs import PageData, page_data
@@ -89,12 +90,13 @@ class Speed:
 class Page:
     """The page.
 
-    states: numbers of runs by status, of all rows.
+    states: numbers of runs by status, of all rows. unshown: which problems are left out on request.
     data: the runs behind the cells.
     """
 
     states: Mapping[str, int]
     cards: tuple[Card, ...]
+    unshown: str
     overviews: tuple[Block, ...]
     unfinished: PageTable | None
     absent: tuple[str, ...]
@@ -122,7 +124,7 @@ def page_of(
     tunings: Mapping[str, Table] | None = None,
     speeds: Sequence[SpeedRecord] = (),
 ) -> Page:
-    """The page of all records.
+    """The page of all records; problems none of whose rows is shown are named.
 
     tunings: tables of trials, by file without ending.
 
@@ -130,7 +132,8 @@ def page_of(
         RecordError, StorageError: the curve of a finished run can't be read.
     """
     compared = [part.analysis.comparison for part in parts]
-    rows = numbered(compared)
+    parts = [part for part in parts if part.analysis.comparison.shown]
+    rows = numbered([part.analysis.comparison for part in parts])
     of_part = [[row for row in rows if row.problem == place] for place in range(len(parts))]
     cards = [card(p.analysis, p.anchor, own[0].number) for p, own in zip(parts, of_part, strict=True)]
     unfinished = unfinished_table(records)
@@ -138,6 +141,7 @@ def page_of(
     return Page(
         states=_states(records, compared),
         cards=tuple(cards),
+        unshown=unshown(compared),
         overviews=tuple(_over(one, rows) for one in overviews),
         unfinished=page_table(unfinished, "table/unfinished", by_run(rows)) if unfinished else None,
         absent=tuple(f"{one.label}. {one.absent_rows}" for one in compared if one.absent),
