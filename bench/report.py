@@ -18,12 +18,12 @@ from bench.records.record import Record
 from bench.records.speed import SpeedRecord, read_speeds
 from bench.records.store import RecordError, read_records
 from bench.reporting.index import SPEED
-from bench.reporting.options import MEANS, Options
+from bench.reporting.options import MEANS, NothingToShow, Options
 from bench.reporting.paper.layout import LABELS
 from bench.reporting.paper.report import write_paper_report
 from bench.reporting.reports import write_reports
 from bench.spec.lookup import UnknownName, lookup
-from bench.spec.study import Study, StudyError, load_study, results_of
+from bench.spec.study import StudyError, load_study, results_of
 
 _Read = TypeVar("_Read")
 MOST_DECIMALS = 8
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.paper and options.data:
         parser.error("--data: expected no data sets beside --paper, whose tables name their own")
     make = _report_paper if options.paper else _report
-    return guarded(lambda: make(options), RecordError, UnknownName, StudyError)
+    return guarded(lambda: make(options), RecordError, UnknownName, StudyError, NothingToShow)
 
 
 def _report(options: Namespace) -> int:
@@ -52,7 +52,7 @@ def _report(options: Namespace) -> int:
         results,
         records,
         out,
-        options=_shown(options, study, chosen),
+        options=_shown(options),
         data=data,
         tasks=tasks,
         tables_of=partial(planned_tables, study) if study and study.tables else None,
@@ -126,23 +126,16 @@ def _parser() -> CommandParser:
     return parser
 
 
-def _shown(options: Namespace, study: Study | None, records: Sequence[Record]) -> Options:
-    """What to show, with names as the records and the study have them."""
-    rows = study.rows if study else ()
-    known = [*(row.label for row in rows), *(name for record in records for name in _names(record))]
-    methods, exclude = (_looked_up("row or method", known, names) for names in (options.methods, options.exclude))
+def _shown(options: Namespace) -> Options:
+    """What to show, with names as they were given."""
     return Options(
         spread="ci" if options.ci else "none" if options.means else "sd",
         decimals=options.decimals,
         per_task=options.per_task,
-        methods=tuple(methods),
-        exclude=tuple(exclude),
+        methods=tuple(options.methods),
+        exclude=tuple(options.exclude),
         order=options.order,
     )
-
-
-def _names(record: Record) -> tuple[str, str]:
-    return record.method, record.labels.method
 
 
 def _read(results: Path) -> tuple[list[Record], list[SpeedRecord]]:

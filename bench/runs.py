@@ -217,13 +217,24 @@ def _status(arguments: Namespace) -> int:
 
 
 def _export(arguments: Namespace) -> int:
+    results = _results(arguments)
+    data, methods = _exact_names(results, arguments.data, arguments.method)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LeftOut)
-        written = write_parquet(_results(arguments), arguments.parquet, arguments.data, arguments.method)
+        written = write_parquet(results, arguments.parquet, data, methods)
     for path, rows in written.items():
         plain_console().print(f"{path}: {rows:,} rows")
     left_out = [str(one.message) for one in caught if issubclass(one.category, LeftOut)]
     return _ending(list(dict.fromkeys(left_out)))
+
+
+def _exact_names(results: Path, data: Sequence[str], methods: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The data sets and the folders of rows that are meant, as they are written; none where none are asked for."""
+    if not data and not methods:
+        return [], []
+    found = selected(find_runs(results, []), Filters(data, methods))  # bad records are named when they are exported
+    named = (dict.fromkeys(run.data for run in found), dict.fromkeys(run.variant for run in found))
+    return list(named[0]) if data else [], list(named[1]) if methods else []
 
 
 if __name__ == "__main__":

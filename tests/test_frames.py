@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from bench.records import parquet
 from bench.records.frames import ITEM_COLUMNS, POSITION_COLUMNS, RUN, RUNS, LeftOut
 from bench.records.items import write_items
 from bench.records.record import Record, Selected
-from bench.records.store import CURVE, POSITIONS, RECORD, run_folder, write_record
+from bench.records.store import CURVE, POSITIONS, RECORD, RecordError, run_folder, write_record
 
 HOSTILE = 'a_b & 100% {x} <script>, "q"\n'
 
@@ -64,7 +65,38 @@ def test_each_task_has_the_epoch_that_is_its_own(tmp_path: Path) -> None:
 def test_names_choose_runs(records: list[Record], tmp_path: Path) -> None:
     assert set(bench.load_runs(str(tmp_path), data="rooms").data) == {"rooms"}
     assert set(bench.load_runs(tmp_path, method=["normal", "uw"]).method) == {"normal", "uw"}
-    assert len(bench.load_runs(tmp_path, data="celeba")) == 0 == len(bench.load_runs(tmp_path / "none"))
+    assert set(bench.load_curves(tmp_path, method="NORMAL").method) == {"normal"}
+
+
+@pytest.mark.parametrize("load", parquet.TABLES.values())
+def test_names_and_folders_without_runs_are_errors(
+    load: Callable[..., pandas.DataFrame], records: list[Record], tmp_path: Path
+) -> None:
+    with pytest.raises(RecordError, match="expected runs of the data set 'celeba', found none; known: digits, rooms"):
+        load(tmp_path, data=["digits", "celeba"])
+    with pytest.raises(RecordError, match="the method 'mgda', found none; known: EW, NORMAL, UW, ew, normal, uw"):
+        load(tmp_path, method=["EW", "mgda"])
+    with pytest.raises(RecordError, match="the method 'UW', found none"):
+        load(tmp_path, data="rooms", method="UW")
+    for folder in (tmp_path / "none", tmp_path / "digits" / "ew" / "seed-0"):
+        with pytest.raises(RecordError, match="expected a folder with runs, found none"):
+            load(folder)
+
+
+def test_exported_runs_are_named_as_in_lists(
+    records: list[Record], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is the extra parquet")
+    export = ["export", "--results", str(tmp_path), "--parquet", str(tmp_path / "out")]
+    for names in (["--method", "nope"], ["--data", "nope"], ["--data", "rooms", "--method", "uw"]):
+        assert runs.main([*export, *names]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("Unknown ") and error.count("\n") == 1 and not (tmp_path / "out").exists()
+    assert runs.main([*export, "--data", "Digits", "--method", "NORMAL", "Ew"]) == 0
+    frame = pandas.read_parquet(tmp_path / "out" / "runs.parquet")
+    assert set(frame.data) == {"digits"} and set(frame.method) == {"ew", "normal"}
+    assert runs.main(["export", "--results", str(tmp_path / "no"), "--parquet", str(tmp_path / "empty")]) == 2
+    assert "expected a folder with runs" in capsys.readouterr().err and not (tmp_path / "empty").exists()
 
 
 def test_curves_and_positions_are_those_of_the_files(records: list[Record], tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from bench.records.store import RECORD, run_folder, write_record
 from bench.reporting.comparison import Comparison, comparisons
 from bench.reporting.figures.fronts import front_figure
 from bench.reporting.front import dominates, front_of, non_dominated, task_score
+from bench.reporting.options import Options
+from bench.reporting.sections import analysed, section_figures, section_tables
 from bench.reporting.tables.fronts import front_table
 from bench.spec.planning import specs_of
 from bench.spec.study import load_study
@@ -126,3 +128,22 @@ def test_the_study_has_every_point_of_its_grid_once() -> None:
         numbers = [part.strip().replace("½", ".5") for part in row.label.split(":")]
         (spec,) = specs_of(row, "rooms", 0)
         assert [float(number) for number in numbers] == spec.overrides.get("weighting.weights", [1.0] * 3)
+
+
+def test_hidden_rows_stay_in_the_front(tmp_path: Path) -> None:
+    comparison = compared(
+        with_accuracies("a", (0.9, 0.2)),
+        with_accuracies("bb", (0.6, 0.6)),
+        with_accuracies("UW", (0.4, 0.4), weighting="uw"),
+        with_accuracies("IMTL", (0.5, 0.5), weighting="imtl"),
+    )
+    analysis = analysed(tmp_path, comparison, Options(methods=("UW",)))
+    table = next(table for table in section_tables(analysis, Options()) if table.name == "front")
+    assert [(row.head.text, row.cells[-1].text) for row in table.rows] == [("UW", "1 of 2")]
+    figure = section_figures(tmp_path, analysis, ())["front"]
+    first = {line.get_label(): np.asarray(line.get_xydata()).tolist() for line in figure.axes[0].lines}
+    assert first.keys() == {"Their front", "UW"}
+    assert first["Their front"] == pytest.approx(np.array([[60, 60], [90, 20]]))
+    nothing = analysed(tmp_path, comparison, Options(exclude=("UW", "IMTL")))
+    assert "front" not in {table.name for table in section_tables(nothing, Options())}
+    assert "front" not in section_figures(tmp_path, nothing, ())

@@ -24,7 +24,7 @@ from bench.reporting.item_scores import ItemReader
 from bench.reporting.options import Options
 from bench.reporting.planned import PlannedRow, PlannedTable, arranged
 from bench.reporting.reports import write_reports
-from bench.reporting.sections import analysed
+from bench.reporting.sections import analysed, section_tables
 from bench.reporting.separable import maybe_best
 from bench.reporting.series import read_curves
 from bench.reporting.tables.problems import problems_table
@@ -128,15 +128,16 @@ def test_rows_left_out_on_request_change_no_number(tmp_path: Path) -> None:
     part = part_of(records_of("digits"))
     everything = analysed(tmp_path, part, Options())
     some = analysed(tmp_path, part, Options(exclude=("mgda", "EW 50% a_b"), order="score"))
-    assert [v.label for v in some.comparison.variants] == ["UW, frozen", "UW", "EW"]
-    whole, table = (verdict_table(one.comparison, one.contrasts) for one in (everything, some))
+    assert [v.label for v in some.comparison.shown] == ["UW, frozen", "UW", "EW"]
+    whole, table = (section_tables(one, Options())[1] for one in (everything, some))
+    assert table.name == "verdicts" and [r.head.text for r in table.rows] == ["UW, frozen", "UW", "EW"]
     assert [[c.text for c in row(table, label)] for label in ("UW", "EW")] == [
         [c.text for c in row(whole, label)] for label in ("UW", "EW")
     ]
     assert "Left out on request: EW 50% a_b; MGDA." in table.note and "Left out" not in whole.note
     only = analysed(tmp_path, part, Options(methods=("UW",)))
-    assert [v.label for v in only.comparison.variants] == ["UW"] and only.comparison.baseline is not None
-    tables = [score_tables(one, Options())[0] for one in (only.comparison, part)]
+    assert [v.label for v in only.comparison.shown] == ["UW"] and only.comparison.baseline is not None
+    tables = [section_tables(only, Options())[0], score_tables(part, Options())[0]]
     delta_b = [row(table, "UW")[[c.head.text for c in table.columns].index("Δ_b (%) ↑")].mean for table in tables]
     assert delta_b[0] == delta_b[1]
 

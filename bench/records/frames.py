@@ -47,8 +47,11 @@ def load_runs(results: Folder = None, data: Names = None, method: Names = None) 
     is the reported one, of the task where each has its own. Settings that differ from the defaults have columns of
     their dotted names after the others.
 
-    results: a folder of records. data, method: keep only runs with these keys, or with these variants.
+    results: a folder of records. data, method: keep only runs with these keys; or labels of methods, or variants.
     Files that can't be read are named by a warning (LeftOut) and are not in the table.
+
+    Raises:
+        RecordError: the folder has no runs, or no run has one of the names.
     """
     import pandas
 
@@ -102,19 +105,40 @@ def load_items(results: Folder = None, data: Names = None, method: Names = None)
 
 
 def _runs(results: Folder, data: Names, method: Names) -> Iterator[tuple[Path, Record]]:
-    """The folders and records of the runs that are asked for."""
+    """The folders and records of the runs that are asked for.
+
+    Raises:
+        RecordError: there are no runs, or none of a name; of methods this is known, and raised, after the last run.
+    """
     errors: list[str] = []
+    known: set[str] = set()
     wanted, methods = _names(data), _names(method)
-    for folder in run_folders(Path(results) if results is not None else ROOT / "results", errors):
-        if wanted is None or folder.parts[-3] in wanted:
-            try:
-                record = read_run(folder)
-            except RecordError as error:
-                errors.append(str(error))
-                continue
-            if record is not None and (methods is None or {record.method, record.variant} & methods):
+    place = Path(results) if results is not None else ROOT / "results"
+    folders = run_folders(place, errors)
+    if not folders and not errors:
+        raise RecordError(f"{place}: expected a folder with runs, found none.")
+    _require(place, "data set", wanted, {folder.parts[-3] for folder in folders})
+    for folder in (folder for folder in folders if wanted is None or folder.parts[-3] in wanted):
+        known.add(folder.parts[-2])
+        try:
+            record = read_run(folder)
+        except RecordError as error:
+            errors.append(str(error))
+            continue
+        if record is not None:
+            own = {record.method, record.labels.method, record.variant}
+            known |= own
+            if methods is None or own & methods:
                 yield folder, record
     _warn(errors)
+    _require(place, "method", methods, known)
+
+
+def _require(place: Path, kind: str, wanted: set[str] | None, known: set[str]) -> None:
+    """Raises RecordError for a name that no run has."""
+    if unknown := sorted((wanted or set()) - known):
+        names, there = (", ".join(of) for of in (map(repr, unknown), sorted(known)))
+        raise RecordError(f"{place}: expected runs of the {kind} {names}, found none; known: {there or 'none'}.")
 
 
 def _names(names: Names) -> set[str] | None:

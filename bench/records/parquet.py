@@ -29,6 +29,7 @@ def write_parquet(results: Path, out: Path, data: Sequence[str] = (), methods: S
 
     Raises:
         ParquetUnavailable: pyarrow is not installed. StorageError: a file can't be written.
+        RecordError: there are no runs, or none of a name.
     """
     if find_spec("pyarrow") is None:
         raise ParquetUnavailable(

@@ -23,7 +23,7 @@ class Across:
     part: name of the study's table; empty for all rows.
     problems: those that count. controls: labels of those that don't, since their answer is known.
     others: labels of further comparisons on the same data sets, which would count a problem twice.
-    labels: of all rows, in their order.
+    labels: of all rows, in their order, whatever is shown.
     ranks: by label.
     """
 
@@ -39,16 +39,28 @@ class Across:
         return next((v for v in problem.comparison.variants if v.label == label), None)
 
     @property
+    def shown(self) -> tuple[str, ...]:
+        """Labels of the rows that are shown on a problem, in their order."""
+        shown = {v.label for problem in self.problems for v in problem.comparison.shown}
+        return tuple(label for label in self.labels if label in shown)
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Labels of the other rows."""
+        shown = self.shown
+        return tuple(label for label in self.labels if label not in shown)
+
+    @property
     def colours(self) -> dict[str, int]:
         """Index of the colour of each row, by label."""
         return {v.label: v.colour for problem in self.problems for v in problem.comparison.variants}
 
 
 def across_problems(analyses: Sequence[Analysis]) -> tuple[Across, ...]:
-    """One for each part of a study that has at least two problems which are no controls."""
+    """One for each part of a study that has at least two problems which are no controls, and a row to show on them."""
     parts = dict.fromkeys(analysis.comparison.part for analysis in analyses)
     found = [_across(part, [one for one in analyses if one.comparison.part == part]) for part in parts]
-    return tuple(one for one in found if len(one.problems) > 1)
+    return tuple(one for one in found if len(one.problems) > 1 and one.shown)
 
 
 def _across(part: str, analyses: Sequence[Analysis]) -> Across:

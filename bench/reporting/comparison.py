@@ -12,7 +12,7 @@ from bench.records.record import Record, Scores, TaskRecord
 from bench.records.store import RecordError
 from bench.reporting.differences import data_differences, row_differences, seed_differences
 from bench.reporting.disagreements import disagreements
-from bench.reporting.labels import row_labels, run_name, seed_list, show_value, without
+from bench.reporting.labels import hidden_rows, row_labels, run_name, seed_list, show_value, without
 
 BASELINE = "ew"
 SINGLE_TASK = "stl"
@@ -63,6 +63,8 @@ class Variant:
 class Comparison:
     """The runs on the same tasks and by the same protocol of a data set, or a part of them: a table of a study.
 
+    Statistics, marks and ranks are of all rows; tables and figures print those that are `shown`.
+
     label: of the data set, with the tasks where they are not all of them, and with an unusual protocol.
     chosen: keys of the tasks, if they are not all of the data set (`data.tasks`).
     protocol: `data.protocol`, unless it is the usual one.
@@ -72,7 +74,7 @@ class Comparison:
     single_task: the finished runs of single-task learning by this protocol by seed, whatever their tasks.
     part: name of the study's table; empty for all runs of a data set.
     absent: labels of rows that the table should have, but that have no runs here.
-    hidden: labels of rows that are left out on request.
+    variants: all rows, whatever is shown. hidden: labels of those that are left out on request.
     """
 
     data: str
@@ -109,8 +111,13 @@ class Comparison:
 
     @property
     def hidden_rows(self) -> str:
-        """A sentence on the rows that are left out on request; empty if there are none."""
-        return f"Left out on request: {'; '.join(self.hidden)}." if self.hidden else ""
+        """Sentences on the rows that are left out on request; empty if there are none."""
+        return hidden_rows(self.hidden)
+
+    @property
+    def shown(self) -> tuple[Variant, ...]:
+        """The rows that are not left out on request."""
+        return tuple(v for v in self.variants if v.label not in self.hidden)
 
     @property
     def complete(self) -> tuple[Variant, ...]:

@@ -11,6 +11,7 @@ from bench.records.record import Record
 from bench.records.speed import SpeedRecord
 from bench.reporting.comparison import Comparison
 from bench.reporting.labels import show_settings
+from bench.reporting.options import unshown
 from bench.reporting.render import index
 from bench.reporting.speed.table import summary_table
 from bench.reporting.speed.text import circumstances
@@ -94,6 +95,7 @@ def index_page(
     return index(
         mark=MARK,
         overview=overview_table(compared),
+        unshown=unshown(compared),
         unfinished=unfinished_table(records),
         environments=environments_table(records),
         sections=sections,

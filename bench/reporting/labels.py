@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.records.record import Record
@@ -29,6 +29,20 @@ def seed_list(seeds: Iterable[int]) -> str:
 def run_name(record: Record) -> str:
     """The run in a message: its folder below the results."""
     return f"{record.data}/{record.variant}/seed-{record.seed}"
+
+
+def hidden_rows(labels: Sequence[str]) -> str:
+    """Sentences on rows that are left out on request; empty if there are none."""
+    return f"{_left_out(labels)}. Marks, ranks and tests count all rows." if labels else ""
+
+
+def with_hidden_rows(title: str, labels: Sequence[str]) -> str:
+    """The title of a figure, which names the rows that are left out of it on request."""
+    return f"{title}. {_left_out(labels)}" if labels else title
+
+
+def _left_out(labels: Sequence[str]) -> str:
+    return f"Left out on request: {'; '.join(labels)}"
 
 
 def without(settings: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from bench.records.files import StorageError, atomic_write_text, is_file, remove_temporary_files, storage_error
+from bench.records.files import atomic_write_text, remove_temporary_files
 from bench.records.names import inside
-from bench.records.reading import Damaged, read_text
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord
 from bench.reporting.across import across_problems, times_ratios
-from bench.reporting.comparison import Comparison
+from bench.reporting.comparison_report import ComparisonWriter
 from bench.reporting.figures.problems import problems_figure
 from bench.reporting.figures.style import save
 from bench.reporting.figures.times import profile_figure
 from bench.reporting.in_processes import in_processes
 from bench.reporting.index import MARK, SPEED, Overview, Section, index_page
-from bench.reporting.options import USUAL, Options
+from bench.reporting.labels import with_hidden_rows
+from bench.reporting.options import USUAL, Options, resolved, shown
 from bench.reporting.output_folder import ABANDONED, check_index
 from bench.reporting.page import content
-from bench.reporting.page.content import Part, page_of
+from bench.reporting.page.content import page_of
 from bench.reporting.page.drawing import drawing
 from bench.reporting.page.render import PAGE, write_page
-from bench.reporting.page.runs import points_of, run_curves, runs_of
+from bench.reporting.page.runs import points_of, runs_of
 from bench.reporting.planned import PlannedTable, compared
 from bench.reporting.render import markdown, write_table
-from bench.reporting.sections import Analysis, analysed, section_figures, section_tables, section_titles
+from bench.reporting.sections import Analysis
 from bench.reporting.speed.report import write_speed_report
 from bench.reporting.tables.problems import problems_table
 from bench.reporting.tables.runs import run_files
@@ -68,70 +65,31 @@ def write_reports(
 
     Raises:
         RecordError: records that contradict each other, or a curve that can't be read.
+        UnknownName, NothingToShow: as of `resolved`, before anything is written.
         StorageError: a file can't be written, or the index would replace a file that isn't an index of reports.
     """
     for name in (INDEX, PAGE):
         check_index(out / name, MARK)
     found = compared(results, records, tables_of)
+    options = resolved(options, [one for one in found if not data or one.data in data])
     for places in ((), *(one.places for one in found), *((SPEED, speed.machine) for speed in speeds)):
         remove_temporary_files(inside(out, *places), ABANDONED)
-    how = _How(results, out, options, data, tasks, points_of(runs_of(found)))
+    points = points_of(runs_of([shown(one, options) for one in found]))
+    writer = ComparisonWriter(results, out, options, data, tasks, points)
     one_by_one = sum(len(one.variants) for one in found) < MANY_ROWS
-    done = list(in_processes(how, list(enumerate(found)), 1 if one_by_one else processes))
-    parts, sections = [one.part for one in done], [one.section for one in done if one.section.tables]
-    files = [path for one in done for path in one.files]
-    overviews, shown, written = _write_overviews([part.analysis for part in parts], out)
-    files += written
-    tunings, written = _write_tunings(results, records, data, out)
-    files += written
+    written = list(in_processes(writer, list(enumerate(found)), 1 if one_by_one else processes))
+    parts, sections = [one.part for one in written], [one.section for one in written]
+    files = [path for one in written for path in one.files]
+    overviews, shown_over, more = _write_overviews([part.analysis for part in parts], out)
+    files += more
+    tunings, more = _write_tunings(results, records, data, out)
+    files += more
     if records:
         files += [atomic_write_text(out / name, text) for name, text in run_files(records).items()]
     for speed in speeds:
         files += write_speed_report(speed, inside(out, SPEED, speed.machine))
-    page = write_page(out, page_of(records, parts, shown, tunings, speeds))
-    tuned = {name: markdown(table) for name, table in tunings.items()}
-    index = atomic_write_text(out / INDEX, index_page(records, found, sections, speeds, overviews, tuned))
-    return (index, page, *files)
-
-
-@dataclass(frozen=True)
-class _Written:
-    """What a comparison has on the page and in the index, and its files."""
-
-    part: Part
-    section: Section
-    files: Sequence[Path]
-
-
-@dataclass(frozen=True)
-class _How:
-    """How each comparison is analysed and written. points: the most of a run's curve on the page."""
-
-    results: Path
-    out: Path
-    options: Options
-    data: Collection[str]
-    tasks: Sequence[str]
-    points: int
-
-    def __call__(self, numbered: tuple[int, Comparison]) -> _Written:
-        """Analyses and writes one; its number makes ids in drawings unique."""
-        number, comparison = numbered
-        part, figures = self._part(comparison, f"f{number}")
-        if self.data and comparison.data not in self.data:
-            return _Written(part, _earlier_section(part, self.out), ())
-        return _Written(part, *_write_section(part, figures, self.out))
-
-    def _part(self, comparison: Comparison, prefix: str) -> tuple[Part, Mapping[str, Figure]]:
-        """The tables and drawings of a comparison for the page, and its figures. prefix: of ids in the drawings."""
-        analysis = analysed(self.results, comparison, self.options)
-        figures, titles = section_figures(self.results, analysis, self.tasks), section_titles(comparison)
-        places = {name: f"{prefix}-{place}-" for place, name in enumerate(figures)}
-        drawings = {name: drawing(figure, titles[name], places[name]) for name, figure in figures.items()}
-        curves = run_curves(self.results, analysis.comparison, analysis.curves, self.points)
-        # They are drawn: only those on the page are still needed.
-        analysis = replace(analysis, curves={})
-        return Part(analysis, section_tables(analysis, self.options), drawings, curves), figures
+    page = write_page(out, page_of(records, parts, shown_over, tunings, speeds))
+    return (_write_index(out, records, sections, speeds, overviews, tunings), page, *files)
 
 
 def _write_overviews(
@@ -143,9 +101,10 @@ def _write_overviews(
         table = problems_table(across)
         files += write_table(out, table)
         ending = f"-{across.part}" if across.part else ""
+        ratios = {label: of for label, of in times_ratios(across).items() if label in across.shown}
         figures = {
-            f"problems{ending}": (PROBLEMS, problems_figure(across)),
-            f"profile{ending}": (PROFILE, profile_figure(times_ratios(across), across.colours)),
+            f"problems{ending}": (with_hidden_rows(PROBLEMS, across.hidden), problems_figure(across)),
+            f"profile{ending}": (with_hidden_rows(PROFILE, across.hidden), profile_figure(ratios, across.colours)),
         }
         drawn = {name: (title, figure) for name, (title, figure) in figures.items() if figure is not None}
         for name, (_, figure) in drawn.items():
@@ -169,34 +128,16 @@ def _write_tunings(
     return {f"{data}/{table.name}": table for data, table in tables.items()}, files
 
 
-def _write_section(part: Part, figures: Mapping[str, Figure], out: Path) -> tuple[Section, list[Path]]:
-    """Writes the tables and figures of a comparison; returns its part of the index, and the files."""
-    comparison = part.analysis.comparison
-    folder = inside(out, *comparison.places)
-    files = [path for table in part.tables for path in write_table(folder, table, comparison.data)]
-    for name, figure in figures.items():
-        files += save(figure, inside(folder, name))
-    titles = {name: title for name, title in section_titles(comparison).items() if name in figures}
-    return Section(comparison, {table.name: markdown(table) for table in part.tables}, titles), files
-
-
-def _earlier_section(part: Part, out: Path) -> Section:
-    """The part of the index that an earlier report wrote, read from its files; no tables if there are none."""
-    comparison = part.analysis.comparison
-    folder = inside(out, *comparison.places)
-    paths = {table.name: inside(folder, f"{table.name}.md") for table in part.tables}
-    texts = {name: _earlier_text(path) for name, path in paths.items() if is_file(path)}
-    titles = {
-        name: title for name, title in section_titles(comparison).items() if is_file(inside(folder, f"{name}.png"))
-    }
-    return Section(comparison, texts, titles)
-
-
-def _earlier_text(path: Path) -> str:
-    """A table that an earlier report wrote."""
-    try:
-        return read_text(path)
-    except Damaged as error:
-        raise StorageError(f"{path}: {error}; delete it, or write the reports of all data sets.") from error
-    except OSError as error:
-        raise storage_error(path, error) from error
+def _write_index(
+    out: Path,
+    records: Sequence[Record],
+    sections: Sequence[Section],
+    speeds: Sequence[SpeedRecord],
+    overviews: Sequence[Overview],
+    tunings: Mapping[str, Table],
+) -> Path:
+    """Writes the index, which links to the sections that have tables and counts the runs of all."""
+    compared = [section.comparison for section in sections]
+    linked = [section for section in sections if section.tables]
+    tuned = {name: markdown(table) for name, table in tunings.items()}
+    return atomic_write_text(out / INDEX, index_page(records, compared, linked, speeds, overviews, tuned))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -26,6 +26,7 @@ from bench.reporting.figures.training import (
     weights_figure,
 )
 from bench.reporting.front import front_of
+from bench.reporting.labels import with_hidden_rows
 from bench.reporting.logged import agreement_bands, position_bands, score_bands, task_bands, weight_bands
 from bench.reporting.options import USUAL, Options, shown
 from bench.reporting.series import Tables, read_curves
@@ -34,7 +35,7 @@ from bench.reporting.tables.cost import cost_table
 from bench.reporting.tables.fronts import front_table
 from bench.reporting.tables.scores import score_tables
 from bench.reporting.tables.spread import spread_table
-from bench.reporting.tables.table import Table
+from bench.reporting.tables.table import Table, without_rows
 from bench.reporting.tables.times import times_table
 from bench.reporting.tables.twins import twin_table
 from bench.reporting.tables.verdicts import verdict_table
@@ -45,7 +46,7 @@ from bench.reporting.times import Times, times_to_target
 class Analysis:
     """A comparison with the statistics of its rows.
 
-    comparison: of the rows that are shown. contrasts: computed from all rows, whatever is shown.
+    comparison: of all rows, and which of them are shown. All else is computed from all rows.
     curves: the learning curves of its runs.
     times: None if there is no target.
     spread: None without outcomes per test item.
@@ -61,14 +62,12 @@ class Analysis:
 
 
 def analysed(results: Path, comparison: Comparison, options: Options = USUAL) -> Analysis:
-    """The statistics of a comparison, from its records and what lies beside them, with the rows to show."""
+    """The statistics of a comparison, from its records and what lies beside them; `options` say what is shown."""
     part = shown(comparison, options)
-    curves, contrasts = read_curves(results, comparison), contrasts_of(results, comparison)
-    labels = {variant.label for variant in part.variants}
-    twins = tuple(pair for pair in contrasts.twins if pair.variant.label in labels)
+    curves = read_curves(results, comparison)
     return Analysis(
         part,
-        replace(contrasts, twins=twins),
+        contrasts_of(results, comparison),
         curves,
         times_to_target(comparison, curves),
         spread_table(results, part),
@@ -77,7 +76,10 @@ def analysed(results: Path, comparison: Comparison, options: Options = USUAL) ->
 
 
 def section_tables(analysis: Analysis, options: Options) -> tuple[Table, ...]:
-    """All tables of a comparison, the scores first."""
+    """All tables of a comparison, the scores first; none if no row is shown.
+
+    They are computed from all rows; those that are hidden are left out of what is then there.
+    """
     comparison, contrasts, times = analysis.comparison, analysis.contrasts, analysis.times
     twins, front = twin_table(comparison, contrasts), front_of(comparison)
     tables = [
@@ -90,7 +92,10 @@ def section_tables(analysis: Analysis, options: Options) -> tuple[Table, ...]:
         *([front_table(comparison, front)] if front and front.methods else []),
         cost_table(comparison),
     ]
-    return tuple(tables)
+    if not comparison.shown:
+        return ()
+    pairs = [(table, without_rows(table, comparison.hidden, comparison.hidden_rows)) for table in tables]
+    return tuple(left for whole, left in pairs if left.columns and (left.rows or not whole.rows))
 
 
 def section_titles(comparison: Comparison) -> dict[str, str]:
@@ -112,6 +117,7 @@ def section_titles(comparison: Comparison) -> dict[str, str]:
         "front": "The front of scalarisations: means over seeds on test for each pair of tasks, higher is better",
         "times": "Steps to target of every seed, the fastest first; a bar marks the median",
     }
+    titles = {name: with_hidden_rows(title, comparison.hidden) for name, title in titles.items()}
     for variant in comparison.variants:
         of = f"Task positions of {variant.label}"
         titles[_positions_name(variant)] = f"{of}: mean over finished seeds. {shades}"
@@ -119,8 +125,10 @@ def section_titles(comparison: Comparison) -> dict[str, str]:
 
 
 def section_figures(results: Path, analysis: Analysis, tasks: Sequence[str]) -> dict[str, Figure]:
-    """Figures by file name, without those that have nothing to show."""
+    """Figures by file name, without those that have nothing to show; none if no row is shown."""
     comparison, contrasts, times = analysis.comparison, analysis.contrasts, analysis.times
+    if not comparison.shown:
+        return {}
     front = front_of(comparison)
     figures = {
         "scores": scores_figure(comparison),
@@ -135,7 +143,7 @@ def section_figures(results: Path, analysis: Analysis, tasks: Sequence[str]) -> 
         "front": front_figure(comparison, front) if front else None,
         "times": times_figure(comparison, times) if times else None,
     }
-    for variant in comparison.variants:
+    for variant in comparison.shown:
         bands = position_bands(results, comparison, variant)
         figures[_positions_name(variant)] = positions_figure(comparison, bands, tasks)
     return {name: figure for name, figure in figures.items() if figure is not None}

@@ -16,13 +16,16 @@ class UnknownName(ValueError):
 
 
 def lookup(names: Iterable[str], kind: str, name: str) -> str:
-    """The entry of `names` that matches `name`: "Nash-MTL" finds "nash_mtl".
+    """The entry of `names` that is `name`, or else matches it: "Nash-MTL" finds "nash_mtl".
 
     kind: what the names stand for, as in "method"; used in the message.
 
     Raises:
         UnknownName: no entry matches.
     """
+    names = list(names)
+    if name in names:
+        return name
     known = {_canonical(candidate): candidate for candidate in names}
     found = known.get(_canonical(name))
     if found is not None:

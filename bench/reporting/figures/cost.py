@@ -57,7 +57,7 @@ def cost_figure(comparison: Comparison) -> Figure | None:
 def _points(comparison: Comparison, cost: Cost, factor: float) -> list[tuple[Variant, float, float]]:
     """Each row whose runs all have the cost and a score: the row, its mean cost, its mean score."""
     points = []
-    for row in comparison.variants:
+    for row in comparison.shown:
         costs = [cost.read(run) for run in row.scored.values()]
         known = [factor * value for value in costs if value]
         scores = score_matrix([row], tuple(row.scored))[0]

@@ -14,14 +14,15 @@ from bench.reporting.overall import overall_unit
 
 def differences_figure(comparison: Comparison, contrasts: Contrasts) -> Figure | None:
     """A row for each method: its difference from EW with its interval; None without any."""
-    over_ew = [(variant, contrasts.rows[variant.label].over_ew) for variant in comparison.variants]
+    over_ew = [(variant, contrasts.rows[variant.label].over_ew) for variant in comparison.shown]
     spans = [span_of(comparison, variant, found) for variant, found in over_ew if found is not None]
     return spans_figure(spans, f"Difference from EW {_unit(comparison)}")
 
 
 def twins_figure(comparison: Comparison, contrasts: Contrasts) -> Figure | None:
     """A row for each method with a twin: how much better it is than its mean weights kept constant."""
-    spans = [span_of(comparison, pair.variant, pair.difference) for pair in contrasts.twins]
+    pairs = [pair for pair in contrasts.twins if pair.variant.label not in comparison.hidden]
+    spans = [span_of(comparison, pair.variant, pair.difference) for pair in pairs]
     return spans_figure(spans, f"Difference from the frozen twin {_unit(comparison)}")
 
 

@@ -18,12 +18,16 @@ COLUMNS = 3
 
 
 def front_figure(comparison: Comparison, front: Front) -> Figure | None:
-    """Test scores of all rows, the fixed weights that no other dominates joined; None without pairs to show."""
-    if not front.pairs:
+    """Test scores of all rows, the fixed weights that no other dominates joined; None without pairs to show.
+
+    The front is that of all fixed weights, whatever is shown.
+    """
+    methods = [point for point in front.methods if point.row.label not in comparison.hidden]
+    if not front.pairs or not methods:
         return None
     columns = min(COLUMNS, len(front.pairs))
     lines = math.ceil(len(front.pairs) / columns)
-    legend_lines = math.ceil((len(front.methods) + 2) / 4)
+    legend_lines = math.ceil((len(methods) + 2) / 4)
     with paper_style():
         figure = Figure(figsize=(max(WIDTH, 2.35 * columns), 2.2 * lines + 0.17 * legend_lines + 0.1))
         panels = figure.subplots(lines, columns, squeeze=False).flatten()
@@ -42,9 +46,13 @@ def _draw(axes: Axes, comparison: Comparison, front: Front, pair: tuple[int, int
     scale = 100 if percent else 1
     fixed = [[scale * point.scores[task] for task in pair] for point in front.fixed]
     best = [fixed[place] for place in non_dominated(fixed)]
-    axes.plot(*zip(*fixed, strict=True), ".", color=GREY, markersize=5, label="Fixed weights", zorder=1)
+    shown = [at for at, point in zip(fixed, front.fixed, strict=True) if point.row.label not in comparison.hidden]
+    if shown:
+        axes.plot(*zip(*shown, strict=True), ".", color=GREY, markersize=5, label="Fixed weights", zorder=1)
     axes.plot(*zip(*best, strict=True), "-", color=GREY, linewidth=0.9, label="Their front", zorder=1)
     for place, point in enumerate(front.methods):
+        if point.row.label in comparison.hidden:
+            continue
         x, y = (scale * point.scores[task] for task in pair)
         axes.plot(
             [x], [y], marked(place), color=colour_of(place), label=one_line(point.row.label), zorder=2,

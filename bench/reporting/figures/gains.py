@@ -31,7 +31,7 @@ def gains_figure(comparison: Comparison) -> Figure | None:
 
     A second panel is over single-task networks, if there are any. The rows are in the order of their scores.
     """
-    rows = by_score(comparison, [variant for variant in comparison.variants if variant.scored])
+    rows = by_score(comparison, [variant for variant in comparison.shown if variant.scored])
     ew = comparison.baseline.scored if comparison.baseline else {}
     references: dict[str, Mapping[int, Record]] = {"EW": ew, "single-task networks": comparison.single_task}
     found = {name: task_gains(comparison, rows, runs) for name, runs in references.items()}

@@ -22,11 +22,12 @@ COLUMNS = 4  # panels side by side
 
 def problems_figure(across: Across) -> Figure | None:
     """A line for each row, the best rank first; None if no row is ranked."""
-    ranked = {label: found.rank for label, found in across.ranks.items() if found.rank is not None}
+    shown = across.shown
+    ranked = {label: found for label in shown if (found := across.ranks[label].rank) is not None}
     if not ranked:
         return None
     labels = sorted(ranked, key=lambda label: ranked[label].value)
-    labels += [label for label in across.labels if label not in ranked]
+    labels += [label for label in shown if label not in ranked]
     titles = ["Mean rank", *(one.comparison.problem for one in across.problems)]
     with paper_style():
         figure, panels, places = panels_figure(labels, titles, COLUMNS)

@@ -21,7 +21,7 @@ def scores_figure(comparison: Comparison) -> Figure | None:
     """A row of dots per method, one dot per seed, a bar at the mean, the best first; None if no run is done."""
     column = headline(comparison)
     scale = 100 if column.unit == PERCENT else 1
-    rows = [(v, finite(column.values({s: r.test for s, r in v.scored.items()}))) for v in comparison.variants]
+    rows = [(v, finite(column.values({s: r.test for s, r in v.scored.items()}))) for v in comparison.shown]
     if not any(values for _, values in rows):
         return None
     sign = 1.0 if column.direction == "higher" else -1.0

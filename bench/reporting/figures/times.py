@@ -22,7 +22,7 @@ WIDE = 8.0  # ratios up to this and beyond are on a logarithmic axis
 
 def times_figure(comparison: Comparison, times: Times) -> Figure | None:
     """A row per method: a dot at the steps of each seed, a bar at the median, the fastest first; crosses: never."""
-    rows = [(v, times.rows[v.key], times.median(v)) for v in comparison.variants if times.rows[v.key]]
+    rows = [(v, times.rows[v.key], times.median(v)) for v in comparison.shown if times.rows[v.key]]
     if not rows:
         return None
     longest = max(run.steps for v in comparison.variants for run in v.runs.values())

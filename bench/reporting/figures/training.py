@@ -37,7 +37,7 @@ def curves_figure(comparison: Comparison, bands: Bands) -> Figure | None:
 
     bands: by variant.
     """
-    rows = [variant for variant in comparison.variants if variant.key in bands]
+    rows = [variant for variant in comparison.shown if variant.key in bands]
     metric = comparison.tasks[0].metrics[0]
     factor, what = (1.0, "log gain") if comparison.selection == "gain" else (_factor(metric), metric_name(metric))
     scale = Scale("Epoch", f"Validation {what}", zoomed=True)
@@ -92,7 +92,7 @@ def weights_figure(comparison: Comparison, bands: Mapping[str, Bands]) -> Figure
 
     bands: by variant, then by task.
     """
-    rows = _with_panels(comparison, [variant for variant in comparison.variants if variant.key in bands])
+    rows = _with_panels(comparison, [variant for variant in comparison.shown if variant.key in bands])
     if not rows:
         return None
     last = {task: float(found.mean[-1]) for task, found in bands[rows[0].key].items()}
@@ -134,7 +134,7 @@ def agreement_figure(comparison: Comparison, cosines: Bands, conflicts: Bands) -
 
 def legible_rows(comparison: Comparison, known: Collection[str]) -> list[Variant]:
     """The rows among `known` variants, EW first; if they are too many, EW and those with the best test scores."""
-    rows = [variant for variant in comparison.variants if variant.key in known]
+    rows = [variant for variant in comparison.shown if variant.key in known]
     if len(rows) <= MOST_LINES:
         return rows
     baseline = [row for row in rows if comparison.baseline is not None and row.is_row(comparison.baseline)]

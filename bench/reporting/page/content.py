@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord
+from bench.reporting.comparison import Comparison
 from bench.reporting.index import SPEED, Section, environments_table, overview_table, unfinished_table
+from bench.reporting.options import unshown
 from bench.reporting.page.drawing import Drawing
 from bench.reporting.page.rows import NumberedRow, by_label, by_run, numbered
 from bench.reporting.page.runs import PageData, RunCurves, page_data
@@ -86,10 +88,15 @@ class Speed:
 
 @dataclass(frozen=True)
 class Page:
-    """The page. states: numbers of runs by status. data: the runs behind the cells."""
+    """The page.
+
+    states: numbers of runs by status, of all rows. unshown: which problems are left out on request.
+    data: the runs behind the cells.
+    """
 
     states: Mapping[str, int]
     cards: tuple[Card, ...]
+    unshown: str
     overviews: tuple[Block, ...]
     unfinished: PageTable | None
     absent: tuple[str, ...]
@@ -116,19 +123,21 @@ def page_of(
     tunings: Mapping[str, Table] | None = None,
     speeds: Sequence[SpeedRecord] = (),
 ) -> Page:
-    """The page of all records.
+    """The page of all records; problems none of whose rows is shown are named.
 
     tunings: tables of trials, by file without ending.
     """
     compared = [part.analysis.comparison for part in parts]
-    rows = numbered(compared)
+    parts = [part for part in parts if part.analysis.comparison.shown]
+    rows = numbered([part.analysis.comparison for part in parts])
     of_part = [[row for row in rows if row.problem == place] for place in range(len(parts))]
     cards = [card(p.analysis, p.anchor, own[0].number) for p, own in zip(parts, of_part, strict=True)]
     unfinished = unfinished_table(records)
     ran = [overview_table(compared), environments_table(records)] if records else []
     return Page(
-        states=_states(records, rows),
+        states=_states(records, compared),
         cards=tuple(cards),
+        unshown=unshown(compared),
         overviews=tuple(_over(one, rows) for one in overviews),
         unfinished=page_table(unfinished, "table/unfinished", by_run(rows)) if unfinished else None,
         absent=tuple(f"{one.label}. {one.absent_rows}" for one in compared if one.absent),
@@ -140,14 +149,15 @@ def page_of(
     )
 
 
-def _states(records: Sequence[Record], rows: Sequence[NumberedRow]) -> dict[str, int]:
+def _states(records: Sequence[Record], compared: Sequence[Comparison]) -> dict[str, int]:
     """Runs by status, and those that a row lacks although other rows of its problem have the seed."""
     counts = Counter(record.status for record in records)
     lacking = {
-        (row.comparison.data, row.variant.key, seed)
-        for row in rows
-        for seed in row.comparison.seeds
-        if seed not in row.variant.runs
+        (one.data, row.key, seed)
+        for one in compared
+        for row in one.variants
+        for seed in one.seeds
+        if seed not in row.runs
     }
     return {**{status: counts[status] for status in ("done", "diverged", "failed")}, "not run": len(lacking)}
 

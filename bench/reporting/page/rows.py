@@ -30,8 +30,8 @@ class NumberedRow:
 
 
 def numbered(compared: Sequence[Comparison]) -> tuple[NumberedRow, ...]:
-    """All rows of the problems, in their order."""
-    rows = [(place, one, variant) for place, one in enumerate(compared) for variant in one.variants]
+    """All rows of the problems that are shown, in their order."""
+    rows = [(place, one, variant) for place, one in enumerate(compared) for variant in one.shown]
     return tuple(NumberedRow(number, *row) for number, row in enumerate(rows))
 
 

@@ -119,17 +119,17 @@ class PageData:
 
 
 def page_data(compared: Sequence[tuple[Comparison, Contrasts, RunCurves]]) -> PageData:
-    """The rows of all comparisons, in order, and their runs."""
+    """The rows of all comparisons that are shown, in order, and their runs."""
     places: dict[tuple[str, str, int], int] = {}
     runs: list[RunData] = []
     settings = _Distinct()
     machines = _Distinct()
     problems, rows = [], []
     for comparison, contrasts, curves in compared:
-        records = [run for variant in comparison.variants for run in variant.runs.values()]
+        records = [run for variant in comparison.shown for run in variant.runs.values()]
         shared = _shared(records)
         problems.append(_problem(comparison, shared))
-        for variant in comparison.variants:
+        for variant in comparison.shown:
             for run in variant.runs.values():
                 key = (run.data, run.variant, run.seed)
                 if key not in places:
@@ -227,7 +227,7 @@ def run_curves(results: Path, comparison: Comparison, tables: Tables, most: int)
     """
     scale = 100 if overall_unit(comparison) == PERCENT else 1
     found = {}
-    for variant in comparison.variants:
+    for variant in comparison.shown:
         read = tables.get(variant.key, {})
         for seed, run in variant.runs.items():
             table, remark = (read.get(seed), "") if run.status == "done" else _left_by(results, run)
@@ -256,8 +256,8 @@ def _curve(table: NumberTable | None, scale: float, most: int) -> RunCurve:
 
 
 def runs_of(compared: Sequence[Comparison]) -> int:
-    """The number of runs of some comparisons."""
-    return sum(len(variant.runs) for comparison in compared for variant in comparison.variants)
+    """The number of runs of some comparisons, in the rows that are shown."""
+    return sum(len(variant.runs) for comparison in compared for variant in comparison.shown)
 
 
 def points_of(runs: int) -> int:

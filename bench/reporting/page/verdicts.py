@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -52,7 +53,7 @@ class Card:
 
     anchor: of its section. name: of the problem. title: of the study's table; empty without one.
     control: what the reader of a control should know; empty for others. power: what its seeds can detect.
-    groups: of all rows but EW itself.
+    headline: counts all rows. groups: of the rows that are shown but EW itself. hidden: which others there are.
     """
 
     anchor: str
@@ -64,6 +65,7 @@ class Card:
     tone: str
     groups: tuple[Group, ...]
     power: str
+    hidden: str
 
     @property
     def rows(self) -> int:
@@ -76,7 +78,7 @@ def card(analysis: Analysis, anchor: str, first: int) -> Card:
     comparison, contrasts = analysis.comparison, analysis.contrasts
     unit = overall_unit(comparison)
     found: dict[Word, list[tuple[float, Chip]]] = {}
-    for place, variant in enumerate(comparison.variants):
+    for place, variant in enumerate(comparison.shown):
         contrast = contrasts.rows[variant.label]
         over = contrast.over_ew
         text = "" if over is None else number(over.value, unit)
@@ -87,12 +89,12 @@ def card(analysis: Analysis, anchor: str, first: int) -> Card:
         for word in ORDER
         if word in found and word != "reference"
     )
-    counts = {word: len(chips) for word, chips in found.items()}
+    counts = Counter(contrasts.rows[variant.label].verdict.word for variant in comparison.variants)
     title = comparison.label.partition(": ")[2] if comparison.part else ""
     headline, tone = headline_of(counts)
     control = CONTROL if comparison.control else ""
-    facts, power = _facts(comparison, title), power_sentence(comparison)
-    return Card(anchor, comparison.problem, title, facts, control, headline, tone, groups, power)
+    facts, power, hidden = _facts(comparison, title), power_sentence(comparison), comparison.hidden_rows
+    return Card(anchor, comparison.problem, title, facts, control, headline, tone, groups, power, hidden)
 
 
 def _facts(comparison: Comparison, title: str) -> str:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from bench.reporting.across import Across, times_ratios
+from bench.reporting.labels import hidden_rows
 from bench.reporting.overall import overall_unit
 from bench.reporting.sections import Analysis
-from bench.reporting.tables.table import Cell, Column, Group, Head, Row, Table
+from bench.reporting.tables.table import Cell, Column, Group, Head, Row, Table, without_rows
 from bench.reporting.tables.verdicts import best_rows, number
 
 
 def problems_table(across: Across) -> Table:
-    """A row for each method: its mean rank over the problems, and its score and verdict on each."""
+    """A row for each method: its mean rank over the problems, and its score and verdict on each.
+
+    Ranks and marks are of all rows, whatever is shown.
+    """
     groups = [Group("", 1), *(Group(one.comparison.problem, 2) for one in across.problems)]
     columns = [Column(Head("Rank ↓", (), {"metric": "mean_rank", "direction": "lower"}))]
     for one in across.problems:
@@ -24,7 +28,8 @@ def problems_table(across: Across) -> Table:
     rows = tuple(_row(across, label, best) for label in across.labels)
     name = f"problems-{across.part}" if across.part else "problems"
     caption = f"Ranks and verdicts on {len(across.problems)} problems."
-    return Table(name, f"tab:{name}", caption, "Method", tuple(groups), tuple(columns), rows, _note(across))
+    table = Table(name, f"tab:{name}", caption, "Method", tuple(groups), tuple(columns), rows, _note(across))
+    return without_rows(table, across.hidden, hidden_rows(across.hidden))
 
 
 def _note(across: Across) -> str:

@@ -138,7 +138,7 @@ def circumstances(comparison: Comparison, spread: Spread) -> str:
     """How many seeds, what all rows share, and how epochs were chosen: sentences for a note."""
     seeds = f"{len(comparison.seeds)} {'seed' if len(comparison.seeds) == 1 else 'seeds'}"
     unless = "" if len(comparison.complete) == len(comparison.variants) else " unless a note says otherwise"
-    sentences = [f"{MEANS[spread]} over n={seeds}{unless}.", comparison.absent_rows, comparison.hidden_rows]
+    sentences = [f"{MEANS[spread]} over n={seeds}{unless}.", comparison.absent_rows]
     if comparison.common:
         sentences.append(f"All rows: {show_settings(comparison.common)}.")
     if comparison.rules:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import count, product
 from typing import Literal
 
@@ -125,3 +125,19 @@ def transposed(table: Table, stub: str) -> Table:
         Row(column.head, tuple(row.cells[place] for row in table.rows)) for place, column in enumerate(table.columns)
     )
     return Table(table.name, table.label, table.caption, stub, (), columns, rows, table.note)
+
+
+def without_rows(table: Table, hidden: Collection[str], remark: str) -> Table:
+    """The table without these methods, and with a remark below it; the table itself if there are none.
+
+    hidden: labels of rows, or of columns where methods are side by side. Other cells stay as they are: rows are left
+    out of the finished table, so that no number and no mark depends on what is printed.
+    """
+    if not hidden:
+        return table
+    rows = tuple(row for row in table.rows if row.head.identity.get("method", row.head.text) not in hidden)
+    places = [place for place, one in enumerate(table.columns) if one.head.identity.get("method") not in hidden]
+    if len(places) < len(table.columns):  # such tables have no groups of columns
+        rows = tuple(replace(row, cells=tuple(row.cells[place] for place in places)) for row in rows)
+    columns = tuple(table.columns[place] for place in places)
+    return replace(table, columns=columns, rows=rows, note=f"{table.note} {remark}".strip())

@@ -44,13 +44,7 @@ def best_rows(comparison: Comparison) -> set[str]:
 
 
 def _note(comparison: Comparison, contrasts: Contrasts) -> str:
-    sentences = [
-        contrasts.method,
-        *contrasts.remarks,
-        comparison.hidden_rows,
-        mark_rule(comparison),
-        power_sentence(comparison),
-    ]
+    sentences = [contrasts.method, *contrasts.remarks, mark_rule(comparison), power_sentence(comparison)]
     return " ".join(filter(None, sentences))
 
 
