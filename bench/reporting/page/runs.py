@@ -223,23 +223,28 @@ def _run(comparison: Comparison, run: Record, settings: int, machine: int, curve
 def run_curves(results: Path, comparison: Comparison, tables: Tables, most: int) -> dict[tuple[str, int], RunCurve]:
     """The learning curves of all runs, with at most so many points.
 
-    tables: of the finished runs. What others have left is read here, and need not be readable.
+    tables: those that have been read. What unfinished runs have left need not be readable.
+
+    Raises:
+        RecordError, StorageError: the curve of a finished run can't be read.
     """
     scale = 100 if overall_unit(comparison) == PERCENT else 1
     found = {}
     for variant in comparison.shown:
         read = tables.get(variant.key, {})
         for seed, run in variant.runs.items():
-            table, remark = (read.get(seed), "") if run.status == "done" else _left_by(results, run)
+            table, remark = (read[seed], "") if seed in read else _read(results, run)
             found[variant.key, seed] = RunCurve(remark=remark) if remark else _curve(table, scale, most)
     return found
 
 
-def _left_by(results: Path, run: Record) -> tuple[NumberTable | None, str]:
-    """The curve of a run that did not finish, or why it can't be read."""
+def _read(results: Path, run: Record) -> tuple[NumberTable | None, str]:
+    """The curve of a run, or why that of an unfinished one can't be read."""
     try:
         return read_numbers(run_folder(results, run.data, run.variant, run.seed) / CURVE, ("epoch", "score")), ""
     except RecordError as error:
+        if run.status == "done":
+            raise
         return None, str(error)
 
 
