@@ -27,6 +27,15 @@ from bench.spec.study import Study, StudyError, load_study, results_of
 
 _Read = TypeVar("_Read")
 MOST_DECIMALS = 8
+# Options of the usual reports that the paper's tables have no use for, and what is expected instead.
+_NOT_BESIDE_PAPER = {
+    "data": "no data sets beside --paper, whose tables name their own",
+    "methods": "no rows beside --paper, whose tables have the paper's rows and all others",
+    "exclude": "no rows beside --paper, whose tables have the paper's rows and all others",
+    "order": "no order beside --paper, whose tables have the paper's",
+    "decimals": "no decimals beside --paper, whose tables have as many as the paper's",
+    "per_task": "no tables of gains beside --paper, which has those of the paper",
+}
 _ROWS = "rows to show, by the key or the label of a method or the label of a row (default: all)"
 
 
@@ -34,8 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """0, or 2 if there is nothing to report or a record is unreadable."""
     parser = _parser()
     options = parser.parse_args(argv)
-    if options.paper and options.data:
-        parser.error("--data: expected no data sets beside --paper, whose tables name their own")
+    if options.paper:
+        for name, reason in _NOT_BESIDE_PAPER.items():
+            if getattr(options, name) != parser.get_default(name):
+                parser.error(f"--{name.replace('_', '-')}: expected {reason}")
     make = _report_paper if options.paper else _report
     return guarded(lambda: make(options), RecordError, UnknownName, StudyError)
 
@@ -94,7 +105,7 @@ def _parser() -> CommandParser:
     parser.add_argument("--out", type=folder, metavar="DIR", help="folder for the reports (default: reports)")
     beside = parser.add_mutually_exclusive_group()
     beside.add_argument("--ci", action="store_true", help="print 95 %% intervals beside means, not standard deviations")
-    beside.add_argument("--means", action="store_true", help="print means alone")
+    beside.add_argument("--means", action="store_true", help="print means alone, as --paper does unless --ci is given")
     parser.add_argument(
         "--decimals",
         type=whole_number(0, MOST_DECIMALS),
