@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from paper_records import paper_records
-from record_factory import without_drawing, write_runs
+from paper_records import ablation_records, paper_records
+from record_factory import make_unfinished, without_drawing, write_runs
 from test_paper_tables import report_on, rows_of
 
 from bench import ROOT
@@ -68,3 +68,50 @@ def test_all_other_rows_are_in_italics(tmp_path: Path) -> None:
 def test_the_page_counts_the_lines_of_figure_2() -> None:
     text = " ".join((ROOT / "docs" / "paper.md").read_text(encoding="utf-8").split())
     assert f"Of CelebA's 40 attributes {NUMBERS[MOST_LINES]} are drawn" in text
+
+
+COMMAND = "python -m bench.run --study paper --data office31"
+
+
+def status_of(index: str) -> list[str]:
+    """Rows of the paper, other rows, seeds and what is to be done of Table 1 on Office-31."""
+    line = next(line for line in index.splitlines() if line.startswith("| Table 1 | Office-31 |"))
+    cells = [cell.strip() for cell in line.split("|")[3:-1]]
+    return [*cells[:3], cells[4]]
+
+
+def test_a_table_lacks_the_seeds_that_its_study_asks_for(tmp_path: Path) -> None:
+    write_runs(tmp_path / "results", [run for run in office31() if run.seed == 0])
+    assert status_of(report(tmp_path / "results", tmp_path / "out")) == ["9 of 9", "0", "0 (of 0, 1, 2)", COMMAND]
+
+
+def test_seeds_of_another_row_leave_the_rows_of_the_paper_whole(tmp_path: Path) -> None:
+    runs = office31()
+    own = with_settings(runs[0], "ew@own", train__lr=0.5).model_copy(update={"seed": 9})
+    write_runs(tmp_path / "results", [*runs, own])
+    write_runs(tmp_path / "without", runs)
+    index = report(tmp_path / "results", tmp_path / "out")
+    report(tmp_path / "without", tmp_path / "alone")
+    assert status_of(index) == ["9 of 9", "1", "0, 1, 2", "nothing"]
+    rows, alone = (rows_of(tmp_path / out / "table1.md") for out in ("out", "alone"))
+    assert rows[:10] == alone and any(cell.startswith("**") for cell in rows[9]) and "**" not in "".join(rows[10])
+    text = (tmp_path / "out" / "table1.md").read_text(encoding="utf-8")
+    assert "over n=3 seeds" in text and "seed 9 not run" not in text
+    assert "seeds 0, 1, 2 not run" in text and "with seed 9, which the paper's rows lack" in text
+
+
+def test_a_diverged_run_is_not_trained_again(tmp_path: Path) -> None:
+    lost = make_unfinished("diverged", "the loss is nan").model_dump()
+    changes = {key: lost[key] for key in ("status", "reason", "validation", "test", "last_test", "selected")}
+    runs = [run.model_copy(update=changes) if (run.method, run.seed) == ("uw", 1) else run for run in office31()]
+    write_runs(tmp_path / "results", runs)
+    assert status_of(report(tmp_path / "results", tmp_path / "out"))[3] == "nothing; 1 run diverged"
+
+
+def test_seeds_of_other_rows_hide_no_candidate_of_an_ablation(tmp_path: Path) -> None:
+    runs = ablation_records(["office31"])
+    fixed = next(run for run in runs if "arch.initial_positions" in run.overrides and run.seed == 0)
+    write_runs(tmp_path / "results" / "ablation", runs)
+    write_runs(tmp_path / "results" / "ablation", [with_settings(fixed, "normal@9").model_copy(update={"seed": 9})])
+    report(tmp_path / "results", tmp_path / "out")
+    assert "of 6, 1 of them finished" in (tmp_path / "out" / "table4.md").read_text(encoding="utf-8")

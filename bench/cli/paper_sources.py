@@ -58,7 +58,7 @@ def _source_of(study: Study, name: str, results: Path) -> Source:
     """The study's Table 4, or its first table; all rows of a study without tables."""
     names = sorted((table.name for table in study.tables), key=lambda table: table != TABLE4.name)
     planned = partial(_one_table, study, names[0]) if names else None
-    return Source(name, results, read_records(results), planned)
+    return Source(name, results, read_records(results), planned, tuple(study.seeds))
 
 
 def _one_table(study: Study, name: str, data: str) -> list[PlannedTable]:

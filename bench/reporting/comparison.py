@@ -270,13 +270,13 @@ def _variants(
         done, first = finished[key], next(iter(runs.values()))
         mixed = seed_differences(list(done.values()))
         of_epochs = (*_not_selected(done), *_unscored(done))
-        notes = (*_unfinished(runs, seeds), *mixed, *elsewhere[key], *odd[key], *of_epochs, *_resumed(done))
+        notes = (*unfinished(runs, seeds), *mixed, *elsewhere[key], *odd[key], *of_epochs, *_resumed(done))
         scored = {} if mixed else done
         variants.append(Variant(key, first.method, labels[key], first.order.method, runs, scored, notes))
     return tuple(variants)
 
 
-def _unfinished(runs: Mapping[int, Record], seeds: Sequence[int]) -> tuple[str, ...]:
+def unfinished(runs: Mapping[int, Record], seeds: Sequence[int]) -> tuple[str, ...]:
     """A note on the seeds that other rows have and this row lacks, grouped by reason; none if it has them all."""
     reasons: dict[str, list[int]] = {}
     for seed in seeds:

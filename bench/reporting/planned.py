@@ -117,7 +117,8 @@ def _shown(comparison: Comparison, row: PlannedRow, place: int) -> Variant | Non
     if len(wanted) > 1 and not all(variant.selected_on_validation for variant in found):
         notes.append(f"of {len(wanted)}, the first one: without validation none is chosen")
     elif len(wanted) > 1:
-        complete = [variant for variant in found if variant in comparison.complete]
+        seeds = {seed for variant in found for seed in variant.runs}  # those of other rows don't matter here
+        complete = [variant for variant in found if set(variant.scored) == seeds]
         if complete:
             shown = max(complete, key=_validation_score)
         settings = show_settings(without(shown.first.overrides, common))

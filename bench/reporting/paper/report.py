@@ -19,7 +19,7 @@ from bench.reporting.paper.figure import NAME as FIGURE
 from bench.reporting.paper.figure import figure2
 from bench.reporting.paper.layout import LABELS, TABLE4, TABLES
 from bench.reporting.paper.rows import FilledTable, filled_tables
-from bench.reporting.paper.status import status_table
+from bench.reporting.paper.status import Asked, status_table
 from bench.reporting.paper.tables import differences_table, paper_table
 from bench.reporting.planned import PlannedTable, compared
 from bench.reporting.render import latex, markdown, paper_document, paper_page, write_table
@@ -35,6 +35,7 @@ class Source:
     """Where the rows of some tables come from.
 
     study: its name or file, for the commands that make what is missing.
+    seeds: those it asks for; () if that isn't known.
     tables_of(data set) -> the one table of the study that tells the rows; None for all rows of a data set.
     """
 
@@ -42,6 +43,12 @@ class Source:
     results: Path
     records: Sequence[Record]
     tables_of: Callable[[str], Sequence[PlannedTable]] | None = None
+    seeds: tuple[int, ...] = ()
+
+    @property
+    def asked(self) -> Asked:
+        """What makes its rows."""
+        return Asked(self.study, self.seeds)
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ def write_paper_report(
         "checks": checks,
     }
     files.append(atomic_write_text(out / DOCUMENT, paper_document(**content)))
-    status = status_table(filled, {TABLE4.name: ablations.study}, methods.study)
+    status = status_table(filled, {TABLE4.name: ablations.asked}, methods.asked)
     left_out = _left_out(methods, ablations, filled)
     page = paper_page(status=status, left_out=left_out, document=DOCUMENT, **content)
     missing = {section.title: section.filled.missing for section in sections if section.filled.missing}

@@ -10,6 +10,7 @@ from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.labels import without
 from bench.reporting.paper.layout import AVERAGE, GAIN, LABELS, N_TASKS, PaperTable
 from bench.reporting.paper.printed import printed_rows
+from bench.reporting.paper.seeds import with_seeds_of
 from bench.spec.lookup import same_name
 
 NOT_IN_PAPER = "not in the paper's table"
@@ -51,7 +52,7 @@ class PaperRow:
 class FilledTable:
     """A table of the paper with our rows: those of the paper, then the others.
 
-    comparisons: by data set, of those that have comparable runs.
+    comparisons: by data set, of those that have comparable runs; with the seeds of the paper's rows.
     protocol: of all of them; empty if it is the usual one.
     left_out: sentences on runs that are there, but not in the table.
     """
@@ -102,6 +103,7 @@ def filled_tables(layout: PaperTable, compared: Sequence[Comparison]) -> tuple[F
 def _filled(
     layout: PaperTable, comparisons: Mapping[str, Comparison], protocol: str, left_out: tuple[str, ...]
 ) -> FilledTable:
+    comparisons = {data: _by_own_seeds(layout, comparison) for data, comparison in comparisons.items()}
     rows = []
     shown: dict[str, list[Variant]] = {data: [] for data in comparisons}
     for name in printed_rows(layout):
@@ -118,6 +120,12 @@ def _filled(
             others.setdefault(variant.label, {})[data] = variant
     extra = [PaperRow("", label, variants) for label, variants in others.items()]
     return FilledTable(layout, comparisons, (*rows, *extra), protocol, left_out)
+
+
+def _by_own_seeds(layout: PaperTable, comparison: Comparison) -> Comparison:
+    """The comparison with the seeds of the paper's rows."""
+    found = [_counterpart(layout, comparison, name) for name in printed_rows(layout)]
+    return with_seeds_of([variant for variant in found if variant is not None], comparison)
 
 
 def _counterpart(layout: PaperTable, comparison: Comparison, name: str) -> Variant | None:
