@@ -12,7 +12,7 @@ from test_paper_tables import report_on, rows_of
 from bench import ROOT
 from bench.records.record import Record
 from bench.reporting.figures.lines import MOST_LINES
-from bench.reporting.paper.layout import TABLE1
+from bench.reporting.paper.layout import TABLE1, TABLE2
 
 NUMBERS = dict(enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]))
 
@@ -115,3 +115,44 @@ def test_seeds_of_other_rows_hide_no_candidate_of_an_ablation(tmp_path: Path) ->
     write_runs(tmp_path / "results" / "ablation", [with_settings(fixed, "normal@9").model_copy(update={"seed": 9})])
     report(tmp_path / "results", tmp_path / "out")
     assert "of 6, 1 of them finished" in (tmp_path / "out" / "table4.md").read_text(encoding="utf-8")
+
+
+def ablated(seeds: int = 3) -> list[Record]:
+    """Positive positions, as in Table 4, but with another learning rate: a row that Table 4 doesn't have."""
+    settings = {"arch__position_form": "positive", "train__lr": 0.5}
+    return [with_settings(run, "normal@x", **settings) for run in office31("normal")[:seeds]]
+
+
+LABEL = "NORMAL (arch.position_form=positive, train.lr=0.5)"
+
+
+def test_what_table_4_does_not_show_is_in_table_1(tmp_path: Path) -> None:
+    write_runs(tmp_path / "results", [*office31(), *ablation_records(["office31"]), *ablated()])
+    index = report(tmp_path / "results", tmp_path / "out")
+    names = {name: [row[0] for row in rows_of(tmp_path / "out" / f"{name}.md")] for name in ("table1", "table4")}
+    assert names["table1"][-2:] == ["NORMAL", f"*{LABEL}*"]
+    assert len(names["table4"]) == 9 and "Left out" not in index
+
+
+def test_what_no_table_shows_is_named(tmp_path: Path) -> None:
+    write_runs(tmp_path / "results", office31())
+    write_runs(tmp_path / "results" / "ablation", [*ablation_records(["office31"]), *ablated(1)])
+    nyuv2 = [run for run in paper_records(TABLE2) if run.method == "uw"]
+    write_runs(tmp_path / "results" / "ablation", nyuv2)
+    index = report(tmp_path / "results", tmp_path / "out").replace("\\", "")
+    told = "among the records of Table 4, which doesn't show them"
+    assert f"Left out: rows on Office-31 {told}: {LABEL}." in index
+    assert f"Left out: rows on NYUv2 {told}: UW." in index and index.count("Left out") == 2
+
+
+def test_candidates_of_a_row_are_neither_shown_twice_nor_left_out(tmp_path: Path) -> None:
+    orders = [run for run in ablation_records(["office31"]) if "arch.initial_positions" in run.overrides]
+    other = [
+        with_settings(run, "normal@2", arch__position_form="constant", arch__initial_positions=[1.5, 1.0, 1.25])
+        for run in orders
+        if len(set(run.overrides["arch.initial_positions"])) == 3
+    ]
+    write_runs(tmp_path / "results", [*office31(), *ablation_records(["office31"]), *other])
+    index = report(tmp_path / "results", tmp_path / "out")
+    assert "of 6, 2 of them finished" in index and "Left out" not in index
+    assert [row[0] for row in rows_of(tmp_path / "out" / "table1.md")][-1] == "NORMAL"

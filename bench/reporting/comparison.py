@@ -30,6 +30,7 @@ class Variant:
     trials: of the tuning that the row's settings come from, as a study says; None if nothing says it.
     tuned: how many of them are in the table of trials, as a study says; 0 for the best of several rows.
     twin_of: label of the row whose mean weights this row keeps constant; empty for all others.
+    candidates: keys of the rows out of which a study shows this one.
     """
 
     key: str
@@ -42,6 +43,7 @@ class Variant:
     trials: int | None = None
     tuned: int = 0
     twin_of: str = ""
+    candidates: tuple[str, ...] = ()
 
     @property
     def first(self) -> Record:

@@ -134,6 +134,7 @@ def _shown(comparison: Comparison, row: PlannedRow, place: int) -> Variant | Non
         trials=trials,
         tuned=row.trials,
         twin_of=row.twin_of,
+        candidates=tuple(variant.key for variant in found),
     )
 
 
@@ -149,7 +150,10 @@ def _twin(comparison: Comparison, sources: Sequence[Variant], row: PlannedRow, p
     shown = max(found, key=lambda variant: (STALE not in variant.notes, len(_settings(variant)["source_seeds"])))
     others = f"of {len(found)} twins, that of most seeds of its source" if len(found) > 1 else ""
     notes = (*filter(None, [others]), *shown.notes)
-    return replace(shown, label=row.label, colour=place, notes=notes, trials=row.trials, twin_of=row.twin_of)
+    keys = tuple(variant.key for variant in found)
+    return replace(
+        shown, label=row.label, colour=place, notes=notes, trials=row.trials, twin_of=row.twin_of, candidates=keys
+    )
 
 
 def _settings(variant: Variant) -> Mapping[str, Any]:

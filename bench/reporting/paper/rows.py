@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.records.record import MetricRecord
 from bench.reporting.comparison import Comparison, Variant
@@ -55,6 +55,7 @@ class FilledTable:
     comparisons: by data set, of those that have comparable runs; with the seeds of the paper's rows.
     protocol: of all of them; empty if it is the usual one.
     left_out: sentences on runs that are there, but not in the table.
+    unusable: data set and key of the rows that these sentences are about.
     """
 
     layout: PaperTable
@@ -62,6 +63,7 @@ class FilledTable:
     rows: tuple[PaperRow, ...]
     protocol: str = ""
     left_out: tuple[str, ...] = ()
+    unusable: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -93,16 +95,19 @@ def filled_tables(layout: PaperTable, compared: Sequence[Comparison]) -> tuple[F
             sentences.append(f"Left out: the runs on {LABELS[comparison.data]}, {odd}.")
         else:
             usable.append(comparison)
+    unusable = tuple((c.data, variant.key) for c in own if c not in usable for variant in c.variants)
     protocols = sorted({comparison.protocol for comparison in usable}) or [""]
     return tuple(
-        _filled(layout, {c.data: c for c in usable if c.protocol == protocol}, protocol, tuple(sentences))
+        replace(
+            _filled(layout, {c.data: c for c in usable if c.protocol == protocol}, protocol),
+            left_out=tuple(sentences),
+            unusable=unusable,
+        )
         for protocol in protocols
     )
 
 
-def _filled(
-    layout: PaperTable, comparisons: Mapping[str, Comparison], protocol: str, left_out: tuple[str, ...]
-) -> FilledTable:
+def _filled(layout: PaperTable, comparisons: Mapping[str, Comparison], protocol: str) -> FilledTable:
     comparisons = {data: _by_own_seeds(layout, comparison) for data, comparison in comparisons.items()}
     rows = []
     shown: dict[str, list[Variant]] = {data: [] for data in comparisons}
@@ -119,7 +124,7 @@ def _filled(
         for variant in (v for v in comparison.variants if v not in shown[data]):
             others.setdefault(variant.label, {})[data] = variant
     extra = [PaperRow("", label, variants) for label, variants in others.items()]
-    return FilledTable(layout, comparisons, (*rows, *extra), protocol, left_out)
+    return FilledTable(layout, comparisons, (*rows, *extra), protocol)
 
 
 def _by_own_seeds(layout: PaperTable, comparison: Comparison) -> Comparison:
