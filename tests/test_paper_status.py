@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from paper_records import ablation_records, paper_records
+from paper_records import ablation_records, paper_records, report_on, rows_of
 from record_factory import make_unfinished, without_drawing, write_runs
-from test_paper_tables import report_on, rows_of
 
 from bench import ROOT
 from bench.records.record import Record

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from paper_records import SEEDS, ablation_records, paper_records, real_tasks
+from paper_records import SEEDS, ablation_records, paper_records, real_tasks, report_on, rows_of
 from record_factory import make_record, make_unfinished, without_drawing, write_runs
 
 from bench import ROOT
@@ -31,10 +31,6 @@ WRONG_AVERAGE = ("table4", "first-order NODE", "officehome/Avg")
 HOSTILE = r"a_b & 100% {x} <script> $y$ \input{z} | # ^ ~"
 
 
-def report_on(results: Path, out: Path, *options: str) -> int:
-    return main(["--paper", "--results", str(results), "--out", str(out), *options])
-
-
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
@@ -48,13 +44,6 @@ def out(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("out")
     assert report_on(results, folder) == 0
     return folder
-
-
-def rows_of(path: Path) -> list[list[str]]:
-    """The cells of a table in Markdown, without marks of notes; bold stays."""
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-    bare = [re.sub(r"<sup>.*?</sup>", "", line).strip("|") for line in lines]
-    return [[cell.strip() for cell in line.split(" | ")] for line in (bare[0], *bare[2:])]
 
 
 def lines_of(path: Path) -> list[dict[str, str]]:
