@@ -22,6 +22,7 @@ from bench.reporting.options import MEANS, Options
 from bench.reporting.paper.layout import LABELS
 from bench.reporting.paper.report import write_paper_report
 from bench.reporting.reports import write_reports
+from bench.reporting.written_files import read_list, replace_earlier
 from bench.spec.lookup import UnknownName, lookup
 from bench.spec.study import Study, StudyError, load_study, results_of
 
@@ -59,6 +60,7 @@ def _report(options: Namespace) -> int:
     data = _looked_up("data set", [record.data for record in records], options.data)
     chosen = [record for record in records if record.data in data or not data]
     tasks = _looked_up("task", [task.key for record in chosen for task in record.tasks], options.tasks)
+    earlier = read_list(out)
     files = write_reports(
         results,
         records,
@@ -69,7 +71,9 @@ def _report(options: Namespace) -> int:
         tables_of=partial(planned_tables, study) if study and study.tables else None,
         speeds=speeds,
     )
+    changes = replace_earlier(out, earlier, [results], files, lambda name: _is_of_others(name, data))
     _print_files(files, len(chosen), len(speeds))
+    _print_lines(changes.sentences)
     return 0
 
 
@@ -79,11 +83,14 @@ def _report_paper(options: Namespace) -> int:
     tasks = _looked_up("task", keys, options.tasks)
     out = options.out or inside(ROOT / "reports", "paper")
     shown = Options(spread="ci") if options.ci else MEANS  # the paper prints means alone
+    earlier = read_list(out)
     written = write_paper_report(methods, ablations, out, options=shown, tasks=tasks)
+    changes = replace_earlier(out, earlier, [methods.results, ablations.results], written.files)
     console = plain_console()
     console.print(f"Tables 1 to 4 and Figure 2 of the paper: {written.files[0]}", style="bold")
     for title, sentences in written.missing.items():
         console.print(f"  {title}: {' '.join(sentences)}")
+    _print_lines(changes.sentences)
     return 0
 
 
@@ -183,6 +190,12 @@ def _looked_up(kind: str, known: Sequence[str], names: Sequence[str]) -> list[st
     return [lookup(dict.fromkeys(known), f"{kind} among the records", name) for name in names]
 
 
+def _is_of_others(name: str, data: Sequence[str]) -> bool:
+    """Whether a file of an earlier report is about other data sets than the chosen ones, so that it stays."""
+    folder, *rest = name.split("/")
+    return bool(data and rest) and folder not in (*data, SPEED)
+
+
 def _print_files(files: Sequence[Path], n_runs: int, n_speeds: int) -> None:
     console = plain_console()
     measured = f" and {n_speeds} measurement{'s' if n_speeds != 1 else ''} of steps" if n_speeds else ""
@@ -190,6 +203,11 @@ def _print_files(files: Sequence[Path], n_runs: int, n_speeds: int) -> None:
     console.print(f"All of it on one page, to open in a browser: {files[1]}")
     for place in dict.fromkeys(path.parent for path in files if path.suffix == ".tex"):
         console.print(f"  {place}: {', '.join(path.name for path in files if path.parent == place)}")
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    for line in lines:
+        plain_console().print(line)
 
 
 if __name__ == "__main__":
