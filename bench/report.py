@@ -22,11 +22,21 @@ from bench.reporting.options import MEANS, NothingToShow, Options
 from bench.reporting.paper.layout import LABELS
 from bench.reporting.paper.report import write_paper_report
 from bench.reporting.reports import write_reports
+from bench.reporting.written_files import read_list, replace_earlier
 from bench.spec.lookup import UnknownName, lookup
 from bench.spec.study import StudyError, load_study, results_of
 
 _Read = TypeVar("_Read")
 MOST_DECIMALS = 8
+# Options of the usual reports that the paper's tables have no use for, and what is expected instead.
+_NOT_BESIDE_PAPER = {
+    "data": "no data sets beside --paper, whose tables name their own",
+    "methods": "no rows beside --paper, whose tables have the paper's rows and all others",
+    "exclude": "no rows beside --paper, whose tables have the paper's rows and all others",
+    "order": "no order beside --paper, whose tables have the paper's",
+    "decimals": "no decimals beside --paper, whose tables have as many as the paper's",
+    "per_task": "no tables of gains beside --paper, which has those of the paper",
+}
 _ROWS = "rows to show, by the key or the label of a method or the label of a row (default: all)"
 
 
@@ -34,8 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """0, or 2 if there is nothing to report or a record is unreadable."""
     parser = _parser()
     options = parser.parse_args(argv)
-    if options.paper and options.data:
-        parser.error("--data: expected no data sets beside --paper, whose tables name their own")
+    if options.paper:
+        for name, reason in _NOT_BESIDE_PAPER.items():
+            if getattr(options, name) != parser.get_default(name):
+                parser.error(f"--{name.replace('_', '-')}: expected {reason}")
     make = _report_paper if options.paper else _report
     return guarded(lambda: make(options), RecordError, UnknownName, StudyError, NothingToShow)
 
@@ -48,6 +60,7 @@ def _report(options: Namespace) -> int:
     data = _looked_up("data set", [record.data for record in records], options.data)
     chosen = [record for record in records if record.data in data or not data]
     tasks = _looked_up("task", [task.key for record in chosen for task in record.tasks], options.tasks)
+    earlier = read_list(out)
     files = write_reports(
         results,
         records,
@@ -59,7 +72,9 @@ def _report(options: Namespace) -> int:
         speeds=speeds,
         processes=options.jobs,
     )
+    changes = replace_earlier(out, earlier, [results], files, lambda name: _is_of_others(name, data))
     _print_files(files, len(chosen), len(speeds))
+    _print_lines(changes.sentences)
     return 0
 
 
@@ -69,11 +84,14 @@ def _report_paper(options: Namespace) -> int:
     tasks = _looked_up("task", keys, options.tasks)
     out = options.out or inside(ROOT / "reports", "paper")
     shown = Options(spread="ci") if options.ci else MEANS  # the paper prints means alone
+    earlier = read_list(out)
     written = write_paper_report(methods, ablations, out, options=shown, tasks=tasks)
+    changes = replace_earlier(out, earlier, [methods.results, ablations.results], written.files)
     console = plain_console()
     console.print(f"Tables 1 to 4 and Figure 2 of the paper: {written.files[0]}", style="bold")
     for title, sentences in written.missing.items():
         console.print(f"  {title}: {' '.join(sentences)}")
+    _print_lines(changes.sentences)
     return 0
 
 
@@ -95,7 +113,7 @@ def _parser() -> CommandParser:
     parser.add_argument("--out", type=folder, metavar="DIR", help="folder for the reports (default: reports)")
     beside = parser.add_mutually_exclusive_group()
     beside.add_argument("--ci", action="store_true", help="print 95 %% intervals beside means, not standard deviations")
-    beside.add_argument("--means", action="store_true", help="print means alone")
+    beside.add_argument("--means", action="store_true", help="print means alone, as --paper does unless --ci is given")
     parser.add_argument(
         "--decimals", type=whole_number(0, MOST_DECIMALS), metavar="N", help="decimals of scores (default: by unit)"
     )
@@ -163,6 +181,12 @@ def _looked_up(kind: str, known: Sequence[str], names: Sequence[str]) -> list[st
     return [lookup(dict.fromkeys(known), f"{kind} among the records", name) for name in names]
 
 
+def _is_of_others(name: str, data: Sequence[str]) -> bool:
+    """Whether a file of an earlier report is about other data sets than the chosen ones, so that it stays."""
+    folder, *rest = name.split("/")
+    return bool(data and rest) and folder not in (*data, SPEED)
+
+
 def _print_files(files: Sequence[Path], n_runs: int, n_speeds: int) -> None:
     console = plain_console()
     measured = f" and {n_speeds} measurement{'s' if n_speeds != 1 else ''} of steps" if n_speeds else ""
@@ -170,6 +194,11 @@ def _print_files(files: Sequence[Path], n_runs: int, n_speeds: int) -> None:
     console.print(f"All of it on one page, to open in a browser: {files[1]}")
     for place in dict.fromkeys(path.parent for path in files if path.suffix == ".tex"):
         console.print(f"  {place}: {', '.join(path.name for path in files if path.parent == place)}")
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    for line in lines:
+        plain_console().print(line)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def _parser() -> CommandParser:
     for name in ("first", "second"):
         comparing.add_argument(name, type=lookup_name, metavar="RUN", help=_RUN)
     removing.add_argument(
-        "run", nargs="*", type=lookup_name, metavar="RUN", help=f"{_RUN}; or a folder of several runs"
+        "run", nargs="*", type=lookup_name, metavar="RUN", help=f"{_RUN}; or a folder of several runs, or a data set"
     )
     removing.add_argument("--yes", action="store_true", help="don't ask")
     removing.add_argument("--dry-run", action="store_true", help="list the runs without deleting them")

@@ -140,6 +140,15 @@ def test_files_that_cannot_be_read_are_named_and_left_out(records: list[Record],
         bench.load_runs(tmp_path)
 
 
+def test_names_of_folders_are_escaped_in_warnings(tmp_path: Path) -> None:
+    folder = tmp_path / "digits" / "e\x1b[31mw" / "seed-0"
+    folder.mkdir(parents=True)
+    (folder / RECORD).write_text("{")
+    with pytest.warns(LeftOut) as caught:
+        bench.load_runs(tmp_path)
+    assert "e[U+001B][31mw/seed-0" in str(caught[0].message) and "\x1b" not in str(caught[0].message)
+
+
 def test_a_column_of_text_in_one_curve_spoils_no_other(records: list[Record], tmp_path: Path) -> None:
     folder = run_folder(tmp_path, "digits", "ew", 0)
     lines = (folder / CURVE).read_text().splitlines()

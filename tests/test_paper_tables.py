@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from paper_records import SEEDS, ablation_records, paper_records, real_tasks
+from paper_records import SEEDS, ablation_records, paper_records, real_tasks, report_on, rows_of
 from record_factory import make_record, make_unfinished, without_drawing, write_runs
 
 from bench import ROOT
@@ -24,16 +24,13 @@ from bench.reporting.paper.layout import AVERAGE, GAIN, TABLE1, TABLE2, TABLE3, 
 from bench.reporting.paper.printed import printed_rows
 from bench.reporting.series import Band
 from bench.reporting.spacing import evenly_spaced
+from bench.reporting.written_files import LIST
 from datasets import DATASETS
 from methods import METHODS
 
 # The only printed number that does not follow from the others: the row's columns average 77.1975.
 WRONG_AVERAGE = ("table4", "first-order NODE", "officehome/Avg")
 HOSTILE = r"a_b & 100% {x} <script> $y$ \input{z} | # ^ ~"
-
-
-def report_on(results: Path, out: Path, *options: str) -> int:
-    return main(["--paper", "--results", str(results), "--out", str(out), *options])
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +46,6 @@ def out(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("out")
     assert report_on(results, folder) == 0
     return folder
-
-
-def rows_of(path: Path) -> list[list[str]]:
-    """The cells of a table in Markdown, without marks of notes; bold stays."""
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-    bare = [re.sub(r"<sup>.*?</sup>", "", line).strip("|") for line in lines]
-    return [[cell.strip() for cell in line.split(" | ")] for line in (bare[0], *bare[2:])]
 
 
 def lines_of(path: Path) -> list[dict[str, str]]:
@@ -175,7 +165,7 @@ def test_columns_are_tasks_and_metrics_of_the_data_sets() -> None:
 def test_the_index_links_to_every_file(out: Path) -> None:
     index = (out / "README.md").read_text(encoding="utf-8")
     files = {path.name for path in out.iterdir()}
-    assert set(re.findall(r"\]\(([^)]+)\)", index)) == files - {"README.md"}
+    assert set(re.findall(r"\]\(([^)]+)\)", index)) == files - {"README.md", LIST}
     stems = [f"{table.name}{end}" for table in TABLES for end in ("", "-differences")]
     assert {f"{stem}.{end}" for stem in (*stems, "checks") for end in ("tex", "md", "csv")} <= files
     assert (out / "figure2.pdf").read_bytes().startswith(b"%PDF")

@@ -220,6 +220,33 @@ def test_rm_deletes_what_the_filters_say_and_nothing_else(results: Path, capsys:
     assert folders(results) == {"pcgrad/seed-0", "mgda/notes.txt"} and (results / "digits" / "notes.txt").exists()
 
 
+def test_rm_leaves_no_empty_folders(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines_of(capsys, "rm", "ew/0", "uw", "--yes", "--results", str(results))
+    assert {path.name for path in (results / "digits").iterdir()} == {"ew", "mgda", "pcgrad"}
+    assert "Deleted 3 runs." in lines_of(capsys, "rm", "Digits", "--yes", "--results", str(results))
+    assert list(results.iterdir()) == []
+
+
+def test_rm_takes_no_part_of_the_name_of_a_data_set(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert runs.main(["rm", "digi", "--yes", "--results", str(results)]) == 2
+    assert "Unknown run 'digi'" in capsys.readouterr().err and folders(results) == ALL
+
+
+@pytest.mark.parametrize("row, seed", [("ew", "seed-00"), ("e\x1b[31mw", "seed-0"), ("ew", "seed-+7")])
+def test_folders_that_no_run_can_have_stay_and_are_called_so(
+    row: str, seed: str, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = results / "digits" / row / seed
+    folder.mkdir(parents=True)
+    (folder / RECORD).write_text(make_record(**today("ew")).model_dump_json())
+    assert runs.main(["list", "--results", str(results)]) == 2
+    error = capsys.readouterr().err
+    assert "no run has a folder of this name: move it out of the results." in error and "bench.run" not in error
+    lines = lines_of(capsys, "rm", "--status", "damaged", "--yes", "--results", str(results), code=1)
+    assert "expected the name of a run, data/variant/seed-<s> as bench.run writes it, found another" in lines[0]
+    assert not any("link" in line for line in lines) and (folder / RECORD).exists()
+
+
 def test_rm_asks_and_needs_to_be_told_what(
     results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from bench import ROOT
 from bench.cli.planned_rows import planned_tables
@@ -15,7 +14,7 @@ from bench.records.record import Record
 from bench.records.store import read_records
 from bench.reporting.paper.layout import TABLE1, TABLE4
 from bench.reporting.paper.printed import printed_rows
-from bench.reporting.paper.report import Source
+from bench.reporting.paper.sources import PlannedRun, Source
 from bench.reporting.planned import PlannedTable
 from bench.spec.lookup import same_name
 from bench.spec.study import Study, load_study, results_of
@@ -41,7 +40,9 @@ def paper_sources(name: str | None, results: Path | None) -> tuple[Source, Sourc
         return first, second
     # Without settings of its own, no run is an ablation, and no row of the study has to be resolved.
     own = [record for record in first.records if record.overrides and record.data in TABLE4.data]
-    return _without_ablations(first, own, second.study), second if own else replace(second, records=())
+    if not own:
+        return first, replace(second, records=())
+    return replace(first, ablations=_ablations(load_study(second.study), own)), second
 
 
 def _source(usual: str, given: Study | None, name: str | None, results: Path | None) -> Source:
@@ -58,31 +59,23 @@ def _source_of(study: Study, name: str, results: Path) -> Source:
     """The study's Table 4, or its first table; all rows of a study without tables."""
     names = sorted((table.name for table in study.tables), key=lambda table: table != TABLE4.name)
     planned = partial(_one_table, study, names[0]) if names else None
-    return Source(name, results, read_records(results), planned)
+    return Source(name, results, read_records(results), planned, tuple(study.seeds))
 
 
 def _one_table(study: Study, name: str, data: str) -> list[PlannedTable]:
     return [table for table in planned_tables(study, data) if table.name == name]
 
 
-def _without_ablations(source: Source, own: Sequence[Record], study: str) -> Source:
-    """The source without the runs that the study of Table 4 plans, other than those of the paper's methods.
+def _ablations(study: Study, own: Sequence[Record]) -> tuple[PlannedRun, ...]:
+    """The runs that the study plans for its Table 4, other than those of the paper's methods.
 
     own: the runs that have settings of their own.
     """
-    ablations = [
-        (data, method, overrides)
+    return tuple(
+        PlannedRun(data, method, overrides)
         for data in dict.fromkeys(record.data for record in own)
-        for table in planned_tables(load_study(study), data)
+        for table in _one_table(study, TABLE4.name, data)
         for row in table.rows
         for method, overrides in row.candidates
         if overrides or not any(same_name(method, name) for name in printed_rows(TABLE1))
-    ]
-    kept = [record for record in source.records if not any(_is_run(record, *planned) for planned in ablations)]
-    return replace(source, records=kept)
-
-
-def _is_run(record: Record, data: str, method: str, overrides: Mapping[str, Any]) -> bool:
-    """Whether a run has these settings, and perhaps others, such as those of a whole study on the command line."""
-    same = overrides.items() <= record.overrides.items() if overrides else not record.overrides
-    return (record.data, record.method) == (data, method) and same
+    )

@@ -1,27 +1,28 @@
-"""Deletes folders of runs, never one that a process trains and nothing but folders of runs."""
+"""Deletes folders of runs, never one that a process trains. Of all else, only folders that are then empty."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from bench.records.claim import Claim, ClaimLost, Holder, release, take
 from bench.records.files import StorageError, storage_error
-from bench.records.store import run_folder
+from bench.records.store import names_a_run
 
 _EXPIRY = 60.0
 
 
 def why_not_removed(folder: Path, results: Path) -> str:
     """Why something is no folder of a run in the results that may be deleted; "" if it is one."""
-    data, variant, seed = folder.parts[-3:]
-    try:
-        expected = run_folder(results.resolve(), data, variant, int(seed.removeprefix("seed-")))
-    except ValueError:
-        return f"{folder}: expected the name of a run, data/variant/seed-<s>, found another; it stays."
-    if folder.resolve() != expected:
+    if not names_a_run(folder):
+        return (
+            f"{folder}: expected the name of a run, data/variant/seed-<s> as bench.run writes it, found another; it "
+            "stays. Delete it by hand if nobody needs it."
+        )
+    if folder.resolve() != results.resolve().joinpath(*folder.parts[-3:]):
         return f"{folder}: expected the folder of a run in {results}, found a link; remove the link itself."
     return ""
 
@@ -45,12 +46,20 @@ def remove_run(folder: Path, results: Path) -> str:
         with claim.guard():
             folder.rename(aside)
         shutil.rmtree(aside)
+        _remove_empty(folder.parent, folder.parent.parent)
     except ClaimLost as error:
         return f"{error}; it stays."
     except OSError as error:
         _give_back(claim)
         raise storage_error(folder, error) from error
     return ""
+
+
+def _remove_empty(*folders: Path) -> None:
+    """Deletes the folders of a row and of a data set that have lost their last run; any other file keeps them."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _give_back(claim: Claim) -> None:

@@ -74,6 +74,8 @@ def run_named(text: str, results: Path) -> Path:
 def runs_named(text: str, results: Path) -> list[Path]:
     """The folders of all runs that a text may mean: a path of a run or of a folder above it, or its short form.
 
+    The name of a data set means all its runs, unless a row has that name. It is not abbreviated.
+
     Raises:
         NoSuchRun: nothing has such a name, or the path leads out of the results.
     """
@@ -90,6 +92,7 @@ def runs_named(text: str, results: Path) -> list[Path]:
             return below
     parts = [part for part in text.split("/") if part]
     exact = [folder for folder in folders if _matches(parts, folder, same_name)]
+    exact = exact or [folder for folder in folders if len(parts) == 1 and same_name(folder.parts[-3], parts[0])]
     found = exact or [folder for folder in folders if _matches(parts, folder, _begins)]
     if not found:
         hint = did_you_mean(("/".join(folder.parts[-3:]) for folder in folders), text)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bench import ROOT
 from bench.records.items import read_items
+from bench.records.plain_text import printable
 from bench.records.reading import Damaged, is_there, read_text
 from bench.records.record import Record
 from bench.records.store import CURVE, POSITIONS, RecordError, read_run, run_folders
@@ -147,7 +148,7 @@ def _names(names: Names) -> set[str] | None:
 
 def _warn(errors: Iterable[str]) -> None:
     for error in errors:
-        warnings.warn(f"left out: {error}", LeftOut, stacklevel=3)
+        warnings.warn(f"left out: {printable(error)}", LeftOut, stacklevel=3)
 
 
 def _identity(record: Record) -> tuple[Any, ...]:

@@ -28,6 +28,7 @@ TENSORBOARD = "tensorboard"  # a folder
 _WORTH: Mapping[Status, int] = {"failed": 0, "diverged": 1, "done": 2}
 _SEED = "seed-"
 _ADVICE = "`bench.run` moves it aside and trains this run again."
+_NO_RUN = "no run has a folder of this name: move it out of the results."
 
 
 class RecordError(Exception):
@@ -41,6 +42,20 @@ class BadRecord(RecordError):
 def run_folder(results: Path, data: str, variant: str, seed: int) -> Path:
     """The folder of one run."""
     return inside(results, data, variant, f"{_SEED}{seed}")
+
+
+def names_a_run(folder: Path) -> bool:
+    """Whether a folder has the name of a run, data/variant/seed-<s>, as `run_folder` writes it."""
+    try:
+        data, variant, seed = folder.parts[-3:]
+        return run_folder(Path(), data, variant, int(seed.removeprefix(_SEED))).parts == (data, variant, seed)
+    except ValueError:
+        return False
+
+
+def _advice(path: Path) -> str:
+    """What to do about a bad record: no run is trained in a folder that none can have, such as seed-00."""
+    return _NO_RUN if path.parent.name.startswith(_SEED) and not names_a_run(path.parent) else _ADVICE
 
 
 class _Better(Exception):
@@ -108,9 +123,9 @@ def read_record(path: Path) -> Record:
             raise Damaged("expected a record, found JSON without a schema version")
         return Record.model_validate(upgraded_record(raw))
     except Damaged as error:
-        raise BadRecord(f"{path}: {error}; {_ADVICE}") from error
+        raise BadRecord(f"{path}: {error}; {_advice(path)}") from error
     except ValidationError as error:
-        raise BadRecord(f"{path}: {in_one_line(error)}; {_ADVICE}") from error
+        raise BadRecord(f"{path}: {in_one_line(error)}; {_advice(path)}") from error
     except OSError as error:
         raise RecordError(str(storage_error(path, error))) from error
 
@@ -127,7 +142,7 @@ def read_run(folder: Path) -> Record | None:
         if not is_there(path):
             return None
     except Damaged as error:
-        raise BadRecord(f"{path}: {error}; {_ADVICE}") from error
+        raise BadRecord(f"{path}: {error}; {_advice(path)}") from error
     except OSError as error:
         raise RecordError(str(storage_error(path, error))) from error
     record = read_record(path)
@@ -135,7 +150,7 @@ def read_run(folder: Path) -> Record | None:
     if folder.parts[-3:] != found:
         if folder.resolve().parts[-3:] == found:  # nothing of that run may be moved or written by this name
             raise RecordError(f"{folder}: expected a folder, found a link to that of another run; remove the link.")
-        raise BadRecord(f"{path}: expected the run that its folder names, found {'/'.join(found)}; {_ADVICE}")
+        raise BadRecord(f"{path}: expected the run that its folder names, found {'/'.join(found)}; {_advice(path)}")
     return record
 
 

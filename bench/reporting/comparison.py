@@ -32,6 +32,7 @@ class Variant:
     trials: of the tuning that the row's settings come from, as a study says; None if nothing says it.
     tuned: how many of them are in the table of trials, as a study says; 0 for the best of several rows.
     twin_of: label of the row whose mean weights this row keeps constant; empty for all others.
+    candidates: keys of the rows out of which a study shows this one.
     """
 
     key: str
@@ -44,6 +45,7 @@ class Variant:
     trials: int | None = None
     tuned: int = 0
     twin_of: str = ""
+    candidates: tuple[str, ...] = ()
 
     @property
     def first(self) -> Record:
@@ -295,13 +297,13 @@ def _variants(
         done, first = finished[key], next(iter(runs.values()))
         mixed = seed_differences(list(done.values()))
         others = (*elsewhere[key], *odd[key], *disagree[key])
-        notes = (*_unfinished(runs, seeds), *mixed, *others, *_not_selected(done), *_unscored(done), *_resumed(done))
+        notes = (*unfinished(runs, seeds), *mixed, *others, *_not_selected(done), *_unscored(done), *_resumed(done))
         scored = {} if mixed else done
         variants.append(Variant(key, first.method, labels[key], first.order.method, runs, scored, notes))
     return tuple(variants)
 
 
-def _unfinished(runs: Mapping[int, Record], seeds: Sequence[int]) -> tuple[str, ...]:
+def unfinished(runs: Mapping[int, Record], seeds: Sequence[int]) -> tuple[str, ...]:
     """A note on the seeds that other rows have and this row lacks, grouped by reason; none if it has them all."""
     reasons: dict[str, list[int]] = {}
     for seed in seeds:

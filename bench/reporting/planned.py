@@ -117,7 +117,8 @@ def _shown(comparison: Comparison, row: PlannedRow, place: int) -> Variant | Non
     if len(wanted) > 1 and not all(variant.selected_on_validation for variant in found):
         notes.append(f"of {len(wanted)}, the first one: without validation none is chosen")
     elif len(wanted) > 1:
-        complete = [variant for variant in found if variant in comparison.complete]
+        seeds = {seed for variant in found for seed in variant.runs}  # those of other rows don't matter here
+        complete = [variant for variant in found if set(variant.scored) == seeds]
         if complete:
             shown = max(complete, key=_validation_score)
         settings = show_settings(without(shown.first.overrides, common))
@@ -133,6 +134,7 @@ def _shown(comparison: Comparison, row: PlannedRow, place: int) -> Variant | Non
         trials=trials,
         tuned=row.trials,
         twin_of=row.twin_of,
+        candidates=tuple(variant.key for variant in found),
     )
 
 
@@ -148,7 +150,10 @@ def _twin(comparison: Comparison, sources: Sequence[Variant], row: PlannedRow, p
     shown = max(found, key=lambda variant: (STALE not in variant.notes, len(_settings(variant)["source_seeds"])))
     others = f"of {len(found)} twins, that of most seeds of its source" if len(found) > 1 else ""
     notes = (*filter(None, [others]), *shown.notes)
-    return replace(shown, label=row.label, colour=place, notes=notes, trials=row.trials, twin_of=row.twin_of)
+    keys = tuple(variant.key for variant in found)
+    return replace(
+        shown, label=row.label, colour=place, notes=notes, trials=row.trials, twin_of=row.twin_of, candidates=keys
+    )
 
 
 def _settings(variant: Variant) -> Mapping[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.records.files import atomic_write_text, remove_temporary_files
 from bench.records.names import inside
-from bench.records.record import Record
 from bench.records.store import RecordError
 from bench.reporting.figures.style import save
 from bench.reporting.options import MEANS, Options
@@ -17,31 +16,18 @@ from bench.reporting.paper.checks_table import checks_csv, checks_table
 from bench.reporting.paper.differences import differences_csv
 from bench.reporting.paper.figure import NAME as FIGURE
 from bench.reporting.paper.figure import figure2
-from bench.reporting.paper.layout import LABELS, TABLE4, TABLES
+from bench.reporting.paper.layout import LABELS, TABLE4, TABLES, PaperTable
 from bench.reporting.paper.rows import FilledTable, filled_tables
+from bench.reporting.paper.sources import Source, left_out, without_ablations
 from bench.reporting.paper.status import status_table
 from bench.reporting.paper.tables import differences_table, paper_table
-from bench.reporting.planned import PlannedTable, compared
+from bench.reporting.planned import compared
 from bench.reporting.render import latex, markdown, paper_document, paper_page, write_table
 from bench.reporting.tables.table import Table
 
 INDEX, DOCUMENT = "README.md", "paper.tex"
 # In the first lines of the index, so that no other file is taken for one and overwritten.
 MARK = "Generated from the records by `python -m bench.report --paper`"
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the rows of some tables come from.
-
-    study: its name or file, for the commands that make what is missing.
-    tables_of(data set) -> the one table of the study that tells the rows; None for all rows of a data set.
-    """
-
-    study: str
-    results: Path
-    records: Sequence[Record]
-    tables_of: Callable[[str], Sequence[PlannedTable]] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +74,9 @@ def write_paper_report(
     if not any(record.data in LABELS for source in (methods, ablations) for record in source.records):
         raise RecordError(_nothing(methods, ablations))
     check_index(out / INDEX, MARK)
-    filled = [one for table in TABLES for one in _filled(ablations if table is TABLE4 else methods, table.name)]
+    table4 = _filled(ablations, TABLE4)
+    others = without_ablations(methods, table4)
+    filled = [*(one for table in TABLES if table is not TABLE4 for one in _filled(others, table)), *table4]
     sections = [Section(one, paper_table(one, options), differences_table(one)) for one in filled]
     figure, caption = figure2(methods.results, [one for one in filled if one.layout is not TABLE4], tasks)
     remove_temporary_files(out, ABANDONED)
@@ -104,15 +92,13 @@ def write_paper_report(
         "checks": checks,
     }
     files.append(atomic_write_text(out / DOCUMENT, paper_document(**content)))
-    status = status_table(filled, {TABLE4.name: ablations.study}, methods.study)
-    left_out = _left_out(methods, ablations, filled)
-    page = paper_page(status=status, left_out=left_out, document=DOCUMENT, **content)
+    status = status_table(filled, {TABLE4.name: ablations.asked}, methods.asked)
+    page = paper_page(status=status, left_out=left_out(methods, ablations, filled), document=DOCUMENT, **content)
     missing = {section.title: section.filled.missing for section in sections if section.filled.missing}
     return PaperReport((atomic_write_text(out / INDEX, page), *files), missing)
 
 
-def _filled(source: Source, name: str) -> tuple[FilledTable, ...]:
-    layout = next(table for table in TABLES if table.name == name)
+def _filled(source: Source, layout: PaperTable) -> tuple[FilledTable, ...]:
     records = [record for record in source.records if record.data in layout.data]
     return filled_tables(layout, compared(source.results, records, source.tables_of))
 
@@ -133,11 +119,3 @@ def _nothing(methods: Source, ablations: Source) -> str:
         f"{methods.results}: expected records of {', '.join(LABELS)}, found {', '.join(found) or 'none'}; put one of "
         f"these data sets under data/ and run `python -m bench.run --study {methods.study}` first."
     )
-
-
-def _left_out(methods: Source, ablations: Source, filled: Sequence[FilledTable]) -> list[str]:
-    """Sentences on what is in the records, but not in the tables."""
-    records = [*methods.records, *ablations.records]
-    others = dict.fromkeys(record.labels.data for record in records if record.data not in LABELS)
-    sentences = [f"Runs on other data sets are not here: {', '.join(others)}."] if others else []
-    return [*sentences, *dict.fromkeys(sentence for one in filled for sentence in one.left_out)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.records.record import MetricRecord
 from bench.reporting.comparison import Comparison, Variant
 from bench.reporting.labels import without
 from bench.reporting.paper.layout import AVERAGE, GAIN, LABELS, N_TASKS, PaperTable
 from bench.reporting.paper.printed import printed_rows
+from bench.reporting.paper.seeds import with_seeds_of
 from bench.spec.lookup import same_name
 
 NOT_IN_PAPER = "not in the paper's table"
@@ -51,9 +52,10 @@ class PaperRow:
 class FilledTable:
     """A table of the paper with our rows: those of the paper, then the others.
 
-    comparisons: by data set, of those that have comparable runs.
+    comparisons: by data set, of those that have comparable runs; with the seeds of the paper's rows.
     protocol: of all of them; empty if it is the usual one.
     left_out: sentences on runs that are there, but not in the table.
+    unusable: data set and key of the rows that these sentences are about.
     """
 
     layout: PaperTable
@@ -61,6 +63,7 @@ class FilledTable:
     rows: tuple[PaperRow, ...]
     protocol: str = ""
     left_out: tuple[str, ...] = ()
+    unusable: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -92,16 +95,20 @@ def filled_tables(layout: PaperTable, compared: Sequence[Comparison]) -> tuple[F
             sentences.append(f"Left out: the runs on {LABELS[comparison.data]}, {odd}.")
         else:
             usable.append(comparison)
+    unusable = tuple((c.data, variant.key) for c in own if c not in usable for variant in c.variants)
     protocols = sorted({comparison.protocol for comparison in usable}) or [""]
     return tuple(
-        _filled(layout, {c.data: c for c in usable if c.protocol == protocol}, protocol, tuple(sentences))
+        replace(
+            _filled(layout, {c.data: c for c in usable if c.protocol == protocol}, protocol),
+            left_out=tuple(sentences),
+            unusable=unusable,
+        )
         for protocol in protocols
     )
 
 
-def _filled(
-    layout: PaperTable, comparisons: Mapping[str, Comparison], protocol: str, left_out: tuple[str, ...]
-) -> FilledTable:
+def _filled(layout: PaperTable, comparisons: Mapping[str, Comparison], protocol: str) -> FilledTable:
+    comparisons = {data: _by_own_seeds(layout, comparison) for data, comparison in comparisons.items()}
     rows = []
     shown: dict[str, list[Variant]] = {data: [] for data in comparisons}
     for name in printed_rows(layout):
@@ -117,7 +124,13 @@ def _filled(
         for variant in (v for v in comparison.variants if v not in shown[data]):
             others.setdefault(variant.label, {})[data] = variant
     extra = [PaperRow("", label, variants) for label, variants in others.items()]
-    return FilledTable(layout, comparisons, (*rows, *extra), protocol, left_out)
+    return FilledTable(layout, comparisons, (*rows, *extra), protocol)
+
+
+def _by_own_seeds(layout: PaperTable, comparison: Comparison) -> Comparison:
+    """The comparison with the seeds of the paper's rows."""
+    found = [_counterpart(layout, comparison, name) for name in printed_rows(layout)]
+    return with_seeds_of([variant for variant in found if variant is not None], comparison)
 
 
 def _counterpart(layout: PaperTable, comparison: Comparison, name: str) -> Variant | None:

@@ -25,7 +25,7 @@ def paper_table(filled: FilledTable, options: Options) -> Table:
     layout = filled.layout
     cells = our_cells(filled, options)
     rows = [
-        Row(_head(row), own, rule=not row.printed and bool(filled.rows[place - 1].printed))
+        Row(_head(row), own, rule=not row.printed and bool(filled.rows[place - 1].printed), aside=not row.printed)
         for place, (row, own) in enumerate(zip(filled.rows, cells, strict=True))
     ]
     dummy = dummy_row(filled, options)

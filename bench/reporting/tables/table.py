@@ -67,12 +67,15 @@ class Row:
 
     rule: a line separates it from the rows above.
     gap: a little space does, in LaTeX.
+    aside: it is none of the table's own rows. In Markdown, which has no rules, its head is in italics, as one below a
+        rule.
     """
 
     head: Head
     cells: tuple[Cell, ...]
     rule: bool = False
     gap: bool = False
+    aside: bool = False
 
 
 @dataclass(frozen=True)

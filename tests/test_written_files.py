@@ -1,0 +1,111 @@
+"""Reports in a folder that has an earlier one: what only that had is removed, and nothing else ever is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from paper_records import paper_records, report_on
+from record_factory import make_record, without_drawing, write_runs
+
+from bench.records.files import StorageError
+from bench.report import main
+from bench.reporting.paper.layout import TABLE2
+from bench.reporting.written_files import LIST, read_list
+
+
+def names(out: Path) -> set[str]:
+    return {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+
+
+def report(results: Path, out: Path, *options: str) -> int:
+    with without_drawing():
+        return main(["--results", str(results), "--out", str(out), *options])
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records on two data sets, on one of them, and a report on the former."""
+    folder = tmp_path_factory.mktemp("reported")
+    rooms = [make_record("rooms", name) for name in ("EW", "UW")]
+    write_runs(folder / "rooms", rooms)
+    write_runs(folder / "both", [*rooms, *(make_record("digits", name) for name in ("EW", "UW"))])
+    assert report(folder / "both", folder / "out") == 0
+    return folder
+
+
+@pytest.fixture
+def folders(reported: Path, tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A copy of them."""
+    shutil.copytree(reported, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "both", tmp_path / "rooms", tmp_path / "out"
+
+
+def test_what_only_the_earlier_report_had_is_removed_and_named(
+    folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    both, rooms, out = folders
+    before = names(out)
+    (out / "mine.txt").write_text("mine")
+    capsys.readouterr()
+    assert report(both, out) == 0
+    assert "earlier report" not in capsys.readouterr().out and names(out) == {*before, "mine.txt"}
+    (out / "digits" / "scores.tex").write_text("edited")
+    assert report(rooms, out) == 0
+    text = capsys.readouterr().out
+    assert "An earlier report in this folder was made from ../both." in text
+    assert "digits/scores.md" in text and "changed since, so they stay: digits/scores.tex." in text
+    assert {name for name in names(out) if name.startswith("digits")} == {"digits/scores.tex"}
+    assert (out / "mine.txt").exists() and "problems.md" in before - names(out)
+    assert str(out) not in (out / LIST).read_text()
+
+
+def test_reports_of_one_data_set_keep_those_of_others(
+    folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    both, rooms, out = folders
+    before = names(out)
+    assert report(both, out, "--data", "rooms") == 0 and names(out) == before
+    assert report(rooms, out, "--data", "rooms") == 0  # its index has no digits, whose files stay until all is written
+    assert {name for name in before if name.startswith("digits")} < names(out)
+    assert report(rooms, out) == 0 and not (out / "digits").exists()
+
+
+def test_a_table_that_is_gone_leaves_no_file(tmp_path: Path) -> None:
+    held_out = [run for run in paper_records(TABLE2) if run.method in ("ew", "uw")]
+    settings = {"data": {"protocol": "published"}}
+    changes = {"variant": "ew@p", "overrides": {"data.protocol": "published"}, "settings": settings}
+    write_runs(tmp_path / "one", [run.model_copy(update=changes) for run in held_out if run.method == "ew"])
+    write_runs(tmp_path / "two", held_out)
+    with without_drawing():
+        assert report_on(tmp_path / "one", tmp_path / "out") == 0
+        assert (tmp_path / "out" / "table2-published.tex").exists()
+        assert report_on(tmp_path / "two", tmp_path / "out") == 0
+    assert not [name for name in names(tmp_path / "out") if "published" in name]
+    assert (tmp_path / "out" / "table2.tex").exists()
+
+
+def test_files_behind_links_and_outside_stay(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    _, rooms, out = folders
+    (out / "digits").rename(tmp_path / "elsewhere")
+    (out / "digits").symlink_to(tmp_path / "elsewhere")
+    kept = names(tmp_path / "elsewhere")
+    assert report(rooms, out) == 0 and names(tmp_path / "elsewhere") == kept
+
+
+@pytest.mark.parametrize("files", [{"../both/x": ""}, {"/etc/x": ""}, {"a//b": ""}, ["a"]])
+def test_another_list_is_refused(files: object, tmp_path: Path) -> None:
+    (tmp_path / LIST).write_text(json.dumps({"results": [], "files": files}))
+    with pytest.raises(StorageError, match="expected the list of files of an earlier report"):
+        read_list(tmp_path)
+
+
+def test_another_list_stops_the_report(folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    _, rooms, out = folders
+    (out / LIST).write_text("mine")
+    before = (out / "README.md").read_bytes()
+    assert report(rooms, out) == 2 and (out / "README.md").read_bytes() == before
+    error = capsys.readouterr().err
+    assert "files.json: expected the list of files" in error and error.count("\n") == 1
