@@ -37,7 +37,7 @@ METHODS = (
 )  # fmt: skip
 TWO_PROCESSES = ("ew", "gradnorm", "normal")
 EPOCHS, BATCH = 3, 8
-NOISY = {"backbone.bottleneck": True, "data.augment": True, "train.cosines_every": 5}
+NOISY = {"backbone.bottleneck": True, "data.augment": True}
 JOBS = 2
 # Seconds between checkpoints, in turn: after every step, and after some, so that steps are done again.
 INTERVALS = (0.0, 0.1)
@@ -115,7 +115,8 @@ class Figures:
 def specs_of(methods: Sequence[str], two: Sequence[str]) -> list[RunSpec]:
     """A run of each method, with every random stream; and one by two processes of some."""
     settings = {"train.epochs": EPOCHS, "train.batch_size": BATCH, **NOISY}
-    alone = [resolve("digits", method, assignments=settings) for method in methods]
+    cosines = {method: {} if method == "stl" else {"train.cosines_every": 5} for method in methods}
+    alone = [resolve("digits", method, assignments={**settings, **cosines[method]}) for method in methods]
     return [*alone, *(resolve("digits", method, assignments={**settings, "compute.processes": 2}) for method in two)]
 
 
