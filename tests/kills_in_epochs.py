@@ -28,7 +28,7 @@ from bench.engine.checkpoint_file import reached
 from bench.launch.config import LaunchConfig
 from bench.launch.local import run_locally
 from bench.launch.messages import Event
-from bench.records.claim import holder_of
+from bench.records.claim import has_died, holder_of
 from bench.records.store import CHECKPOINT, RECORD, read_record
 from bench.spec.resolve import RunKey, RunSpec, resolve
 
@@ -87,7 +87,7 @@ class Killer:
         """Kills the worker of a run, or the further process, after which the worker dies as well."""
         folder = self.config.folder(spec)
         holder = holder_of(folder)
-        if holder is None:  # the run has ended meanwhile
+        if holder is None or has_died(holder):  # the event is an old one: the run has ended, or was hit before
             return
         worker = psutil.Process(holder.process)
         further = [child for child in worker.children(recursive=True) if child.ppid() != worker.pid]
