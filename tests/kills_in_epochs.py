@@ -14,6 +14,7 @@ import time
 from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,18 +90,23 @@ class Killer:
         holder = holder_of(folder)
         if holder is None or has_died(holder):  # the event is an old one: the run has ended, or was hit before
             return
-        worker = psutil.Process(holder.process)
-        further = [child for child in worker.children(recursive=True) if child.ppid() != worker.pid]
-        os.kill(self.generator.choice([worker, *further]).pid, signal.SIGKILL)
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            os.kill(self.generator.choice(_processes(holder.process)), signal.SIGKILL)
         until = time.monotonic() + 20
-        while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:
-            assert time.monotonic() < until, worker
+        while not has_died(holder):
+            assert time.monotonic() < until, holder
             time.sleep(0.005)
         if (far := reached(folder / CHECKPOINT)) is not None:
             self.hit[spec.key] += 1
             writing = any(folder.glob(".*.tmp"))
             kill = Kill(spec.method, spec.settings.compute.processes, far.epochs, far.steps, writing)
             self.kills.append(kill)
+
+
+def _processes(worker: int) -> list[int]:
+    """A worker and its further processes, which its own fork server has started."""
+    children = psutil.Process(worker).children(recursive=True)
+    return [worker, *(child.pid for child in children if child.ppid() != worker)]
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,13 @@ from synthetic_splits import random_splits
 from bench.engine import checkpoint, checkpoint_file
 from bench.engine.build import build_network
 from bench.engine.checkpoint import Origin, Start, start_or_resume
+from bench.engine.checkpoint_file import Reached, reached
 from bench.engine.context import RunContext
 from bench.engine.history import History
 from bench.engine.loop import train
 from bench.engine.signals import Stopped, stopped_by
 from bench.engine.train_state import make_train_state
+from bench.inventory.states import look_at
 from bench.records.files import StorageError
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, CURVE, POSITIONS
@@ -342,6 +344,9 @@ def test_a_damaged_checkpoint_of_a_partial_epoch_is_set_aside_and_nothing_of_it_
 
 def test_a_whole_checkpoint_of_a_partial_epoch_is_resumed(trained: Trained, tmp_path: Path) -> None:
     path = trained.copied(tmp_path / "run", trained.partial)
+    found = look_at(path.parent)
+    assert reached(path) == Reached(epochs=1, planned=2, steps=1)
+    assert found and (found.state, found.note) == ("interrupted", "after step 1 of epoch 2 of 2")
     start = begin(trained, path)
     assert (start.history.epochs, start.history.steps, start.notes) == (1, 3, ())
     record, notes = run(trained.spec, path.parent)

@@ -19,6 +19,7 @@ from pretend.device import DEVICE, available
 from bench import ROOT
 from bench.engine import epoch
 from bench.engine.checkpoint_file import reached
+from bench.engine.clock import StepClock
 from bench.engine.context import RunContext
 from bench.engine.loop import train
 from bench.engine.signals import Stopped, stopped_by
@@ -89,6 +90,18 @@ def test_a_run_that_diverges_after_crashes_says_the_same(tmp_path: Path, monkeyp
     found, places = crashed_at_every_step(spec, tmp_path / "crashed")
     assert (expected.status, expected.steps, len(places)) == ("diverged", 2, 2)
     assert numbers(found, tmp_path / "crashed") == numbers(expected, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("before, after", [(3, 7), (5, 7), (6, 8), (9, 11)])
+def test_the_first_steps_of_a_process_are_not_timed(before: int, after: int) -> None:
+    """They replace the warm-up of a process that had not ended its own."""
+    seconds = [1.0] * before
+    clock = StepClock.resumed(CPU, seconds)
+    for _ in range(7):
+        with clock.step():
+            pass
+    timing = clock.timing()
+    assert len(seconds) == after and timing is not None and timing.steps == after - 5
 
 
 @pytest.mark.parametrize("validation", [True, False], ids=["", "without validation"])

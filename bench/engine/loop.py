@@ -96,11 +96,17 @@ def train(
         outcome = Outcome("diverged", str(error))
     else:
         outcome = _score_selected(run, state, history)
-    record = finished_record(run, state, history, outcome, write_outcomes(context, spec, outcome))
-    write_curves(context, spec, state, history)
+    return _recorded(run, state, history, outcome)
+
+
+def _recorded(run: Run, state: TrainState, history: History, outcome: Outcome) -> Record:
+    """The record, after it and the other files of the run were written and the checkpoint was deleted."""
+    context = run.context
+    record = finished_record(run, state, history, outcome, write_outcomes(context, run.spec, outcome))
+    write_curves(context, run.spec, state, history)
     record = write_record(context.folder, record, context.guard)
     with context.guard():
-        checkpoint.unlink(missing_ok=True)
+        (context.folder / CHECKPOINT).unlink(missing_ok=True)
     return record
 
 
