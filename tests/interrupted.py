@@ -36,8 +36,8 @@ def give_random_images(patch: pytest.MonkeyPatch, data: str, validation: bool = 
 
 
 def spec_of(method: str, data: str = "digits", **settings: object) -> RunSpec:
-    """Two epochs of three steps; four of single-input problems."""
-    return resolve(data, method, assignments={"train.epochs": 2, "train.batch_size": 8, **settings})
+    """Two epochs of two steps."""
+    return resolve(data, method, assignments={"train.epochs": 2, "train.batch_size": 12, **settings})
 
 
 def whole(spec: RunSpec, folder: Path, device: torch.device = CPU) -> Record:
