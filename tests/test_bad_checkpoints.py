@@ -24,11 +24,13 @@ from synthetic_splits import random_splits
 from bench.engine import checkpoint, checkpoint_file
 from bench.engine.build import build_network
 from bench.engine.checkpoint import Origin, Start, start_or_resume
+from bench.engine.checkpoint_file import Reached, reached
 from bench.engine.context import RunContext
 from bench.engine.history import History
 from bench.engine.loop import train
 from bench.engine.signals import Stopped, stopped_by
 from bench.engine.train_state import make_train_state
+from bench.inventory.states import look_at
 from bench.records.files import StorageError
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, CURVE, POSITIONS
@@ -47,31 +49,33 @@ class Stop(Exception):
 class Trained:
     """A run with positions and a weighting that learns, stopped after one epoch of two.
 
+    partial: its checkpoint after one step more, of two.
     fingerprint: of its data.
     fresh: the record of the run that was never stopped; its folder holds its curves.
     """
 
     spec: RunSpec
     checkpoint: Path
+    partial: Path
     fingerprint: Mapping[str, str]
     fresh: Record
     folder: Path
 
-    def copied(self, folder: Path) -> Path:
+    def copied(self, folder: Path, checkpoint: Path | None = None) -> Path:
         folder.mkdir()
-        return shutil.copy(self.checkpoint, folder / CHECKPOINT)
+        return shutil.copy(checkpoint or self.checkpoint, folder / CHECKPOINT)
 
 
-def run(spec: RunSpec, folder: Path, stop_after: int | None = None, **context: Any) -> tuple[Record, list[str]]:
+def run(spec: RunSpec, folder: Path, stop_after: float | None = None, **context: Any) -> tuple[Record, list[str]]:
     """Trains a run; its record, and what the user was told."""
     notes: list[str] = []
 
-    def on_epoch(epochs: int) -> None:
-        if epochs == stop_after:
+    def stop(epochs: int, share: float = 0.0) -> None:
+        if epochs + share == stop_after:
             raise Stop
 
     where = RunContext(folder, folder, CPU, **{"threads": 1, **context})
-    return train(spec, where, on_epoch, notes.append), notes
+    return train(spec, where, stop, notes.append, on_checkpoint=stop), notes
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +88,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
         fresh, _ = run(spec, root / "fresh")
         with pytest.raises(Stop):
             run(spec, root / "stopped", stop_after=1)
-        yield Trained(spec, root / "stopped" / CHECKPOINT, fresh.fingerprint, fresh, root / "fresh")
+        with pytest.raises(Stop):
+            run(spec, root / "partial", stop_after=1.5, checkpoint_every=0)
+        yield Trained(
+            spec, root / "stopped" / CHECKPOINT, root / "partial" / CHECKPOINT, fresh.fingerprint, fresh, root / "fresh"
+        )
 
 
 def results(record: Record, folder: Path) -> object:
@@ -269,9 +277,85 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+def put_all(**values: object) -> Callable[[Path], None]:
+    """Replaces values of the epoch that has not ended."""
+    return lambda path: edit(path, lambda content: content["history"]["partial"].update(values))
+
+
+def with_steps(steps: int) -> Callable[[Path], None]:
+    """Another number of steps of this epoch, with as many losses and weights."""
+    rows = torch.ones(steps, 4, dtype=torch.float64)
+
+    def change(path: Path) -> None:
+        put_all(steps=steps, losses=rows, weights=rows)(path)
+        put("history", "steps", value=2 + steps)(path)
+
+    return change
+
+
+PARTIAL = ("history", "partial")
+STREAM = torch.get_rng_state()
+PARTIAL_DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a list": put(*PARTIAL, value=[1]),
+    "an unknown field": put(*PARTIAL, "more", value=1),
+    "a field less": drop(*PARTIAL, "losses"),
+    "no epoch that has not ended": put(*PARTIAL, value=None),
+    "the last epoch has ended": put("history", "epochs", value=2),
+    "epochs below none": put("history", "epochs", value=-1),
+    "steps in words": put(*PARTIAL, "steps", value="1"),
+    "no step": with_steps(0),
+    "more steps than an epoch has": with_steps(3),
+    "more steps in all": put("history", "steps", value=99),
+    "seconds in words": put(*PARTIAL, "seconds", value="1"),
+    "losses of more steps": put(*PARTIAL, "losses", value=torch.ones(2, 4, dtype=torch.float64)),
+    "losses of more tasks": put(*PARTIAL, "losses", value=torch.ones(1, 5, dtype=torch.float64)),
+    "losses of another type": put(*PARTIAL, "losses", value=torch.ones(1, 4)),
+    "losses that are not finite": put(*PARTIAL, "losses", value=torch.full((1, 4), torch.nan, dtype=torch.float64)),
+    "weights in a list": put(*PARTIAL, "weights", value=[1.0] * 4),
+    "an enormous number of weights": put_all(
+        steps=10**12, weights=torch.ones(1, 4, dtype=torch.float64).expand(10**12, 4)
+    ),
+    "further weights of another run": put(*PARTIAL, "further", value={"head_weight": torch.ones(1, 4)}),
+    "no random stream": put(*PARTIAL, "streams", value=[]),
+    "streams of two processes": put(*PARTIAL, "streams", value=[{"cpu": STREAM}] * 2),
+    "streams of another device": put(*PARTIAL, "streams", value=[{"cpu": STREAM, "cuda": STREAM}]),
+    "streams of no device": put(*PARTIAL, "streams", value=[{}]),
+    "a stream of another size": put(*PARTIAL, "streams", value=[{"cpu": STREAM[:9]}]),
+    "a stream that is none": put(*PARTIAL, "streams", value=[{"cpu": torch.zeros_like(STREAM)}]),
+    "a stream in words": put(*PARTIAL, "streams", value=[{"cpu": "random"}]),
+    "code": put(*PARTIAL, "streams", value=Code()),
+    "deep streams": deep(*PARTIAL, "streams"),
+}
+
+
+@pytest.mark.parametrize("damage", PARTIAL_DAMAGES)
+def test_a_damaged_checkpoint_of_a_partial_epoch_is_set_aside_and_nothing_of_it_is_used(
+    damage: str, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, stream = trained.copied(tmp_path / "run", trained.partial), torch.get_rng_state()
+    PARTIAL_DAMAGES[damage](path)
+    start = begin(trained, path)
+    assert_new(start, trained.spec)
+    assert "its checkpoint can't be resumed: the file is damaged: " in start.notes[0]
+    assert len(start.notes[0]) < 500 and path.with_name(BAD).is_file() and not path.exists()
+    assert not list(tmp_path.glob("*.executed")) and torch.equal(torch.get_rng_state(), stream)
+
+
+def test_a_whole_checkpoint_of_a_partial_epoch_is_resumed(trained: Trained, tmp_path: Path) -> None:
+    path = trained.copied(tmp_path / "run", trained.partial)
+    found = look_at(path.parent)
+    assert reached(path) == Reached(epochs=1, planned=2, steps=1)
+    assert found and (found.state, found.note) == ("interrupted", "after step 1 of epoch 2 of 2")
+    start = begin(trained, path)
+    assert (start.history.epochs, start.history.steps, start.notes) == (1, 3, ())
+    record, notes = run(trained.spec, path.parent)
+    assert not notes and results(record, path.parent) == results(trained.fresh, trained.folder)
+
+
 def begin(trained: Trained, path: Path) -> Start:
     """What `train` does before it trains."""
-    spec, origin = trained.spec, Origin(trained.spec, trained.fingerprint, CPU, threads=1)
+    spec, origin = trained.spec, Origin(trained.spec, trained.fingerprint, CPU, threads=1, epoch_steps=2)
     return start_or_resume(path, origin, lambda: make_train_state(spec, build_network(spec, CPU)))
 
 
@@ -338,11 +422,17 @@ def test_a_checkpoint_of_something_else_is_set_aside_too(other: str, trained: Tr
     assert path.with_name(OTHER).is_file() and not path.exists()
 
 
-@pytest.mark.parametrize("form", ["today's", "of format 1", "before formats had numbers", "before fields were added"])
+@pytest.mark.parametrize(
+    "form", ["today's", "of format 2", "of format 1", "before formats had numbers", "before fields were added"]
+)
 def test_a_checkpoint_of_any_known_format_is_resumed(form: str, trained: Trained, tmp_path: Path) -> None:
     path = trained.copied(tmp_path / "run")
 
     def age(content: dict[str, Any]) -> None:
+        del content["history"]["partial"]
+        if form == "of format 2":
+            content["format"] = 2
+            return
         del content["history"]["best_by_task"], content["history"]["unscored"]
         if form == "of format 1":
             content["format"] = 1

@@ -15,7 +15,7 @@ from pretend.device import DEVICE, available
 from synthetic_splits import random_splits
 from training import prepared
 
-from bench.engine import loop
+from bench.engine import epoch
 from bench.engine.context import RunContext
 from bench.engine.loop import train
 from bench.engine.step import train_step
@@ -116,7 +116,7 @@ def test_a_run_ends_at_the_step_and_with_the_message_of_the_cpu(
             spoil(state)
         return train_step(state, batch, step, *args, **options)
 
-    monkeypatch.setattr(loop, "train_step", spoiled)
+    monkeypatch.setattr(epoch, "train_step", spoiled)
     found = []
     for device in (CPU, DEVICE):
         folder = tmp_path / device.type

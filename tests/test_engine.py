@@ -12,7 +12,7 @@ import torch
 from synthetic_splits import random_splits
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from bench.engine import loop
+from bench.engine import epoch, loop
 from bench.engine.batches import epoch_order, steps_per_epoch, training_batches
 from bench.engine.build import build_network
 from bench.engine.checkpoint import Origin, Start, start_or_resume
@@ -124,11 +124,12 @@ def test_a_checkpoint_of_other_versions_is_not_resumed(
     with pytest.raises(Stop):
         run(data_root, tmp_path / "a", stop_after=2)
     path, spec = tmp_path / "a" / CHECKPOINT, resolve("digits", "ew", assignments={"train.epochs": 3, **FEW})
-    seen = torch.load(path, weights_only=True)["fingerprint"]
+    content = torch.load(path, weights_only=True)
+    seen, epoch_steps = content["fingerprint"], content["history"]["steps"] // 2
 
     def start() -> Start:
         return start_or_resume(
-            path, Origin(spec, seen, CPU, 1), lambda: make_train_state(spec, build_network(spec, CPU))
+            path, Origin(spec, seen, CPU, 1, epoch_steps), lambda: make_train_state(spec, build_network(spec, CPU))
         )
 
     assert (start().history.epochs, start().notes) == (2, ())
@@ -199,6 +200,7 @@ def test_selection_looks_at_validation_only(data_root: Path, tmp_path: Path, mon
 
         return spy
 
+    monkeypatch.setattr(epoch, "evaluate", spying(evaluate))
     for real in (evaluate, evaluate_items):
         monkeypatch.setattr(loop, real.__name__, spying(real))
     record = run(data_root, tmp_path / "a", **{"train.epochs": 6})
@@ -214,14 +216,14 @@ def test_without_validation_the_mean_of_the_last_epochs_is_reported(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The published protocol of NYUv2: test is evaluated in the last epochs only, also in a resumed run."""
-    monkeypatch.setattr(loop, "AVERAGED_EPOCHS", 2)
+    monkeypatch.setattr(epoch, "AVERAGED_EPOCHS", 2)
     seen: list[dict[str, dict[str, float]]] = []
 
     def spy(*arguments: object) -> object:
         seen.append(evaluate(*arguments))  # type: ignore[arg-type]
         return seen[-1]
 
-    monkeypatch.setattr(loop, "evaluate", spy)
+    monkeypatch.setattr(epoch, "evaluate", spy)
     settings = {"data.protocol": "published", "train.batch_size": 64}
     with pytest.raises(Stop):
         run(data_root, tmp_path / "a", data="rooms", stop_after=2, **settings)

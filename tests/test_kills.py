@@ -9,6 +9,8 @@ import pytest
 import torch
 from data_trees import write_digits
 from kills import RUNS, differences, kill_at, numbers, soak
+from kills_in_epochs import soak as soak_in_epochs
+from kills_in_epochs import specs_of
 
 from bench import run
 from bench.engine.context import RunContext
@@ -52,3 +54,12 @@ def test_a_run_that_is_killed_twice_ends_with_the_same_numbers(tmp_path: Path) -
 def test_runs_that_are_killed_at_random_instants_end_with_the_same_numbers(data_root: Path, tmp_path: Path) -> None:
     figures = soak(30, 0, data_root, tmp_path)
     assert len(figures.hits) >= 30 and figures.runs >= RUNS and not figures.differences
+
+
+@pytest.mark.slow
+def test_runs_whose_processes_are_killed_in_the_middle_of_epochs_end_with_the_same_numbers(tmp_path: Path) -> None:
+    """Further processes of a run, too."""
+    figures = soak_in_epochs(15, 0, tmp_path, specs_of(["nash_mtl", "modo"], ["normal"]))
+    assert len(figures.kills) == 15 and not figures.differences
+    assert sum(kill.steps > 0 for kill in figures.kills) >= 10
+    assert any(kill.processes == 2 for kill in figures.kills)

@@ -13,6 +13,8 @@ import pytest
 import torch
 from rich.console import Console
 
+from bench import run
+from bench.cli import training
 from bench.cli.progress import RunProgress
 from bench.launch.config import LaunchConfig
 from bench.launch.messages import Assignment, Event
@@ -67,3 +69,41 @@ def test_a_faulty_weighting_is_named_with_its_line_and_traceback(
         progress(Event("end", spec, record=event.record))
     assert f"the traceback is in {folder / ERROR_LOG}" in text.getvalue()
     assert "Traceback" in (folder / ERROR_LOG).read_text(encoding="utf-8")
+
+
+def test_checkpoints_in_the_middle_of_an_epoch_are_progress(data_root: Path, tmp_path: Path) -> None:
+    spec = resolve("digits", "ew", assignments={"train.epochs": 1, "train.batch_size": 256})
+    source = find("digits", data_root)
+    assert source is not None
+    config = LaunchConfig({"digits": source}, tmp_path, "cpu", 1, checkpoint_every=0)
+    claim = take(config.folder(spec), os.getpid(), config.expiry)
+    assert isinstance(claim, Claim)
+    ours, theirs = Pipe()
+    record = attempt(Assignment(spec, claim), config, torch.device("cpu"), theirs).record
+    events: list[Event] = []
+    while ours.poll():
+        events.append(ours.recv())
+    assert record is not None and record.status == "done" and record.steps > 1
+    steps = range(1, record.steps + 1)
+    assert [(event.kind, event.epochs, event.share) for event in events] == [
+        ("epoch", 0, 0.0),
+        *(("part", 0, step / record.steps) for step in steps),
+        ("epoch", 1, 0.0),
+    ]
+    with RunProgress(Console(file=io.StringIO()), [spec], tmp_path) as progress:
+        for event in events[:2]:
+            progress(event)
+        assert progress.bars.tasks[0].completed == pytest.approx(1 / record.steps)
+
+
+def test_the_interval_of_checkpoints_is_that_of_the_command(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+    monkeypatch.setattr(training, "run_locally", lambda specs, config, *_: seen.append(config.checkpoint_every))
+    words = ["--method", "ew", "--data", "digits", "--seeds", "0", "--device", "cpu", "--data-root", str(data_root)]
+    for interval in ([], ["--checkpoint-every", "0"], ["--checkpoint-every", "600"]):
+        assert run.main([*words, "--results", str(tmp_path), *interval]) == 0
+    assert seen == [120, 0, 600]
+    with pytest.raises(SystemExit):
+        run.main([*words, "--checkpoint-every", "-1"])

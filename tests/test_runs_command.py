@@ -176,6 +176,9 @@ def test_status_names_what_is_not_simply_done(
 ) -> None:
     text = "\n".join(lines_of(capsys, "status", "--results", str(results)))
     assert "epoch 3 of 30, 4 min left" in text
+    beat(claimed, Progress(epochs=3, planned=30, epoch_seconds=60.0, share=0.5))
+    text = "\n".join(lines_of(capsys, "status", "--results", str(results)))
+    assert "epoch 3 of 30 and 50% of the next, 26 min left" in text
     for part in ("Running (1):", "Failed (1):", "Diverged (1):", "Stale;", "DataError"):
         assert part in text, part
     head, counts = text.splitlines()[:2]

@@ -14,7 +14,7 @@ import torch
 from record_factory import make_record
 from synthetic_splits import random_splits
 
-from bench.engine import loop
+from bench.engine import epoch
 from bench.engine.build import build_network
 from bench.engine.context import RunContext
 from bench.engine.evaluate import evaluate
@@ -143,7 +143,7 @@ def test_an_epoch_without_a_score_is_counted_also_across_a_resumption(
         epochs.append(1)
         return {task: {"accuracy": NAN} for task in scores} if len(epochs) == 1 else scores
 
-    monkeypatch.setattr(loop, "evaluate", spy)
+    monkeypatch.setattr(epoch, "evaluate", spy)
     with pytest.raises(Stop):
         run(spec_of("digits", method), tmp_path, stop_after=1)
     record = run(spec_of("digits", method), tmp_path)

@@ -81,8 +81,8 @@ def test_cached_weights_survive_an_interruption(data_root: Path, tmp_path: Path)
     whole, batch = prepared("digits", data_root, "nash_mtl", **every)
     for step in range(2):
         train_step(whole, batch, step, 0)
-    origin = Origin(spec, {"train": "the same"}, torch.device("cpu"), threads=1)
-    save_checkpoint(path, origin, whole, History(epochs=1, curve=[[0.0] * len(curve_columns(spec))]))
+    origin = Origin(spec, {"train": "the same"}, torch.device("cpu"), threads=1, epoch_steps=2)
+    save_checkpoint(path, origin, whole, History(epochs=1, steps=2, curve=[[0.0] * len(curve_columns(spec))]))
     start = start_or_resume(path, origin, lambda: prepared("digits", data_root, "nash_mtl", **every)[0])
     assert start.history.epochs == 1 and not start.notes
     resumed = start.state

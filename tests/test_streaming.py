@@ -58,8 +58,10 @@ def first_images(split: Split) -> Split:
     )
 
 
-def epoch(split: Split, info: DatasetInfo, device: torch.device, augment: bool = False) -> Iterator[Batch]:
-    return training_batches(split, info, BATCH, generator_for(0, "x"), device, augment)
+def epoch(
+    split: Split, info: DatasetInfo, device: torch.device, augment: bool = False, first: int = 0
+) -> Iterator[Batch]:
+    return training_batches(split, info, BATCH, generator_for(0, "x"), device, augment, first=first)
 
 
 def assert_same(batch: Batch, on_cpu: Batch) -> None:
@@ -114,6 +116,24 @@ def test_a_step_copies_once_or_never_and_does_not_wait(
     # Before the first step: the normalisation, the order of resident images, the views.
     assert whole().copies_in - counts().copies_in <= per_step + 2 + augment, whole()
     assert whole().waits == whole().copies_out == 0, whole()
+
+
+@for_every("name", ["digits", "rooms"])
+@for_every("where", PLACES)
+def test_an_epoch_goes_on_with_the_batches_that_are_left_and_gathers_no_others(
+    name: str, where: str, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = resolve(name, "ew")
+    split = placed(first_images(splits_of(spec, data_root).train), where, monkeypatch)
+    with counting() as whole:
+        batches = list(epoch(split, spec.info, DEVICE, augment=True))
+    with counting() as part:
+        rest = list(epoch(split, spec.info, DEVICE, augment=True, first=2))
+    for found, expected in zip(rest, batches[2:], strict=True):
+        assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(found, expected, strict=True))
+    per_step = 0 if all(source.images.device.type == DEVICE.type for source in split) else 1
+    assert whole().copies_in - part().copies_in == 2 * per_step
+    assert not list(epoch(split, spec.info, DEVICE, augment=True, first=len(batches)))
 
 
 @for_every("where", ["resident", "streamed"])

@@ -99,11 +99,12 @@ class RunProgress(LiveProgress):
 
     def __call__(self, event: Event) -> None:
         name = run_name(event.spec)
-        if event.kind == "epoch":
-            self.fractions[name] = event.epochs / event.spec.settings.train.epochs
+        if event.kind in ("epoch", "part"):
+            planned, done = event.spec.settings.train.epochs, event.epochs + event.share
+            self.fractions[name] = done / planned
             if name not in self.current:
-                self.current[name] = self.bars.add_task(name, total=event.spec.settings.train.epochs)
-            self.bars.update(self.current[name], completed=event.epochs)
+                self.current[name] = self.bars.add_task(name, total=planned)
+            self.bars.update(self.current[name], completed=done)
         elif event.kind in ("note", "taken"):
             self.print(f"{name}: {event.note}.")
         else:

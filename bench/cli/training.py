@@ -17,6 +17,7 @@ from bench.cli.progress import DecodingProgress, RunProgress, run_name
 from bench.cli.request import jobs_at_a_time
 from bench.engine.build import build_network
 from bench.engine.checkpoint import checkpoint_remarks
+from bench.engine.context import CHECKPOINT_EVERY
 from bench.engine.device import DeviceUnavailable, choose_device
 from bench.engine.hardware import hardware_errors, hardware_remarks
 from bench.engine.signals import exit_code
@@ -50,6 +51,10 @@ def add_training(how: _ArgumentGroup) -> None:
     how.add_argument(
         "--retries", type=not_negative, default=RETRIES, metavar="N",
         help=f"how often to try a run again whose process died (default: {RETRIES})",
+    )  # fmt: skip
+    how.add_argument(
+        "--checkpoint-every", type=not_negative, default=CHECKPOINT_EVERY, metavar="SECONDS",
+        help=f"how often a run saves where it is, beside the end of every epoch (default: {CHECKPOINT_EVERY:g})",
     )  # fmt: skip
     how.add_argument(
         "--logger", type=logger, metavar="tensorboard",
@@ -151,6 +156,7 @@ def _round(command: _Command, plan: Plan) -> int:
         float(arguments.expiry),
         frozenset(spec.key for spec in plan.again),
         arguments.logger or "",
+        float(arguments.checkpoint_every),
     )
     clear_finished(plan.kept, launch)
     if not plan.pending:
@@ -213,7 +219,7 @@ def _train(command: _Command, plan: Plan, launch: LaunchConfig, jobs: int) -> in
             progress.bars.stop()
             print(
                 f"Interrupted: {statuses['done']} runs are finished and kept; the same command continues the others "
-                "from their last epoch.",
+                "from their last step.",
                 file=sys.stderr,
             )
             return exit_code(stop)

@@ -41,16 +41,20 @@ def training_batches(
     device: torch.device,
     augment: bool = False,
     part: slice = slice(None),
+    first: int = 0,
 ) -> Iterator[Batch]:
     """One epoch. Each step has one group of `batch_size` images from every source that a task reads.
 
     They are augmented if asked for. Other sources count for the random draws only.
 
     part: the images of each group that this process trains on, if several train together.
+    first: the step to begin with. Those before it are not gathered, and change no later one.
     """
     steps = steps_per_epoch(split, batch_size)
+    if first == steps:
+        return
     orders = [epoch_order(len(source), steps * batch_size, generator) for source in split]
-    orders = [order.view(steps, batch_size)[:, part].reshape(-1) for order in orders]
+    orders = [order.view(steps, batch_size)[first:, part].reshape(-1) for order in orders]
     read = [place for place, source in enumerate(split) if source.targets]
     sources, chosen = tuple(split[place] for place in read), [orders[place] for place in read]
     batches = _batches(sources, chosen, len(range(batch_size)[part]), info, device)
@@ -59,7 +63,7 @@ def training_batches(
         return
     views = draw_views(steps * len(split), batch_size, generator).of_images(part).to(device)
     tasks = dict(enumerate(info.tasks))
-    for step, batch in enumerate(batches):
+    for step, batch in enumerate(batches, first):
         yield [
             transform(group, tasks, views.of(step * len(split) + place))
             for place, group in zip(read, batch, strict=True)

@@ -25,7 +25,8 @@ from bench.engine.checkpoint_file import (
     write_content,
 )
 from bench.engine.device import device_name
-from bench.engine.history import Best, History, inconsistency, part_of_task
+from bench.engine.history import Best, History, inconsistency, inconsistent_steps, part_of_task
+from bench.engine.seeds import require_states
 from bench.engine.train_state import TrainState, on_device_of_weighting
 from bench.records.again import training_folder
 from bench.records.environment import describe_environment
@@ -47,12 +48,14 @@ class Origin:
 
     fingerprint: of the data that the run sees.
     threads: that it computes with.
+    epoch_steps: steps of an epoch of this data.
     """
 
     spec: RunSpec
     fingerprint: Mapping[str, str]
     device: torch.device
     threads: int
+    epoch_steps: int
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,10 @@ def start_or_resume(path: Path, origin: Origin, make: Callable[[], TrainState], 
     try:
         content = read_content(path)
         _check_origin(content, origin.spec, origin.device, origin.fingerprint)
+        if wrong := inconsistent_steps(content.history, origin.epoch_steps):
+            raise DamagedCheckpoint(wrong)
         state = make()
-        _restore(content, origin.spec, state)
+        _restore(content, state)
     except UnusableCheckpoint as error:
         aside = set_aside(path, error.ending, guard)
         # A state that is restored in part is never used.
@@ -135,7 +140,9 @@ def start_or_resume(path: Path, origin: Origin, make: Callable[[], TrainState], 
     changes = _changes(content.platform, platform_of(origin.device, origin.threads))
     if not changes:
         return Start(state, content.history)
-    note = f"from epoch {content.history.epochs + 1} on: {changes}"
+    partial = content.history.partial
+    step = f", step {partial.steps + 1}" if partial else ""
+    note = f"from epoch {content.history.epochs + 1}{step} on: {changes}"
     history = replace(content.history, resumed=[*content.history.resumed, note])
     return Start(state, history, (f"is resumed on another platform, {note}",))
 
@@ -192,7 +199,7 @@ def _check_origin(content: Content, spec: RunSpec, device: torch.device, fingerp
         raise DamagedCheckpoint(wrong)
 
 
-def _restore(content: Content, spec: RunSpec, state: TrainState) -> None:
+def _restore(content: Content, state: TrainState) -> None:
     """Fills a new state. If this raises DamagedCheckpoint, the state is to be thrown away."""
     _check_state(content, state)
     try:
@@ -200,6 +207,8 @@ def _restore(content: Content, spec: RunSpec, state: TrainState) -> None:
         for name, optimizer in state.optimizers.items():
             optimizer.load_state_dict({**optimizer.state_dict(), "state": content.optimizers[name]})
         state.generator.set_state(content.generator)
+        for streams in content.history.partial.streams if content.history.partial else ():
+            require_states(streams, state.device)
     except Exception as error:  # torch has no type of its own for what it doesn't accept
         raise DamagedCheckpoint(f"{type(error).__name__}: {error!s:.200}") from error
     state.weighting_state = on_device_of_weighting(state, content.memory)
@@ -210,7 +219,7 @@ def _restore(content: Content, spec: RunSpec, state: TrainState) -> None:
 def _check_state(content: Content, state: TrainState) -> None:
     """Raises DamagedCheckpoint if names, shapes or types are not those of this run: torch converts some in silence."""
     network, best, m = _forms(state.network.state_dict()), content.history.best, len(state.tasks)
-    by_task = content.history.best_by_task
+    by_task, partial = content.history.best_by_task, content.history.partial
     memory, kept = _forms(content.memory), _forms(content.kept)
     expected = {
         "the network": _forms(content.network) == network,
@@ -226,6 +235,8 @@ def _check_state(content: Content, state: TrainState) -> None:
         "the weighting": _forms(state.weighting_state.memory).items() <= memory.items(),
         "the cached weights": kept.keys() <= {"weights", "head_weights"} and all(f[0] == (m,) for f in kept.values()),
         "positions": bool(content.history.positions) == (state.network.positions() is not None),
+        "the random streams": partial is None
+        or all(streams.keys() == {"cpu", content.device} for streams in partial.streams),
     }
     for part, fits in expected.items():
         if not fits:

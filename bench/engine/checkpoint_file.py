@@ -15,11 +15,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from bench.engine.history import Best, History
+from bench.engine.history import Best, History, PartialEpoch
 from bench.engine.signals import uninterrupted
 from bench.records.files import Guard, atomic_write, storage_error
 
-FORMAT = 2  # raise it with every change of `Content`, and extend `_upgraded`
+FORMAT = 3  # raise it with every change of `Content`, and extend `_upgraded`
 T = TypeVar("T")
 
 
@@ -79,11 +79,12 @@ def write_content(path: Path, content: Content, guard: Guard) -> None:
     Raises:
         StorageError: the file can't be written.
     """
-    best, by_task = content.history.best, content.history.best_by_task
+    best, by_task, partial = content.history.best, content.history.best_by_task, content.history.partial
     history = {
         **vars(content.history),
         "best": vars(best) if best else None,
         "best_by_task": {task: vars(of_task) for task, of_task in by_task.items()},
+        "partial": vars(partial) if partial else None,
     }
     raw = {"format": FORMAT, **vars(content), "history": history}
     atomic_write(path, lambda temporary: _save(raw, temporary), guard)
@@ -119,10 +120,11 @@ def read_content(path: Path) -> Content:
 
 @dataclass(frozen=True)
 class Reached:
-    """How far a checkpoint is: finished epochs, and those of the whole run."""
+    """How far a checkpoint is: finished epochs, those of the whole run, and steps of the epoch that has not ended."""
 
     epochs: int
     planned: int
+    steps: int = 0
 
 
 def reached(path: Path) -> Reached | None:
@@ -134,10 +136,11 @@ def reached(path: Path) -> Reached | None:
         return None
     try:
         raw = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        epochs, planned = raw["history"]["epochs"], raw["settings"]["train"]["epochs"]
+        partial = raw["history"].get("partial")
+        far = raw["history"]["epochs"], raw["settings"]["train"]["epochs"], partial["steps"] if partial else 0
     except Exception:  # as in `_load`
         return None
-    return Reached(epochs, planned) if isinstance(epochs, int) and isinstance(planned, int) else None
+    return Reached(*far) if all(isinstance(number, int) for number in far) else None
 
 
 def _load(file: BinaryIO) -> Any:
@@ -164,7 +167,9 @@ def _upgraded(raw: Any) -> dict[str, Any]:
     found = raw.pop("format", 0)
     if found == FORMAT:
         return raw
-    if found == 1:  # before tasks had a best epoch of their own, and epochs without a score were counted
+    # 1: before tasks had a best epoch of their own, and epochs without a score were counted. 2: before an epoch could
+    # be saved in its middle.
+    if found in (1, 2):
         return {**raw, "history": _with_new_fields(raw.get("history"))}
     # Before formats had numbers. Learned weights once had an optimizer of their own.
     if found != 0 or raw.pop("learned", {}) != {}:
@@ -186,6 +191,8 @@ def _content(raw: Mapping[str, Any]) -> Content:
     history = _made(History, raw.get("history"))
     if history.best is not None:
         history.best = _made(Best, history.best)
+    if history.partial is not None:
+        history.partial = _made(PartialEpoch, history.partial)
     by_task: object = history.best_by_task
     if not isinstance(by_task, dict):
         raise DamagedCheckpoint("expected a best epoch for each task, found another form")

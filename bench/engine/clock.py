@@ -25,10 +25,25 @@ class StepClock:
         self.device = device
         self.seconds = seconds
         self._events: list[tuple[torch.Event, torch.Event]] = []
+        self._uncounted = 0
+
+    @classmethod
+    def resumed(cls, device: torch.device, seconds: list[float]) -> StepClock:
+        """A clock for a process that goes on with the steps of an earlier one: its first steps are slow again.
+
+        They replace a warm-up that had not ended, and are not counted after one that had.
+        """
+        clock = cls(device, seconds)
+        if len(seconds) > WARMUP:
+            clock._uncounted = WARMUP
+        else:
+            seconds.clear()
+        return clock
 
     @contextmanager
     def step(self, counted: bool = True) -> Iterator[None]:
         """Times the block. counted=False for a step that does extra work."""
+        counted, self._uncounted = counted and not self._uncounted, max(0, self._uncounted - 1)
         if self.device.type == "cpu":
             start = time.perf_counter()
             yield

@@ -14,6 +14,8 @@ from bench.records.record import Scores
 from bench.spec.resolve import RunSpec
 from datasets.contract import Splits
 
+CHECKPOINT_EVERY = 120.0
+
 
 @dataclass(frozen=True)
 class RunContext:
@@ -26,6 +28,7 @@ class RunContext:
     fingerprint: what the data was when the run was planned; None if nobody looked.
     guard: the context in which files of the run are moved to their place; it raises if the run is another process's.
     lost: how earlier attempts at this run ended, one sentence each.
+    checkpoint_every: seconds from one checkpoint to the next, at the end of a step.
     """
 
     data: Path
@@ -36,6 +39,7 @@ class RunContext:
     fingerprint: Mapping[str, str] | None = None
     guard: Guard = nullcontext
     lost: tuple[str, ...] = ()
+    checkpoint_every: float = CHECKPOINT_EVERY
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from bench.records.mean_weights import WEIGHTS
@@ -29,11 +30,32 @@ class Best:
 
 
 @dataclass
+class PartialEpoch:
+    """An epoch that has not ended: what its steps so far have left for its end.
+
+    steps: done of it.
+    seconds: of these steps.
+    losses, weights: (steps, m) float64, of each step.
+    further: the same for every column of `further_weights`. All steps are kept, not sums: the rounding of a mean
+        depends on the order of its terms.
+    streams: the states of torch's default random streams after these steps, by kind of device; of every process that
+        trains the run, by rank.
+    """
+
+    steps: int
+    seconds: float
+    losses: Tensor
+    weights: Tensor
+    further: dict[str, Tensor]
+    streams: list[dict[str, Tensor]]
+
+
+@dataclass
 class History:
     """The progress of a run.
 
     epochs, steps: done so far.
-    seconds: of training and validation.
+    seconds: of training and validation, in whole epochs.
     step_seconds: of each timed step.
     curve, positions, cosines: rows of the files of these names.
     evaluations: of a flow's field in training steps, forward and backward.
@@ -42,6 +64,7 @@ class History:
     best_by_task: of single-task networks, the best epoch of each, by task key.
     unscored: epochs whose score on validation was not finite.
     resumed: what changed when the run was resumed, one sentence each, as in `Record`.
+    partial: the epoch that has not ended; None between two epochs.
     """
 
     epochs: int = 0
@@ -57,6 +80,7 @@ class History:
     best_by_task: dict[str, Best] = field(default_factory=dict)
     unscored: int = 0
     resumed: list[str] = field(default_factory=list)
+    partial: PartialEpoch | None = None
 
 
 def part_of_task(network: Mapping[str, T], task: int) -> dict[str, T]:
@@ -86,8 +110,10 @@ def cosine_columns(spec: RunSpec) -> list[str]:
 def inconsistency(history: History, spec: RunSpec) -> str:
     """What shows that this can't be the history of an unfinished run, in words; empty if nothing does."""
     tables = {"curve": curve_columns(spec), "cosines": cosine_columns(spec)}
-    if not 1 <= history.epochs <= spec.settings.train.epochs:
-        return f"expected 1 to {spec.settings.train.epochs} epochs, found another number"
+    # One that has not ended may be the first, and is not among those that have.
+    least, most = (0 if history.partial else 1), spec.settings.train.epochs - (1 if history.partial else 0)
+    if not least <= history.epochs <= most:
+        return f"expected {least} to {most} epochs, found another number"
     if len(history.curve) != history.epochs:
         return f"expected {history.epochs} rows of the curve, one per epoch, found {len(history.curve)}"
     for name, columns in {**tables, "positions": position_columns(spec)}.items():
@@ -96,7 +122,38 @@ def inconsistency(history: History, spec: RunSpec) -> str:
             return f"expected {len(columns)} numbers in every row of {name}, found others"
     if not 0 <= history.unscored <= history.epochs:
         return f"expected at most {history.epochs} epochs without a score, found another number"
-    return _inconsistent_best(history, spec)
+    return _inconsistent_partial(history, spec) or _inconsistent_best(history, spec)
+
+
+def inconsistent_steps(history: History, epoch_steps: int) -> str:
+    """The same for its steps, if an epoch has this many."""
+    partial = history.partial.steps if history.partial else 0
+    if partial > epoch_steps:
+        return f"expected at most {epoch_steps} steps of an epoch, found another number"
+    expected = history.epochs * epoch_steps + partial
+    return "" if history.steps == expected else f"expected {expected} steps in all, found another number"
+
+
+def _inconsistent_partial(history: History, spec: RunSpec) -> str:
+    """The same for the epoch that has not ended."""
+    partial = history.partial
+    if partial is None:
+        return ""
+    if partial.steps < 1:
+        return "expected at least one step of an epoch that has not ended, found another number"
+    if set(partial.further) != set(further_weights(spec.settings)):
+        return "expected the further weights of this run, found others"
+    if not all(
+        values.shape == (partial.steps, len(spec.tasks))
+        and values.dtype == torch.float64
+        and values.is_contiguous()  # one number may stand for very many
+        and bool(values.isfinite().all())
+        for values in (partial.losses, partial.weights, *partial.further.values())
+    ):
+        return "expected finite losses and weights of every step and task of an epoch, found others"
+    if len(partial.streams) != spec.settings.compute.processes:
+        return "expected the random streams of every process of the run, found others"
+    return ""
 
 
 def _inconsistent_best(history: History, spec: RunSpec) -> str:

@@ -20,8 +20,8 @@ from torch import Tensor, distributed
 HOST = "127.0.0.1"
 
 
-def _nobody(epoch: int) -> None:
-    del epoch
+def _nobody(epoch: int, steps: int) -> None:
+    del epoch, steps
 
 
 def _itself(error: RuntimeError) -> Exception:
@@ -34,13 +34,13 @@ class DataParallel:
 
     rank: 0 for the one that validates, records and writes checkpoints.
     size: the number of processes.
-    tell: of rank 0: tells the others to train the epoch of this index.
+    tell: of rank 0: tells the others to train the epoch of this index, of which so many steps are done.
     cause: what made an exchange fail, from the error that it raised.
     """
 
     rank: int = 0
     size: int = 1
-    tell: Callable[[int], None] = _nobody
+    tell: Callable[[int, int], None] = _nobody
     cause: Callable[[RuntimeError], Exception] = _itself
 
     def part(self, batch_size: int) -> slice:
@@ -60,16 +60,48 @@ class DataParallel:
             return
         alone = len(tensors) == 1 and tensors[0].is_contiguous()
         values = tensors[0] if alone else torch.cat([each.reshape(-1) for each in tensors])
-        try:
+        with self._causes():
             distributed.all_reduce(values)
-        except RuntimeError as error:
-            raise self.cause(error) from error
         values /= self.size
         if not alone:
             pieces = values.split([each.numel() for each in tensors])
             torch._foreach_copy_(
                 list(tensors), [piece.view(each.shape) for piece, each in zip(pieces, tensors, strict=True)]
             )
+
+    def agreed(self, choice: bool) -> bool:
+        """What the first process has chosen. All processes wait for it.
+
+        Raises:
+            Exception: as in `average`.
+        """
+        if self.size == 1:
+            return choice
+        chosen = torch.tensor([choice])
+        with self._causes():
+            distributed.broadcast(chosen, 0)
+        return bool(chosen)
+
+    def gathered(self, values: Tensor) -> list[Tensor]:
+        """The values of every process, by rank. They are on the CPU, and of one shape and type.
+
+        Raises:
+            Exception: as in `average`.
+        """
+        if self.size == 1:
+            return [values]
+        every = [torch.empty_like(values) for _ in range(self.size)]
+        with self._causes():
+            distributed.all_gather(every, values)
+        return every
+
+    @contextmanager
+    def _causes(self) -> Iterator[None]:
+        """Within, the error of a failed exchange becomes what made it fail."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise self.cause(error) from error
 
 
 ALONE = DataParallel()

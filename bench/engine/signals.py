@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -46,8 +46,11 @@ def stopped_by(*numbers: int) -> Iterator[None]:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Within, signals that would raise an exception wait; they have their effect at the end."""
+def uninterrupted() -> Iterator[Sequence[int]]:
+    """Within, signals that would raise an exception wait; they have their effect at the end.
+
+    Yields those that wait, so that a long piece of work can end at a place of its own.
+    """
     arrived: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -56,7 +59,7 @@ def uninterrupted() -> Iterator[None]:
 
     try:
         with _handled({number: note for number in STOP_SIGNALS if callable(signal.getsignal(number))}):
-            yield
+            yield arrived
     finally:
         for late in arrived:
             signal.raise_signal(late)

@@ -41,7 +41,7 @@ class TrainState:
     alternating: positions move after the network instead of jointly with it.
     parallel: the processes that train this network together.
     cached_weights: the last "weights" and "head_weights", if a later step reads them.
-    solver_fallbacks: the sum of `Update.fallbacks` over the steps of all finished epochs.
+    solver_fallbacks: the sum of `Update.fallbacks` over all logged steps.
     """
 
     network: Network

@@ -119,11 +119,13 @@ def progress(holder: Holder) -> str:
     if far is None:
         return f"{holder.name}, starting"
     left = "" if far.seconds_left is None else f", {_duration(far.seconds_left)} left"
-    return f"epoch {far.epochs} of {far.planned}{left}, {holder.name}"
+    part = f" and {far.share:.0%} of the next" if far.share else ""
+    return f"epoch {far.epochs} of {far.planned}{part}{left}, {holder.name}"
 
 
 def _epochs(far: Reached) -> str:
-    return f"after epoch {far.epochs} of {far.planned}"
+    steps = f"step {far.steps} of " if far.steps else ""
+    return f"after {steps}epoch {far.epochs + bool(far.steps)} of {far.planned}"
 
 
 def _duration(seconds: float) -> str:

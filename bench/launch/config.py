@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.engine.context import CHECKPOINT_EVERY
 from bench.records.store import run_folder
 from bench.spec.data_seen import CurrentData
 from bench.spec.resolve import RunKey, RunSpec
@@ -28,6 +29,7 @@ class LaunchConfig:
     expiry: seconds without a sign of life after which another process may take over a run.
     again: the runs that are trained though they have a record.
     logger: "tensorboard", or "" for none.
+    checkpoint_every: seconds from one checkpoint of a run to the next.
     """
 
     data: Mapping[str, Path]
@@ -40,6 +42,7 @@ class LaunchConfig:
     expiry: float = EXPIRY
     again: frozenset[RunKey] = frozenset()
     logger: str = ""
+    checkpoint_every: float = CHECKPOINT_EVERY
 
     def folder(self, spec: RunSpec) -> Path:
         """The folder of a run."""

@@ -21,6 +21,7 @@ from typing import Literal, TypeAlias
 from bench.engine.context import RunContext
 from bench.engine.loop import train_along
 from bench.engine.parallel import ALONE, DataParallel, device_of_rank, joined, open_store
+from bench.engine.signals import STOP_SIGNALS
 from bench.launch.processes import GRACE, process_context
 from bench.spec.resolve import RunSpec
 from methods.contract import Diverged
@@ -100,11 +101,14 @@ class _Others:
         if self.failure is not None:
             raise self.failure
 
-    def tell(self, epoch: int) -> None:
-        """Tells them to train the epoch of this index. One that has ended is noticed at the next exchange."""
+    def tell(self, epoch: int, steps: int) -> None:
+        """Tells them to train the epoch of this index, of which so many steps are done.
+
+        One that has ended is noticed at the next exchange.
+        """
         for connection in self.connections:
             with suppress(OSError):
-                connection.send(epoch)
+                connection.send((epoch, steps))
 
     def cause(self, error: RuntimeError) -> Exception:
         """What made an exchange fail."""
@@ -167,8 +171,11 @@ class _Others:
 
 
 def _train_along(connection: Connection, spec: RunSpec, context: RunContext, rank: int, port: int) -> None:
-    """The main function of a further process. Signals of the terminal are for the command alone."""
-    for number in (signal.SIGINT, signal.SIGHUP):
+    """The main function of a further process. Signals are for the command and the first process of the run.
+
+    That one may have to save a checkpoint, for which it needs the others. Then it ends them.
+    """
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_first, daemon=True).start()
     size = spec.settings.compute.processes
@@ -188,8 +195,11 @@ def _train_along(connection: Connection, spec: RunSpec, context: RunContext, ran
         connection.send(report)
 
 
-def _epochs(connection: Connection) -> Iterator[int]:
-    """The index of each epoch, as the first process begins it. It kills this process at the end."""
+def _epochs(connection: Connection) -> Iterator[tuple[int, int]]:
+    """The index of each epoch and its steps that are done, as the first process begins it.
+
+    It kills this process at the end.
+    """
     while True:
         yield connection.recv()
 

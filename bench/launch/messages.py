@@ -36,14 +36,16 @@ class Assignment:
 class Event:
     """What happened to a run.
 
-    kind: "epoch": the number of finished epochs is `epochs`. "end": it has ended with `record`. "note": there is
-        something to know. "taken": another process has taken it over. "storage": results can't be written or read.
+    kind: "epoch": the number of finished epochs is `epochs`. "part": the same, and `share` of the next one is done.
+        "end": it has ended with `record`. "note": there is something to know. "taken": another process has taken it
+        over. "storage": results can't be written or read.
     found: at the end: whether another process had finished the run.
     """
 
-    kind: Literal["epoch", "end", "note", "taken", "storage"]
+    kind: Literal["epoch", "part", "end", "note", "taken", "storage"]
     spec: RunSpec
     epochs: int = 0
     record: Record | None = None
     note: str = ""
     found: bool = False
+    share: float = 0.0

@@ -69,6 +69,7 @@ def attempt(assignment: Assignment, config: LaunchConfig, device: torch.device, 
         fingerprint=seen.fingerprint if seen else None,
         guard=claim.guard,
         lost=assignment.lost,
+        checkpoint_every=config.checkpoint_every,
     )
     try:
         with _beating(claim, config.expiry):
@@ -85,6 +86,7 @@ def attempt(assignment: Assignment, config: LaunchConfig, device: torch.device, 
 def _record_of(assignment: Assignment, context: RunContext, connection: Connection, logger: str) -> Record:
     """Trains a run. An error becomes a record with the reason, and a file with the traceback."""
     spec, log = assignment.spec, context.folder / ERROR_LOG
+    report = _reporter(assignment, connection)
     try:
         with (
             data_parallel(spec, context) as parallel,
@@ -93,10 +95,11 @@ def _record_of(assignment: Assignment, context: RunContext, connection: Connecti
             record = train(
                 spec,
                 context,
-                on_epoch=_epoch_reporter(assignment, connection),
+                on_epoch=report,
                 on_note=lambda note: _send(connection, Event("note", spec, note=note)),
                 parallel=parallel,
                 log=epochs_log,
+                on_checkpoint=report,
             )
     except (ClaimLost, StorageError):
         raise
@@ -111,20 +114,20 @@ def _record_of(assignment: Assignment, context: RunContext, connection: Connecti
     return record
 
 
-def _epoch_reporter(assignment: Assignment, connection: Connection) -> Callable[[int], None]:
-    """Tells the parent and, in the claim, everybody how many epochs are done."""
+def _reporter(assignment: Assignment, connection: Connection) -> Callable[..., None]:
+    """Tells the parent and, in the claim, everybody how many epochs are done, and which share of the next one."""
     spec, claim = assignment.spec, assignment.claim
-    start: tuple[int, float] | None = None
+    start: tuple[float, float] | None = None
 
-    def report(epochs: int) -> None:
+    def report(epochs: int, share: float = 0.0) -> None:
         nonlocal start
-        now = time.monotonic()
-        first, since = start = start or (epochs, now)
-        pace = (now - since) / (epochs - first) if epochs > first else None
-        progress = Progress(epochs=epochs, planned=spec.settings.train.epochs, epoch_seconds=pace)
+        now, done = time.monotonic(), epochs + share
+        first, since = start = start or (done, now)
+        pace = (now - since) / (done - first) if done > first else None
+        progress = Progress(epochs=epochs, planned=spec.settings.train.epochs, epoch_seconds=pace, share=share)
         with suppress(StorageError), uninterrupted():
             beat(claim, progress)
-        _send(connection, Event("epoch", spec, epochs))
+        _send(connection, Event("part" if share else "epoch", spec, epochs, share=share))
 
     return report
 
@@ -134,7 +137,7 @@ def _send(connection: Connection, event: Event) -> None:
 
     A parent that is stopped is not told of epochs once the pipe is full: the run would wait for it, and never expire.
     """
-    if event.kind == "epoch" and not select.select([], [connection], [], 0)[1]:
+    if event.kind in ("epoch", "part") and not select.select([], [connection], [], 0)[1]:
         return
     try:
         connection.send(event)

@@ -42,18 +42,25 @@ class ClaimLost(Exception):
 
 
 class Progress(BaseModel):
-    """How far a run is: finished epochs, those of the whole run, and mean seconds of an epoch in this process."""
+    """How far a run is, for people.
+
+    epochs, share: finished epochs, and the share of the next one that is done.
+    planned: epochs of the whole run.
+    epoch_seconds: mean of an epoch in this process; None if it is not known yet.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     epochs: int
     planned: int
     epoch_seconds: float | None = None
+    share: float = 0.0
 
     @property
     def seconds_left(self) -> float | None:
         """Until the last epoch has ended, as far as that is known."""
-        return None if self.epoch_seconds is None else self.epoch_seconds * max(0, self.planned - self.epochs)
+        left = max(0.0, self.planned - self.epochs - self.share)
+        return None if self.epoch_seconds is None else self.epoch_seconds * left
 
 
 class Holder(BaseModel):
