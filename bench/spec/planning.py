@@ -128,7 +128,7 @@ def make_plan(
         *data_remarks(current, kept),
         *twins.remarks,
     ]
-    remarks += neighbour_remarks(current, pending, results)
+    remarks += neighbour_remarks(current, pending, results, {run_folder(results, *s.key): r for s, r in kept})
     renewed = [*own.again, *of_twins.again]
     return Plan(pending, [spec for spec, _ in kept], folders, current, remarks, list(bad), twins.waiting, renewed)
 
@@ -230,19 +230,20 @@ def _source_specs(row: StudyRow, request: Request, data: str) -> list[RunSpec]:
         StudyError: there is none, or more than one; UnknownName, SpecError: as of `specs_of`.
     """
     sources = row.sources(request.rows, data)
-    found = {spec.variant: spec for source in sources for spec in specs_of(source, data, request.seeds[0])}
+    found = {spec.variant: spec for source in sources for spec in specs_of(source, data, seed=0)}
     if len(found) != 1:
         raise StudyError(
             f"Row {row.label!r}: expected one row {row.twin_of!r} on {data} that it is the twin of, found "
             f"{len(found) or 'none'}; rename the others."
         )
-    return [spec for seed in dict.fromkeys(request.seeds) for spec in specs_of(sources[0], data, seed)]
+    (spec,) = found.values()
+    return [spec.with_seed(seed) for seed in dict.fromkeys(request.seeds)]
 
 
 def _runs_of(rows: Sequence[tuple[StudyRow, str, Sequence[int]]]) -> list[RunSpec]:
     """The runs of rows, each once, seeds in the outer loop."""
-    specs = [spec for row, data, seeds in rows for seed in seeds for spec in specs_of(row, data, seed)]
-    each = {(spec.data, spec.variant, spec.seed): spec for spec in specs}
+    firsts = [(spec, seeds) for row, data, seeds in rows for spec in specs_of(row, data, seed=0)]
+    each = {one.key: one for spec, seeds in firsts for one in map(spec.with_seed, seeds)}
     return sorted(each.values(), key=lambda spec: spec.seed)
 
 
@@ -296,16 +297,23 @@ def all_specs(request: Request, data: Sequence[str], errors: list[str]) -> list[
 
     Seeds form the outer loop, so that an interrupted study has whole seeds.
     """
-    specs: dict[tuple[str, str, int], RunSpec] = {}
-    for seed in request.seeds:
-        for name in data:
-            for row in [row for row in request.rows if row.is_for(name) and not row.twin_of]:
-                try:
-                    for spec in specs_of(row, name, seed):
-                        specs[spec.data, spec.variant, spec.seed] = spec
-                except (UnknownName, SpecError, StudyError) as error:
-                    errors.append(str(error))
-    return list(specs.values())
+    firsts: list[RunSpec] = []
+    for name in data:
+        for row in [row for row in request.rows if row.is_for(name) and not row.twin_of]:
+            try:
+                firsts += specs_of(row, name, seed=0)
+            except (UnknownName, SpecError, StudyError) as error:
+                errors.append(str(error))
+    return list({spec.key: spec for seed in request.seeds for spec in _with_seed(firsts, seed, errors)}.values())
+
+
+def _with_seed(specs: Sequence[RunSpec], seed: int, errors: list[str]) -> list[RunSpec]:
+    """The same runs with another seed; none if that can't be one, which is added to `errors`."""
+    try:
+        return [spec.with_seed(seed) for spec in specs]
+    except SpecError as error:
+        errors.append(str(error))
+        return []
 
 
 def specs_of(row: StudyRow, data: str, seed: int) -> list[RunSpec]:
