@@ -19,7 +19,7 @@ from bench.inventory.states import STATES, FoundRun, find_runs, look_at
 from bench.inventory.study_status import study_runs, summary
 from bench.records.frames import LeftOut
 from bench.records.parquet import ParquetUnavailable, write_parquet
-from bench.records.store import RecordError, read_run
+from bench.records.store import RecordError, read_run, without_collector
 from bench.spec.lookup import UnknownName
 from bench.spec.planning import PlanError
 from bench.spec.study import Study, StudyError, load_study, results_of
@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     command: Callable[[Namespace], int] = arguments.command
     errors = (RecordError, UnknownName, StudyError, PlanError, DataError, NoSuchRun, ParquetUnavailable)
-    return guarded(lambda: command(arguments), *errors)
+    with without_collector():
+        return guarded(lambda: command(arguments), *errors)
 
 
 def _parser() -> CommandParser:

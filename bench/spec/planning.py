@@ -11,7 +11,7 @@ from typing import Literal
 from bench.records.again import AGAIN
 from bench.records.files import StorageError
 from bench.records.record import Record
-from bench.records.store import RECORD, BadRecord, RecordError, read_run, run_folder
+from bench.records.store import RECORD, BadRecord, RecordError, read_run, run_folder, without_collector
 from bench.spec.data_seen import CurrentData, SeenData, data_difference, data_remarks, look_at_data, neighbour_remarks
 from bench.spec.lookup import UnknownName, lookup
 from bench.spec.resolve import RunKey, RunSpec, resolve, weighting_info
@@ -103,6 +103,12 @@ def make_plan(
     Raises:
         PlanError: lists all errors, not only the first.
     """
+    with without_collector():
+        return _plan(request, data_root, results, make_data, again or Again())
+
+
+def _plan(request: Request, data_root: Path, results: Path, make_data: bool, again: Again) -> Plan:
+    """As `make_plan`."""
     errors: list[str] = []
     remarks: list[str] = []
     names = data_names(request, errors)
@@ -113,9 +119,9 @@ def make_plan(
     _raise(errors)  # before anything is decoded
     current = look_at_data(specs, folders, errors)
     errors += _other_data(request, specs, current)
-    own = _look_at_records(specs, results, current, errors, again or Again())
+    own = _look_at_records(specs, results, current, errors, again)
     twins = twin_runs(request, names, own.kept, results, errors)
-    of_twins = _look_at_records(twins.planned, results, current, errors, again or Again())
+    of_twins = _look_at_records(twins.planned, results, current, errors, again)
     _raise(errors)
     pending, kept = [*own.pending, *of_twins.pending], [*own.kept, *of_twins.kept]
     bad = {**own.bad, **of_twins.bad}
