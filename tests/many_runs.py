@@ -40,7 +40,9 @@ def study_of(rows: int, seeds: int) -> str:
         f"set: {{train.lr: {rate}, train.weight_decay: {decay}}}}}"
         for method, rate, decay in grid
     ]
-    head = f"title: Many runs\ndata: [digits]\nseeds: {list(range(seeds))}\ntables:\n- name: all\n  title: All\n  rows:\n"
+    head = (
+        f"title: Many runs\ndata: [digits]\nseeds: {list(range(seeds))}\ntables:\n- name: all\n  title: All\n  rows:\n"
+    )
     return head + "\n".join(lines) + "\n"
 
 
@@ -90,7 +92,18 @@ def main() -> None:
         where = ("--data-root", str(arguments.data_root))
         if not results.is_dir():
             study.write_text(study_of(arguments.rows, arguments.seeds), encoding="utf-8")
-            one = ("--data", "digits", "--method", "ew", "--seeds", "0", "--results", str(folder / "one"), "--jobs", "1")
+            one = (
+                "--data",
+                "digits",
+                "--method",
+                "ew",
+                "--seeds",
+                "0",
+                "--results",
+                str(folder / "one"),
+                "--jobs",
+                "1",
+            )
             measure("bench.run", *one, *where)
             write_kept(results, folder / "one" / "digits" / "ew" / "seed-0", arguments.rows, arguments.seeds)
         found = [path for path in results.rglob("*") if path.is_file()]

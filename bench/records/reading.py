@@ -98,7 +98,11 @@ def read_json(path: Path) -> Any:
         Damaged: it isn't such a file.
         OSError: it can't be read.
     """
-    text = read_text(path)
+    return parsed_json(read_text(path))
+
+
+def parsed_json(text: str) -> Any:
+    """The content of such a file; raises Damaged if it is of none."""
     try:
         content = json.loads(
             text,

@@ -129,9 +129,7 @@ def neighbour_remarks(
     New runs beside them could not be compared with them; a user should know before they train.
     known: records that were read already, by the folders of their runs.
     """
-    records = {
-        name: _records_in(results / name, known or {}) for name in dict.fromkeys(spec.data for spec in pending)
-    }
+    records = {name: _records_in(results / name, known or {}) for name in dict.fromkeys(spec.data for spec in pending)}
     remarks = []
     for spec in {data_key(spec): spec for spec in pending}.values():
         seen = current.of(spec)
