@@ -21,6 +21,7 @@ class LaunchConfig:
     data: the folder of each data set.
     results: the folder of all records.
     device: its name.
+    devices: those of the workers that train at a time, where they have different ones.
     threads: per run.
     cache: the folder of decoded data; None for the default.
     current: what the data was when the runs were planned.
@@ -40,6 +41,7 @@ class LaunchConfig:
     expiry: float = EXPIRY
     again: frozenset[RunKey] = frozenset()
     logger: str = ""
+    devices: tuple[str, ...] = ()
 
     def folder(self, spec: RunSpec) -> Path:
         """The folder of a run."""

@@ -31,11 +31,13 @@ class SeenData:
     fingerprint: of each part, and of the whole.
     digest: of which file is in which part, by name; older records have nothing else.
     unlisted: by domain, how many images no list names.
+    training: images of the largest training source, which sets the length of an epoch; 0 if that isn't known.
     """
 
     fingerprint: Mapping[str, str]
     digest: str
     unlisted: Mapping[str, int]
+    training: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def look_at_data(specs: Sequence[RunSpec], folders: Mapping[str, Path], errors: 
             errors.append(str(error))
         else:
             found: Mapping[str, Any] = splits.provenance
-            seen[key] = SeenData(marks, found.get("digest", ""), found.get("unlisted", {}))
+            training = max(map(len, splits.train))
+            seen[key] = SeenData(marks, found.get("digest", ""), found.get("unlisted", {}), training)
     return CurrentData(seen, unprepared)
 
 

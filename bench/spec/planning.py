@@ -80,6 +80,7 @@ class Plan:
     bad: folders of pending runs with a bad record, which has to be moved aside before the run is trained.
     waiting: frozen twins of rows that are not finished; their weights are not known yet.
     again: those of the pending runs that have a record, which stays until the new one is whole.
+    records: of the kept runs, in their order.
     """
 
     pending: list[RunSpec]
@@ -90,6 +91,7 @@ class Plan:
     bad: list[Path] = field(default_factory=list)
     waiting: list[RunSpec] = field(default_factory=list)
     again: list[RunSpec] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
 
 
 def make_plan(
@@ -135,8 +137,9 @@ def _plan(request: Request, data_root: Path, results: Path, make_data: bool, aga
         *twins.remarks,
     ]
     remarks += neighbour_remarks(current, pending, results, {run_folder(results, *s.key): r for s, r in kept})
-    renewed = [*own.again, *of_twins.again]
-    return Plan(pending, [spec for spec, _ in kept], folders, current, remarks, list(bad), twins.waiting, renewed)
+    renewed, records = [*own.again, *of_twins.again], [record for _, record in kept]
+    specs = [spec for spec, _ in kept]
+    return Plan(pending, specs, folders, current, remarks, list(bad), twins.waiting, renewed, records)
 
 
 def _unfinished_remarks(kept: Sequence[RunSpec], results: Path) -> list[str]:
