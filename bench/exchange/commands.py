@@ -139,9 +139,9 @@ def export_file(path: Path, results: Path, chosen: Sequence[FoundRun]) -> int:
     if not runs:
         raise ExchangeError(f"{results}: expected finished runs to export, found none.")
     write_archive(path, runs, source.trial_seeds)
-    for run in chosen:
-        if run.folder not in {one.folder for one in runs}:
-            console.print(f"left out: {run.name} is {run.state}.")
+    written = {run.folder for run in runs}
+    for left in (run for run in chosen if run.folder not in written):
+        console.print(f"left out: {left.name} is {left.state}.")
     size = path.stat().st_size
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     console.print(f"{path}: {_runs(len(runs))}, {size:,} bytes, SHA-256 {digest}")

@@ -27,7 +27,7 @@ class ExpectedRun:
 def longest_first(specs: Sequence[RunSpec], kept: Iterable[Record], current: CurrentData) -> list[ExpectedRun]:
     """Runs by their expected seconds; equal ones stay in their order.
 
-    Seconds of an epoch are the median over finished runs of the same variant, else of the same method on these tasks.
+    Seconds of an epoch are the median over finished runs of the same variant, else of the same method on as many tasks.
     A method without any takes as long for each task as the other finished runs of the data set. A data set without any
     takes as long for each image and task as the other data sets.
     """
@@ -52,7 +52,7 @@ class _Pace:
     def __init__(self, records: Sequence[Record]) -> None:
         self._of_variant = _medians(records, lambda run: (run.data, run.variant), lambda run: run.seconds / run.epochs)
         self._of_method = _medians(
-            records, lambda run: (*_tasks(run), run.method), lambda run: run.seconds / run.epochs
+            records, lambda run: (run.data, run.method, len(run.tasks)), lambda run: run.seconds / run.epochs
         )
         # Of each task, since other runs may have other tasks of the same data.
         self._of_data = _medians(records, lambda run: run.data, lambda run: run.seconds / run.epochs / len(run.tasks))
@@ -61,15 +61,11 @@ class _Pace:
         """That a run may take; None if no run of its data set is finished."""
         epochs = spec.settings.train.epochs
         own = self._of_variant.get((spec.data, spec.variant))
-        alike = self._of_method.get((spec.data, tuple(spec.tasks), spec.method)) if own is None else own
+        alike = self._of_method.get((spec.data, spec.method, len(spec.tasks))) if own is None else own
         if alike is not None:
             return epochs * alike
         each = self._of_data.get(spec.data)
         return None if each is None else epochs * each * len(spec.tasks)
-
-
-def _tasks(record: Record) -> tuple[str, tuple[str, ...]]:
-    return record.data, tuple(task.key for task in record.tasks)
 
 
 def _medians(
