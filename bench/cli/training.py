@@ -147,8 +147,9 @@ def _round(command: _Command, plan: Plan) -> int:
         unwritable = storage_errors(plan.pending, results, jobs)
         for remark in [*checkpoint_remarks(plan.pending, results, plan.current, device), *unwritable]:
             console.print(remark)
+        if len(plan.pending) > 1 and jobs > 1:
+            console.print(f"{placed(devices)}, the longest first:")
         _describe(plan, {run.spec.key: run.seconds for run in expected}, console)
-        console.print(f"They would be trained {placed(devices)}{', the longest first' if jobs > 1 else ''}.")
         return 0
     launch = LaunchConfig(
         plan.folders,
