@@ -1,4 +1,4 @@
-"""Lists, shows, compares, deletes and exports runs: python -m bench.runs list"""
+"""Lists, shows, compares, deletes, exports and merges runs: python -m bench.runs list"""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 from bench.cli.options import add_data_root, folder, guarded, lookup_name, plain_console, random_seed
 from bench.cli.output import say
 from bench.cli.parser import BAD_INPUT, CommandParser
+from bench.exchange.commands import add_merge, add_sources, check, export_file, merge
+from bench.exchange.shared_runs import ExchangeError
 from bench.inventory.details import description, difference
 from bench.inventory.listing import as_csv, as_json, as_table
 from bench.inventory.removal import remove_run, why_not_removed
@@ -19,7 +21,7 @@ from bench.inventory.states import STATES, FoundRun, find_runs, look_at
 from bench.inventory.study_status import study_runs, summary
 from bench.records.frames import LeftOut
 from bench.records.parquet import ParquetUnavailable, write_parquet
-from bench.records.store import RecordError, read_run
+from bench.records.store import RecordError, read_run, without_collector
 from bench.spec.lookup import UnknownName
 from bench.spec.planning import PlanError
 from bench.spec.study import Study, StudyError, load_study, results_of
@@ -33,8 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """0. 1: a run that should be deleted is still there. 2: bad input, or a bad record, which is named."""
     arguments = _parser().parse_args(argv)
     command: Callable[[Namespace], int] = arguments.command
-    errors = (RecordError, UnknownName, StudyError, PlanError, DataError, NoSuchRun, ParquetUnavailable)
-    return guarded(lambda: command(arguments), *errors)
+    errors = (RecordError, UnknownName, StudyError, PlanError, DataError, NoSuchRun, ParquetUnavailable, ExchangeError)
+    with without_collector():
+        return guarded(lambda: command(arguments), *errors)
 
 
 def _parser() -> CommandParser:
@@ -48,12 +51,18 @@ def _parser() -> CommandParser:
     comparing = _command(commands, "diff", _diff, "what differs between two runs")
     removing = _command(commands, "rm", _remove, "delete the folders of runs")
     status = _command(commands, "status", _status, "what is done of a study, or of all runs, and what is not")
-    exporting = _command(commands, "export", _export, "all scores, curves, positions and outcomes as Parquet files")
+    about = "finished runs as one file that others can check and merge; or all their numbers as Parquet files"
+    exporting = _command(commands, "export", _export, about)
+    checking = _command(
+        commands, "check", check, "what other results hold; whether they are intact and belong together"
+    )
+    add_sources(checking)
+    add_merge(_command(commands, "merge", merge, "copy the runs of other results, all or none"))
     for command in (listing, removing, exporting, status):
         _add_names(command)
-    for command in (listing, removing):
+    for command in (listing, removing, exporting):
         _add_filters(command)
-    for command in (listing, removing, status):
+    for command in (listing, removing, exporting, status):
         command.add_argument("--study", type=lookup_name, metavar="NAME|FILE", help="the runs of this study")
         add_data_root(command)
     showing.add_argument("run", type=lookup_name, metavar="RUN", help=_RUN)
@@ -64,13 +73,16 @@ def _parser() -> CommandParser:
     )
     removing.add_argument("--yes", action="store_true", help="don't ask")
     removing.add_argument("--dry-run", action="store_true", help="list the runs without deleting them")
-    exporting.add_argument("--parquet", type=folder, required=True, metavar="DIR", help="the folder of the files")
+    target = exporting.add_mutually_exclusive_group(required=True)
+    target.add_argument("file", nargs="?", type=folder, metavar="FILE", help="the file, as runs.zip")
+    target.add_argument("--parquet", type=folder, metavar="DIR", help="the folder of the Parquet files")
     return parser
 
 
 def _command(commands, name: str, run: Callable[[Namespace], int], purpose: str) -> ArgumentParser:  # type: ignore[no-untyped-def]
     parser: ArgumentParser = commands.add_parser(name, help=purpose, description=purpose)
-    parser.add_argument("--results", type=folder, metavar="DIR", help="folder of the records (default: results)")
+    if name not in ("check", "merge"):  # which name the folders that they read
+        parser.add_argument("--results", type=folder, metavar="DIR", help="folder of the records (default: results)")
     parser.set_defaults(command=run)
     return parser
 
@@ -217,6 +229,14 @@ def _status(arguments: Namespace) -> int:
 
 
 def _export(arguments: Namespace) -> int:
+    if arguments.file:
+        errors: list[str] = []
+        chosen = _filtered(arguments, errors)
+        if errors:
+            raise RecordError("\n".join(errors))
+        return export_file(arguments.file, _results(arguments), chosen)
+    if unused := [name for name in ("study", "seeds", "status") if getattr(arguments, name)]:
+        raise NoSuchRun(f"--{unused[0]}: expected only --data and --method with --parquet, found it.")
     results = _results(arguments)
     data, methods = _exact_names(results, arguments.data, arguments.method)
     with warnings.catch_warnings(record=True) as caught:

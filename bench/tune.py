@@ -14,7 +14,8 @@ from rich.console import Console
 
 from bench.cli.options import guarded, lookup_name, plain_console, positive, random_seed, whole_number
 from bench.cli.parser import CommandParser
-from bench.cli.request import DEFAULT_SEEDS, add_how, assigned, jobs_at_a_time, results_folder
+from bench.cli.placement import worker_devices
+from bench.cli.request import DEFAULT_SEEDS, add_how, assigned, results_folder
 from bench.cli.request import add_what as add_runs
 from bench.cli.training import TRAINING_ERRORS, add_training, train_request
 from bench.engine.device import choose_device
@@ -177,7 +178,7 @@ def _forecast(arguments: Namespace, study: Study, search: Search, chosen: Sequen
     trials = [trial for one in chosen for trial in outcome(one, points, folder).known]
     request = _request(study, search, trials)
     device = choose_device(arguments.device)
-    machine = Machine(device, arguments.threads, jobs_at_a_time(arguments, device, request))
+    machine = Machine(device, arguments.threads, len(worker_devices(arguments, device, request)))
     how = Preparation(cache=arguments.cache_dir, allowed=False)
     with Console(stderr=True).status("reading records") as status, preparing(how):
         found = forecast(request, arguments.data_root, folder, machine, arguments.budget, status.update)

@@ -27,7 +27,7 @@ PACKAGES = ("bench", "methods", "datasets")
 # From top to bottom: a package imports only from lines below its own, and a command from any package.
 LAYERS = (
     ("forecasting", "hardware_check"),
-    ("inspection", "profiling"),
+    ("inspection", "profiling", "exchange"),
     ("cli",),
     ("launch", "analyses", "inventory"),
     ("engine", "reporting", "tuning"),

@@ -121,11 +121,16 @@ def jobs_at_a_time(arguments: Namespace, device: torch.device, request: Request)
     """The number of parallel runs: --jobs, else as many as have a core for each process, or one on an accelerator."""
     if arguments.jobs or device.type != "cpu":
         return arguments.jobs or 1
+    return max(1, cores() // processes_of_a_run(request))
+
+
+def processes_of_a_run(request: Request) -> int:
+    """The most processes that train one run of a request together."""
     processes = 1
     for row in request.rows:
         with suppress(SpecError, UnknownName):  # the plan reports what is wrong
             processes = max(processes, compute_settings(row.set).processes)
-    return max(1, cores() // processes)
+    return processes
 
 
 def refuse_trials(request: Request, results: Path) -> None:

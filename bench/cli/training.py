@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentTypeError, Namespace, _ArgumentGroup
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from rich.console import Console
 
 from bench.cli.forced import ForcedRuns, forced_runs
 from bench.cli.options import not_negative, positive
+from bench.cli.placement import placed, worker_devices
 from bench.cli.progress import DecodingProgress, RunProgress, run_name
-from bench.cli.request import jobs_at_a_time
 from bench.engine.build import build_network
 from bench.engine.checkpoint import checkpoint_remarks
 from bench.engine.context import CHECKPOINT_EVERY
@@ -25,6 +26,7 @@ from bench.engine.storage import storage_errors
 from bench.launch.config import EXPIRY, RETRIES, LaunchConfig
 from bench.launch.local import WorkersUnavailable, run_locally, start_server
 from bench.launch.messages import Event
+from bench.launch.order import longest_first
 from bench.launch.run_queue import clear_finished
 from bench.launch.tensorboard import require_tensorboard
 from bench.records.store import TENSORBOARD, RecordError
@@ -48,6 +50,9 @@ TRAINING_ERRORS: tuple[type[Exception], ...] = (
 def add_training(how: _ArgumentGroup) -> None:
     """Adds the options of commands that train."""
     how.add_argument("--dry-run", action="store_true", help="list the runs without training them")
+    how.add_argument(
+        "--per-device", type=positive, metavar="K", help="K runs at a time on each accelerator, instead of --jobs"
+    )
     how.add_argument(
         "--retries", type=not_negative, default=RETRIES, metavar="N",
         help=f"how often to try a run again whose process died (default: {RETRIES})",
@@ -138,25 +143,32 @@ def _round(command: _Command, plan: Plan) -> int:
         console.print(remark)
     if impossible := hardware_errors(plan.pending, device):
         raise PlanError("\n".join(impossible))
-    jobs = jobs_at_a_time(arguments, device, command.request)
+    devices = worker_devices(arguments, device, command.request)
+    jobs = len(devices)
+    expected = longest_first(plan.pending, plan.records, plan.current)
+    if jobs > 1:
+        plan = replace(plan, pending=[run.spec for run in expected])
     if arguments.dry_run:
         unwritable = storage_errors(plan.pending, results, jobs)
         for remark in [*checkpoint_remarks(plan.pending, results, plan.current, device), *unwritable]:
             console.print(remark)
-        _describe(plan, console)
+        if len(plan.pending) > 1 and jobs > 1:
+            console.print(f"{placed(devices)}, the longest first:")
+        _describe(plan, {run.spec.key: run.seconds for run in expected}, console)
         return 0
     launch = LaunchConfig(
         plan.folders,
         results,
         str(device),
         arguments.threads,
-        arguments.cache_dir,
-        plan.current,
-        arguments.retries,
-        float(arguments.expiry),
-        frozenset(spec.key for spec in plan.again),
-        arguments.logger or "",
-        float(arguments.checkpoint_every),
+        cache=arguments.cache_dir,
+        current=plan.current,
+        retries=arguments.retries,
+        expiry=float(arguments.expiry),
+        again=frozenset(spec.key for spec in plan.again),
+        logger=arguments.logger or "",
+        checkpoint_every=float(arguments.checkpoint_every),
+        devices=tuple(devices),
     )
     clear_finished(plan.kept, launch)
     if not plan.pending:
@@ -170,10 +182,13 @@ def _round(command: _Command, plan: Plan) -> int:
     return _train(command, plan, launch, jobs)
 
 
-def _describe(plan: Plan, console: Console) -> None:
+def _describe(plan: Plan, seconds: Mapping[RunKey, float | None], console: Console) -> None:
+    """Lists the pending runs in the order in which they would start."""
     for spec in plan.pending:
-        settings = " ".join(f"{key}={value}" for key, value in spec.overrides.items())
-        console.print(f"would run {run_name(spec)}, {spec.settings.train.epochs} epochs {settings}".rstrip())
+        settings = "".join(f" {key}={value}" for key, value in spec.overrides.items())
+        known = seconds[spec.key]
+        about = "" if known is None else f", about {known:.0f} s"
+        console.print(f"would run {run_name(spec)}, {spec.settings.train.epochs} epochs{about}{settings}")
     for spec in plan.waiting:
         console.print(f"would then run {run_name(spec)}: {spec.label}, once its weights are known")
     waiting = f", {len(plan.waiting)} frozen twins that wait for other runs" if plan.waiting else ""
@@ -202,7 +217,7 @@ def _train(command: _Command, plan: Plan, launch: LaunchConfig, jobs: int) -> in
     console, forced = command.console, command.forced
     again = f" ({len(launch.again)} of them again)" if launch.again else ""
     to_train = f"{len(plan.pending)} runs to train{again}"
-    console.print(f"{to_train}, {len(plan.kept)} already kept; {jobs} at a time on {launch.device}.")
+    console.print(f"{to_train}, {len(plan.kept)} already kept; {placed(launch.devices)}.")
     statuses: Counter[str] = Counter()
     with RunProgress(console, plan.pending, launch.results) as progress:
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,11 +28,13 @@ def why_not_removed(folder: Path, results: Path) -> str:
     return ""
 
 
-def remove_run(folder: Path, results: Path) -> str:
+def remove_run(folder: Path, results: Path, why_kept: Callable[[Path], str] = lambda folder: "") -> str:
     """Deletes the folder of a run; returns why it could not, "" if it is gone.
 
     It is claimed first, so that no process trains it meanwhile, and renamed: a process that is killed in between leaves
     a folder that no command takes for a run.
+
+    why_kept: looks at the claimed folder; a reason to keep it, or "".
 
     Raises:
         StorageError: the system refuses it.
@@ -41,6 +44,9 @@ def remove_run(folder: Path, results: Path) -> str:
     claim = take(folder, os.getpid(), _EXPIRY)
     if isinstance(claim, Holder):
         return f"{folder}: {claim.name} trains this run; it stays. Stop that command first."
+    if reason := why_kept(folder):
+        _give_back(claim)
+        return reason
     aside = folder.with_name(f".removed-{secrets.token_hex(8)}")
     try:
         with claim.guard():

@@ -22,6 +22,7 @@ class LaunchConfig:
     data: the folder of each data set.
     results: the folder of all records.
     device: its name.
+    devices: those of the workers that train at a time, where they have different ones.
     threads: per run.
     cache: the folder of decoded data; None for the default.
     current: what the data was when the runs were planned.
@@ -43,6 +44,7 @@ class LaunchConfig:
     again: frozenset[RunKey] = frozenset()
     logger: str = ""
     checkpoint_every: float = CHECKPOINT_EVERY
+    devices: tuple[str, ...] = ()
 
     def folder(self, spec: RunSpec) -> Path:
         """The folder of a run."""

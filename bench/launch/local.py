@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -41,10 +41,11 @@ class WorkersUnavailable(Exception):
 
 @dataclass
 class _Worker:
-    """A worker process. assignment, epochs: its run, and how many epochs of it are done."""
+    """A worker process with its device. assignment, epochs: its run, and how many epochs of it are done."""
 
     process: BaseProcess
     connection: Connection
+    device: str
     assignment: Assignment | None = None
     epochs: int = 0
 
@@ -62,12 +63,12 @@ def run_locally(specs: Sequence[RunSpec], config: LaunchConfig, jobs: int, on_ev
     queue = RunQueue(specs, config, on_event)
     workers: list[_Worker] = []
     try:
-        for _ in range(min(jobs, len(specs))):
-            workers.append(_start(config))
+        for place in range(min(jobs, len(specs))):
+            workers.append(_start(config, config.devices[place] if config.devices else config.device))
         while True:
             for index, worker in enumerate(workers):
                 if queue and not worker.assignment and not worker.process.is_alive():
-                    workers[index] = _start(config)
+                    workers[index] = _start(config, worker.device)
                 _assign(workers[index], queue, config, on_event)
             busy = [worker for worker in workers if worker.assignment]
             if not busy and not queue:
@@ -90,8 +91,8 @@ def start_server(threads: int) -> Any:
     return process_context(_IMPORTED)
 
 
-def _start(config: LaunchConfig) -> _Worker:
-    """A new worker; tried again if the server that forks it dies meanwhile.
+def _start(config: LaunchConfig, device: str) -> _Worker:
+    """A new worker on a device; tried again if the server that forks it dies meanwhile.
 
     Raises:
         WorkersUnavailable: it could not be started.
@@ -99,7 +100,7 @@ def _start(config: LaunchConfig) -> _Worker:
     for pause in _PAUSES:
         context = start_server(config.threads)
         ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs, config))
+        process = context.Process(target=work, args=(theirs, replace(config, device=device)))
         try:
             process.start()
         except (EOFError, OSError) as error:
@@ -107,7 +108,7 @@ def _start(config: LaunchConfig) -> _Worker:
             time.sleep(pause)
         else:
             theirs.close()
-            return _Worker(process, ours)
+            return _Worker(process, ours, device)
     raise WorkersUnavailable(
         f"Expected worker processes to start, found that they can't ({last}); check the memory (`free -m`) and the "
         "limit of processes (`ulimit -u`), then give the same command again. Finished runs are kept."

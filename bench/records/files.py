@@ -74,11 +74,11 @@ def atomic_write(path: Path, write: Callable[[Path], object], guard: Guard = nul
         path.parent.mkdir(parents=True, exist_ok=True)
         with _system_errors(path):
             write(temporary)
-        _flush(temporary)
+        flush(temporary)
         with guard():
             os.replace(temporary, path)
             with suppress(OSError):  # not every file system can do this for folders
-                _flush(path.parent)
+                flush(path.parent)
     except OSError as error:
         raise storage_error(path, error) from error
     finally:
@@ -117,7 +117,7 @@ def remove_temporary_files(folder: Path, idle: float = 0.0) -> None:
                 path.unlink()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Waits until a file, or the names in a folder, are on the disk and would survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

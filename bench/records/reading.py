@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,10 @@ _TOO_DEEP = f"expected at most {DEEPEST} objects and lists within each other, fo
 
 class Damaged(ValueError):
     """A file that isn't what it should be. The message is "expected X, found Y"."""
+
+
+class Absent(Damaged):
+    """There is no file."""
 
 
 def is_there(path: Path) -> bool:
@@ -48,12 +54,26 @@ def is_there(path: Path) -> bool:
 
 
 def read_bytes(path: Path, largest: int) -> bytes:
-    """The content of a file of at most so many bytes; raises as `read_text`."""
-    if not is_there(path):
-        raise Damaged("expected a file, found none")
-    with path.open("rb") as file:
-        content = file.read(largest + 1)
-    if len(content) > largest:
+    """The content of a file of at most so many bytes.
+
+    Raises:
+        Absent: there is none. Damaged, OSError: as of `read_text`.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # nobody may ever write to a pipe
+    except OSError:
+        if not is_there(path):
+            raise Absent("expected a file, found none") from None
+        raise
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            is_there(path)  # says what it is
+        small = status.st_size <= largest
+        content = b"".join(iter(lambda: os.read(descriptor, status.st_size + 1), b"")) if small else b""
+    finally:
+        os.close(descriptor)
+    if not small or len(content) > largest:
         raise Damaged(f"expected at most {largest:,} bytes, found more")
     return content
 
@@ -78,7 +98,11 @@ def read_json(path: Path) -> Any:
         Damaged: it isn't such a file.
         OSError: it can't be read.
     """
-    text = read_text(path)
+    return parsed_json(read_text(path))
+
+
+def parsed_json(text: str) -> Any:
+    """The content of such a file; raises Damaged if it is of none."""
     try:
         content = json.loads(
             text,
@@ -119,10 +143,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check_depth(content: Any) -> None:
     """Raises Damaged for what is too deep."""
-    level = [content] if isinstance(content, _CONTAINERS) else []
-    for _ in range(DEEPEST + 1):
-        inner = (value.values() if isinstance(value, dict) else value for value in level)
-        level = [part for parts in inner for part in parts if isinstance(part, _CONTAINERS)]
+    level: list[Iterable[Any]] = [[content]]
+    for _ in range(DEEPEST + 2):
+        inner = (part for parts in level for part in parts if type(part) in _CONTAINERS)
+        level = [part.values() if type(part) is dict else part for part in inner]
         if not level:
             return
     raise Damaged(_TOO_DEEP)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from bench.records.files import Guard, atomic_write, atomic_write_text, storage_error
 from bench.records.names import inside
-from bench.records.reading import Damaged, in_one_line, is_there, read_json
+from bench.records.reading import Absent, Damaged, in_one_line, read_json
 from bench.records.record import SCHEMA_VERSION, Record, Status
 from bench.records.upgrade import upgraded_record
 
@@ -139,13 +139,11 @@ def read_run(folder: Path) -> Record | None:
     """
     path = folder / RECORD
     try:
-        if not is_there(path):
+        record = read_record(path)
+    except BadRecord as error:
+        if isinstance(error.__cause__, Absent):
             return None
-    except Damaged as error:
-        raise BadRecord(f"{path}: {error}; {_advice(path)}") from error
-    except OSError as error:
-        raise RecordError(str(storage_error(path, error))) from error
-    record = read_record(path)
+        raise
     found = (record.data, record.variant, f"{_SEED}{record.seed}")
     if folder.parts[-3:] != found:
         if folder.resolve().parts[-3:] == found:  # nothing of that run may be moved or written by this name

@@ -31,11 +31,13 @@ class SeenData:
     fingerprint: of each part, and of the whole.
     digest: of which file is in which part, by name; older records have nothing else.
     unlisted: by domain, how many images no list names.
+    training: images of the largest training source, which sets the length of an epoch; 0 if that isn't known.
     """
 
     fingerprint: Mapping[str, str]
     digest: str
     unlisted: Mapping[str, int]
+    training: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def look_at_data(specs: Sequence[RunSpec], folders: Mapping[str, Path], errors: 
             errors.append(str(error))
         else:
             found: Mapping[str, Any] = splits.provenance
-            seen[key] = SeenData(marks, found.get("digest", ""), found.get("unlisted", {}))
+            training = max(map(len, splits.train))
+            seen[key] = SeenData(marks, found.get("digest", ""), found.get("unlisted", {}), training)
     return CurrentData(seen, unprepared)
 
 
@@ -121,12 +124,15 @@ def compared_later(current: CurrentData, key: DataKey, who: str) -> str:
     return f"{current.unprepared[key]}; `python -m bench.run` decodes that and then compares it with what {who} saw."
 
 
-def neighbour_remarks(current: CurrentData, pending: Sequence[RunSpec], results: Path) -> list[str]:
+def neighbour_remarks(
+    current: CurrentData, pending: Sequence[RunSpec], results: Path, known: Mapping[Path, Record] | None = None
+) -> list[str]:
     """One line per data set for which other runs in the results, with the same data settings, saw other data.
 
     New runs beside them could not be compared with them; a user should know before they train.
+    known: records that were read already, by the folders of their runs.
     """
-    records = {name: _records_in(results / name) for name in dict.fromkeys(spec.data for spec in pending)}
+    records = {name: _records_in(results / name, known or {}) for name in dict.fromkeys(spec.data for spec in pending)}
     remarks = []
     for spec in {data_key(spec): spec for spec in pending}.values():
         seen = current.of(spec)
@@ -139,12 +145,12 @@ def neighbour_remarks(current: CurrentData, pending: Sequence[RunSpec], results:
     return list(dict.fromkeys(remarks))
 
 
-def _records_in(folder: Path) -> list[tuple[Path, Record]]:
+def _records_in(folder: Path, known: Mapping[Path, Record]) -> list[tuple[Path, Record]]:
     """The records of a data set; invalid ones are left to reports, which say so."""
     found = []
     for run in matching(folder, "*", "seed-*"):
         with suppress(RecordError):
-            record = read_run(run)
+            record = known.get(run) or read_run(run)
             found += [(run / RECORD, record)] if record is not None else []
     return found
 

@@ -11,7 +11,7 @@ from typing import Literal
 from bench.records.again import AGAIN
 from bench.records.files import StorageError
 from bench.records.record import Record
-from bench.records.store import RECORD, BadRecord, RecordError, read_run, run_folder
+from bench.records.store import RECORD, BadRecord, RecordError, read_run, run_folder, without_collector
 from bench.spec.data_seen import CurrentData, SeenData, data_difference, data_remarks, look_at_data, neighbour_remarks
 from bench.spec.lookup import UnknownName, lookup
 from bench.spec.resolve import RunKey, RunSpec, resolve, weighting_info
@@ -80,6 +80,7 @@ class Plan:
     bad: folders of pending runs with a bad record, which has to be moved aside before the run is trained.
     waiting: frozen twins of rows that are not finished; their weights are not known yet.
     again: those of the pending runs that have a record, which stays until the new one is whole.
+    records: of the kept runs, in their order.
     """
 
     pending: list[RunSpec]
@@ -90,6 +91,7 @@ class Plan:
     bad: list[Path] = field(default_factory=list)
     waiting: list[RunSpec] = field(default_factory=list)
     again: list[RunSpec] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
 
 
 def make_plan(
@@ -103,6 +105,12 @@ def make_plan(
     Raises:
         PlanError: lists all errors, not only the first.
     """
+    with without_collector():
+        return _plan(request, data_root, results, make_data, again or Again())
+
+
+def _plan(request: Request, data_root: Path, results: Path, make_data: bool, again: Again) -> Plan:
+    """As `make_plan`."""
     errors: list[str] = []
     remarks: list[str] = []
     names = data_names(request, errors)
@@ -113,9 +121,9 @@ def make_plan(
     _raise(errors)  # before anything is decoded
     current = look_at_data(specs, folders, errors)
     errors += _other_data(request, specs, current)
-    own = _look_at_records(specs, results, current, errors, again or Again())
+    own = _look_at_records(specs, results, current, errors, again)
     twins = twin_runs(request, names, own.kept, results, errors)
-    of_twins = _look_at_records(twins.planned, results, current, errors, again or Again())
+    of_twins = _look_at_records(twins.planned, results, current, errors, again)
     _raise(errors)
     pending, kept = [*own.pending, *of_twins.pending], [*own.kept, *of_twins.kept]
     bad = {**own.bad, **of_twins.bad}
@@ -128,9 +136,10 @@ def make_plan(
         *data_remarks(current, kept),
         *twins.remarks,
     ]
-    remarks += neighbour_remarks(current, pending, results)
-    renewed = [*own.again, *of_twins.again]
-    return Plan(pending, [spec for spec, _ in kept], folders, current, remarks, list(bad), twins.waiting, renewed)
+    remarks += neighbour_remarks(current, pending, results, {run_folder(results, *s.key): r for s, r in kept})
+    renewed, records = [*own.again, *of_twins.again], [record for _, record in kept]
+    specs = [spec for spec, _ in kept]
+    return Plan(pending, specs, folders, current, remarks, list(bad), twins.waiting, renewed, records)
 
 
 def _unfinished_remarks(kept: Sequence[RunSpec], results: Path) -> list[str]:
@@ -230,19 +239,20 @@ def _source_specs(row: StudyRow, request: Request, data: str) -> list[RunSpec]:
         StudyError: there is none, or more than one; UnknownName, SpecError: as of `specs_of`.
     """
     sources = row.sources(request.rows, data)
-    found = {spec.variant: spec for source in sources for spec in specs_of(source, data, request.seeds[0])}
+    found = {spec.variant: spec for source in sources for spec in specs_of(source, data, seed=0)}
     if len(found) != 1:
         raise StudyError(
             f"Row {row.label!r}: expected one row {row.twin_of!r} on {data} that it is the twin of, found "
             f"{len(found) or 'none'}; rename the others."
         )
-    return [spec for seed in dict.fromkeys(request.seeds) for spec in specs_of(sources[0], data, seed)]
+    (spec,) = found.values()
+    return [spec.with_seed(seed) for seed in dict.fromkeys(request.seeds)]
 
 
 def _runs_of(rows: Sequence[tuple[StudyRow, str, Sequence[int]]]) -> list[RunSpec]:
     """The runs of rows, each once, seeds in the outer loop."""
-    specs = [spec for row, data, seeds in rows for seed in seeds for spec in specs_of(row, data, seed)]
-    each = {(spec.data, spec.variant, spec.seed): spec for spec in specs}
+    firsts = [(spec, seeds) for row, data, seeds in rows for spec in specs_of(row, data, seed=0)]
+    each = {one.key: one for spec, seeds in firsts for one in map(spec.with_seed, seeds)}
     return sorted(each.values(), key=lambda spec: spec.seed)
 
 
@@ -296,16 +306,23 @@ def all_specs(request: Request, data: Sequence[str], errors: list[str]) -> list[
 
     Seeds form the outer loop, so that an interrupted study has whole seeds.
     """
-    specs: dict[tuple[str, str, int], RunSpec] = {}
-    for seed in request.seeds:
-        for name in data:
-            for row in [row for row in request.rows if row.is_for(name) and not row.twin_of]:
-                try:
-                    for spec in specs_of(row, name, seed):
-                        specs[spec.data, spec.variant, spec.seed] = spec
-                except (UnknownName, SpecError, StudyError) as error:
-                    errors.append(str(error))
-    return list(specs.values())
+    firsts: list[RunSpec] = []
+    for name in data:
+        for row in [row for row in request.rows if row.is_for(name) and not row.twin_of]:
+            try:
+                firsts += specs_of(row, name, seed=0)
+            except (UnknownName, SpecError, StudyError) as error:
+                errors.append(str(error))
+    return list({spec.key: spec for seed in request.seeds for spec in _with_seed(firsts, seed, errors)}.values())
+
+
+def _with_seed(specs: Sequence[RunSpec], seed: int, errors: list[str]) -> list[RunSpec]:
+    """The same runs with another seed; none if that can't be one, which is added to `errors`."""
+    try:
+        return [spec.with_seed(seed) for spec in specs]
+    except SpecError as error:
+        errors.append(str(error))
+        return []
 
 
 def specs_of(row: StudyRow, data: str, seed: int) -> list[RunSpec]:

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
@@ -55,7 +56,7 @@ class RunSpec:
         info = with_train_share(DATASETS[self.data].scored_by(data.metrics_batch), data.train_share)
         return with_tasks(info, data.tasks)
 
-    @property
+    @cached_property
     def data_settings(self) -> DataSettings:
         """How this run reads its data: with the folder of lists, and the seed of its own partition."""
         data = self.settings.data
@@ -71,7 +72,7 @@ class RunSpec:
         """The index of each task among all tasks of the data set."""
         return [place for place, task in enumerate(DATASETS[self.data].tasks) if task.key in self.tasks]
 
-    @property
+    @cached_property
     def variant(self) -> str:
         """The name of the run's folder: the method's name, and a hash of the overrides if there are any."""
         if not self.overrides:
@@ -84,6 +85,11 @@ class RunSpec:
     def key(self) -> RunKey:
         """What tells it from all other runs of a folder of results."""
         return self.data, self.variant, self.seed
+
+    def with_seed(self, seed: int) -> RunSpec:
+        """The same run with another seed; raises SpecError if that can't be one."""
+        _check_seed(seed)
+        return dataclasses.replace(self, seed=seed)
 
     @property
     def label(self) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -128,6 +128,10 @@ class Settings:
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """All settings by section in canonical form, as records hold them."""
+        return {name: dict(section) for name, section in self._sections.items()}
+
+    @cached_property  # the seeds of a row share their settings, and a study has thousands of runs
+    def _sections(self) -> dict[str, dict[str, Any]]:
         sections = {name: plain(getattr(self, name)) for name in SECTIONS}
         sections["weighting"] |= plain(self.gramian)
         return sections

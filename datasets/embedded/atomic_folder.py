@@ -45,7 +45,7 @@ def atomic_folder(folder: Path, maker_version: int) -> Iterator[Path]:
         raise FileExistsError(f"Expected nothing at {folder}, found something; move it away to have it made again.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     # In a folder inside the temporary one, because only its owner may read the latter.
-    with _scratch(folder.parent, f".{folder.name}.unfinished.") as scratch:
+    with scratch_folder(folder.parent, f".{folder.name}.unfinished.") as scratch:
         unfinished = scratch / folder.name
         unfinished.mkdir()
         yield unfinished
@@ -58,7 +58,7 @@ def atomic_folder(folder: Path, maker_version: int) -> Iterator[Path]:
 
 
 @contextmanager
-def _scratch(parent: Path, prefix: str) -> Iterator[Path]:
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """A temporary folder in `parent`, because a rename is atomic only within a file system.
 
     It is locked while this process lives. Those of killed processes aren't, and are removed.

@@ -1,0 +1,221 @@
+"""Merges runs into a folder of results: everything is checked before anything is written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.exchange.agreement import disagreements, named
+from bench.exchange.shared_runs import LARGEST_FILES, ExchangeError, SharedRun, Source, read_file
+from bench.inventory.removal import remove_run
+from bench.inventory.states import find_runs
+from bench.records.files import flush, is_file, storage_error
+from bench.records.reading import Damaged, read_bytes
+from bench.records.record import Record
+from bench.records.store import read_run, run_folder
+from bench.records.system_errors import free_bytes, nearest
+from bench.records.trials import TRIALS, TUNING, read_trials
+from bench.spec.resolve import RunKey
+from bench.spec.versions import code_remarks, version_remarks
+from datasets.embedded.atomic_folder import scratch_folder
+
+_MIB = 2**20
+_SCRATCH = ".merge."
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What a merge does.
+
+    new: runs that are not there.
+    instead: those that take the place of a failed or an unfinished run.
+    same: those that are there with equal content.
+    remarks: for the user.
+    """
+
+    new: list[SharedRun] = field(default_factory=list)
+    instead: list[SharedRun] = field(default_factory=list)
+    same: list[SharedRun] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def plan_merge(sources: Sequence[Source], into: Path) -> Merge:
+    """What the runs of these sources add to a folder of results.
+
+    Raises:
+        ExchangeError: one of them may not be added; the message has a line for each reason.
+        RecordError, StorageError: a table of trials can't be read.
+    """
+    errors = [error for source in sources for error in source.errors]
+    found = {run.folder: run for run in find_runs(into, errors)}
+    merge = Merge()
+    for run in _once([run for source in sources for run in source.runs], errors):
+        there = found.get(run_folder(into, *run.key))
+        if there is None:
+            merge.new.append(run)
+        elif there.record is None or there.record.status == "failed":
+            merge.instead.append(run)
+            merge.remarks.append(f"{run.name}: takes the place of a run that is {there.state}.")
+            errors += [f"{there.folder}: {there.holder.name} trains it; stop that first."] if there.holder else []
+        elif difference := _difference(run, there.record, there.folder):
+            errors.append(_in_both(run, into, difference))
+        else:
+            merge.same.append(run)
+    present = [run.record for run in found.values() if run.record and run.record.status != "failed"]
+    added = [*merge.new, *merge.instead]
+    errors += [*disagreements(added, present), *_beside_trials(sources, into, added, present)]
+    if errors:
+        raise ExchangeError("\n".join(dict.fromkeys(errors)))
+    _require_room(added, into)
+    merge.remarks.extend(_remarks(added, present))
+    return merge
+
+
+def _once(runs: Sequence[SharedRun], errors: list[str]) -> list[SharedRun]:
+    """Each run once; those that differ between sources are added to `errors`."""
+    firsts: dict[RunKey, SharedRun] = {}
+    for run in runs:
+        first = firsts.setdefault(run.key, run)
+        if difference := _difference(run, first.record, first.folder) if first is not run else "":
+            errors.append(_in_both(run, first.source, difference))
+    return list(firsts.values())
+
+
+def _in_both(run: SharedRun, other: object, difference: str) -> str:
+    return f"{run.name}: is in {run.source} and in {other}, with {difference}; keep one: delete or move the other."
+
+
+def _difference(run: SharedRun, record: Record, folder: Path) -> str:
+    """What differs between a run and the one with this record and folder, in words; "" for nothing."""
+    names = [
+        name for name in LARGEST_FILES if _digest(folder, name) != (m.sha256 if (m := run.files.get(name)) else "")
+    ]
+    if not names:
+        return ""
+    fields = [name for name in Record.model_fields if getattr(run.record, name) != getattr(record, name)]
+    return f"other content in {', '.join(names)}" + (f" ({', '.join(fields)})" if fields else "")
+
+
+def _digest(folder: Path, name: str) -> str:
+    """SHA-256 of a file of a run; "" if there is none that could be shared."""
+    try:
+        return hashlib.sha256(read_bytes(folder / name, LARGEST_FILES[name])).hexdigest()
+    except Damaged:
+        return ""
+    except OSError as error:
+        raise storage_error(folder / name, error) from error
+
+
+def reported_trials(sources: Sequence[Source], runs: Sequence[SharedRun]) -> Iterator[str]:
+    """Sentences on runs that would be reported though their seed was used for tuning."""
+    for source in sources:
+        if names := [run.name for run in runs if run.record.seed in source.trial_seeds]:
+            yield f"{source.name}: expected no run with a seed of its trials of tuning, found {named(names)}."
+
+
+def _beside_trials(
+    sources: Sequence[Source], into: Path, added: Sequence[SharedRun], present: Sequence[Record]
+) -> Iterator[str]:
+    """Sentences on trials among other runs, and on runs with the seed of a trial."""
+    of_trials = is_file(into / TRIALS)
+    kinds = {True: "trials", False: "runs that are reported"}
+    for source in sources:
+        if source.of_trials != of_trials and (present or of_trials):
+            yield f"{source.name}: expected {kinds[of_trials]} as in {into}, found {kinds[source.of_trials]}."
+    if of_trials:
+        return
+    yield from reported_trials(sources, added)
+    there = {run.seed for run in read_trials(into / TUNING / TRIALS)}
+    yield from reported_trials([Source(str(into), trial_seeds=sorted(there))], added)
+    seeds = {seed for source in sources for seed in source.trial_seeds}
+    if names := [f"{one.data}/{one.variant}/seed-{one.seed}" for one in present if one.seed in seeds]:
+        yield f"{into}: expected no run with a seed of the trials that are merged, found {named(names)}."
+
+
+def _require_room(runs: Sequence[SharedRun], into: Path) -> None:
+    needed, free = sum(run.size for run in runs), free_bytes(nearest(into))
+    if free < needed:
+        raise ExchangeError(
+            f"{into}: expected {needed / _MIB:,.1f} MiB free for the runs, found {free / _MIB:,.1f} MiB; "
+            "make room there."
+        )
+
+
+def _remarks(added: Sequence[SharedRun], present: Sequence[Record]) -> Iterator[str]:
+    """On other versions of the code, other machines, and twins without their sources."""
+    records = [run.record for run in added]
+    yield from version_remarks(records)
+    yield from code_remarks(records)
+    everything = [*records, *present] if records else []
+    for name in ("torch", "device", "cpu", "threads"):
+        values = sorted({str(record.environment.get(name, "unknown")) for record in everything})
+        if len(values) > 1:
+            yield f"Together, the runs have {len(values)} values of {name}: {named(values)}."
+    known = {(record.data, record.variant, record.seed) for record in everything}
+    for record in records:
+        if missing := [name for name, key in _sources(record) if key not in known]:
+            yield f"{record.data}/{record.variant}/seed-{record.seed}: is the twin of {named(missing)}, not there."
+
+
+def _sources(record: Record) -> list[tuple[str, RunKey]]:
+    """The runs whose mean weights a frozen twin has."""
+    settings: Mapping[str, Any] = record.settings.get("weighting", {})
+    data, _, variant = str(settings.get("source", "")).partition("/")
+    seeds = settings.get("source_seeds", []) if record.weighting == "frozen" and variant else []
+    return [(f"{data}/{variant}/seed-{seed}", (data, variant, seed)) for seed in seeds]
+
+
+def write_merge(merge: Merge, into: Path) -> None:
+    """Copies the runs. Each appears when it is complete; if this is killed, the same merge adds the others.
+
+    Raises:
+        ExchangeError: a file has changed since the merge was planned, or a process trains a run meanwhile.
+        StorageError: the system refuses it.
+    """
+    runs = [*merge.new, *merge.instead]
+    if not runs:
+        return
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(into, _SCRATCH) as scratch:
+            staged = [_stage(run, scratch / str(place)) for place, run in enumerate(runs)]
+            for run, folder in zip(runs, staged, strict=True):
+                _move(folder, run_folder(into, *run.key), into)
+    except OSError as error:
+        raise storage_error(into, error) from error
+
+
+def _finished_meanwhile(folder: Path) -> str:
+    record = read_run(folder)
+    finished = record is not None and record.status != "failed"
+    return f"{folder}: another process has finished this run; give the same command again." if finished else ""
+
+
+def _stage(run: SharedRun, folder: Path) -> Path:
+    """A copy of a run, flushed to the disk."""
+    folder.mkdir()
+    for name, mark in run.files.items():
+        content = read_file(run.folder, name)
+        if hashlib.sha256(content).hexdigest() != mark.sha256:
+            raise ExchangeError(f"{run.folder / name}: changed while it was read; give the same command again.")
+        (folder / name).write_bytes(content)
+        flush(folder / name)
+    flush(folder)
+    return folder
+
+
+def _move(staged: Path, folder: Path, into: Path) -> None:
+    """Moves a run to its place, which is free, or has a failed or unfinished run that nobody trains."""
+    if folder.is_dir() and any(folder.iterdir()) and (reason := remove_run(folder, into, _finished_meanwhile)):
+        raise ExchangeError(reason)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        staged.rename(folder)
+    except OSError as error:
+        if folder.exists():
+            raise ExchangeError(f"{folder}: another process has written there; give the same command again.") from error
+        raise
+    flush(folder.parent)

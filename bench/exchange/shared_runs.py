@@ -1,0 +1,211 @@
+"""The finished runs of a folder of results that comes from somewhere else, and what of it is left out or refused."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.exchange.contents import wrong_names, wrong_table
+from bench.records.claim import CLAIM, has_died, holder_of
+from bench.records.files import StorageError, is_file, storage_error
+from bench.records.items import ITEMS, read_items
+from bench.records.items import LARGEST as LARGEST_ITEMS
+from bench.records.names import checked_short_name
+from bench.records.plain_text import one_line
+from bench.records.reading import LARGEST, Damaged, read_bytes
+from bench.records.record import Record
+from bench.records.store import CHECKPOINT, COSINES, CURVE, POSITIONS, RECORD, RecordError, read_run
+from bench.records.trials import TRIALS, TUNING, read_trials
+from bench.spec.resolve import RunKey
+
+# What is shared of a run, with the largest size in bytes; the rest is of the machine that trained it.
+LARGEST_FILES: Mapping[str, int] = {
+    RECORD: LARGEST,
+    CURVE: LARGEST_ITEMS,
+    POSITIONS: LARGEST_ITEMS,
+    COSINES: LARGEST_ITEMS,
+    ITEMS: LARGEST_ITEMS,
+}
+_TABLES = {CURVE: "epoch", POSITIONS: "step", COSINES: "step"}
+_SEED = "seed-"
+_NO_DATA = {
+    "speed": "measurements of machines; copy its files, each is of one machine",
+    "gpu": "checks of accelerators; copy its folders, each is of one machine",
+    TUNING: "trials; merge this folder into the folder of trials of the other results",
+}
+
+
+class ExchangeError(ValueError):
+    """Runs that are not merged, exported or intact. The message has a line for each reason."""
+
+
+@dataclass(frozen=True)
+class FileMark:
+    """Of a file: SHA-256 in hexadecimal digits, and the number of bytes."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class SharedRun:
+    """A finished run with valid files. source: whose it is, for messages. folder: where they lie. files: by name."""
+
+    source: str
+    folder: Path
+    record: Record
+    files: Mapping[str, FileMark]
+
+    @property
+    def key(self) -> RunKey:
+        return self.record.data, self.record.variant, self.record.seed
+
+    @property
+    def name(self) -> str:
+        """The folder below the results."""
+        return f"{self.record.data}/{self.record.variant}/{_SEED}{self.record.seed}"
+
+    @property
+    def size(self) -> int:
+        return sum(mark.bytes for mark in self.files.values())
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a folder of results, or a file of runs, has.
+
+    name: for messages.
+    left_out: what is not shared and why, a sentence each.
+    errors: what is refused, a sentence each.
+    trial_seeds: of the tuning that settings of these runs come from.
+    of_trials: whether the runs are themselves trials.
+    """
+
+    name: str
+    runs: list[SharedRun] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    trial_seeds: list[int] = field(default_factory=list)
+    of_trials: bool = False
+
+
+def find_shared(results: Path, name: str = "") -> Source:
+    """All finished runs under a folder of results. No link is followed below it.
+
+    name: for messages; by default the path.
+
+    Raises:
+        ExchangeError: there is no such folder. RecordError: its table of trials can't be read.
+    """
+    if not results.is_dir():
+        raise ExchangeError(f"{results}: expected a folder of results or a file of `bench.runs export`, found none.")
+    seeds = sorted({run.seed for run in read_trials(results / TUNING / TRIALS)})
+    source = Source(name or str(results), trial_seeds=seeds, of_trials=is_file(results / TRIALS))
+    extras = Counter[str]()
+    for data in _folders(results, source):
+        if data.name in _NO_DATA:
+            source.left_out.append(f"{data}: {_NO_DATA[data.name]}.")
+            continue
+        before = len(source.runs) + len(source.left_out) + len(source.errors)
+        for variant in _folders(data, source):
+            for folder in _folders(variant, source):
+                if folder.name.startswith(_SEED):
+                    _look_at(folder, source, extras)
+        if len(source.runs) + len(source.left_out) + len(source.errors) == before:
+            source.left_out.append(f"{data}: no runs of a data set; if it is a folder of results, name it by itself.")
+    source.left_out.extend(f"{_of(count, 'run')}: {name}, which is not shared." for name, count in extras.items())
+    return source
+
+
+def _of(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def _folders(parent: Path, source: Source) -> Iterator[Path]:
+    """The folders in a folder, sorted; links and hostile names are errors, files of no run are left out."""
+    for entry in _entries(parent, source):
+        if entry.is_dir(follow_symlinks=False):
+            if not entry.name.startswith("."):  # what killed commands have left
+                yield parent / entry.name
+        elif not entry.name.startswith("."):
+            own = (
+                "`bench.tune` writes it again from the records" if entry.name == TRIALS else "a file that is of no run"
+            )
+            source.left_out.append(f"{parent / entry.name}: {own}.")
+
+
+def _entries(parent: Path, source: Source) -> list[os.DirEntry[str]]:
+    """What is in a folder and is neither a link nor named in a way that could harm."""
+    try:
+        entries = sorted(os.scandir(parent), key=lambda entry: entry.name)
+    except OSError as error:
+        source.errors.append(str(storage_error(parent, error)))
+        return []
+    good = []
+    for entry in entries:
+        path = one_line(str(parent / entry.name))
+        try:
+            checked_short_name(entry.name)
+        except ValueError as error:
+            source.errors.append(f"{one_line(str(parent))}: {error}; rename or remove it.")
+            continue
+        if entry.is_symlink():
+            source.errors.append(f"{path}: expected no link, found one; remove it, or put what it leads to there.")
+        elif not (entry.is_dir() or entry.is_file()):
+            source.errors.append(f"{path}: expected a file or a folder, found a pipe or a device; remove it.")
+        else:
+            good.append(entry)
+    return good
+
+
+def _look_at(folder: Path, source: Source, extras: Counter[str]) -> None:
+    """Adds a run to the source, or the reason why it isn't there."""
+    before = len(source.errors)
+    names = {entry.name: entry for entry in _entries(folder, source)}
+    if len(source.errors) > before:
+        return
+    holder = holder_of(folder) if CLAIM in names else None
+    try:
+        record = read_run(folder)
+        if holder is not None and not has_died(holder):
+            source.left_out.append(f"{folder}: {holder.name} trains it; if that has ended, delete {CLAIM} there.")
+        elif record is None:
+            what = "has a checkpoint and no record" if CHECKPOINT in names else "has no record"
+            source.left_out.append(f"{folder}: not finished, it {what}.")
+        elif record.status == "failed":
+            source.left_out.append(f"{folder}: failed ({one_line(record.reason)}).")
+        else:
+            source.runs.append(_checked(source.name, folder, record, set(names)))
+            extras.update(name for name in names if name not in source.runs[-1].files)
+    except (RecordError, StorageError) as error:
+        source.errors.append(str(error))
+
+
+def _checked(source: str, folder: Path, record: Record, names: set[str]) -> SharedRun:
+    """The run; raises RecordError if one of its files is bad, or contradicts the record."""
+    if error := wrong_names(record):
+        raise RecordError(f"{folder / RECORD}: {error}; train the run again.")
+    read_items(folder, record)
+    own = [name for name in LARGEST_FILES if name in names and (name != ITEMS or record.items)]
+    marks = {}
+    for name in own:
+        content = read_file(folder, name)
+        if name in _TABLES and (error := wrong_table(content, _TABLES[name], record.epochs if name == CURVE else None)):
+            raise RecordError(f"{folder / name}: {error}; train the run again.")
+        marks[name] = FileMark(hashlib.sha256(content).hexdigest(), len(content))
+    return SharedRun(source, folder, record, marks)
+
+
+def read_file(folder: Path, name: str) -> bytes:
+    """The content of a file of a run; raises RecordError if it can't be read, or is too large."""
+    path = folder / name
+    try:
+        return read_bytes(path, LARGEST_FILES[name])
+    except Damaged as error:
+        raise RecordError(f"{path}: {error}; restore it, or train the run again.") from error
+    except OSError as error:
+        raise RecordError(str(storage_error(path, error))) from error
