@@ -22,7 +22,8 @@ MOST_LINES = 9
 MOST_SHADED = 5  # lines in a panel, from the lowest to the highest seed; with more, the shades hide the lines
 COLUMNS = 4  # of panels
 MOST_PANELS = 24  # as many as fit on a page
-PANEL, AXIS, LEGEND_LINE = 1.25, 0.35, 0.155  # inches: a panel's height, what is below all, and a line of the legend
+# Inches: a panel's height, what is below all, a line of the legend, and a further line of a title.
+PANEL, AXIS, LEGEND_LINE, TITLE_LINE = 1.25, 0.35, 0.175, 0.18
 POINTS = 24  # of a line in a small panel: more can't be seen there, and make pages of many panels large
 ROOM = 0.1  # beyond what an axis spans, as a share of it
 MARKS = 7  # on a line, so that it is told from others in grey
@@ -86,7 +87,7 @@ def lines_figure(panels: Sequence[Panel], scale: Scale) -> Figure | None:
     width = WIDTH if len(panels) == 1 else 2 * WIDTH
     across = legend_columns(labels, width)
     with paper_style():
-        height = 1.65 if len(panels) == 1 else deep * PANEL
+        height = 1.65 if len(panels) == 1 else deep * PANEL + TITLE_LINE * _further_lines(panels, columns)
         figure = Figure(figsize=(width, height + AXIS + LEGEND_LINE * legend_depth(labels, across)))
         grid: list[Axes] = list(figure.subplots(deep, columns, squeeze=False).flatten())
         for axes in grid[len(panels) :]:
@@ -103,6 +104,12 @@ def lines_figure(panels: Sequence[Panel], scale: Scale) -> Figure | None:
     return figure
 
 
+def _further_lines(panels: Sequence[Panel], columns: int) -> int:
+    """Lines of titles beyond the first, of the longest title of each row of panels."""
+    lines = [panel.title.count("\n") for panel in panels]
+    return sum(max(lines[first : first + columns]) for first in range(0, len(lines), columns))
+
+
 def _align(grid: Sequence[Axes], columns: int, scale: Scale) -> None:
     """Gives all panels the same limits, with numbers beside the first of a row and below the last of a column.
 
@@ -114,7 +121,7 @@ def _align(grid: Sequence[Axes], columns: int, scale: Scale) -> None:
     for place, axes in enumerate(grid):
         last = place >= len(grid) - columns  # nothing is below
         axes.tick_params(labelbottom=last, labelleft=not scale.shared or place % columns == 0)
-        axes.set_xlabel(scale.x if last else "")
+        axes.set_xlabel(scale.x if place // columns == (len(grid) - 1) // columns else "")
 
 
 def _same_limits(grid: Sequence[Axes], axis: str) -> None:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import offset_copy
 
-from bench.reporting.figures.lines import Line, draw_lines, legend_columns, legend_depth, marked
+from bench.reporting.figures.lines import LEGEND_LINE, Line, draw_lines, legend_columns, legend_depth, marked
 from bench.reporting.figures.style import DASHES, WIDTH, colour_of, folded, paper_style
 from bench.reporting.series import Band
 
@@ -47,7 +47,7 @@ def panels_figure(panels: Sequence[Panel]) -> Figure:
 def _legend_height(panel: Panel) -> float:
     """Inches, of a legend below the axes."""
     labels = [folded(label) for label, _ in panel.lines]
-    return 0.14 * legend_depth(labels, legend_columns(labels)) if labels else 0.0
+    return LEGEND_LINE * legend_depth(labels, legend_columns(labels)) if labels else 0.0
 
 
 def _draw(axes: Axes, panel: Panel) -> None:

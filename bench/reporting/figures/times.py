@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, ScalarFormatter
 
 from bench.reporting.comparison import Comparison
-from bench.reporting.figures.lines import legend_columns, legend_depth
+from bench.reporting.figures.lines import LEGEND_LINE, legend_columns, legend_depth
 from bench.reporting.figures.rows import name_axis, rows_figure
 from bench.reporting.figures.style import DASHES, GREY, GRID, WIDTH, colour_of, folded, paper_style
 from bench.reporting.inference.targets import Reached
@@ -67,7 +67,7 @@ def profile_figure(ratios: Mapping[str, Sequence[float]], colours: Mapping[str, 
     with paper_style():
         names = [folded(label) for label in ratios]
         columns = legend_columns(names)
-        figure = Figure(figsize=(WIDTH, 1.95 + 0.14 * legend_depth(names, columns)))
+        figure = Figure(figsize=(WIDTH, 1.95 + LEGEND_LINE * legend_depth(names, columns)))
         axes = figure.subplots()
         for place, (label, values) in enumerate(ratios.items()):
             ordered = sorted(value for value in values if math.isfinite(value))
