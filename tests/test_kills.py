@@ -59,7 +59,7 @@ def test_runs_that_are_killed_at_random_instants_end_with_the_same_numbers(data_
 @pytest.mark.slow
 def test_runs_whose_processes_are_killed_in_the_middle_of_epochs_end_with_the_same_numbers(tmp_path: Path) -> None:
     """Further processes of a run, too."""
-    figures = soak_in_epochs(15, 0, tmp_path, specs_of(["nash_mtl", "modo"], ["normal"]))
-    assert len(figures.kills) == 15 and not figures.differences
+    figures = soak_in_epochs(20, 0, tmp_path, specs_of(["nash_mtl", "modo"], ["normal"]))
+    assert len(figures.kills) == 20 and not figures.differences
     assert sum(kill.steps > 0 for kill in figures.kills) >= 10
     assert any(kill.processes == 2 for kill in figures.kills)
