@@ -136,7 +136,10 @@ def test_options_reach_the_report(results: Path, tmp_path: Path, monkeypatch: py
 
     def record(*arguments: object, **options: Any) -> tuple[Path, ...]:
         seen.update(options)
-        return (tmp_path / "README.md", tmp_path / "index.html")
+        files = (tmp_path / "README.md", tmp_path / "index.html")
+        for path in files:
+            path.touch()
+        return files
 
     monkeypatch.setattr(report, "write_reports", record)
     arguments = ["--results", str(results), "--out", str(tmp_path), "--data", "faces"]
