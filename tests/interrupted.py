@@ -21,7 +21,7 @@ from bench.spec.resolve import RunSpec, resolve
 from datasets import DATASETS
 
 CPU = torch.device("cpu")
-TIMES = {"seconds", "step_seconds", "peak_memory_mib"}
+TIMES = {"seconds", "step_seconds", "peak_memory_mib", "idle_memory_mib"}
 
 
 class Crash(Exception):

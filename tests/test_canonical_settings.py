@@ -52,7 +52,8 @@ def accepted(weighting: str, architecture: str, key: str, value: Any) -> RunSpec
 def record_of(spec: RunSpec) -> Record:
     names = {"architecture": spec.architecture, "weighting": spec.weighting, "variant": spec.variant}
     settings = {"settings": spec.settings.as_dict(), "overrides": dict(spec.overrides), "versions": versions_of(spec)}
-    return make_record().model_copy(update={**names, **settings})
+    epochs = spec.settings.train.epochs
+    return make_record(epochs=epochs).model_copy(update={**names, **settings})
 
 
 def same_in_checkpoint(specs: Sequence[RunSpec]) -> bool:

@@ -144,7 +144,7 @@ def test_a_record_with_other_settings_that_appears_meanwhile_ends_the_command_wi
 ) -> None:
     (ew,), (other,) = specs("ew"), specs("ew", epochs=3)
     record = fresh(ew, config, tmp_path / "elsewhere")
-    write_record(config.folder(ew), record.model_copy(update={"settings": other.settings.as_dict()}))
+    write_record(config.folder(ew), record.model_copy(update={"settings": other.settings.as_dict(), "epochs": 3}))
     with pytest.raises(PlanError, match="made with other settings"):
         launch([ew], config)
     assert not (config.folder(ew) / CLAIM).exists()

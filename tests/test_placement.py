@@ -100,9 +100,9 @@ def test_equal_runs_stay_in_their_order() -> None:
 
 def test_the_order_is_shown_before_anything_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, results = write_digits(tmp_path), tmp_path / "results"
-    for method, seconds in (("EW", 10.0), ("MGDA", 70.0)):
+    for method, seconds in (("EW", 30.0), ("MGDA", 210.0)):
         spec = resolve("digits", method, seed=0)
-        record = make_record(method=method, settings=spec.settings.as_dict(), seconds=seconds)
+        record = make_record(method=method, settings=spec.settings.as_dict(), epochs=30, seconds=seconds)
         write_record(run_folder(results, *spec.key), record)
     words = ["--method", "ew", "mgda", "--data", "digits", "--seeds", "0", "1", "2", "--results", str(results)]
     words += ["--data-root", str(data.parent), "--device", "cpu", "--dry-run"]
