@@ -144,8 +144,8 @@ class _AllStarted(Exception):
 def print_start_up() -> None:
     """Starts the runs of the command line, all at once, and prints how many seconds the slowest took to start.
 
-    A run has started when it has read its data and built its network: its first training step is next. No run goes on; one that has
-    begun to train leaves a checkpoint.
+    A run has started when it has read its data and built its network: its first training step is next. No run goes on;
+    one that has begun to train leaves a checkpoint.
     """
     parser = CommandParser()
     add_what(parser)
