@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentTypeError, Namespace, _ArgumentGroup
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from rich.console import Console
 
 from bench.cli.forced import ForcedRuns, forced_runs
+from bench.cli.launchers import add_launchers, check_launcher, ray_options, slurm_options, without_launcher
 from bench.cli.options import not_negative, positive
 from bench.cli.progress import DecodingProgress, RunProgress, run_name
 from bench.cli.request import jobs_at_a_time
@@ -21,15 +23,19 @@ from bench.engine.device import DeviceUnavailable, choose_device
 from bench.engine.hardware import hardware_errors, hardware_remarks
 from bench.engine.signals import exit_code
 from bench.engine.storage import storage_errors
+from bench.launch import slurm
+from bench.launch.cluster import ClusterUnavailable
 from bench.launch.config import EXPIRY, RETRIES, LaunchConfig
 from bench.launch.local import WorkersUnavailable, run_locally, start_server
 from bench.launch.messages import Event
+from bench.launch.ray_cluster import run_on_ray
 from bench.launch.run_queue import clear_finished
+from bench.launch.shards import Division, Shard, divide, part_of
 from bench.launch.tensorboard import require_tensorboard
 from bench.records.store import TENSORBOARD, RecordError
 from bench.spec.lookup import UnknownName
-from bench.spec.planning import Again, Plan, PlanError, Request, Which, make_plan
-from bench.spec.resolve import RunKey
+from bench.spec.planning import Again, Plan, PlanError, Request, Which, every_run, make_plan
+from bench.spec.resolve import RunKey, RunSpec
 from bench.spec.shown import shown
 from bench.spec.study import StudyError
 from datasets.contract import DataError
@@ -40,7 +46,7 @@ FAILED = 1  # the exit code if a run failed
 # What a command that trains reports in words, with exit code 2.
 TRAINING_ERRORS: tuple[type[Exception], ...] = (
     PlanError, StudyError, UnknownName, DataError, RecordError, DeviceUnavailable, WeightsUnavailable,
-    WorkersUnavailable,
+    WorkersUnavailable, ClusterUnavailable,
 )  # fmt: skip
 
 
@@ -59,6 +65,7 @@ def add_training(how: _ArgumentGroup) -> None:
         "--expiry", type=positive, default=EXPIRY, metavar="SECONDS",
         help=f"without a sign of life, after which other processes may take over a run (default: {EXPIRY:g})",
     )  # fmt: skip
+    add_launchers(how)
 
 
 def logger(text: str) -> str:
@@ -74,7 +81,11 @@ def logger(text: str) -> str:
 
 @dataclass(frozen=True)
 class _Command:
-    """What the rounds of a command share. forced: how far it has come, with --force."""
+    """What the rounds of a command share.
+
+    forced: how far it has come, with --force.
+    division: which shard trains what, with --shard.
+    """
 
     arguments: Namespace
     request: Request
@@ -83,6 +94,7 @@ class _Command:
     device: torch.device
     which: Which
     forced: ForcedRuns | None
+    division: Division | None
 
 
 def train_request(
@@ -98,11 +110,15 @@ def train_request(
     Raises:
         One of TRAINING_ERRORS.
     """
-    forced = forced_runs(request, results) if which == "all" else None
+    check_launcher(arguments)
+    shard, submits = arguments.shard, arguments.launcher == "slurm"
+    forced = forced_runs(request, results, str(shard or "")) if which == "all" and not submits else None
     if forced and forced.done:
         console.print(f"--force goes on: {len(forced.done)} runs were trained again before it was interrupted.")
-    device = choose_device(arguments.device)
-    code = _rounds(_Command(arguments, request, results, console, device, which, forced))
+    # The machine that submits jobs may lack the device that they have.
+    device = torch.device("cpu") if submits else choose_device(arguments.device)
+    division = divide(every_run(request, arguments.data_root, results), shard.count) if shard else None
+    code = _rounds(_Command(arguments, request, results, console, device, which, forced, division))
     if forced and not code and not arguments.dry_run:
         forced.end()
     return code
@@ -120,7 +136,8 @@ def _rounds(command: _Command) -> int:
         if tried and not new:
             return code
         code = max(code, _round(command, replace(plan, pending=new)))
-        if command.arguments.dry_run or not plan.waiting or code > FAILED:
+        once = command.arguments.dry_run or command.arguments.launcher == "slurm"
+        if once or not plan.waiting or code > FAILED:
             return code
         tried |= {spec.key for spec in new}
         said |= set(plan.remarks)
@@ -129,10 +146,9 @@ def _rounds(command: _Command) -> int:
 def _round(command: _Command, plan: Plan) -> int:
     """Trains the pending runs of a plan, or lists them; the exit code."""
     arguments, results, console, device = command.arguments, command.results, command.console, command.device
-    for remark in hardware_remarks(plan.pending, device):
-        console.print(remark)
-    if impossible := hardware_errors(plan.pending, device):
-        raise PlanError("\n".join(impossible))
+    submits = arguments.launcher == "slurm"
+    if not submits:
+        _check_hardware(plan.pending, device, console)
     jobs = jobs_at_a_time(arguments, device, command.request)
     if arguments.dry_run:
         unwritable = storage_errors(plan.pending, results, jobs)
@@ -156,12 +172,41 @@ def _round(command: _Command, plan: Plan) -> int:
     if not plan.pending:
         console.print(f"All {len(plan.kept)} runs are already in {results}; nothing to train.")
         return 0
-    start_server(arguments.threads)  # workers import torch while this process builds networks
+    if arguments.launcher == "local":
+        start_server(arguments.threads)  # workers import torch while this process builds networks
     if unwritable := storage_errors(plan.pending, results, jobs):
         raise PlanError("\n".join(unwritable))
     for spec in {(s.data, s.settings.backbone): s for s in plan.pending}.values():
         build_network(spec, device)  # downloads weights before several workers need them at once
-    return _train(command, plan, launch, jobs)
+    return _submit(command, plan) if submits else _train(command, plan, launch, jobs)
+
+
+def _check_hardware(specs: Sequence[RunSpec], device: torch.device, console: Console) -> None:
+    """Prints what to know of the device. Raises PlanError for runs that are impossible on it."""
+    for remark in hardware_remarks(specs, device):
+        console.print(remark)
+    if impossible := hardware_errors(specs, device):
+        raise PlanError("\n".join(impossible))
+
+
+def _submit(command: _Command, plan: Plan) -> int:
+    """Submits the command to SLURM in shards; with --wait, says what is left when all jobs have ended."""
+    arguments, results, console = command.arguments, command.results, command.console
+    options = slurm_options(arguments)
+    jobs = slurm.submit([arguments.command, *without_launcher(arguments.words)], results, options)
+    array = jobs[0].partition("_")[0]
+    console.print(
+        f"{len(plan.pending) + len(plan.waiting)} runs to train, {len(plan.kept)} already kept; submitted as "
+        f"{len(jobs)} jobs of {options.minutes} min: {jobs[0]} to {jobs[-1]}. Logs: {results / slurm.LOGS}\n"
+        f"Follow them: python -m bench.runs status --results {results}; squeue -j {array}. Stop them: scancel {array}"
+    )
+    if not arguments.wait:
+        return 0
+    slurm.wait_for(jobs)
+    plan = _plan(command, Again("none" if command.which == "all" else command.which))
+    left = len(plan.pending) + len(plan.waiting)
+    console.print(f"All jobs have ended. {len(plan.kept)} runs are kept, {left} are left.")
+    return FAILED if left else 0
 
 
 def _describe(plan: Plan, console: Console) -> None:
@@ -186,9 +231,21 @@ def _plan(command: _Command, again: Again) -> Plan:
         how = Preparation(report=decoding, cache=arguments.cache_dir, allowed=make)
         with preparing(how):
             plan = make_plan(command.request, arguments.data_root, command.results, make, again)
+    if command.division:
+        plan = _own_part(plan, command.division, arguments.shard)
     for name in dict.fromkeys(spec.data for spec in plan.pending if spec.data in plan.folders):
         console.print(f"{name}: found in {plan.folders[name]}.")
     return plan
+
+
+def _own_part(plan: Plan, division: Division, shard: Shard) -> Plan:
+    """What a shard has of a plan, with a remark on what is left to the others."""
+    own = part_of(plan, division, shard)
+    left = len(plan.pending) + len(plan.waiting) - len(own.pending) - len(own.waiting)
+    runs = len(own.pending) + len(own.waiting) + len(own.kept)
+    others = f"{left} unfinished runs are left to the other shards" if left else "the other shards have finished theirs"
+    remark = f"Shard {shard.index} of {shard.count}: {runs} of {division.runs} runs; {others}."
+    return replace(own, remarks=[*plan.remarks, remark])
 
 
 def _train(command: _Command, plan: Plan, launch: LaunchConfig, jobs: int) -> int:
@@ -196,7 +253,12 @@ def _train(command: _Command, plan: Plan, launch: LaunchConfig, jobs: int) -> in
     console, forced = command.console, command.forced
     again = f" ({len(launch.again)} of them again)" if launch.again else ""
     to_train = f"{len(plan.pending)} runs to train{again}"
-    console.print(f"{to_train}, {len(plan.kept)} already kept; {jobs} at a time on {launch.device}.")
+    ray = ray_options(command.arguments) if command.arguments.launcher == "ray" else None
+    if ray is None:
+        where = f"{jobs} at a time on {launch.device}"
+    else:
+        where = f"{ray.jobs or 'as many as there is room for'} at a time on a Ray cluster"
+    console.print(f"{to_train}, {len(plan.kept)} already kept; {where}.")
     statuses: Counter[str] = Counter()
     with RunProgress(console, plan.pending, launch.results) as progress:
 
@@ -208,7 +270,10 @@ def _train(command: _Command, plan: Plan, launch: LaunchConfig, jobs: int) -> in
                     forced.add(event.spec)
 
         try:
-            run_locally(plan.pending, launch, jobs, follow)
+            if ray is None:
+                run_locally(plan.pending, launch, jobs, follow)
+            else:
+                run_on_ray(plan.pending, launch, ray, follow)
         except KeyboardInterrupt as stop:
             progress.bars.stop()
             print(

@@ -1,0 +1,265 @@
+"""Runs on the nodes of a Ray cluster: each is a task, whose process claims it on its node and trains it in a worker.
+
+Ray places the tasks. A task ends as a local launch of one run does, so claims, checkpoints, retries within a node and
+records are those of one machine. When a node is lost, the run is submitted again, and goes on from its checkpoint
+elsewhere. Ray's own retries are off: a record has to say how often its run was lost.
+
+What driver and nodes tell each other is pickled by Ray. Results and data are read from folders that all nodes share.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import uuid
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bench.launch.cluster import ClusterUnavailable, RayOptions, require_package
+from bench.launch.config import LaunchConfig
+from bench.launch.local import OnEvent, record_lost, train_queue
+from bench.launch.messages import Event
+from bench.launch.processes import GRACE
+from bench.launch.run_queue import POLL, RunQueue
+from bench.records.claim import Holder, holder_of
+from bench.records.files import StorageError, atomic_write_text
+from bench.spec.resolve import RunSpec
+
+# Submitted at a time: Ray sees enough to fill its nodes, or to ask for more of them.
+MOST_SUBMITTED = 500
+# For a task that was cancelled: its worker has GRACE seconds, and then its launcher once more.
+_LONGEST_STOP = 3 * GRACE
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A run that is submitted. lost, gone: as in `RunQueue`. epochs: of it that are done."""
+
+    spec: RunSpec
+    lost: tuple[str, ...] = ()
+    gone: Holder | None = None
+    epochs: int = 0
+
+
+class Mailbox:
+    """An actor beside the driver: events from nodes wait here until the driver takes them."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def put(self, event: Event) -> None:
+        self.events.append(event)
+
+    def take(self) -> list[Event]:
+        taken, self.events = self.events, []
+        return taken
+
+
+def run_on_ray(specs: Sequence[RunSpec], config: LaunchConfig, options: RayOptions, on_event: OnEvent) -> None:
+    """Trains all runs on a cluster, and reports each event as it arrives.
+
+    Raises:
+        KeyboardInterrupt: after all tasks have stopped. ClusterUnavailable: there is no cluster. StorageError: results
+            can't be written, or are not in a folder that a node shares. Others: as `train_queue`.
+    """
+    require_package("ray")
+    with _connected(options.address), _mark(config.results) as mark:
+        driver = _Driver(replace(config, device=config.device.partition(":")[0]), options, mark, on_event)
+        driver.train(specs)
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[None]:
+    """A session with a cluster; one that starts here has its files in a private folder, and ends with the command."""
+    import ray
+
+    if address.startswith("ray://"):
+        raise ClusterUnavailable(
+            f"--address: expected the address of a cluster that this machine belongs to, found {address}; run the "
+            "command on one of its nodes."
+        )
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as private:
+        here: dict[str, Any] = {"_temp_dir": private, "include_dashboard": False}
+        elsewhere = address or os.environ.get("RAY_ADDRESS", "")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            ray.init(
+                address=elsewhere or None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **({} if elsewhere else here),
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ClusterUnavailable(
+                f"Expected a Ray cluster at {elsewhere or 'this machine'}, found: {reason}"
+            ) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _mark(results: Path) -> Iterator[Path]:
+    """A file by which a node sees that its folder of results is this one. Its name is new, so that no cache has it."""
+    path = results / f".launch-{uuid.uuid4().hex}"
+    atomic_write_text(path, "A running command; see docs/scale.md.\n")
+    try:
+        yield path
+    finally:
+        with suppress(OSError):
+            path.unlink()
+
+
+@dataclass
+class _Driver:
+    """The tasks of a launch. waiting: attempts that are not submitted yet; running: the others, by Ray's reference."""
+
+    config: LaunchConfig
+    options: RayOptions
+    mark: Path
+    on_event: OnEvent
+    waiting: deque[Attempt] = field(default_factory=deque)
+    running: dict[Any, Attempt] = field(default_factory=dict)
+    mailbox: Any = None
+
+    def train(self, specs: Sequence[RunSpec]) -> None:
+        import ray
+
+        self.waiting.extend(map(Attempt, specs))
+        self.mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=_beside_driver()).remote()
+        try:
+            while self.waiting or self.running:
+                while self.waiting and len(self.running) < (self.options.jobs or MOST_SUBMITTED):
+                    self._submit(self.waiting.popleft())
+                ended, _ = ray.wait(list(self.running), num_returns=1, timeout=POLL)
+                for event in ray.get(self.mailbox.take.remote()):
+                    self._follow(event)
+                for reference in ended:
+                    self._end(reference)
+        finally:
+            self._stop()
+
+    def _submit(self, attempt: Attempt) -> None:
+        import ray
+
+        needs = resources(attempt.spec, self.config, self.options.per_device)
+        task = ray.remote(train_on_node).options(max_retries=0, **needs)
+        self.running[task.remote(attempt, self.config, self.mark, self.mailbox)] = attempt
+
+    def _follow(self, event: Event) -> None:
+        """Passes on an event of a run that is still running."""
+        for reference, attempt in self.running.items():
+            if attempt.spec.key == event.spec.key:
+                self.running[reference] = replace(attempt, epochs=max(attempt.epochs, event.epochs))
+                self.on_event(event)
+                return
+
+    def _end(self, reference: Any) -> None:
+        """A task has ended: with its run, or because its process or its node was lost."""
+        import ray
+
+        attempt = self.running.pop(reference)
+        try:
+            event: Event = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except ray.exceptions.RayError as error:
+            self._lose(attempt, error)
+            return
+        if event.kind == "storage":
+            raise StorageError(event.note)
+        self.on_event(event)
+
+    def _lose(self, attempt: Attempt, error: Exception) -> None:
+        """Submits a run again whose attempt was lost, or records that it has none left.
+
+        Ray has seen the process die, so its claim is taken over at once, unless it counts up after all.
+        """
+        spec, gone = attempt.spec, holder_of(self.config.folder(attempt.spec))
+        lost = (*attempt.lost, f"after epoch {attempt.epochs}: {_in_words(error)}")
+        again = Attempt(spec, lost, gone)
+        if len(lost) <= self.config.retries:
+            note = (
+                f"its process was lost after epoch {attempt.epochs} ({_in_words(error)}); it is tried again, from its "
+                "checkpoint"
+            )
+            self.on_event(Event("note", spec, note=note))
+            self.waiting.append(again)
+            return
+        record = record_lost(spec, lost, self.config, gone)
+        if record is None:
+            self.waiting.append(again)
+        else:
+            self.on_event(Event("end", spec, record=record))
+
+    def _stop(self) -> None:
+        """Cancels all tasks, and waits until they have stopped; each run keeps its checkpoint."""
+        import ray
+
+        for reference in self.running:
+            ray.cancel(reference)
+        if self.running:
+            ray.wait(list(self.running), num_returns=len(self.running), timeout=_LONGEST_STOP)
+
+
+def resources(spec: RunSpec, config: LaunchConfig, per_device: int) -> dict[str, float]:
+    """What a run occupies: its threads, and an accelerator for each process, or its share of one."""
+    processes = spec.settings.compute.processes
+    needs: dict[str, float] = {"num_cpus": config.threads * processes}
+    if config.device != "cpu":
+        needs["num_gpus"] = processes if processes > 1 else 1 / per_device
+    return needs
+
+
+def train_on_node(attempt: Attempt, config: LaunchConfig, mark: Path, mailbox: Any) -> Event:
+    """A task: trains one run in a worker process of its own; how it ended. Progress goes to the mailbox."""
+    ended: list[Event] = []
+
+    def post(event: Event) -> None:
+        if event.kind == "end":
+            ended.append(event)
+        else:
+            mailbox.put.remote(event)
+
+    try:
+        require_shared(config, mark, config.data[attempt.spec.data])
+        queue = RunQueue([attempt.spec], config, post, attempt.lost, attempt.gone)
+        train_queue(queue, config, 1, post)
+    except StorageError as error:
+        return Event("storage", attempt.spec, note=str(error))
+    return ended[-1]
+
+
+def require_shared(config: LaunchConfig, mark: Path, data: Path) -> None:
+    """Raises StorageError unless this machine sees the results of the command, and the data."""
+    if not mark.is_file():
+        found = "another folder" if config.results.is_dir() else "none"
+        raise StorageError(
+            f"{config.results} on {os.uname().nodename}: expected the folder of results that this command writes, "
+            f"found {found}; share it with all nodes, at the same path (docs/scale.md)."
+        )
+    if not data.is_dir():
+        raise StorageError(
+            f"{data} on {os.uname().nodename}: expected a folder of data, found none; share it with all nodes, at the "
+            "same path (docs/scale.md)."
+        )
+
+
+def _beside_driver() -> Any:
+    """Places an actor on the node of the driver, whose loss ends the command in any case."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+def _in_words(error: Exception) -> str:
+    """What Ray says of a lost task, in a few words."""
+    return f"Ray: {type(error).__name__}"
