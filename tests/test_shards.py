@@ -79,9 +79,22 @@ def test_a_twin_is_in_the_shard_of_all_seeds_of_its_source(tmp_path: Path) -> No
     assert planned.key != twin.key and division.shard_of(planned) == division.shard_of(twin)
 
 
-def test_all_shards_together_are_the_whole_study(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_the_runs_of_all_shards_are_those_of_the_request(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY)
+    listed: list[set[str]] = []
+    for words in (["--shard", "1/2"], ["--shard", "2/2"], []):
+        where = ["--data-root", str(data_root), "--results", str(tmp_path / "results"), "--device", "cpu"]
+        assert run.main(["--study", str(tmp_path / "study.yaml"), *where, "--dry-run", *words]) == 0
+        out = capsys.readouterr().out
+        listed.append({line for line in out.splitlines() if line.startswith("would")})
+        assert not words or f"Shard {words[1][0]} of 2: " in out
+    assert listed[0] | listed[1] == listed[2] and not listed[0] & listed[1] and len(listed[2]) == 6
+
+
+@pytest.mark.slow
+def test_all_shards_together_are_the_whole_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The second shard is asked first and, with its runs finished, again: the division stays."""
     (tmp_path / "study.yaml").write_text(STUDY)
     data_root = write_digits(tmp_path / "data").parent
@@ -157,9 +170,9 @@ def test_a_missing_package_is_named_with_its_installation(
 
 def test_what_a_job_repeats_is_the_command_without_its_launcher() -> None:
     words = "--data digits faces --launcher slurm --slurm mem=8G gres=gpu:1 --jobs=4 --set a.b=1 --wait --time 60"
-    assert without_launcher(words.split()) == "--data digits faces --set a.b=1".split()
+    assert " ".join(without_launcher(words.split())) == "--data digits faces --set a.b=1"
     ray = "--address auto --per-device 2 --launcher=ray --study paper --jobs 3 --force"
-    assert without_launcher(ray.split()) == "--study paper --force".split()
+    assert " ".join(without_launcher(ray.split())) == "--study paper --force"
 
 
 def test_processors_are_those_that_slurm_granted(monkeypatch: pytest.MonkeyPatch) -> None:

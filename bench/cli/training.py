@@ -6,40 +6,40 @@ import sys
 from argparse import ArgumentTypeError, Namespace, _ArgumentGroup
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from bench.cli.forced import ForcedRuns, forced_runs
-from bench.cli.launchers import add_launchers, check_launcher, ray_options, slurm_options, without_launcher
+from bench.cli.forced import forced_runs
+from bench.cli.launchers import add_launchers, check_launcher, ray_options
 from bench.cli.options import not_negative, positive
-from bench.cli.progress import DecodingProgress, RunProgress, run_name
+from bench.cli.progress import RunProgress
 from bench.cli.request import jobs_at_a_time
+from bench.cli.submission import submit
+from bench.cli.training_plan import TrainingCommand, describe, plan_of
 from bench.engine.build import build_network
 from bench.engine.checkpoint import checkpoint_remarks
 from bench.engine.device import DeviceUnavailable, choose_device
 from bench.engine.hardware import hardware_errors, hardware_remarks
 from bench.engine.signals import exit_code
 from bench.engine.storage import storage_errors
-from bench.launch import slurm
 from bench.launch.cluster import ClusterUnavailable
 from bench.launch.config import EXPIRY, RETRIES, LaunchConfig
 from bench.launch.local import WorkersUnavailable, run_locally, start_server
 from bench.launch.messages import Event
 from bench.launch.ray_cluster import run_on_ray
 from bench.launch.run_queue import clear_finished
-from bench.launch.shards import Division, Shard, divide, part_of
+from bench.launch.shards import divide
 from bench.launch.tensorboard import require_tensorboard
 from bench.records.store import TENSORBOARD, RecordError
 from bench.spec.lookup import UnknownName
-from bench.spec.planning import Again, Plan, PlanError, Request, Which, every_run, make_plan
+from bench.spec.planning import Again, Plan, PlanError, Request, Which, every_run
 from bench.spec.resolve import RunKey, RunSpec
 from bench.spec.shown import shown
 from bench.spec.study import StudyError
 from datasets.contract import DataError
-from datasets.decoding.prepare import Preparation, preparing
 from methods.architectures.backbones import WeightsUnavailable
 
 FAILED = 1  # the exit code if a run failed
@@ -79,24 +79,6 @@ def logger(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True)
-class _Command:
-    """What the rounds of a command share.
-
-    forced: how far it has come, with --force.
-    division: which shard trains what, with --shard.
-    """
-
-    arguments: Namespace
-    request: Request
-    results: Path
-    console: Console
-    device: torch.device
-    which: Which
-    forced: ForcedRuns | None
-    division: Division | None
-
-
 def train_request(
     arguments: Namespace, request: Request, results: Path, console: Console, which: Which = "none"
 ) -> int:
@@ -118,18 +100,18 @@ def train_request(
     # The machine that submits jobs may lack the device that they have.
     device = torch.device("cpu") if submits else choose_device(arguments.device)
     division = divide(every_run(request, arguments.data_root, results), shard.count) if shard else None
-    code = _rounds(_Command(arguments, request, results, console, device, which, forced, division))
+    code = _rounds(TrainingCommand(arguments, request, results, console, device, which, forced, division))
     if forced and not code and not arguments.dry_run:
         forced.end()
     return code
 
 
-def _rounds(command: _Command) -> int:
+def _rounds(command: TrainingCommand) -> int:
     """Trains what can be planned, round after round; the exit code."""
     tried, said, code = set[RunKey](), set[str](), 0
     before = command.forced.done if command.forced else set[RunKey]()
     while True:
-        plan = _plan(command, Again(command.which, frozenset(tried | before)))
+        plan = plan_of(command, Again(command.which, frozenset(tried | before)))
         for remark in [remark for remark in plan.remarks if remark not in said]:
             command.console.print(remark)
         new = [spec for spec in plan.pending if spec.key not in tried]
@@ -143,7 +125,7 @@ def _rounds(command: _Command) -> int:
         said |= set(plan.remarks)
 
 
-def _round(command: _Command, plan: Plan) -> int:
+def _round(command: TrainingCommand, plan: Plan) -> int:
     """Trains the pending runs of a plan, or lists them; the exit code."""
     arguments, results, console, device = command.arguments, command.results, command.console, command.device
     submits = arguments.launcher == "slurm"
@@ -154,7 +136,7 @@ def _round(command: _Command, plan: Plan) -> int:
         unwritable = storage_errors(plan.pending, results, jobs)
         for remark in [*checkpoint_remarks(plan.pending, results, plan.current, device), *unwritable]:
             console.print(remark)
-        _describe(plan, console)
+        describe(plan, console)
         return 0
     launch = LaunchConfig(
         plan.folders,
@@ -178,7 +160,9 @@ def _round(command: _Command, plan: Plan) -> int:
         raise PlanError("\n".join(unwritable))
     for spec in {(s.data, s.settings.backbone): s for s in plan.pending}.values():
         build_network(spec, device)  # downloads weights before several workers need them at once
-    return _submit(command, plan) if submits else _train(command, plan, launch, jobs)
+    if submits:
+        return 0 if submit(command, plan) else FAILED
+    return _train(command, plan, launch, jobs)
 
 
 def _check_hardware(specs: Sequence[RunSpec], device: torch.device, console: Console) -> None:
@@ -189,66 +173,7 @@ def _check_hardware(specs: Sequence[RunSpec], device: torch.device, console: Con
         raise PlanError("\n".join(impossible))
 
 
-def _submit(command: _Command, plan: Plan) -> int:
-    """Submits the command to SLURM in shards; with --wait, says what is left when all jobs have ended."""
-    arguments, results, console = command.arguments, command.results, command.console
-    options = slurm_options(arguments)
-    jobs = slurm.submit([arguments.command, *without_launcher(arguments.words)], results, options)
-    array = jobs[0].partition("_")[0]
-    console.print(
-        f"{len(plan.pending) + len(plan.waiting)} runs to train, {len(plan.kept)} already kept; submitted as "
-        f"{len(jobs)} jobs of {options.minutes} min: {jobs[0]} to {jobs[-1]}. Logs: {results / slurm.LOGS}\n"
-        f"Follow them: python -m bench.runs status --results {results}; squeue -j {array}. Stop them: scancel {array}"
-    )
-    if not arguments.wait:
-        return 0
-    slurm.wait_for(jobs)
-    plan = _plan(command, Again("none" if command.which == "all" else command.which))
-    left = len(plan.pending) + len(plan.waiting)
-    console.print(f"All jobs have ended. {len(plan.kept)} runs are kept, {left} are left.")
-    return FAILED if left else 0
-
-
-def _describe(plan: Plan, console: Console) -> None:
-    for spec in plan.pending:
-        settings = " ".join(f"{key}={value}" for key, value in spec.overrides.items())
-        console.print(f"would run {run_name(spec)}, {spec.settings.train.epochs} epochs {settings}".rstrip())
-    for spec in plan.waiting:
-        console.print(f"would then run {run_name(spec)}: {spec.label}, once its weights are known")
-    waiting = f", {len(plan.waiting)} frozen twins that wait for other runs" if plan.waiting else ""
-    again = f" ({len(plan.again)} of them again)" if plan.again else ""
-    console.print(f"{len(plan.pending)} runs to train{again}, {len(plan.kept)} already kept{waiting}.")
-
-
-def _plan(command: _Command, again: Again) -> Plan:
-    """The plan; decodes all data once, unless nothing may be made: invalid files stop the command before any training.
-
-    Nothing is read into this process: workers map the decoded arrays into memory.
-    """
-    arguments, console = command.arguments, command.console
-    make = not arguments.dry_run
-    with DecodingProgress(console, only_bars=True) as decoding:
-        how = Preparation(report=decoding, cache=arguments.cache_dir, allowed=make)
-        with preparing(how):
-            plan = make_plan(command.request, arguments.data_root, command.results, make, again)
-    if command.division:
-        plan = _own_part(plan, command.division, arguments.shard)
-    for name in dict.fromkeys(spec.data for spec in plan.pending if spec.data in plan.folders):
-        console.print(f"{name}: found in {plan.folders[name]}.")
-    return plan
-
-
-def _own_part(plan: Plan, division: Division, shard: Shard) -> Plan:
-    """What a shard has of a plan, with a remark on what is left to the others."""
-    own = part_of(plan, division, shard)
-    left = len(plan.pending) + len(plan.waiting) - len(own.pending) - len(own.waiting)
-    runs = len(own.pending) + len(own.waiting) + len(own.kept)
-    others = f"{left} unfinished runs are left to the other shards" if left else "the other shards have finished theirs"
-    remark = f"Shard {shard.index} of {shard.count}: {runs} of {division.runs} runs; {others}."
-    return replace(own, remarks=[*plan.remarks, remark])
-
-
-def _train(command: _Command, plan: Plan, launch: LaunchConfig, jobs: int) -> int:
+def _train(command: TrainingCommand, plan: Plan, launch: LaunchConfig, jobs: int) -> int:
     """Trains the pending runs and prints how they ended; the exit code."""
     console, forced = command.console, command.forced
     again = f" ({len(launch.again)} of them again)" if launch.again else ""

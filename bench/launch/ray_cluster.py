@@ -3,8 +3,6 @@
 Ray places the tasks. A task ends as a local launch of one run does, so claims, checkpoints, retries within a node and
 records are those of one machine. When a node is lost, the run is submitted again, and goes on from its checkpoint
 elsewhere. Ray's own retries are off: a record has to say how often its run was lost.
-
-What driver and nodes tell each other is pickled by Ray. Results and data are read from folders that all nodes share.
 """
 
 from __future__ import annotations
@@ -22,11 +20,12 @@ from typing import Any
 
 from bench.launch.cluster import ClusterUnavailable, RayOptions, require_package
 from bench.launch.config import LaunchConfig
-from bench.launch.local import OnEvent, record_lost, train_queue
+from bench.launch.local import OnEvent, record_lost
 from bench.launch.messages import Event
 from bench.launch.processes import GRACE
-from bench.launch.run_queue import POLL, RunQueue
-from bench.records.claim import Holder, holder_of
+from bench.launch.ray_node import Attempt, Mailbox, train_on_node
+from bench.launch.run_queue import POLL
+from bench.records.claim import holder_of
 from bench.records.files import StorageError, atomic_write_text
 from bench.spec.resolve import RunSpec
 
@@ -34,30 +33,6 @@ from bench.spec.resolve import RunSpec
 MOST_SUBMITTED = 500
 # For a task that was cancelled: its worker has GRACE seconds, and then its launcher once more.
 _LONGEST_STOP = 3 * GRACE
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A run that is submitted. lost, gone: as in `RunQueue`. epochs: of it that are done."""
-
-    spec: RunSpec
-    lost: tuple[str, ...] = ()
-    gone: Holder | None = None
-    epochs: int = 0
-
-
-class Mailbox:
-    """An actor beside the driver: events from nodes wait here until the driver takes them."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def put(self, event: Event) -> None:
-        self.events.append(event)
-
-    def take(self) -> list[Event]:
-        taken, self.events = self.events, []
-        return taken
 
 
 def run_on_ray(specs: Sequence[RunSpec], config: LaunchConfig, options: RayOptions, on_event: OnEvent) -> None:
@@ -68,24 +43,24 @@ def run_on_ray(specs: Sequence[RunSpec], config: LaunchConfig, options: RayOptio
             can't be written, or are not in a folder that a node shares. Others: as `train_queue`.
     """
     require_package("ray")
+    config = _everywhere(config)
     with _connected(options.address), _mark(config.results) as mark:
-        driver = _Driver(replace(config, device=config.device.partition(":")[0]), options, mark, on_event)
-        driver.train(specs)
+        _Driver(config, options, mark, on_event).train([_with_absolute_lists(spec) for spec in specs])
 
 
 @contextmanager
 def _connected(address: str) -> Iterator[None]:
     """A session with a cluster; one that starts here has its files in a private folder, and ends with the command."""
-    import ray
-
-    if address.startswith("ray://"):
+    elsewhere = address or os.environ.get("RAY_ADDRESS", "")
+    if elsewhere.startswith("ray://"):
         raise ClusterUnavailable(
-            f"--address: expected the address of a cluster that this machine belongs to, found {address}; run the "
+            f"--address: expected the address of a cluster that this machine belongs to, found {elsewhere}; run the "
             "command on one of its nodes."
         )
+    import ray
+
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as private:
         here: dict[str, Any] = {"_temp_dir": private, "include_dashboard": False}
-        elsewhere = address or os.environ.get("RAY_ADDRESS", "")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             ray.init(
@@ -133,6 +108,7 @@ class _Driver:
         import ray
 
         self.waiting.extend(map(Attempt, specs))
+        self._note_what_fits_nowhere(specs)
         self.mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=_beside_driver()).remote()
         try:
             while self.waiting or self.running:
@@ -145,6 +121,20 @@ class _Driver:
                     self._end(reference)
         finally:
             self._stop()
+
+    def _note_what_fits_nowhere(self, specs: Sequence[RunSpec]) -> None:
+        """Says so once for each kind of run that Ray can't place on any node that is there: it waits for one."""
+        import ray
+
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        said: list[dict[str, float]] = []
+        for spec in specs:
+            needs = resources(spec, self.config, self.options.per_device)
+            if needs not in said and not any(_fits(needs, node) for node in nodes):
+                said.append(needs)
+                wanted = ", ".join(f"{value:g} {name.removeprefix('num_').upper()}" for name, value in needs.items())
+                note = f"no node of the cluster has what this run needs ({wanted}); Ray waits for one that has"
+                self.on_event(Event("note", spec, note=note))
 
     def _submit(self, attempt: Attempt) -> None:
         import ray
@@ -218,38 +208,24 @@ def resources(spec: RunSpec, config: LaunchConfig, per_device: int) -> dict[str,
     return needs
 
 
-def train_on_node(attempt: Attempt, config: LaunchConfig, mark: Path, mailbox: Any) -> Event:
-    """A task: trains one run in a worker process of its own; how it ended. Progress goes to the mailbox."""
-    ended: list[Event] = []
-
-    def post(event: Event) -> None:
-        if event.kind == "end":
-            ended.append(event)
-        else:
-            mailbox.put.remote(event)
-
-    try:
-        require_shared(config, mark, config.data[attempt.spec.data])
-        queue = RunQueue([attempt.spec], config, post, attempt.lost, attempt.gone)
-        train_queue(queue, config, 1, post)
-    except StorageError as error:
-        return Event("storage", attempt.spec, note=str(error))
-    return ended[-1]
+def _fits(needs: dict[str, float], node: dict[str, float]) -> bool:
+    """Whether a node could ever run a task."""
+    return all(value <= node.get(name.removeprefix("num_").upper(), 0) for name, value in needs.items())
 
 
-def require_shared(config: LaunchConfig, mark: Path, data: Path) -> None:
-    """Raises StorageError unless this machine sees the results of the command, and the data."""
-    if not mark.is_file():
-        found = "another folder" if config.results.is_dir() else "none"
-        raise StorageError(
-            f"{config.results} on {os.uname().nodename}: expected the folder of results that this command writes, "
-            f"found {found}; share it with all nodes, at the same path (docs/scale.md)."
-        )
-    if not data.is_dir():
-        raise StorageError(
-            f"{data} on {os.uname().nodename}: expected a folder of data, found none; share it with all nodes, at the "
-            "same path (docs/scale.md)."
-        )
+def _everywhere(config: LaunchConfig) -> LaunchConfig:
+    """The same on any node: absolute paths, and no number of a device, which Ray chooses."""
+    return replace(
+        config,
+        data={name: folder.absolute() for name, folder in config.data.items()},
+        results=config.results.absolute(),
+        cache=config.cache.absolute() if config.cache else None,
+        device=config.device.partition(":")[0],
+    )
+
+
+def _with_absolute_lists(spec: RunSpec) -> RunSpec:
+    return replace(spec, lists=spec.lists.absolute()) if spec.lists else spec
 
 
 def _beside_driver() -> Any:
