@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -16,12 +17,12 @@ from data_trees import write_digits
 from kills import differences, numbers
 
 from bench import ROOT, run
-from bench.launch.cluster import RayOptions
+from bench.launch.cluster import ClusterUnavailable, RayOptions
 from bench.launch.config import LaunchConfig
 from bench.launch.local import run_locally
 from bench.launch.messages import Event
 from bench.launch.ray_cluster import resources, run_on_ray
-from bench.launch.ray_node import require_shared
+from bench.launch.ray_node import Shared, require_shared
 from bench.records.claim import CLAIM, holder_of
 from bench.records.files import StorageError
 from bench.records.store import CHECKPOINT, RECORD, read_record
@@ -41,16 +42,18 @@ def specs(*methods: str, epochs: int = 4) -> list[RunSpec]:
 
 def test_a_node_that_does_not_share_the_folders_is_named(tmp_path: Path) -> None:
     config = LaunchConfig({}, tmp_path / "results", "cpu", 1)
-    mark = config.results / ".launch-1"
+    shared = Shared(config.results / ".launch-1", ROOT)
     with pytest.raises(StorageError, match=r"expected the folder of results that this command writes, found none;"):
-        require_shared(config, mark, tmp_path)
+        require_shared(config, shared, tmp_path)
     config.results.mkdir()
     with pytest.raises(StorageError, match=r"that this command writes, found another folder; share it with all nodes"):
-        require_shared(config, mark, tmp_path)
-    mark.touch()
+        require_shared(config, shared, tmp_path)
+    shared.mark.touch()
     with pytest.raises(StorageError, match="expected a folder of data, found none"):
-        require_shared(config, mark, tmp_path / "data")
-    require_shared(config, mark, tmp_path)
+        require_shared(config, shared, tmp_path / "data")
+    require_shared(config, shared, tmp_path)
+    with pytest.raises(StorageError, match="expected this checkout, found the code of"):
+        require_shared(config, replace(shared, code=tmp_path), tmp_path)
 
 
 def test_a_run_occupies_its_threads_and_its_share_of_an_accelerator(tmp_path: Path) -> None:
@@ -62,14 +65,23 @@ def test_a_run_occupies_its_threads_and_its_share_of_an_accelerator(tmp_path: Pa
     assert resources(several, cuda, 1) == {"num_cpus": 6, "num_gpus": 2}
 
 
-@pytest.fixture
-def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+@pytest.mark.parametrize(
+    ("address", "expected"), [("127.0.0.1:1", "Connection refused"), ("127.0.0.1:x", "invalid literal")]
+)
+def test_a_cluster_that_does_not_answer_is_named(address: str, expected: str, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is part of the extra cluster")
+    with pytest.raises(ClusterUnavailable, match=f"Expected a Ray cluster at {address}, found: .*{expected}"):
+        run_on_ray(specs("ew"), LaunchConfig({}, tmp_path, "cpu", 1), RayOptions(address), lambda event: None)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[str]:
     """The address of a cluster: a head where nothing can train, and two nodes with one processor each."""
     pytest.importorskip("ray", reason="Ray is part of the extra cluster")
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    # Its processes import the suite: by default Ray gives an idle one to every processor of the machine.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for _ in range(2):
@@ -92,11 +104,31 @@ def kill_node(process: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_study_survives_the_loss_of_a_node(nodes: str, data: Path, tmp_path: Path) -> None:
-    """One of two nodes is killed while both train; the records are those of a local launch."""
+def test_a_run_that_fits_on_no_node_is_named(nodes: str, data: Path, tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    def stop(event: Event) -> None:
+        notes.append(event.note)
+        raise KeyboardInterrupt
+
+    config = LaunchConfig({"digits": data}, tmp_path / "results", "cpu", threads=9)
+    with pytest.raises(KeyboardInterrupt):
+        run_on_ray(specs("ew"), config, RayOptions(nodes), stop)
+    assert notes == ["no node of the cluster has what this run needs (9 CPUS); Ray waits for one that has"]
+    assert not list(config.results.iterdir())
+
+
+@pytest.mark.slow
+def test_a_study_survives_the_loss_of_a_node(
+    nodes: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two nodes is killed while both train; the records are those of a local launch.
+
+    The results have a relative path, and the nodes another working directory.
+    """
+    monkeypatch.chdir(tmp_path)
     runs = specs("ew", "uw", "mgda", epochs=6)
-    config, local = (LaunchConfig({"digits": data}, tmp_path / name, "cpu", 1) for name in ("ray", "local"))
-    config.results.mkdir()
+    config, local = (LaunchConfig({"digits": data}, Path(name), "cpu", 1) for name in ("ray", "local"))
     events: list[Event] = []
     killed: list[RunSpec] = []
 

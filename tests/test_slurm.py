@@ -19,6 +19,7 @@ from slurm_cluster import ask, slurm_cluster, until, why_unavailable
 from bench import ROOT, run
 from bench.launch.slurm import LOGS, ShardedCommand, logs_folder
 from bench.records.claim import CLAIM
+from bench.records.files import StorageError
 from bench.records.store import CHECKPOINT, read_records
 
 needs_slurm = pytest.mark.skipif(bool(why_unavailable()), reason=why_unavailable() or "there is one")
@@ -77,6 +78,10 @@ def test_a_job_whose_time_is_over_stops_its_command_and_is_submitted_again(tmp_p
 def test_logs_are_for_their_user_alone(tmp_path: Path) -> None:
     assert logs_folder(tmp_path) == tmp_path / LOGS
     assert (tmp_path / LOGS).stat().st_mode & 0o777 == 0o700
+    (tmp_path / LOGS).rename(tmp_path / "elsewhere")
+    (tmp_path / LOGS).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="expected a folder of yours, found another user's or a link"):
+        logs_folder(tmp_path)
 
 
 @needs_slurm

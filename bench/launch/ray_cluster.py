@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import tempfile
 import uuid
 from collections import deque
@@ -18,12 +19,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bench import ROOT
 from bench.launch.cluster import ClusterUnavailable, RayOptions, require_package
 from bench.launch.config import LaunchConfig
 from bench.launch.local import OnEvent, record_lost
 from bench.launch.messages import Event
 from bench.launch.processes import GRACE
-from bench.launch.ray_node import Attempt, Mailbox, train_on_node
+from bench.launch.ray_node import Attempt, Mailbox, Shared, train_on_node
 from bench.launch.run_queue import POLL
 from bench.records.claim import holder_of
 from bench.records.files import StorageError, atomic_write_text
@@ -33,6 +35,7 @@ from bench.spec.resolve import RunSpec
 MOST_SUBMITTED = 500
 # For a task that was cancelled: its worker has GRACE seconds, and then its launcher once more.
 _LONGEST_STOP = 3 * GRACE
+_LONGEST_ANSWER = 5.0
 
 
 def run_on_ray(specs: Sequence[RunSpec], config: LaunchConfig, options: RayOptions, on_event: OnEvent) -> None:
@@ -45,39 +48,55 @@ def run_on_ray(specs: Sequence[RunSpec], config: LaunchConfig, options: RayOptio
     require_package("ray")
     config = _everywhere(config)
     with _connected(options.address), _mark(config.results) as mark:
-        _Driver(config, options, mark, on_event).train([_with_absolute_lists(spec) for spec in specs])
+        _Driver(config, options, Shared(mark, ROOT), on_event).train([_with_absolute_lists(spec) for spec in specs])
 
 
 @contextmanager
 def _connected(address: str) -> Iterator[None]:
     """A session with a cluster; one that starts here has its files in a private folder, and ends with the command."""
     elsewhere = address or os.environ.get("RAY_ADDRESS", "")
-    if elsewhere.startswith("ray://"):
-        raise ClusterUnavailable(
-            f"--address: expected the address of a cluster that this machine belongs to, found {elsewhere}; run the "
-            "command on one of its nodes."
-        )
+    if elsewhere:
+        _require_cluster(elsewhere)
     import ray
 
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as private:
         here: dict[str, Any] = {"_temp_dir": private, "include_dashboard": False}
+        where: dict[str, Any] = {"address": elsewhere} if elsewhere else here
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
-            ray.init(
-                address=elsewhere or None,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **({} if elsewhere else here),
-            )
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=_environment(), **where)
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise ClusterUnavailable(
-                f"Expected a Ray cluster at {elsewhere or 'this machine'}, found: {reason}"
-            ) from error
+            place = f"at {elsewhere}" if elsewhere else "on this machine"
+            raise ClusterUnavailable(f"Expected a Ray cluster {place}, found: {reason}") from error
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def _environment() -> dict[str, Any]:
+    """Of processes on nodes: they import this checkout, whatever is installed there."""
+    paths = [str(ROOT), *([os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else [])]
+    return {"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}}
+
+
+def _require_cluster(address: str) -> None:
+    """Raises ClusterUnavailable unless something answers there: Ray itself asks for minutes."""
+    if address.startswith("ray://"):
+        raise ClusterUnavailable(
+            f"--address: expected the address of a cluster that this machine belongs to, found {address}; run the "
+            "command on one of its nodes."
+        )
+    host, colon, port = address.rpartition(":")
+    if not colon:  # "auto" or "local"
+        return
+    try:
+        socket.create_connection((host, int(port)), _LONGEST_ANSWER).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ClusterUnavailable(
+            f"Expected a Ray cluster at {address}, found: {error}; `ray status` says on its machines where it is."
+        ) from error
 
 
 @contextmanager
@@ -98,7 +117,7 @@ class _Driver:
 
     config: LaunchConfig
     options: RayOptions
-    mark: Path
+    shared: Shared
     on_event: OnEvent
     waiting: deque[Attempt] = field(default_factory=deque)
     running: dict[Any, Attempt] = field(default_factory=dict)
@@ -141,7 +160,7 @@ class _Driver:
 
         needs = resources(attempt.spec, self.config, self.options.per_device)
         task = ray.remote(train_on_node).options(max_retries=0, **needs)
-        self.running[task.remote(attempt, self.config, self.mark, self.mailbox)] = attempt
+        self.running[task.remote(attempt, self.config, self.shared, self.mailbox)] = attempt
 
     def _follow(self, event: Event) -> None:
         """Passes on an event of a run that is still running."""

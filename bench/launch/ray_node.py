@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import ROOT
 from bench.launch.config import LaunchConfig
 from bench.launch.local import train_queue
 from bench.launch.messages import Event
@@ -29,6 +30,14 @@ class Attempt:
     epochs: int = 0
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What a node has to have. mark: a new file in the results of the command. code: the checkout that it runs."""
+
+    mark: Path
+    code: Path
+
+
 class Mailbox:
     """An actor beside the driver: events from nodes wait here until the driver takes them."""
 
@@ -43,7 +52,7 @@ class Mailbox:
         return taken
 
 
-def train_on_node(attempt: Attempt, config: LaunchConfig, mark: Path, mailbox: Any) -> Event:
+def train_on_node(attempt: Attempt, config: LaunchConfig, shared: Shared, mailbox: Any) -> Event:
     """A task: trains one run in a worker process of its own; how it ended. Progress goes to the mailbox."""
     ended: list[Event] = []
 
@@ -54,7 +63,7 @@ def train_on_node(attempt: Attempt, config: LaunchConfig, mark: Path, mailbox: A
             mailbox.put.remote(event)
 
     try:
-        require_shared(config, mark, config.data[attempt.spec.data])
+        require_shared(config, shared, config.data[attempt.spec.data])
         queue = RunQueue([attempt.spec], config, post, attempt.lost, attempt.gone)
         train_queue(queue, config, 1, post)
     except StorageError as error:
@@ -62,9 +71,14 @@ def train_on_node(attempt: Attempt, config: LaunchConfig, mark: Path, mailbox: A
     return ended[-1]
 
 
-def require_shared(config: LaunchConfig, mark: Path, data: Path) -> None:
-    """Raises StorageError unless this machine sees the results of the command, and the data."""
-    if not mark.is_file():
+def require_shared(config: LaunchConfig, shared: Shared, data: Path) -> None:
+    """Raises StorageError unless this machine runs the code of the command, and sees its results and the data."""
+    if shared.code != ROOT:
+        raise StorageError(
+            f"{shared.code} on {os.uname().nodename}: expected this checkout, found the code of {ROOT}; share the "
+            "checkout with all nodes, at the same path (docs/scale.md)."
+        )
+    if not shared.mark.is_file():
         found = "another folder" if config.results.is_dir() else "none"
         raise StorageError(
             f"{config.results} on {os.uname().nodename}: expected the folder of results that this command writes, "

@@ -24,7 +24,7 @@ from typing import Any
 
 from bench import ROOT
 from bench.launch.cluster import ClusterUnavailable, SlurmOptions, require_package
-from bench.records.files import storage_error
+from bench.records.files import StorageError, storage_error
 
 LOGS = ".slurm"  # in the folder of results
 # Seconds between the signal and the end of a job. Workers have GRACE of them, the rest is for a slow file system.
@@ -116,7 +116,10 @@ def logs_folder(results: Path) -> Path:
     """The folder of logs and pickled submissions, readable by its user alone."""
     folder = results / LOGS
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # What is pickled there is executed: nobody else may have made it.
+        if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+            raise StorageError(f"{folder}: expected a folder of yours, found another user's or a link; move it away.")
         folder.chmod(0o700)
     except OSError as error:
         raise storage_error(folder, error) from error
