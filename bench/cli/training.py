@@ -182,7 +182,7 @@ def _train(command: TrainingCommand, plan: Plan, launch: LaunchConfig, jobs: int
     if ray is None:
         where = f"{jobs} at a time on {launch.device}"
     else:
-        where = f"{ray.jobs or 'as many as there is room for'} at a time on a Ray cluster"
+        where = f"{ray.jobs or 'as many as there is room for'} at a time on {launch.device} of a Ray cluster"
     console.print(f"{to_train}, {len(plan.kept)} already kept; {where}.")
     statuses: Counter[str] = Counter()
     with RunProgress(console, plan.pending, launch.results) as progress:

@@ -42,13 +42,23 @@ def run_on_ray(specs: Sequence[RunSpec], config: LaunchConfig, options: RayOptio
     """Trains all runs on a cluster, and reports each event as it arrives.
 
     Raises:
-        KeyboardInterrupt: after all tasks have stopped. ClusterUnavailable: there is no cluster. StorageError: results
-            can't be written, or are not in a folder that a node shares. Others: as `train_queue`.
+        KeyboardInterrupt: after all tasks have stopped. ClusterUnavailable: there is no cluster, or it is lost.
+            StorageError: results can't be written, or a node doesn't share them. Others: as `train_queue`.
     """
     require_package("ray")
     config = _everywhere(config)
     with _connected(options.address), _mark(config.results) as mark:
-        _Driver(config, options, Shared(mark, ROOT), on_event).train([_with_absolute_lists(spec) for spec in specs])
+        import ray
+
+        driver = _Driver(config, options, Shared(mark, ROOT), on_event)
+        try:
+            driver.train([_with_absolute_lists(spec) for spec in specs])
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ClusterUnavailable(
+                f"Expected the Ray cluster to go on, found: {type(error).__name__}: {reason} Finished runs are kept; "
+                "the same command continues the others."
+            ) from error
 
 
 @contextmanager
@@ -113,7 +123,13 @@ def _mark(results: Path) -> Iterator[Path]:
 
 @dataclass
 class _Driver:
-    """The tasks of a launch. waiting: attempts that are not submitted yet; running: the others, by Ray's reference."""
+    """The tasks of a launch.
+
+    waiting: attempts that are not submitted yet.
+    running: the others, by Ray's reference.
+    stored: the configuration, which Ray sends to each node once.
+    mailbox: for the events of nodes.
+    """
 
     config: LaunchConfig
     options: RayOptions
@@ -121,6 +137,7 @@ class _Driver:
     on_event: OnEvent
     waiting: deque[Attempt] = field(default_factory=deque)
     running: dict[Any, Attempt] = field(default_factory=dict)
+    stored: Any = None
     mailbox: Any = None
 
     def train(self, specs: Sequence[RunSpec]) -> None:
@@ -128,6 +145,7 @@ class _Driver:
 
         self.waiting.extend(map(Attempt, specs))
         self._note_what_fits_nowhere(specs)
+        self.stored = ray.put(self.config)
         self.mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=_beside_driver()).remote()
         try:
             while self.waiting or self.running:
@@ -160,7 +178,7 @@ class _Driver:
 
         needs = resources(attempt.spec, self.config, self.options.per_device)
         task = ray.remote(train_on_node).options(max_retries=0, **needs)
-        self.running[task.remote(attempt, self.config, self.shared, self.mailbox)] = attempt
+        self.running[task.remote(attempt, self.stored, self.shared, self.mailbox)] = attempt
 
     def _follow(self, event: Event) -> None:
         """Passes on an event of a run that is still running."""
@@ -178,7 +196,9 @@ class _Driver:
         try:
             event: Event = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
+            raise error.cause from error  # an error of the suite, with the traceback on the node
+        except ray.exceptions.RuntimeEnvSetupError:
+            raise
         except ray.exceptions.RayError as error:
             self._lose(attempt, error)
             return
