@@ -7,16 +7,10 @@ elsewhere. Ray's own retries are off: a record has to say how often its run was 
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
-import tempfile
-import uuid
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from bench import ROOT
@@ -26,16 +20,17 @@ from bench.launch.local import OnEvent, record_lost
 from bench.launch.messages import Event
 from bench.launch.processes import GRACE
 from bench.launch.ray_node import Attempt, Mailbox, Shared, train_on_node
+from bench.launch.ray_session import connected, marked
 from bench.launch.run_queue import POLL
 from bench.records.claim import holder_of
-from bench.records.files import StorageError, atomic_write_text
+from bench.records.files import StorageError
 from bench.spec.resolve import RunSpec
 
 # Submitted at a time: Ray sees enough to fill its nodes, or to ask for more of them.
 MOST_SUBMITTED = 500
 # For a task that was cancelled: its worker has GRACE seconds, and then its launcher once more.
 _LONGEST_STOP = 3 * GRACE
-_LONGEST_ANSWER = 5.0
+_LOOKS = (1.0, 2.0, 4.0)  # seconds between looks at the nodes: those that have just joined are not complete
 
 
 def run_on_ray(specs: Sequence[RunSpec], config: LaunchConfig, options: RayOptions, on_event: OnEvent) -> None:
@@ -47,7 +42,7 @@ def run_on_ray(specs: Sequence[RunSpec], config: LaunchConfig, options: RayOptio
     """
     require_package("ray")
     config = _everywhere(config)
-    with _connected(options.address), _mark(config.results) as mark:
+    with connected(options.address), marked(config.results) as mark:
         import ray
 
         driver = _Driver(config, options, Shared(mark, ROOT), on_event)
@@ -59,66 +54,6 @@ def run_on_ray(specs: Sequence[RunSpec], config: LaunchConfig, options: RayOptio
                 f"Expected the Ray cluster to go on, found: {type(error).__name__}: {reason} Finished runs are kept; "
                 "the same command continues the others."
             ) from error
-
-
-@contextmanager
-def _connected(address: str) -> Iterator[None]:
-    """A session with a cluster; one that starts here has its files in a private folder, and ends with the command."""
-    elsewhere = address or os.environ.get("RAY_ADDRESS", "")
-    if elsewhere:
-        _require_cluster(elsewhere)
-    import ray
-
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as private:
-        here: dict[str, Any] = {"_temp_dir": private, "include_dashboard": False}
-        where: dict[str, Any] = {"address": elsewhere} if elsewhere else here
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        try:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=_environment(), **where)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            place = f"at {elsewhere}" if elsewhere else "on this machine"
-            raise ClusterUnavailable(f"Expected a Ray cluster {place}, found: {reason}") from error
-        try:
-            yield
-        finally:
-            ray.shutdown()
-
-
-def _environment() -> dict[str, Any]:
-    """Of processes on nodes: they import this checkout, whatever is installed there."""
-    paths = [str(ROOT), *([os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else [])]
-    return {"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}}
-
-
-def _require_cluster(address: str) -> None:
-    """Raises ClusterUnavailable unless something answers there: Ray itself asks for minutes."""
-    if address.startswith("ray://"):
-        raise ClusterUnavailable(
-            f"--address: expected the address of a cluster that this machine belongs to, found {address}; run the "
-            "command on one of its nodes."
-        )
-    host, colon, port = address.rpartition(":")
-    if not colon:  # "auto" or "local"
-        return
-    try:
-        socket.create_connection((host, int(port)), _LONGEST_ANSWER).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise ClusterUnavailable(
-            f"Expected a Ray cluster at {address}, found: {error}; `ray status` says on its machines where it is."
-        ) from error
-
-
-@contextmanager
-def _mark(results: Path) -> Iterator[Path]:
-    """A file by which a node sees that its folder of results is this one. Its name is new, so that no cache has it."""
-    path = results / f".launch-{uuid.uuid4().hex}"
-    atomic_write_text(path, "A running command; see docs/scale.md.\n")
-    try:
-        yield path
-    finally:
-        with suppress(OSError):
-            path.unlink()
 
 
 @dataclass
@@ -161,23 +96,25 @@ class _Driver:
 
     def _note_what_fits_nowhere(self, specs: Sequence[RunSpec]) -> None:
         """Says so once for each kind of run that Ray can't place on any node that is there: it waits for one."""
-        import ray
+        needs = {repr(found): (found, spec) for spec in specs if (found := self._needs(spec))}
+        missing = list(needs.values())
+        for pause in (*_LOOKS, 0.0):
+            missing = [(found, spec) for found, spec in missing if not _fits_somewhere(found)]
+            if not missing:
+                return
+            time.sleep(pause)
+        for found, spec in missing:
+            wanted = ", ".join(f"{value:g} {name.removeprefix('num_').upper()}" for name, value in found.items())
+            note = f"no node of the cluster has what this run needs ({wanted}); Ray waits for one that has"
+            self.on_event(Event("note", spec, note=note))
 
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        said: list[dict[str, float]] = []
-        for spec in specs:
-            needs = resources(spec, self.config, self.options.per_device)
-            if needs not in said and not any(_fits(needs, node) for node in nodes):
-                said.append(needs)
-                wanted = ", ".join(f"{value:g} {name.removeprefix('num_').upper()}" for name, value in needs.items())
-                note = f"no node of the cluster has what this run needs ({wanted}); Ray waits for one that has"
-                self.on_event(Event("note", spec, note=note))
+    def _needs(self, spec: RunSpec) -> dict[str, float]:
+        return resources(spec, self.config, self.options.per_device)
 
     def _submit(self, attempt: Attempt) -> None:
         import ray
 
-        needs = resources(attempt.spec, self.config, self.options.per_device)
-        task = ray.remote(train_on_node).options(max_retries=0, **needs)
+        task = ray.remote(train_on_node).options(max_retries=0, **self._needs(attempt.spec))
         self.running[task.remote(attempt, self.stored, self.shared, self.mailbox)] = attempt
 
     def _follow(self, event: Event) -> None:
@@ -247,9 +184,13 @@ def resources(spec: RunSpec, config: LaunchConfig, per_device: int) -> dict[str,
     return needs
 
 
-def _fits(needs: dict[str, float], node: dict[str, float]) -> bool:
-    """Whether a node could ever run a task."""
-    return all(value <= node.get(name.removeprefix("num_").upper(), 0) for name, value in needs.items())
+def _fits_somewhere(needs: dict[str, float]) -> bool:
+    """Whether some node could ever run a task."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    wanted = {name.removeprefix("num_").upper(): value for name, value in needs.items()}
+    return any(all(value <= node.get(name, 0) for name, value in wanted.items()) for node in nodes)
 
 
 def _everywhere(config: LaunchConfig) -> LaunchConfig:
