@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
@@ -15,11 +16,13 @@ from bench.spec.planning import Which
 def main(argv: Sequence[str] | None = None) -> int:
     """0: all runs are in the results. 1: a run failed. 2: bad input. 130: interrupted."""
     arguments = _parser().parse_args(argv)
+    arguments.words = list(sys.argv[1:] if argv is None else argv)
     return guarded(lambda: _run(arguments), *TRAINING_ERRORS)
 
 
 def _parser() -> CommandParser:
     parser = CommandParser(prog="python -m bench.run", description=__doc__)
+    parser.set_defaults(command="bench.run")
     add_what(parser)
     how = add_how(parser)
     add_training(how)

@@ -6,6 +6,7 @@ which `python -m bench.run --study FILE` runs.
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,11 +51,13 @@ MOST_REPEATS = 1000
 def main(argv: Sequence[str] | None = None) -> int:
     """0: all trials have ended. 1: one of them failed. 2: bad input. 130: interrupted."""
     arguments = _parser().parse_args(argv)
+    arguments.words = list(sys.argv[1:] if argv is None else argv)
     return guarded(lambda: _tune(arguments), *TRAINING_ERRORS, SpecError, TunerUnavailable)
 
 
 def _parser() -> CommandParser:
     parser = CommandParser(prog="python -m bench.tune", description=__doc__)
+    parser.set_defaults(command="bench.tune")
     add_runs(parser)
     how = parser.add_argument_group("how to tune")
     how.add_argument(
@@ -135,6 +138,8 @@ def _chosen_data(arguments: Namespace, study: Study) -> list[str]:
 def _search(arguments: Namespace, study: Study) -> Search:
     """Raises PlanError if a seed of the trials is too large, or one of those that are reported."""
     seeds = tuple(arguments.tuning_seed + place for place in range(arguments.repeats))
+    if arguments.sampler == "tpe" and (arguments.shard or arguments.launcher == "slurm"):
+        raise PlanError("--sampler: expected qmc with shards, found tpe, whose trials follow from all earlier scores.")
     if seeds[-1] > LARGEST_SEED:
         raise PlanError(f"--tuning-seed: expected seeds of at most {LARGEST_SEED:,}, found {seeds[-1]:,}.")
     if both := sorted({*seeds} & {*study.seeds}):

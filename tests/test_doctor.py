@@ -171,7 +171,7 @@ def test_pairs_of_torch_and_torchvision(
 def test_the_versions_that_the_suite_installs_are_trusted() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {r.package: r.clauses[0][1] for r in map(parse_requirement, lines) if r.clauses}
-    extras = [one for extra in ("peers", "parquet", "tensorboard", "tune") for one in requirements(extra)]
+    extras = [one for extra in ("peers", "parquet", "tensorboard", "tune", "cluster") for one in requirements(extra)]
     for requirement in (*requirements(), *extras):
         exact = next(found for name, found in pinned.items() if name.lower() == requirement.package.lower())
         assert requirement.admits(exact), requirement.package

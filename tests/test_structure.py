@@ -45,6 +45,7 @@ WITHOUT_TORCH = (
     "bench.analyses.relations.page",
     "bench.analyses.relations.figure",
 )
+HEAVY = {"cvxpy", "torchjd", "LibMTL", "optuna", "tensorboard", "ray", "submitit"}
 LONGEST_FUNCTION = 50
 # Words of this project's former dialect, each with a letter in brackets so that this line doesn't match itself.
 DIALECT = re.compile(
@@ -138,9 +139,7 @@ def test_heavy_optional_packages_are_imported_where_they_are_used() -> None:
         names = {alias.name for node in top_level for alias in node.names} | {
             node.module or "" for node in top_level if isinstance(node, ast.ImportFrom)
         }
-        assert not {name.split(".")[0] for name in names} & {"cvxpy", "torchjd", "LibMTL", "optuna", "tensorboard"}, (
-            path
-        )
+        assert not {name.split(".")[0] for name in names} & HEAVY, path
 
 
 def test_no_test_imports_another() -> None:
@@ -191,7 +190,7 @@ def test_every_package_is_shipped() -> None:
 def test_extras_are_those_in_use() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    assert set(config["options.extras_require"]) == {"dev", "peers", "parquet", "tensorboard", "tune"}
+    assert set(config["options.extras_require"]) == {"dev", "peers", "parquet", "tensorboard", "tune", "cluster"}
 
 
 def test_tables_may_be_assigned_to() -> None:

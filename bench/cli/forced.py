@@ -36,9 +36,17 @@ class ForcedRuns:
             raise storage_error(self.path, error) from error
 
 
-def forced_runs(request: Request, results: Path) -> ForcedRuns:
-    """What the same request has trained again before it was interrupted. A damaged file says nothing."""
-    what = [[row.model_dump(mode="json") for row in request.rows], list(request.data), list(request.seeds)]
+def forced_runs(request: Request, results: Path, shard: str = "") -> ForcedRuns:
+    """What the same request has trained again before it was interrupted. A damaged file says nothing.
+
+    shard: whose file it is, since several shards may train at the same time; "" for all of the request.
+    """
+    what: list[object] = [
+        [row.model_dump(mode="json") for row in request.rows],
+        list(request.data),
+        list(request.seeds),
+    ]
+    what += [shard] if shard else []
     digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:8]
     path = results / f".force-{digest}.json"
     try:

@@ -132,8 +132,13 @@ def _number(text: str) -> float:
 
 
 def cores() -> int:
-    """The number of processors that this process may use, or of the machine if the system doesn't report it."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The number of processors that this process may use, or of the machine if the system doesn't report it.
+
+    Where SLURM doesn't bind jobs to processors, it still says how many a job has.
+    """
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return min(here, int(granted)) if granted.isdecimal() and int(granted) else here
 
 
 def plain_console() -> Console:

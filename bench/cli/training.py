@@ -5,17 +5,21 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentTypeError, Namespace, _ArgumentGroup
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from bench.cli.forced import ForcedRuns, forced_runs
+from bench.cli.forced import forced_runs
+from bench.cli.launchers import add_launchers, check_launcher, ray_options
 from bench.cli.options import not_negative, positive
-from bench.cli.placement import placed, worker_devices
-from bench.cli.progress import DecodingProgress, RunProgress, run_name
+from bench.cli.placement import check_per_device, placed, worker_devices
+from bench.cli.progress import RunProgress
+from bench.cli.request import jobs_at_a_time
+from bench.cli.submission import submit
+from bench.cli.training_plan import TrainingCommand, describe, plan_of
 from bench.engine.build import build_network
 from bench.engine.checkpoint import checkpoint_remarks
 from bench.engine.context import CHECKPOINT_EVERY
@@ -23,27 +27,29 @@ from bench.engine.device import DeviceUnavailable, choose_device
 from bench.engine.hardware import hardware_errors, hardware_remarks
 from bench.engine.signals import exit_code
 from bench.engine.storage import storage_errors
+from bench.launch.cluster import ClusterUnavailable
 from bench.launch.config import EXPIRY, RETRIES, LaunchConfig
 from bench.launch.local import WorkersUnavailable, run_locally, start_server
 from bench.launch.messages import Event
 from bench.launch.order import longest_first
+from bench.launch.ray_cluster import run_on_ray
 from bench.launch.run_queue import clear_finished
+from bench.launch.shards import divide
 from bench.launch.tensorboard import require_tensorboard
 from bench.records.store import TENSORBOARD, RecordError
 from bench.spec.lookup import UnknownName
-from bench.spec.planning import Again, Plan, PlanError, Request, Which, make_plan
-from bench.spec.resolve import RunKey
+from bench.spec.planning import Again, Plan, PlanError, Request, Which, every_run
+from bench.spec.resolve import RunKey, RunSpec
 from bench.spec.shown import shown
 from bench.spec.study import StudyError
 from datasets.contract import DataError
-from datasets.decoding.prepare import Preparation, preparing
 from methods.architectures.backbones import WeightsUnavailable
 
 FAILED = 1  # the exit code if a run failed
 # What a command that trains reports in words, with exit code 2.
 TRAINING_ERRORS: tuple[type[Exception], ...] = (
     PlanError, StudyError, UnknownName, DataError, RecordError, DeviceUnavailable, WeightsUnavailable,
-    WorkersUnavailable,
+    WorkersUnavailable, ClusterUnavailable,
 )  # fmt: skip
 
 
@@ -69,6 +75,7 @@ def add_training(how: _ArgumentGroup) -> None:
         "--expiry", type=positive, default=EXPIRY, metavar="SECONDS",
         help=f"without a sign of life, after which other processes may take over a run (default: {EXPIRY:g})",
     )  # fmt: skip
+    add_launchers(how)
 
 
 def logger(text: str) -> str:
@@ -80,19 +87,6 @@ def logger(text: str) -> str:
     except ImportError as error:
         raise ArgumentTypeError(str(error)) from error
     return text
-
-
-@dataclass(frozen=True)
-class _Command:
-    """What the rounds of a command share. forced: how far it has come, with --force."""
-
-    arguments: Namespace
-    request: Request
-    results: Path
-    console: Console
-    device: torch.device
-    which: Which
-    forced: ForcedRuns | None
 
 
 def train_request(
@@ -108,43 +102,48 @@ def train_request(
     Raises:
         One of TRAINING_ERRORS.
     """
-    forced = forced_runs(request, results) if which == "all" else None
+    check_launcher(arguments)
+    shard, submits = arguments.shard, arguments.launcher == "slurm"
+    forced = forced_runs(request, results, str(shard or "")) if which == "all" and not submits else None
     if forced and forced.done:
         console.print(f"--force goes on: {len(forced.done)} runs were trained again before it was interrupted.")
-    device = choose_device(arguments.device)
-    code = _rounds(_Command(arguments, request, results, console, device, which, forced))
+    # The machine that submits jobs may lack the device that they have.
+    device = torch.device("cpu") if submits else choose_device(arguments.device)
+    division = divide(every_run(request, arguments.data_root, results), shard.count) if shard else None
+    code = _rounds(TrainingCommand(arguments, request, results, console, device, which, forced, division))
     if forced and not code and not arguments.dry_run:
         forced.end()
     return code
 
 
-def _rounds(command: _Command) -> int:
+def _rounds(command: TrainingCommand) -> int:
     """Trains what can be planned, round after round; the exit code."""
     tried, said, code = set[RunKey](), set[str](), 0
     before = command.forced.done if command.forced else set[RunKey]()
     while True:
-        plan = _plan(command, Again(command.which, frozenset(tried | before)))
+        plan = plan_of(command, Again(command.which, frozenset(tried | before)))
         for remark in [remark for remark in plan.remarks if remark not in said]:
             command.console.print(remark)
         new = [spec for spec in plan.pending if spec.key not in tried]
         if tried and not new:
             return code
         code = max(code, _round(command, replace(plan, pending=new)))
-        if command.arguments.dry_run or not plan.waiting or code > FAILED:
+        once = command.arguments.dry_run or command.arguments.launcher == "slurm"
+        if once or not plan.waiting or code > FAILED:
             return code
         tried |= {spec.key for spec in new}
         said |= set(plan.remarks)
 
 
-def _round(command: _Command, plan: Plan) -> int:
+def _round(command: TrainingCommand, plan: Plan) -> int:
     """Trains the pending runs of a plan, or lists them; the exit code."""
     arguments, results, console, device = command.arguments, command.results, command.console, command.device
-    for remark in hardware_remarks(plan.pending, device):
-        console.print(remark)
-    if impossible := hardware_errors(plan.pending, device):
-        raise PlanError("\n".join(impossible))
-    devices = worker_devices(arguments, device, command.request)
-    jobs = len(devices)
+    submits = arguments.launcher == "slurm"
+    if not submits:
+        _check_hardware(plan.pending, device, console)
+        check_per_device(arguments, device)
+    devices = worker_devices(arguments, device, command.request) if arguments.launcher == "local" else []
+    jobs = len(devices) or jobs_at_a_time(arguments, device, command.request)
     expected = longest_first(plan.pending, plan.records, plan.current)
     if jobs > 1:
         plan = replace(plan, pending=[run.spec for run in expected])
@@ -152,9 +151,9 @@ def _round(command: _Command, plan: Plan) -> int:
         unwritable = storage_errors(plan.pending, results, jobs)
         for remark in [*checkpoint_remarks(plan.pending, results, plan.current, device), *unwritable]:
             console.print(remark)
-        if len(plan.pending) > 1 and jobs > 1:
+        if len(plan.pending) > 1 and len(devices) > 1:
             console.print(f"{placed(devices)}, the longest first:")
-        _describe(plan, {run.spec.key: run.seconds for run in expected}, console)
+        describe(plan, {run.spec.key: run.seconds for run in expected}, console)
         return 0
     launch = LaunchConfig(
         plan.folders,
@@ -174,50 +173,36 @@ def _round(command: _Command, plan: Plan) -> int:
     if not plan.pending:
         console.print(f"All {len(plan.kept)} runs are already in {results}; nothing to train.")
         return 0
-    start_server(arguments.threads)  # workers import torch while this process builds networks
+    if arguments.launcher == "local":
+        start_server(arguments.threads)  # workers import torch while this process builds networks
     if unwritable := storage_errors(plan.pending, results, jobs):
         raise PlanError("\n".join(unwritable))
     for spec in {(s.data, s.settings.backbone): s for s in plan.pending}.values():
         build_network(spec, device)  # downloads weights before several workers need them at once
+    if submits:
+        return 0 if submit(command, plan) else FAILED
     return _train(command, plan, launch, jobs)
 
 
-def _describe(plan: Plan, seconds: Mapping[RunKey, float | None], console: Console) -> None:
-    """Lists the pending runs in the order in which they would start."""
-    for spec in plan.pending:
-        settings = "".join(f" {key}={value}" for key, value in spec.overrides.items())
-        known = seconds[spec.key]
-        about = "" if known is None else f", about {known:.0f} s"
-        console.print(f"would run {run_name(spec)}, {spec.settings.train.epochs} epochs{about}{settings}")
-    for spec in plan.waiting:
-        console.print(f"would then run {run_name(spec)}: {spec.label}, once its weights are known")
-    waiting = f", {len(plan.waiting)} frozen twins that wait for other runs" if plan.waiting else ""
-    again = f" ({len(plan.again)} of them again)" if plan.again else ""
-    console.print(f"{len(plan.pending)} runs to train{again}, {len(plan.kept)} already kept{waiting}.")
+def _check_hardware(specs: Sequence[RunSpec], device: torch.device, console: Console) -> None:
+    """Prints what to know of the device. Raises PlanError for runs that are impossible on it."""
+    for remark in hardware_remarks(specs, device):
+        console.print(remark)
+    if impossible := hardware_errors(specs, device):
+        raise PlanError("\n".join(impossible))
 
 
-def _plan(command: _Command, again: Again) -> Plan:
-    """The plan; decodes all data once, unless nothing may be made: invalid files stop the command before any training.
-
-    Nothing is read into this process: workers map the decoded arrays into memory.
-    """
-    arguments, console = command.arguments, command.console
-    make = not arguments.dry_run
-    with DecodingProgress(console, only_bars=True) as decoding:
-        how = Preparation(report=decoding, cache=arguments.cache_dir, allowed=make)
-        with preparing(how):
-            plan = make_plan(command.request, arguments.data_root, command.results, make, again)
-    for name in dict.fromkeys(spec.data for spec in plan.pending if spec.data in plan.folders):
-        console.print(f"{name}: found in {plan.folders[name]}.")
-    return plan
-
-
-def _train(command: _Command, plan: Plan, launch: LaunchConfig, jobs: int) -> int:
+def _train(command: TrainingCommand, plan: Plan, launch: LaunchConfig, jobs: int) -> int:
     """Trains the pending runs and prints how they ended; the exit code."""
     console, forced = command.console, command.forced
     again = f" ({len(launch.again)} of them again)" if launch.again else ""
     to_train = f"{len(plan.pending)} runs to train{again}"
-    console.print(f"{to_train}, {len(plan.kept)} already kept; {placed(launch.devices)}.")
+    ray = ray_options(command.arguments) if command.arguments.launcher == "ray" else None
+    if ray is None:
+        where = placed(launch.devices)
+    else:
+        where = f"{ray.jobs or 'as many as there is room for'} at a time on {launch.device} of a Ray cluster"
+    console.print(f"{to_train}, {len(plan.kept)} already kept; {where}.")
     statuses: Counter[str] = Counter()
     with RunProgress(console, plan.pending, launch.results) as progress:
 
@@ -229,7 +214,10 @@ def _train(command: _Command, plan: Plan, launch: LaunchConfig, jobs: int) -> in
                     forced.add(event.spec)
 
         try:
-            run_locally(plan.pending, launch, jobs, follow)
+            if ray is None:
+                run_locally(plan.pending, launch, jobs, follow)
+            else:
+                run_on_ray(plan.pending, launch, ray, follow)
         except KeyboardInterrupt as stop:
             progress.bars.stop()
             print(

@@ -23,6 +23,7 @@ from bench.launch.run_queue import POLL, RunQueue
 from bench.launch.worker import work
 from bench.records.claim import Holder, release, take
 from bench.records.files import StorageError
+from bench.records.record import Record
 from bench.records.store import write_record
 from bench.spec.resolve import RunSpec
 
@@ -56,14 +57,22 @@ def run_locally(specs: Sequence[RunSpec], config: LaunchConfig, jobs: int, on_ev
     Runs that another process trains are left to it, and waited for.
 
     Raises:
+        As `train_queue`.
+    """
+    train_queue(RunQueue(specs, config, on_event), config, min(jobs, len(specs)), on_event)
+
+
+def train_queue(queue: RunQueue, config: LaunchConfig, jobs: int, on_event: OnEvent) -> None:
+    """Trains all runs of a queue in `jobs` worker processes.
+
+    Raises:
         KeyboardInterrupt: after all workers have stopped. StorageError, RecordError: of results. PlanError: another
             process has made one of these runs with other settings or from other data. WorkersUnavailable: no process
             can be started.
     """
-    queue = RunQueue(specs, config, on_event)
     workers: list[_Worker] = []
     try:
-        for place in range(min(jobs, len(specs))):
+        for place in range(jobs):
             workers.append(_start(config, config.devices[place] if config.devices else config.device))
         while True:
             for index, worker in enumerate(workers):
@@ -73,7 +82,8 @@ def run_locally(specs: Sequence[RunSpec], config: LaunchConfig, jobs: int, on_ev
             busy = [worker for worker in workers if worker.assignment]
             if not busy and not queue:
                 return
-            ready = wait([worker.connection for worker in busy], timeout=POLL if queue else None)
+            # Not for ever: where another thread stops this one, as in Ray's workers, only its return is noticed.
+            ready = wait([worker.connection for worker in busy], timeout=POLL)
             for worker in busy:
                 if worker.connection in ready:
                     _receive(worker, queue, config, on_event)
@@ -178,14 +188,29 @@ def _lose(worker: _Worker, queue: RunQueue, config: LaunchConfig, on_event: OnEv
         note = f"its process was lost after epoch {worker.epochs} ({ending}); it is tried again, from its checkpoint"
         on_event(Event("note", spec, note=note))
         return
-    reason = f"its process was lost {len(lost)} times, the last time {lost[-1]}"
-    claim = take(assignment.claim.folder, os.getpid(), config.expiry)
-    if isinstance(claim, Holder):
+    record = record_lost(spec, lost, config)
+    if record is None:
         queue.put(spec, lost)
-        return
-    record = write_record(assignment.folder, failed_record(spec, reason, lost), claim.guard)
-    release(claim)
-    on_event(Event("end", spec, record=record))
+    else:
+        on_event(Event("end", spec, record=record))
+
+
+def record_lost(
+    spec: RunSpec, lost: tuple[str, ...], config: LaunchConfig, gone: Holder | None = None
+) -> Record | None:
+    """Records that a run has lost all its attempts; None if another process trains it now.
+
+    gone: a process that is known to be dead, as it last held the claim.
+    """
+    claim = take(config.folder(spec), os.getpid(), config.expiry, gone)
+    if isinstance(claim, Holder):
+        return None
+    assignment = Assignment(spec, claim, lost, spec.key in config.again)
+    reason = f"its process was lost {len(lost)} times, the last time {lost[-1]}"
+    try:
+        return write_record(assignment.folder, failed_record(spec, reason, lost), claim.guard)
+    finally:
+        release(claim)
 
 
 def _ending(code: int | None) -> str:

@@ -30,17 +30,21 @@ class _Waiting:
     """A run that waits.
 
     lost: how earlier attempts ended.
+    gone: a process that is known to be dead, as it last held the claim.
     holder, since: of the other process that trains it, if there is one; its last sign of life, and when it was seen.
     """
 
     spec: RunSpec
     lost: tuple[str, ...] = ()
+    gone: Holder | None = None
     holder: Holder | None = None
     since: float = 0.0
 
     @property
     def expired(self) -> Holder | None:
-        """The holder, if it has given no sign of life for too long."""
+        """The holder, if it is known to be dead or has given no sign of life for too long."""
+        if self.gone is not None:
+            return self.gone
         late = self.holder is not None and time.monotonic() - self.since > self.holder.expiry
         return self.holder if late else None
 
@@ -49,11 +53,19 @@ class RunQueue:
     """Runs in order. Those that another process trains wait behind the others.
 
     on_event: told of runs that another process trains or has finished.
+    lost, gone: of earlier attempts at these runs elsewhere: how they ended, and the process that was lost.
     """
 
-    def __init__(self, specs: Sequence[RunSpec], config: LaunchConfig, on_event: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        specs: Sequence[RunSpec],
+        config: LaunchConfig,
+        on_event: Callable[[Event], None],
+        lost: tuple[str, ...] = (),
+        gone: Holder | None = None,
+    ) -> None:
         self._config, self._on_event = config, on_event
-        self._waiting = deque(_Waiting(spec) for spec in specs)
+        self._waiting = deque(_Waiting(spec, lost, gone) for spec in specs)
         # A record that was there when the launch began ends no run that has failed, or that is to be trained again.
         self._before = {folder: _stamp(folder / RECORD) for folder in map(config.folder, specs)}
         self._look_again = 0.0
@@ -107,7 +119,7 @@ class RunQueue:
             note = f"{holder.name} trains this run; this command trains other runs and then waits for it"
             self._on_event(Event("note", run.spec, note=note))
         if run.holder != holder:
-            run = replace(run, holder=holder, since=time.monotonic())
+            run = replace(run, gone=None, holder=holder, since=time.monotonic())
         self._waiting.append(run)
 
     def _finished(self, run: _Waiting) -> Record | None:

@@ -232,6 +232,22 @@ def twin_runs(
     return TwinRuns(planned, waiting, list(dict.fromkeys(twins.remarks)))
 
 
+def every_run(request: Request, data_root: Path, results: Path) -> list[RunSpec]:
+    """All runs of a request, finished or not; twins with provisional weights.
+
+    Raises:
+        PlanError: lists all errors.
+    """
+    errors: list[str] = []
+    names = data_names(request, errors)
+    if request.only_found or _all_data(request):
+        names, _ = found_names(names, request, data_root)
+    own = all_specs(request, names, errors)
+    twins = twin_runs(request, names, [], results, errors)
+    _raise(errors)
+    return [*own, *twins.waiting]
+
+
 def _source_specs(row: StudyRow, request: Request, data: str) -> list[RunSpec]:
     """The runs that a row is the twin of, one for each seed.
 
