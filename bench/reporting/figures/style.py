@@ -72,9 +72,10 @@ def paper_style() -> Iterator[None]:
 
 def lay_out(figure: Figure) -> None:
     """Lays the figure out once for all formats: that takes most of the time of drawing."""
-    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
         with paper_style():
-            figure.draw_without_rendering()
+            engine.execute(figure)
         figure.set_layout_engine("none")
 
 

@@ -11,6 +11,7 @@ from bench.reporting.inference.describe import Array
 
 MOST_EXACT = 16  # seeds, up to which all signs are tried
 DRAWS = 2 ** (MOST_EXACT - 1)  # of signs, above
+MOST_SUMS = 2**21  # in memory at a time: 16 MiB
 ROUNDING = 1e-9  # of means that differ only by the order of their sums, relative to the mean size of differences
 
 
@@ -30,14 +31,23 @@ def sign_flip_p(differences: Array, *, one_sided: bool = False, seed: int = 0) -
         raise ValueError("differences: expected finite numbers, one for each seed, found others; leave these out.")
     n = differences.shape[-1]
     signs = _all_signs(n) if n <= MOST_EXACT else _drawn_signs(n, seed)
-    sums = differences @ signs.T  # (..., flips); the first is the observed one
+    tests = differences.reshape(-1, n)
+    size = max(1, MOST_SUMS // len(signs))
+    parts = [_flipped(tests[start : start + size], signs, one_sided) for start in range(0, len(tests), size)]
+    return np.concatenate([*parts, np.empty(0)]).reshape(differences.shape[:-1])
+
+
+def _flipped(differences: Array, signs: Array, one_sided: bool) -> Array:
+    """p (tests,) of differences (tests, n) under these signs."""
+    n = differences.shape[-1]
+    sums = differences @ signs.T  # (tests, flips); the first is the observed one
     slack = ROUNDING * np.abs(differences).sum(axis=-1, keepdims=True)
-    if one_sided:
-        at_least = (sums >= sums[..., :1] - slack).sum(axis=-1)
-        if n <= MOST_EXACT:  # the other half of the signs
-            at_least = at_least + (-sums >= sums[..., :1] - slack).sum(axis=-1)
-        return np.asarray(at_least / (len(signs) * (2 if n <= MOST_EXACT else 1)))
-    return np.asarray((np.abs(sums) >= np.abs(sums[..., :1]) - slack).mean(axis=-1))
+    if not one_sided:
+        return np.asarray((np.abs(sums) >= np.abs(sums[:, :1]) - slack).mean(axis=-1))
+    at_least = (sums >= sums[:, :1] - slack).sum(axis=-1)
+    if n <= MOST_EXACT:  # the other half of the signs
+        at_least = at_least + (-sums >= sums[:, :1] - slack).sum(axis=-1)
+    return np.asarray(at_least / (len(signs) * (2 if n <= MOST_EXACT else 1)))
 
 
 def luck_p(differences: Array, luck: Array, *, one_sided: bool = False) -> Array:
