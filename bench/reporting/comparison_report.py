@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from bench.records.files import StorageError, is_file, storage_error
 from bench.records.names import inside
 from bench.records.reading import Damaged, read_text
+from bench.records.store import without_collector
 from bench.reporting.comparison import Comparison
 from bench.reporting.figures.style import save
 from bench.reporting.index import Section
@@ -55,10 +56,11 @@ class ComparisonWriter:
             RecordError: a curve can't be read. StorageError: a file can't be written.
         """
         number, comparison = numbered
-        part, figures = self._part(comparison, f"f{number}")
-        if self.data and comparison.data not in self.data:
-            return Written(part, _earlier_section(part, self.options, self.out), ())
-        return Written(part, *_write_section(part, figures, self.out))
+        with without_collector():  # figures are full of cycles; the next one collects them
+            part, figures = self._part(comparison, f"f{number}")
+            if self.data and comparison.data not in self.data:
+                return Written(part, _earlier_section(part, self.options, self.out), ())
+            return Written(part, *_write_section(part, figures, self.out))
 
     def _part(self, comparison: Comparison, prefix: str) -> tuple[Part, Mapping[str, Figure]]:
         """The tables and drawings of a comparison for the page, and its figures. prefix: of ids in the drawings."""

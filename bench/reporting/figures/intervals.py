@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from bench.reporting.figures.rows import name_axis, rows_figure
 from bench.reporting.figures.style import GREY, colour_of, paper_style
+
+DOT = 4.2  # points, its diameter
 
 
 @dataclass(frozen=True)
@@ -35,15 +37,16 @@ def spans_figure(spans: Sequence[Span], axis: str) -> Figure | None:
     with paper_style():
         figure, axes, places = rows_figure([span.label for span in ordered])
         axes.axvline(0, color=GREY, linewidth=0.8)
-        for place, span in zip(places, ordered, strict=True):
-            draw_span(axes, place, span)
+        draw_spans(axes, dict(zip(places, ordered, strict=True)))
         name_axis(figure, axis)
     return figure
 
 
-def draw_span(axes: Axes, place: float, span: Span) -> None:
-    """A line along the interval and a dot at the estimate, filled if the interval leaves out 0."""
-    colour = colour_of(span.colour)
-    axes.plot([span.low, span.high], [place, place], "-", color=colour, linewidth=1.4, solid_capstyle="butt")
-    face = colour if span.filled else "white"
-    axes.plot([span.value], [place], "o", color=colour, markerfacecolor=face, markersize=4.2)
+def draw_spans(axes: Axes, spans: Mapping[float, Span]) -> None:
+    """At each height, a line along the interval and a dot at the estimate, filled if the interval leaves out 0."""
+    colours = [colour_of(span.colour) for span in spans.values()]
+    faces = [colour if span.filled else "white" for colour, span in zip(colours, spans.values(), strict=True)]
+    lows, highs = [span.low for span in spans.values()], [span.high for span in spans.values()]
+    axes.hlines(list(spans), lows, highs, colors=colours, linewidth=1.4, capstyle="butt")
+    values = [span.value for span in spans.values()]
+    axes.scatter(values, list(spans), s=DOT**2, c=faces, edgecolors=colours, linewidths=1.0, zorder=3)

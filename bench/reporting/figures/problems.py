@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from bench.records.record import PERCENT
 from bench.reporting.across import Across
 from bench.reporting.figures.differences import span_of
-from bench.reporting.figures.intervals import Span, draw_span
+from bench.reporting.figures.intervals import Span, draw_spans
 from bench.reporting.figures.rows import panels_figure
 from bench.reporting.figures.style import GREY, paper_style
 from bench.reporting.overall import overall_unit
@@ -31,26 +31,26 @@ def problems_figure(across: Across) -> Figure | None:
     titles = ["Mean rank", *(one.comparison.problem for one in across.problems)]
     with paper_style():
         figure, panels, places = panels_figure(labels, titles, COLUMNS)
-        for place, label in zip(places, labels, strict=True):
-            if label in ranked:
-                found = ranked[label]
-                draw_span(panels[0], place, Span(label, across.colours[label], found.value, found.low, found.high))
+        at = dict(zip(labels, places, strict=True))
+        ranks = {label: Span(label, across.colours[label], of.value, of.low, of.high) for label, of in ranked.items()}
+        draw_spans(panels[0], {at[label]: span for label, span in ranks.items()})
         panels[0].set_xlabel("Rank (1 is best)")
         for axes, problem in zip(panels[1:], across.problems, strict=True):
-            _draw_problem(axes, across, problem, labels, places)
+            _draw_problem(axes, across, problem, at)
         for axes in panels:
             axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
     return figure
 
 
-def _draw_problem(
-    axes: Axes, across: Across, problem: Analysis, labels: Sequence[str], places: Sequence[float]
-) -> None:
+def _draw_problem(axes: Axes, across: Across, problem: Analysis, at: Mapping[str, float]) -> None:
+    """at: the height of each row."""
     axes.axvline(0, color=GREY, linewidth=0.8)
-    for place, label in zip(places, labels, strict=True):
+    spans = {}
+    for label, place in at.items():
         row = across.row(problem, label)
         found = problem.contrasts.rows[row.label].over_ew if row else None
         if row is not None and found is not None:
-            draw_span(axes, place, span_of(problem.comparison, row, found))
+            spans[place] = span_of(problem.comparison, row, found)
+    draw_spans(axes, spans)
     unit = "points" if overall_unit(problem.comparison) == PERCENT else "log gain"
     axes.set_xlabel(f"Difference from EW\n({unit})")
