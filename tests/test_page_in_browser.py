@@ -45,7 +45,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With real drawings, but without the files of figures, which take longer."""
     folder = tmp_path_factory.mktemp("reports")
     write_runs(folder / "results", records_of_a_study())
-    with mock.patch("bench.reporting.reports.save", return_value=()):
+    names = ("bench.reporting.reports.save", "bench.reporting.comparison_report.save")
+    with mock.patch(names[0], return_value=()), mock.patch(names[1], return_value=()):
         write_reports(folder / "results", records_of_a_study(), folder)
     return folder
 
@@ -180,6 +181,28 @@ def test_nothing_overflows_the_page(tab: Tab, width: int) -> None:
     assert tab.js("document.documentElement.scrollWidth") == width
     tab.js(f"{VERDICTS}.querySelector('.open').click()")
     assert tab.js("dialog.scrollWidth <= dialog.clientWidth && dialog.getBoundingClientRect().right <= innerWidth")
+
+
+CUT_OFF = """
+const ordinary = (drawing) => !drawing.textContent.includes("hacked");
+[...document.querySelectorAll(".drawing svg")].filter(ordinary).flatMap((drawing) => {
+  const frame = drawing.getBoundingClientRect();
+  const beyond = (text) => {
+    const box = text.getBoundingClientRect();
+    return box.left < frame.left - 1 || box.right > frame.right + 1;
+  };
+  return [...drawing.querySelectorAll("text")].filter(beyond).map((text) => text.textContent);
+})
+"""
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_no_text_of_a_drawing_is_cut_off(tab: Tab, width: int) -> None:
+    """Browsers have other fonts than the figures were laid out in. A label of 90 letters fits into no figure."""
+    tab.resize(width)
+    tab.js("for (const one of document.querySelectorAll('details')) one.open = true")
+    assert tab.js("document.querySelectorAll('.drawing text').length") > 100
+    assert tab.js(CUT_OFF) == []
 
 
 def test_all_is_printed(tab: Tab, tmp_path: Path) -> None:

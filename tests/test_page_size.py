@@ -16,7 +16,7 @@ from bench.reporting.reports import write_reports
 from bench.reporting.sections import analysed, section_figures
 
 PROBLEMS, ROWS, SEEDS = 20, 50, 10
-LARGEST = 10 * 2**20  # bytes
+LARGEST = 10**7  # bytes
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from bench.reporting.figures.style import GRID, STYLE, WIDTH, folded
 
 # Inches, of a row, of the axis below, and of a title above.
 ROW, AXIS, TITLE = 0.2, 0.75, 0.15
-EXTRA_LINE = 0.7  # height of each further line of a label, in rows
+EXTRA_LINE = 0.9  # height of each further line of a label, in rows
 
 
 def rows_figure(labels: Sequence[str]) -> tuple[Figure, Axes, list[float]]:

@@ -21,7 +21,7 @@ SCALE = 1.7
 # Corners of a line with more points than this, as those over training, are given in tenths of a point.
 SHORT_LINE = 20
 # Shorter texts, such as numbers, have room to be wider in the font of the page.
-SHORT_TEXT = 5
+SHORT_TEXT = 3
 # Matplotlib's style attributes, which a strict content security policy forbids, become attributes of these names.
 STYLES = frozenset({
     "fill", "fill-opacity", "fill-rule", "font-size", "font-style", "font-weight", "opacity", "stroke",
@@ -95,9 +95,8 @@ def _kept(element: Element, ids: dict[str, str]) -> Element:
     new = Element(_local(element.tag), _attributes(element, ids))
     new.text = element.text if new.tag in ("text", "tspan") else None
     if new.tag == "text" and not len(element) and new.text and len(new.text) > SHORT_TEXT:
-        # As wide as it was laid out, whatever font the browser has.
+        # As wide as it was laid out, whatever font the browser has; the script of the page scales the letters, too.
         new.set("textLength", f"{_width(new.text, new.get('font-size', ''), new.get('font-weight', 'normal')):.1f}")
-        new.set("lengthAdjust", "spacingAndGlyphs")
     new.extend([_kept(child, ids) for child in element])
     if new.tag == "defs":
         for marker in new.findall("path"):  # where it is used, it is styled again
@@ -133,11 +132,11 @@ def _width(text: str, size: str, weight: str) -> float:
 
 
 def _rounded(text: str) -> str:
-    """Its numbers with two decimals and single spaces; a long line as steps from corner to corner."""
+    """Its numbers in tenths of a point, with single spaces; a long line as steps from corner to corner."""
     flat = " ".join(text.split())
     if _LINE.fullmatch(flat):
         return _steps(flat)
-    return _NUMBER.sub(lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), flat)
+    return _NUMBER.sub(lambda match: f"{float(match[0]):.1f}".rstrip("0").rstrip("."), flat)
 
 
 def _steps(line: str) -> str:

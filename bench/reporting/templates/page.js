@@ -1,5 +1,6 @@
 "use strict";
 // The page without this script is complete but for sorting, filtering, and the runs behind a row or a cell.
+// Texts of drawings are then set closer instead of with narrower letters.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const SVG = "http://www.w3.org/2000/svg";
@@ -19,6 +20,11 @@ function filled(element, attributes, children) {
   element.append(...children.filter((child) => child !== null));
   return element;
 }
+
+// --- Drawings ------------------------------------------------------------------------------------------------------
+
+// Texts have the width of the font that they were laid out in.
+for (const text of document.querySelectorAll("text[textLength]")) text.setAttribute("lengthAdjust", "spacingAndGlyphs");
 
 // --- Sorting -------------------------------------------------------------------------------------------------------
 
