@@ -132,7 +132,7 @@ def test_more_command_lines(place: Path, part: int) -> None:
 
 
 def test_studies(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fuzz_studies(place, monkeypatch, 100, SEED)
+    fuzz_studies(place, monkeypatch, 60, SEED)
 
 
 @pytest.mark.slow

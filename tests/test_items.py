@@ -93,6 +93,7 @@ def test_a_run_has_the_items_of_its_selected_epoch_also_if_resumed(data: str, tm
 
 
 @for_every("data", ["digits", "rooms", "faces"])
+@pytest.mark.slow
 def test_the_items_of_an_accelerator_are_those_of_the_cpu(data: str, tmp_path: Path) -> None:
     here = trained(data, tmp_path / data / "cpu")
     with available():

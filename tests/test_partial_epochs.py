@@ -37,8 +37,8 @@ COSINES = {"train.cosines_every": 2}
 FEW = [
     pytest.param("ew", "digits", {**DROPOUT, **AUGMENTED}, id="dropout"),
     pytest.param("normal", "rooms", {**AUGMENTED, **COSINES, "arch.updates": "alternating"}, id="positions"),
-    pytest.param("nash_mtl", "digits", {"weighting.every": 2}, id="cached weights"),
-    pytest.param("rlw", "digits", {"weighting.momentum": 0.9}, id="random weights"),
+    pytest.param("nash_mtl", "digits", {"weighting.every": 2}, id="cached weights", marks=pytest.mark.slow),
+    pytest.param("rlw", "digits", {"weighting.momentum": 0.9}, id="random weights", marks=pytest.mark.slow),
     pytest.param("modo", "digits", {**DROPOUT, **AUGMENTED}, id="several batches"),
     pytest.param("stl", "digits", DROPOUT, id="single tasks"),
 ]

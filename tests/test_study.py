@@ -172,7 +172,7 @@ def test_the_report_of_a_study_has_its_tables(tmp_path: Path, capsys: pytest.Cap
     write_runs(tmp_path / "results", list(records.values()))
     arguments = ["--study", "ablation", "--results", str(tmp_path / "results"), "--out", str(tmp_path / "reports")]
     with without_drawing():
-        assert report.main(arguments) == 0
+        assert report.main([*arguments, "--jobs", "1"]) == 0
     capsys.readouterr()
     for table in study.tables:
         text = (tmp_path / "reports" / "digits" / table.name / "scores.md").read_text(encoding="utf-8")
