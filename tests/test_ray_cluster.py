@@ -128,7 +128,7 @@ def test_a_study_survives_the_loss_of_a_node(
 
     The results have a relative path, and the nodes another working directory.
     """
-    runs = specs("ew", "uw", "mgda", epochs=6)
+    runs = specs("ew", "uw", "mgda", epochs=60)  # the second begins long before the first ends
     local = LaunchConfig({"digits": data}, tmp_path / "local", "cpu", 1)
     run_locally(runs, local, 1, lambda event: None)
     monkeypatch.chdir(tmp_path)
