@@ -22,7 +22,7 @@ from bench.reporting.options import MEANS, NothingToShow, Options
 from bench.reporting.paper.layout import LABELS
 from bench.reporting.paper.report import write_paper_report
 from bench.reporting.reports import write_reports
-from bench.reporting.written_files import read_list, replace_earlier
+from bench.reporting.written_files import alone_in, read_list, replace_earlier
 from bench.spec.lookup import UnknownName, lookup
 from bench.spec.study import StudyError, load_study, results_of
 
@@ -60,19 +60,20 @@ def _report(options: Namespace) -> int:
     data = _looked_up("data set", [record.data for record in records], options.data)
     chosen = [record for record in records if record.data in data or not data]
     tasks = _looked_up("task", [task.key for record in chosen for task in record.tasks], options.tasks)
-    earlier = read_list(out)
-    files = write_reports(
-        results,
-        records,
-        out,
-        options=_shown(options),
-        data=data,
-        tasks=tasks,
-        tables_of=partial(planned_tables, study) if study and study.tables else None,
-        speeds=speeds,
-        processes=options.jobs,
-    )
-    changes = replace_earlier(out, earlier, [results], files, lambda name: _is_of_others(name, data))
+    with alone_in(out):
+        earlier = read_list(out)
+        files = write_reports(
+            results,
+            records,
+            out,
+            options=_shown(options),
+            data=data,
+            tasks=tasks,
+            tables_of=partial(planned_tables, study) if study and study.tables else None,
+            speeds=speeds,
+            processes=options.jobs,
+        )
+        changes = replace_earlier(out, earlier, [results], files, lambda name: _is_of_others(name, data))
     _print_files(files, len(chosen), len(speeds))
     _print_lines(changes.sentences)
     return 0
@@ -84,9 +85,10 @@ def _report_paper(options: Namespace) -> int:
     tasks = _looked_up("task", keys, options.tasks)
     out = options.out or inside(ROOT / "reports", "paper")
     shown = Options(spread="ci") if options.ci else MEANS  # the paper prints means alone
-    earlier = read_list(out)
-    written = write_paper_report(methods, ablations, out, options=shown, tasks=tasks)
-    changes = replace_earlier(out, earlier, [methods.results, ablations.results], written.files)
+    with alone_in(out):
+        earlier = read_list(out)
+        written = write_paper_report(methods, ablations, out, options=shown, tasks=tasks)
+        changes = replace_earlier(out, earlier, [methods.results, ablations.results], written.files)
     console = plain_console()
     console.print(f"Tables 1 to 4 and Figure 2 of the paper: {written.files[0]}", style="bold")
     for title, sentences in written.missing.items():

@@ -116,7 +116,7 @@ def test_a_run_that_fits_on_no_node_is_named(nodes: str, data: Path, tmp_path: P
     config = LaunchConfig({"digits": data}, tmp_path / "results", "cpu", threads=9)
     with pytest.raises(KeyboardInterrupt):
         run_on_ray(specs("ew"), config, RayOptions(nodes), stop)
-    assert notes == ["no node of the cluster has what this run needs (9 CPUS); Ray waits for one that has"]
+    assert notes == ["no node of the cluster has what this run needs (9 CPU); Ray waits for one that has"]
     assert not list(config.results.iterdir())
 
 
@@ -153,6 +153,7 @@ def test_a_study_survives_the_loss_of_a_node(
     (lost,) = killed
     notes = [event.note for event in events if event.kind == "note" and event.spec == lost]
     assert len(notes) == 1 and "it is tried again, from its checkpoint" in notes[0], notes
+    assert not [event.note for event in events if "no node of the cluster has" in event.note]
     record = read_record(config.folder(lost) / RECORD)
     assert len(record.lost) == 1 and record.lost[0].startswith("after epoch ")
     assert not list(config.results.rglob(CLAIM)) and not list(config.results.glob(".launch-*"))

@@ -67,6 +67,18 @@ def test_shards_cost_about_the_same_on_each_data_set() -> None:
     assert sorted(divide(even, 4).shards.values()) == sorted([1, 2, 3, 4] * 4)
 
 
+def test_runs_of_a_data_set_stay_where_they_are_when_others_are_found() -> None:
+    names = ("digits", "rooms", "faces")
+    by_data = {name: specs("ew", "uw", "mgda", data=name) for name in names}
+    every = [spec for found in by_data.values() for spec in found]
+    for count in (2, 3, 5):
+        whole = divide(every, count)
+        for name in names:
+            some = divide([spec for spec in every if spec.data != name], count)
+            others = [spec for spec in every if spec.data != name]
+            assert [whole.shard_of(spec) for spec in others] == [some.shard_of(spec) for spec in others]
+
+
 def test_a_twin_is_in_the_shard_of_all_seeds_of_its_source(tmp_path: Path) -> None:
     rows = [StudyRow(method=name, label=name.upper()) for name in ("ew", "uw", "mgda")]
     request = Request([*rows, StudyRow(label="UW, frozen", twin_of="UW")], ["digits"], range(4))

@@ -13,7 +13,7 @@ from record_factory import make_record, without_drawing, write_runs
 from bench.records.files import StorageError
 from bench.report import main
 from bench.reporting.paper.layout import TABLE2
-from bench.reporting.written_files import LIST, read_list
+from bench.reporting.written_files import LIST, alone_in, read_list
 
 
 def names(out: Path) -> set[str]:
@@ -56,8 +56,10 @@ def test_what_only_the_earlier_report_had_is_removed_and_named(
     assert report(rooms, out) == 0
     text = capsys.readouterr().out
     assert "An earlier report in this folder was made from ../both." in text
-    assert "digits/scores.md" in text and "changed since, so they stay: digits/scores.tex." in text
+    assert "digits/scores.md" in text and "so they stay until you delete them: digits/scores.tex." in text
     assert {name for name in names(out) if name.startswith("digits")} == {"digits/scores.tex"}
+    assert report(rooms, out) == 0
+    assert "so they stay until you delete them: digits/scores.tex." in capsys.readouterr().out
     assert (out / "mine.txt").exists() and "problems.md" in before - names(out)
     assert str(out) not in (out / LIST).read_text()
 
@@ -109,3 +111,26 @@ def test_another_list_stops_the_report(folders: tuple[Path, Path, Path], capsys:
     assert report(rooms, out) == 2 and (out / "README.md").read_bytes() == before
     error = capsys.readouterr().err
     assert "files.json: expected the list of files" in error and error.count("\n") == 1
+
+
+def test_two_reports_are_never_written_to_one_folder_at_once(
+    folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, rooms, out = folders
+    with alone_in(out):
+        assert report(rooms, out) == 2
+    assert "found one that another command writes to" in capsys.readouterr().err
+    assert report(rooms, out) == 0
+
+
+def test_no_report_is_written_through_a_link(
+    folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    both, _, out = folders
+    shutil.rmtree(out)
+    (out.parent / "elsewhere").mkdir()
+    out.mkdir()
+    (out / "digits").symlink_to(out.parent / "elsewhere")
+    assert report(both, out) == 2
+    assert f"{out / 'digits'}: expected a folder, found a link" in capsys.readouterr().err
+    assert not list((out.parent / "elsewhere").iterdir()) and names(out) == set()

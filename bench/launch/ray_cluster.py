@@ -104,7 +104,7 @@ class _Driver:
                 return
             time.sleep(pause)
         for found, spec in missing:
-            wanted = ", ".join(f"{value:g} {name.removeprefix('num_').upper()}" for name, value in found.items())
+            wanted = ", ".join(f"{value:g} {RESOURCES[name]}" for name, value in found.items())
             note = f"no node of the cluster has what this run needs ({wanted}); Ray waits for one that has"
             self.on_event(Event("note", spec, note=note))
 
@@ -175,6 +175,10 @@ class _Driver:
             ray.wait(list(self.running), num_returns=len(self.running), timeout=_LONGEST_STOP)
 
 
+# What nodes call the resources of a task.
+RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU"}
+
+
 def resources(spec: RunSpec, config: LaunchConfig, per_device: int) -> dict[str, float]:
     """What a run occupies: its threads, and an accelerator for each process, or its share of one."""
     processes = spec.settings.compute.processes
@@ -189,7 +193,7 @@ def _fits_somewhere(needs: dict[str, float]) -> bool:
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    wanted = {name.removeprefix("num_").upper(): value for name, value in needs.items()}
+    wanted = {RESOURCES[name]: value for name, value in needs.items()}
     return any(all(value <= node.get(name, 0) for name, value in wanted.items()) for node in nodes)
 
 

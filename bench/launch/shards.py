@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from zlib import crc32
 
 from bench.spec.planning import Plan
 from bench.spec.resolve import RunKey, RunSpec
@@ -51,7 +52,8 @@ def divide(runs: Sequence[RunSpec], count: int) -> Division:
     """Divides runs so that the shards have about the same cost on each data set.
 
     The most expensive units are dealt first, each to the shard that has least of this data set, and of these to the one
-    with the fewest runs.
+    with the fewest runs of it. Every data set begins with another shard, so that small ones are spread. Where the runs
+    of one go doesn't depend on which others there are: with `--data all`, some may be found later.
 
     runs: all of a request, finished or not, twins with provisional weights.
     """
@@ -62,13 +64,14 @@ def divide(runs: Sequence[RunSpec], count: int) -> Division:
         units[_unit(spec, sources)].append(spec)
     costs = {unit: sum(map(cost, members)) for unit, members in units.items()}
     loads: dict[str, list[int]] = defaultdict(lambda: [0] * count)
-    numbers = [0] * count
+    numbers: dict[str, list[int]] = defaultdict(lambda: [0] * count)
     shards: dict[Unit, int] = {}
     for unit in sorted(units, key=lambda unit: (-costs[unit], str(unit))):
-        load = loads[units[unit][0].data]
-        least = min(range(count), key=lambda shard: (load[shard], numbers[shard], shard))
+        data = units[unit][0].data
+        load, number, first = loads[data], numbers[data], crc32(data.encode()) % count
+        least = min(range(count), key=lambda shard: (load[shard], number[shard], (shard - first) % count))
         load[least] += costs[unit]
-        numbers[least] += len(units[unit])
+        number[least] += len(units[unit])
         shards[unit] = least + 1
     return Division(sources, shards, len(runs))
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.connection import wait
 from typing import TypeVar
 
@@ -32,8 +32,13 @@ def in_processes(work: Callable[[T], R], things: Sequence[T], processes: int) ->
         return
     # New processes, not copies of this one, whose threads would be missing in a copy.
     pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_begin)
+    others = active_children()
     try:
         yield from pool.map(work, things)
+    except KeyboardInterrupt:
+        for process in (child for child in active_children() if child not in others):
+            process.terminate()  # whatever it writes appears as a whole or not at all
+        raise
     except BrokenProcessPool as error:
         raise StorageError(
             "Expected the processes that write reports to finish, found one killed, as the system does when memory "

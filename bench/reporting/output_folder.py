@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.records.files import StorageError, storage_error
+from bench.records.names import inside
 from bench.records.reading import Damaged, is_there
 
 LONGEST_START = 1_000  # bytes, in which an index has its mark
@@ -28,3 +30,13 @@ def check_index(path: Path, mark: str) -> None:
             f"{path}: expected an index of reports, found another text, which stays as it is; name another folder with "
             "--out, or move that file away."
         )
+
+
+def refuse_links(out: Path, folders: Sequence[Sequence[str]]) -> None:
+    """Raises StorageError if a folder below `out`, given by its names, is a link: files elsewhere would be replaced."""
+    for names in folders:
+        path = out
+        for name in names:
+            path = inside(path, name)
+            if path.is_symlink():
+                raise StorageError(f"{path}: expected a folder, found a link; remove it, or name another with --out.")

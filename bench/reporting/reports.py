@@ -18,7 +18,7 @@ from bench.reporting.in_processes import in_processes
 from bench.reporting.index import MARK, SPEED, Overview, Section, index_page
 from bench.reporting.labels import with_hidden_rows
 from bench.reporting.options import USUAL, Options, resolved, shown
-from bench.reporting.output_folder import ABANDONED, check_index
+from bench.reporting.output_folder import ABANDONED, check_index, refuse_links
 from bench.reporting.page import content
 from bench.reporting.page.content import page_of
 from bench.reporting.page.drawing import drawing
@@ -68,10 +68,11 @@ def write_reports(
         UnknownName, NothingToShow: as of `resolved`, before anything is written.
         StorageError: a file can't be written, or the index would replace a file that isn't an index of reports.
     """
-    for name in (INDEX, PAGE):
-        check_index(out / name, MARK)
+    check_index(out / INDEX, MARK)
+    check_index(out / PAGE, MARK)
     found = compared(results, records, tables_of)
     options = resolved(options, [one for one in found if not data or one.data in data])
+    refuse_links(out, [one.places for one in found])
     for places in ((), *(one.places for one in found), *((SPEED, speed.machine) for speed in speeds)):
         remove_temporary_files(inside(out, *places), ABANDONED)
     points = points_of(runs_of([shown(one, options) for one in found]))
@@ -80,10 +81,9 @@ def write_reports(
     written = list(in_processes(writer, list(enumerate(found)), 1 if one_by_one else processes))
     parts, sections = [one.part for one in written], [one.section for one in written]
     files = [path for one in written for path in one.files]
-    overviews, shown_over, more = _write_overviews([part.analysis for part in parts], out)
-    files += more
-    tunings, more = _write_tunings(results, records, data, out)
-    files += more
+    overviews, shown_over, of_overviews = _write_overviews([part.analysis for part in parts], out)
+    tunings, of_tunings = _write_tunings(results, records, data, out)
+    files += [*of_overviews, *of_tunings]
     if records:
         files += [atomic_write_text(out / name, text) for name, text in run_files(records).items()]
     for speed in speeds:

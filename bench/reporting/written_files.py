@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -56,8 +57,41 @@ class Changes:
         """For the command's output; none if there is nothing to say."""
         other = f"An earlier report in this folder was made from {', '.join(self.results)}." if self.results else ""
         removed = f"Removed what only an earlier report had: {', '.join(self.removed)}." if self.removed else ""
-        edited = f"Only of an earlier report, but changed since, so they stay: {', '.join(self.edited)}."
+        edited = (
+            "Only of an earlier report, but changed since, by somebody or by a report that was interrupted, so they "
+            f"stay until you delete them: {', '.join(self.edited)}."
+        )
         return tuple(filter(None, (other, removed, edited if self.edited else "")))
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Within, no other report is written to this folder, as far as its file system has locks.
+
+    Raises:
+        StorageError: one is being written, or there can't be such a folder.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        folder = os.open(out, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise storage_error(out, error) from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(folder)
+        raise StorageError(
+            f"{out}: expected a folder that no other report is written to, found one that another command writes to; "
+            "wait for it, or name another folder with --out."
+        ) from error
+    except OSError:  # no locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(folder)
+        with suppress(OSError):  # nothing was written
+            out.rmdir()
 
 
 def read_list(out: Path) -> FileList | None:
@@ -104,11 +138,12 @@ def replace_earlier(
     same = tuple(name for name, digest in stale.items() if _digest(out / name) == digest)
     for name in same:
         _remove(out, name)
+    edited = {name: digest for name, digest in stale.items() if name not in same}  # named again by the next report
     sources = [_name_of(one, out) for one in dict.fromkeys(results)]
-    content = FileList(results=sources, files=dict(sorted({**kept, **written}.items())))
+    content = FileList(results=sources, files=dict(sorted({**kept, **edited, **written}.items())))
     atomic_write_text(out / LIST, content.model_dump_json(indent=1) + "\n")
     other = tuple(earlier.results) if earlier and earlier.results != sources else ()
-    return Changes(same, tuple(name for name in stale if name not in same), other)
+    return Changes(same, tuple(edited), other)
 
 
 def _is_own_file(out: Path, name: str) -> bool:
