@@ -14,31 +14,22 @@ from typing import Any
 import pytest
 import torch
 from data_trees import write_digits
-from record_factory import make_record, make_unfinished, write_runs
+from exchange_cases import MARKS, VERSIONS, contents, made, printed, refused
+from record_factory import make_unfinished, write_runs
 
 from bench import runs
 from bench.engine.context import RunContext
 from bench.engine.loop import train
 from bench.exchange import merging, shared_runs
 from bench.records.claim import Claim, release, take
-from bench.records.record import Record
 from bench.records.store import CHECKPOINT, CURVE, RECORD, read_records, read_run, run_folder, write_record
 from bench.records.trials import TRIALS, TUNING, TrialRun, write_trials
 from bench.spec.planning import Request, make_plan
 from bench.spec.resolve import resolve
 from bench.spec.study import StudyRow
 
-MARKS = {"train": "a", "validation": "b", "test": "c", "whole": "d"}
-VERSIONS = {"engine": 1, "weighting": 1, "architecture": 1, "problem": 4, "maker": 2}
 SHORT = {"train.epochs": 1, "train.batch_size": 8}
-HERE = {"torch": "2.14", "device": "cpu", "cpu": "one", "threads": 1, "commit": "0123abc", "python": "3.11"}
 THERE = {"torch": "2.15", "device": "cuda: H100", "cpu": "two", "threads": 4, "commit": "4567def", "python": "3.13"}
-
-
-def made(method: str = "EW", seed: int = 0, **fields: Any) -> Record:
-    return make_record(
-        "digits", method, seed, **{"fingerprint": MARKS, "versions": VERSIONS, "environment": HERE} | fields
-    )
 
 
 @pytest.fixture
@@ -47,20 +38,6 @@ def two(tmp_path: Path) -> tuple[Path, Path]:
     write_runs(tmp_path / "here", [made(), made("UW")])
     write_runs(tmp_path / "there", [made(seed=seed, environment=THERE) for seed in (1, 2)])
     return tmp_path / "here", tmp_path / "there"
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    assert runs.main([str(word) for word in words]) == 2
-    return capsys.readouterr().err
-
-
-def printed(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    assert runs.main([str(word) for word in words]) == 0
-    return capsys.readouterr().out
 
 
 def test_runs_of_two_machines_become_one_folder(

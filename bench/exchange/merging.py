@@ -12,12 +12,13 @@ from bench.exchange.agreement import disagreements, named
 from bench.exchange.shared_runs import LARGEST_FILES, ExchangeError, SharedRun, Source, read_file
 from bench.inventory.removal import remove_run
 from bench.inventory.states import find_runs
-from bench.records.files import flush, is_file, storage_error
+from bench.records.files import flush, storage_error
 from bench.records.reading import Damaged, read_bytes
 from bench.records.record import Record
-from bench.records.store import read_run, run_folder
+from bench.records.store import read_run, run_folder, run_folders
 from bench.records.system_errors import free_bytes, nearest
-from bench.records.trials import TRIALS, TUNING, read_trials
+from bench.records.trial_seeds import holds_trials, keep_seeds, trial_seeds
+from bench.records.trials import TUNING
 from bench.spec.resolve import RunKey
 from bench.spec.versions import code_remarks, version_remarks
 from datasets.embedded.atomic_folder import scratch_folder
@@ -33,12 +34,14 @@ class Merge:
     new: runs that are not there.
     instead: those that take the place of a failed or an unfinished run.
     same: those that are there with equal content.
+    trial_seeds: of trials that settings of the runs come from, which the target has to know.
     remarks: for the user.
     """
 
     new: list[SharedRun] = field(default_factory=list)
     instead: list[SharedRun] = field(default_factory=list)
     same: list[SharedRun] = field(default_factory=list)
+    trial_seeds: set[int] = field(default_factory=set)
     remarks: list[str] = field(default_factory=list)
 
 
@@ -47,7 +50,7 @@ def plan_merge(sources: Sequence[Source], into: Path) -> Merge:
 
     Raises:
         ExchangeError: one of them may not be added; the message has a line for each reason.
-        RecordError, StorageError: a table of trials can't be read.
+        RecordError, StorageError: the seeds of trials can't be read.
     """
     errors = [error for source in sources for error in source.errors]
     found = {run.folder: run for run in find_runs(into, errors)}
@@ -70,6 +73,7 @@ def plan_merge(sources: Sequence[Source], into: Path) -> Merge:
     if errors:
         raise ExchangeError("\n".join(dict.fromkeys(errors)))
     _require_room(added, into)
+    merge.trial_seeds.update(*(source.trial_seeds for source in sources))
     merge.remarks.extend(_remarks(added, present))
     return merge
 
@@ -120,19 +124,28 @@ def _beside_trials(
     sources: Sequence[Source], into: Path, added: Sequence[SharedRun], present: Sequence[Record]
 ) -> Iterator[str]:
     """Sentences on trials among other runs, and on runs with the seed of a trial."""
-    of_trials = is_file(into / TRIALS)
+    of_trials = holds_trials(into)
     kinds = {True: "trials", False: "runs that are reported"}
     for source in sources:
-        if source.of_trials != of_trials and (present or of_trials):
+        if source.of_trials != of_trials:
             yield f"{source.name}: expected {kinds[of_trials]} as in {into}, found {kinds[source.of_trials]}."
     if of_trials:
+        yield from _reported_above(into, added)
         return
     yield from reported_trials(sources, added)
-    there = {run.seed for run in read_trials(into / TUNING / TRIALS)}
-    yield from reported_trials([Source(str(into), trial_seeds=sorted(there))], added)
+    yield from reported_trials([Source(str(into), trial_seeds=sorted(trial_seeds(into)))], added)
     seeds = {seed for source in sources for seed in source.trial_seeds}
     if names := [f"{one.data}/{one.variant}/seed-{one.seed}" for one in present if one.seed in seeds]:
         yield f"{into}: expected no run with a seed of the trials that are merged, found {named(names)}."
+
+
+def _reported_above(into: Path, trials: Sequence[SharedRun]) -> Iterator[str]:
+    """A sentence on trials with a seed of a run that the results around them report."""
+    if into.name != TUNING:
+        return
+    reported = {folder.name for folder in run_folders(into.parent, [])}
+    if names := [run.name for run in trials if run.folder.name in reported]:
+        yield f"{into}: expected no trial with a seed of a run in {into.parent}, found {named(names)}."
 
 
 def _require_room(runs: Sequence[SharedRun], into: Path) -> None:
@@ -176,6 +189,8 @@ def write_merge(merge: Merge, into: Path) -> None:
         StorageError: the system refuses it.
     """
     runs = [*merge.new, *merge.instead]
+    if merge.trial_seeds - trial_seeds(into):
+        keep_seeds(into, merge.trial_seeds)  # first: if this is killed, no run is there without them
     if not runs:
         return
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.exchange.contents import wrong_names, wrong_table
 from bench.records.claim import CLAIM, has_died, holder_of
-from bench.records.files import StorageError, is_file, storage_error
+from bench.records.files import StorageError, storage_error
 from bench.records.items import ITEMS, read_items
 from bench.records.items import LARGEST as LARGEST_ITEMS
 from bench.records.names import checked_short_name
@@ -19,7 +19,8 @@ from bench.records.plain_text import one_line
 from bench.records.reading import LARGEST, Damaged, read_bytes
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, COSINES, CURVE, POSITIONS, RECORD, RecordError, read_run
-from bench.records.trials import TRIALS, TUNING, read_trials
+from bench.records.trial_seeds import MERGED_SEEDS, holds_trials, trial_seeds
+from bench.records.trials import TRIALS, TUNING
 from bench.spec.resolve import RunKey
 
 # What is shared of a run, with the largest size in bytes; the rest is of the machine that trained it.
@@ -99,12 +100,11 @@ def find_shared(results: Path, name: str = "") -> Source:
     name: for messages; by default the path.
 
     Raises:
-        ExchangeError: there is no such folder. RecordError: its table of trials can't be read.
+        ExchangeError: there is no such folder. RecordError: the seeds of its trials can't be read.
     """
     if not results.is_dir():
         raise ExchangeError(f"{results}: expected a folder of results or a file of `bench.runs export`, found none.")
-    seeds = sorted({run.seed for run in read_trials(results / TUNING / TRIALS)})
-    source = Source(name or str(results), trial_seeds=seeds, of_trials=is_file(results / TRIALS))
+    source = Source(name or str(results), trial_seeds=sorted(trial_seeds(results)), of_trials=holds_trials(results))
     extras = Counter[str]()
     for data in _folders(results, source):
         if data.name in _NO_DATA:
@@ -131,7 +131,7 @@ def _folders(parent: Path, source: Source) -> Iterator[Path]:
         if entry.is_dir(follow_symlinks=False):
             if not entry.name.startswith("."):  # what killed commands have left
                 yield parent / entry.name
-        elif not entry.name.startswith("."):
+        elif not entry.name.startswith(".") and entry.name != MERGED_SEEDS:
             own = (
                 "`bench.tune` writes it again from the records" if entry.name == TRIALS else "a file that is of no run"
             )
