@@ -17,8 +17,12 @@ HERE = {"torch": "2.14", "device": "cpu", "cpu": "one", "threads": 1, "commit": 
 
 
 def made(method: str = "EW", seed: int = 0, **fields: Any) -> Record:
+    epochs = fields.get("epochs", 10)
     return make_record(
-        "digits", method, seed, **{"fingerprint": MARKS, "versions": VERSIONS, "environment": HERE} | fields
+        "digits",
+        method,
+        seed,
+        **{"fingerprint": MARKS, "versions": VERSIONS, "environment": HERE, "steps": 10 * epochs} | fields,
     )
 
 

@@ -225,7 +225,10 @@ HOSTILE: dict[str, tuple[Callable[[Path, Path], object], str]] = {
         "at most 1,000 bytes, found more",
     ),
     "a curve": (lambda run, out: (run / CURVE).write_text("epoch,step\n1,x\n"), "expected a table of numbers in CSV"),
-    "a short curve": (lambda run, out: (run / CURVE).write_text("epoch\n1\n"), "a row for each of the 10 epochs"),
+    "a short curve": (
+        lambda run, out: (run / CURVE).write_text("epoch,step,seconds,score\n1,1,1,1\n"),
+        "a row for each of the 10 epochs",
+    ),
     "other columns": (lambda run, out: (run / CURVE).write_text("step\n1\n"), "expected a column 'epoch'"),
     "another run": (
         lambda run, out: shutil.move(run, run.with_name("seed-5")),

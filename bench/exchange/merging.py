@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.exchange.agreement import disagreements, named
+from bench.exchange.agreement import disagreements, named, unmarked_data
 from bench.exchange.shared_runs import LARGEST_FILES, ExchangeError, SharedRun, Source, read_file
 from bench.inventory.removal import remove_run
 from bench.inventory.states import find_runs
@@ -163,6 +163,7 @@ def _remarks(added: Sequence[SharedRun], present: Sequence[Record]) -> Iterator[
     yield from version_remarks(records)
     yield from code_remarks(records)
     everything = [*records, *present] if records else []
+    yield from unmarked_data(everything)
     for name in ("torch", "device", "cpu", "threads"):
         values = sorted({str(record.environment.get(name, "unknown")) for record in everything})
         if len(values) > 1:
