@@ -389,7 +389,8 @@ def test_changed_files_are_refused(file: Path, capsys: pytest.CaptureFixture[str
         fails(good[:length])
     place = good.index(b'"seed": 1,')  # of a record
     assert "Bad CRC-32" in fails(good[:place] + b'"seed": 2,' + good[place + 10 :])
-    assert "more bytes; don't use this file" in fails(b"x" * 500 + good)
+    assert "more bytes; don't use this file" in fails(b"x" + good)
+    assert "Traceback" not in fails(good + b"x")
     fails(b"no ZIP file")
     for name, old, new, message in [
         (
@@ -415,6 +416,23 @@ def test_changed_files_are_refused(file: Path, capsys: pytest.CaptureFixture[str
 
         rewritten(file, change)
         assert message in fails(file.read_bytes())
+
+
+@pytest.mark.parametrize("part", ["comment of the file", "comment", "extra field", "between"])
+def test_files_with_further_bytes_are_refused(part: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with zipfile.ZipFile(file) as old:
+        entries = [(one, old.read(one)) for one in old.infolist()]
+    with zipfile.ZipFile(file, "w") as new:
+        new.comment = b"x" if part == "comment of the file" else b""
+        for one, content in entries:
+            one.comment = b"x" if part == "comment" else b""
+            one.extra = b"\x99\x99\x01\x00x" if part == "extra field" else b""
+            new.writestr(one, content)
+            if part == "between":
+                assert new.fp is not None
+                new.fp.write(b"x")
+                new.start_dir += 1
+    assert "expected nothing but these files, found more bytes" in refused(capsys, "check", file)
 
 
 def test_no_byte_of_a_file_can_change_unseen(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
