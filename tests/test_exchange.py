@@ -451,6 +451,28 @@ def test_no_byte_of_a_file_can_change_unseen(file: Path, capsys: pytest.CaptureF
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("place", ["digits", "digits/ew", "digits/ew/seed-1"])
+@pytest.mark.parametrize("there", [True, False])
+def test_nothing_is_written_through_a_link(
+    place: str, there: bool, two: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outside, into = tmp_path / "outside", tmp_path / "into"
+    if there:
+        outside.mkdir()
+    (into / place).parent.mkdir(parents=True)
+    (into / place).symlink_to(outside)
+    assert f"{place}: expected no link, found one" in refused(capsys, "merge", two[1], "--into", into)
+    assert not outside.exists() or not any(outside.iterdir())
+
+
+def test_nothing_is_not_called_intact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a").mkdir()
+    assert "expected finished runs to check, found none" in refused(capsys, "check", tmp_path / "a")
+    assert "Expected finished runs to merge, found none" in refused(
+        capsys, "merge", tmp_path / "a", "--into", tmp_path / "b"
+    )
+
+
 def test_wrong_folders_are_named(two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert "expected another folder than" in refused(capsys, "merge", two[0], "--into", two[0])
     assert "expected a folder of results or a file" in refused(capsys, "merge", two[0] / "no", "--into", two[0])

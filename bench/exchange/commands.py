@@ -56,6 +56,8 @@ def merge(arguments: Namespace) -> int:
             raise ExchangeError(f"{path}: expected another folder than {into}, found the same one.")
     with _opened(arguments.source) as sources:
         _print_sources(sources)
+        if not any(source.runs or source.errors for _, source in sources):
+            raise ExchangeError("Expected finished runs to merge, found none.")
         plan = plan_merge([source for _, source in sources], into)
         for remark in plan.remarks:
             console.print(remark)
@@ -104,6 +106,8 @@ def check(arguments: Namespace) -> int:
             for remark in unmarked_data([run.record for run in source.runs]):
                 console.print(f"  {remark}")
             own = [*source.errors, *disagreements(source.runs, []), *reported_trials([source], source.runs)]
+            if not own and not source.runs:
+                own = [f"{source.name}: expected finished runs to check, found none."]
             if not own:
                 console.print(f"{source.name}: intact, and its runs belong together.")
             errors += own

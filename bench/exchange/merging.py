@@ -55,6 +55,7 @@ def plan_merge(sources: Sequence[Source], into: Path) -> Merge:
     errors = [error for source in sources for error in source.errors]
     found = {run.folder: run for run in find_runs(into, errors)}
     merge = Merge()
+    errors += _links(sources, into)
     for run in _once([run for source in sources for run in source.runs], errors):
         there = found.get(run_folder(into, *run.key))
         if there is None:
@@ -76,6 +77,14 @@ def plan_merge(sources: Sequence[Source], into: Path) -> Merge:
     merge.trial_seeds.update(*(source.trial_seeds for source in sources))
     merge.remarks.extend(_remarks(added, present))
     return merge
+
+
+def _links(sources: Sequence[Source], into: Path) -> Iterator[str]:
+    """Sentences on links in the target by which a run would be written elsewhere."""
+    folders = {run_folder(into, *run.key) for source in sources for run in source.runs}
+    for path in sorted({place for folder in folders for place in (folder, folder.parent, folder.parents[1])}):
+        if path.is_symlink():
+            yield f"{path}: expected no link, found one; remove it, or put what it leads to there."
 
 
 def _once(runs: Sequence[SharedRun], errors: list[str]) -> list[SharedRun]:
