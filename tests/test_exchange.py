@@ -14,31 +14,22 @@ from typing import Any
 import pytest
 import torch
 from data_trees import write_digits
-from record_factory import make_record, make_unfinished, write_runs
+from exchange_cases import MARKS, VERSIONS, contents, made, printed, refused
+from record_factory import make_unfinished, write_runs
 
 from bench import runs
 from bench.engine.context import RunContext
 from bench.engine.loop import train
 from bench.exchange import merging, shared_runs
 from bench.records.claim import Claim, release, take
-from bench.records.record import Record
 from bench.records.store import CHECKPOINT, CURVE, RECORD, read_records, read_run, run_folder, write_record
 from bench.records.trials import TRIALS, TUNING, TrialRun, write_trials
 from bench.spec.planning import Request, make_plan
 from bench.spec.resolve import resolve
 from bench.spec.study import StudyRow
 
-MARKS = {"train": "a", "validation": "b", "test": "c", "whole": "d"}
-VERSIONS = {"engine": 1, "weighting": 1, "architecture": 1, "problem": 4, "maker": 2}
 SHORT = {"train.epochs": 1, "train.batch_size": 8}
-HERE = {"torch": "2.14", "device": "cpu", "cpu": "one", "threads": 1, "commit": "0123abc", "python": "3.11"}
 THERE = {"torch": "2.15", "device": "cuda: H100", "cpu": "two", "threads": 4, "commit": "4567def", "python": "3.13"}
-
-
-def made(method: str = "EW", seed: int = 0, **fields: Any) -> Record:
-    return make_record(
-        "digits", method, seed, **{"fingerprint": MARKS, "versions": VERSIONS, "environment": HERE} | fields
-    )
 
 
 @pytest.fixture
@@ -47,20 +38,6 @@ def two(tmp_path: Path) -> tuple[Path, Path]:
     write_runs(tmp_path / "here", [made(), made("UW")])
     write_runs(tmp_path / "there", [made(seed=seed, environment=THERE) for seed in (1, 2)])
     return tmp_path / "here", tmp_path / "there"
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    assert runs.main([str(word) for word in words]) == 2
-    return capsys.readouterr().err
-
-
-def printed(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    assert runs.main([str(word) for word in words]) == 0
-    return capsys.readouterr().out
 
 
 def test_runs_of_two_machines_become_one_folder(
@@ -248,7 +225,10 @@ HOSTILE: dict[str, tuple[Callable[[Path, Path], object], str]] = {
         "at most 1,000 bytes, found more",
     ),
     "a curve": (lambda run, out: (run / CURVE).write_text("epoch,step\n1,x\n"), "expected a table of numbers in CSV"),
-    "a short curve": (lambda run, out: (run / CURVE).write_text("epoch\n1\n"), "a row for each of the 10 epochs"),
+    "a short curve": (
+        lambda run, out: (run / CURVE).write_text("epoch,step,seconds,score\n1,1,1,1\n"),
+        "a row for each of the 10 epochs",
+    ),
     "other columns": (lambda run, out: (run / CURVE).write_text("step\n1\n"), "expected a column 'epoch'"),
     "another run": (
         lambda run, out: shutil.move(run, run.with_name("seed-5")),
@@ -409,7 +389,8 @@ def test_changed_files_are_refused(file: Path, capsys: pytest.CaptureFixture[str
         fails(good[:length])
     place = good.index(b'"seed": 1,')  # of a record
     assert "Bad CRC-32" in fails(good[:place] + b'"seed": 2,' + good[place + 10 :])
-    assert "more bytes; don't use this file" in fails(b"x" * 500 + good)
+    assert "more bytes; don't use this file" in fails(b"x" + good)
+    assert "Traceback" not in fails(good + b"x")
     fails(b"no ZIP file")
     for name, old, new, message in [
         (
@@ -437,6 +418,23 @@ def test_changed_files_are_refused(file: Path, capsys: pytest.CaptureFixture[str
         assert message in fails(file.read_bytes())
 
 
+@pytest.mark.parametrize("part", ["comment of the file", "comment", "extra field", "between"])
+def test_files_with_further_bytes_are_refused(part: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with zipfile.ZipFile(file) as old:
+        entries = [(one, old.read(one)) for one in old.infolist()]
+    with zipfile.ZipFile(file, "w") as new:
+        new.comment = b"x" if part == "comment of the file" else b""
+        for one, content in entries:
+            one.comment = b"x" if part == "comment" else b""
+            one.extra = b"\x99\x99\x01\x00x" if part == "extra field" else b""
+            new.writestr(one, content)
+            if part == "between":
+                assert new.fp is not None
+                new.fp.write(b"x")
+                new.start_dir += 1
+    assert "expected nothing but these files, found more bytes" in refused(capsys, "check", file)
+
+
 def test_no_byte_of_a_file_can_change_unseen(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever byte is another, the file is refused, or has the same runs."""
     good, results = bytearray(file.read_bytes()), file.parent / "there"
@@ -451,6 +449,28 @@ def test_no_byte_of_a_file_can_change_unseen(file: Path, capsys: pytest.CaptureF
         else:
             assert not into.exists()
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["digits", "digits/ew", "digits/ew/seed-1"])
+@pytest.mark.parametrize("there", [True, False])
+def test_nothing_is_written_through_a_link(
+    place: str, there: bool, two: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outside, into = tmp_path / "outside", tmp_path / "into"
+    if there:
+        outside.mkdir()
+    (into / place).parent.mkdir(parents=True)
+    (into / place).symlink_to(outside)
+    assert f"{place}: expected no link, found one" in refused(capsys, "merge", two[1], "--into", into)
+    assert not outside.exists() or not any(outside.iterdir())
+
+
+def test_nothing_is_not_called_intact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a").mkdir()
+    assert "expected finished runs to check, found none" in refused(capsys, "check", tmp_path / "a")
+    assert "Expected finished runs to merge, found none" in refused(
+        capsys, "merge", tmp_path / "a", "--into", tmp_path / "b"
+    )
 
 
 def test_wrong_folders_are_named(two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,8 +22,7 @@ from bench.cli.options import (
     processes,
     random_seed,
 )
-from bench.records.files import is_file
-from bench.records.trials import TRIALS, TUNING, read_trials
+from bench.records.trial_seeds import holds_trials, trial_seeds
 from bench.spec.lookup import UnknownName
 from bench.spec.planning import PlanError, Request
 from bench.spec.settings import SpecError, compute_settings
@@ -138,14 +137,13 @@ def refuse_trials(request: Request, results: Path) -> None:
 
     Raises:
         PlanError: it is so.
-        RecordError, StorageError: the table of trials can't be read.
+        RecordError, StorageError: the seeds of trials can't be read.
     """
-    if is_file(results / TRIALS):
+    if holds_trials(results):
         raise PlanError(f"--results {results}: expected a folder of runs, found that of trials; use the one above it.")
-    seeds = {run.seed for run in read_trials(results / TUNING / TRIALS)}
-    if both := sorted(seeds & {*request.seeds}):
+    if both := sorted(trial_seeds(results) & {*request.seeds}):
         raise PlanError(
-            f"--seeds: expected seeds that no trial in {results / TUNING} had, found {both[0]}; choose others, or "
+            f"--seeds: expected seeds that no trial of {results} had, found {both[0]}; choose others, or "
             "another --results."
         )
 

@@ -128,6 +128,15 @@ def _other_data(incoming: Sequence[SharedRun], present: Sequence[Record]) -> Ite
             yield f"{group[0]}: expected the data that its other runs saw, found {difference} in {named(names)}."
 
 
+def unmarked_data(records: Sequence[Record]) -> Iterator[str]:
+    """Remarks on runs without a fingerprint of their data, beside runs of the data set that have one."""
+    marked = {record.data for record in records if record.fingerprint}
+    for data in sorted(marked):
+        bare = [f"{r.data}/{r.variant}/seed-{r.seed}" for r in records if r.data == data and not r.fingerprint]
+        if bare:
+            yield f"{data}: no fingerprint says which images {named(bare)} saw; other runs have one."
+
+
 def _usual(runs: Iterable[SharedRun]) -> Mapping[str, Record]:
     """What most of these runs saw, and all that is the same data."""
     runs = list(runs)

@@ -24,8 +24,12 @@ _UNIX = 3
 _MODE = stat.S_IFREG | 0o644
 _PATH = re.compile(r"([^/]+)/([^/]+)/seed-(0|[1-9][0-9]{0,9})/([^/]+)")
 _ENCRYPTED = 1
-# Bytes at the end of a ZIP file of more than 4 GiB or 65,535 files; and those that each file then takes more.
-_MOST_AROUND, _MOST_ZIP64 = 98, 28
+_LOCAL, _CENTRAL = 30, 46  # bytes of the headers of an entry, beside its name in both
+_LOCAL_LENGTHS = struct.Struct("<26xHH")  # of the name and the extra field
+_END = 22  # bytes of the end of a ZIP file; of more than 4 GiB or 65,535 files, 76 before it
+_ENDS = (_END, _END + 76)
+_ZIP64_FROM = 0x7FFFFFFF  # the place of an entry from which `zipfile` writes it
+_ZIP64 = b"\x01\x00"  # the only extra field that a large file needs
 _ADVICE = "get the file again, or have it exported again."
 _UNREADABLE = (BadZipFile, struct.error, NotImplementedError, RuntimeError, ValueError, EOFError, OverflowError)
 
@@ -90,6 +94,7 @@ def _copy(path: Path, folder: Path) -> Manifest:
         with ZipFile(path) as file:
             entries = file.infolist()
             _refuse_entries(entries, path)
+            _refuse_further_bytes(file, path)
             manifest = read_manifest(_content(file, entries[0], path), str(path))
             found = {entry.filename: entry for entry in entries[1:]}
             for name in sorted(found.keys() ^ manifest.files.keys()):
@@ -133,14 +138,29 @@ def _refuse_entries(entries: list[ZipInfo], path: Path) -> None:
         if error := _wrong_entry(entry, seen):
             raise ExchangeError(f"{path}: {error}; don't use this file.")
         seen.add(entry.filename)
-        # The headers of a file have 30 and 46 bytes, beside its name in both.
-        size -= entry.file_size + 76 + 2 * len(entry.filename.encode())
+        size -= entry.file_size + _LOCAL + _CENTRAL + 2 * len(entry.filename.encode())
         if size < 0:
             raise ExchangeError(f"{path}: expected files that fit into it, found larger ones; don't use this file.")
-    if size > _MOST_AROUND + _MOST_ZIP64 * len(entries):
-        raise ExchangeError(
-            f"{path}: expected nothing but these files, found {size:,} more bytes; don't use this file."
-        )
+
+
+def _refuse_further_bytes(file: ZipFile, path: Path) -> None:
+    """Raises ExchangeError unless the entries, their list and the end directly follow each other, without comments."""
+    place, listed = 0, 0
+    further = ExchangeError(f"{path}: expected nothing but these files, found more bytes; don't use this file.")
+    with path.open("rb") as raw:
+        for entry in file.infolist():
+            raw.seek(entry.header_offset)
+            name, extra = _LOCAL_LENGTHS.unpack(raw.read(_LOCAL))
+            large = entry.extra[:2] == _ZIP64 and entry.header_offset >= _ZIP64_FROM
+            if entry.header_offset != place or extra or entry.comment or (entry.extra and not large):
+                raise further
+            encoded = len(entry.filename.encode())
+            if name != encoded:
+                raise further
+            place += _LOCAL + name + entry.file_size
+            listed += _CENTRAL + encoded + len(entry.extra)
+    if file.start_dir != place or file.comment or path.stat().st_size - place - listed not in _ENDS:
+        raise further
 
 
 def _wrong_entry(entry: ZipInfo, seen: set[str]) -> str:

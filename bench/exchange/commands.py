@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench.cli.options import folder, plain_console
-from bench.exchange.agreement import disagreements
+from bench.exchange.agreement import disagreements, unmarked_data
 from bench.exchange.archive import opened_archive, write_archive
 from bench.exchange.manifest import DataEntry, manifest_of
 from bench.exchange.merging import plan_merge, reported_trials, write_merge
@@ -56,6 +56,8 @@ def merge(arguments: Namespace) -> int:
             raise ExchangeError(f"{path}: expected another folder than {into}, found the same one.")
     with _opened(arguments.source) as sources:
         _print_sources(sources)
+        if not any(source.runs or source.errors for _, source in sources):
+            raise ExchangeError("Expected finished runs to merge, found none.")
         plan = plan_merge([source for _, source in sources], into)
         for remark in plan.remarks:
             console.print(remark)
@@ -101,7 +103,11 @@ def check(arguments: Namespace) -> int:
                 console.print(f"  {name}: {_described(entry)}")
             if path.is_file():
                 console.print(f"  SHA-256 of the file: {hashlib.sha256(path.read_bytes()).hexdigest()}")
+            for remark in unmarked_data([run.record for run in source.runs]):
+                console.print(f"  {remark}")
             own = [*source.errors, *disagreements(source.runs, []), *reported_trials([source], source.runs)]
+            if not own and not source.runs:
+                own = [f"{source.name}: expected finished runs to check, found none."]
             if not own:
                 console.print(f"{source.name}: intact, and its runs belong together.")
             errors += own
@@ -139,6 +145,8 @@ def export_file(path: Path, results: Path, chosen: Sequence[FoundRun]) -> int:
     if not runs:
         raise ExchangeError(f"{results}: expected finished runs to export, found none.")
     write_archive(path, runs, source.trial_seeds)
+    for remark in unmarked_data([run.record for run in runs]):
+        console.print(remark)
     written = {run.folder for run in runs}
     for left in (run for run in chosen if run.folder not in written):
         console.print(f"left out: {left.name} is {left.state}.")

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 from bench.records.record import Record
+from bench.records.tables import NumberTable
 from bench.spec.shown import shown
+
+_CELL = re.compile(r"(-?([0-9]+(\.[0-9]*)?(e[-+]?[0-9]+)?|inf))?")  # NaN is an empty cell
+_COLUMN = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_./|+ -]*)?")  # cosines have pairs of tasks, a|b
 
 
 def wrong_names(record: Record) -> str:
@@ -24,23 +29,45 @@ def wrong_names(record: Record) -> str:
     return ""
 
 
-def wrong_table(content: bytes, key: str, rows: int | None) -> str:
-    """What keeps a file from being a table of numbers with a column of this name; "" if it is one.
-
-    rows: how many it must have; None if that isn't known.
-    """
+def wrong_table(content: bytes) -> str:
+    """What keeps a file from being a table of numbers as runs write it; "" if it is one."""
     try:
-        head, *lines = content.decode("utf-8").splitlines()
+        text = content.decode("utf-8")
+        if not text.endswith("\n"):
+            return "expected lines that end, found an open one"
+        head, *lines = text[:-1].split("\n")
         names = head.split(",")
         cells = [line.split(",") for line in lines]
-        for line in cells:
-            list(map(float, filter(None, line)))  # NaN is an empty cell
-    except ValueError:  # also of text that is not UTF-8, and of an empty file
+        if not all(_CELL.fullmatch(cell) for line in cells for cell in line):
+            return "expected a table of numbers in CSV, found something else"
+    except UnicodeDecodeError:
         return "expected a table of numbers in CSV, found something else"
-    if key not in names:
-        return f"expected a column {key!r}, found others"
-    if odd := next((line for line in cells if len(line) != len(names)), None):
-        return f"expected {len(names)} values in each row, found {len(odd)}"
-    if rows is not None and len(cells) != rows:
-        return f"expected a row for each of the {rows} epochs of the record, found {len(cells)} rows"
+    if odd := next((name for name in names if not _COLUMN.fullmatch(name)), None):
+        return f"expected names of columns, found {odd!r:.80}"
+    if "" in names or len({*names}) < len(names):
+        return "expected each column to have a name of its own, found one twice or none"
+    if odd_line := next((line for line in cells if len(line) != len(names)), None):
+        return f"expected {len(names)} values in each row, found {len(odd_line)}"
+    return ""
+
+
+def wrong_curve(curve: NumberTable, record: Record) -> str:
+    """How the curve of a run contradicts its record; "" if it doesn't."""
+    if len(curve) != record.epochs:
+        return f"expected a row for each of the {record.epochs} epochs of the record, found {len(curve)} rows"
+    if curve["epoch"].tolist() != list(range(1, record.epochs + 1)):
+        return f"expected the epochs 1 to {record.epochs} in their order, found others"
+    if record.status != "done":
+        return ""
+    if curve["step"][-1] != record.steps:
+        return f"expected {record.steps} steps at the end, as the record says, found {curve['step'][-1]:g}"
+    for task, scores in record.validation.items():
+        selected = record.selected_by_task.get(task, record.selected)
+        for metric, score in scores.items():
+            column = f"validation/{task}/{metric}"
+            if selected is not None and column in curve and curve[column][selected.epoch - 1] != score:
+                return (
+                    f"{column}: expected {score:g} at the selected epoch {selected.epoch}, as the record says, found "
+                    f"{curve[column][selected.epoch - 1]:g}"
+                )
     return ""

@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.exchange.agreement import disagreements, named
+from bench.exchange.agreement import disagreements, named, unmarked_data
 from bench.exchange.shared_runs import LARGEST_FILES, ExchangeError, SharedRun, Source, read_file
 from bench.inventory.removal import remove_run
 from bench.inventory.states import find_runs
-from bench.records.files import flush, is_file, storage_error
+from bench.records.files import flush, storage_error
 from bench.records.reading import Damaged, read_bytes
 from bench.records.record import Record
-from bench.records.store import read_run, run_folder
+from bench.records.store import read_run, run_folder, run_folders
 from bench.records.system_errors import free_bytes, nearest
-from bench.records.trials import TRIALS, TUNING, read_trials
+from bench.records.trial_seeds import holds_trials, keep_seeds, trial_seeds
+from bench.records.trials import TUNING
 from bench.spec.resolve import RunKey
 from bench.spec.versions import code_remarks, version_remarks
 from datasets.embedded.atomic_folder import scratch_folder
@@ -33,12 +34,14 @@ class Merge:
     new: runs that are not there.
     instead: those that take the place of a failed or an unfinished run.
     same: those that are there with equal content.
+    trial_seeds: of trials that settings of the runs come from, which the target has to know.
     remarks: for the user.
     """
 
     new: list[SharedRun] = field(default_factory=list)
     instead: list[SharedRun] = field(default_factory=list)
     same: list[SharedRun] = field(default_factory=list)
+    trial_seeds: set[int] = field(default_factory=set)
     remarks: list[str] = field(default_factory=list)
 
 
@@ -47,11 +50,12 @@ def plan_merge(sources: Sequence[Source], into: Path) -> Merge:
 
     Raises:
         ExchangeError: one of them may not be added; the message has a line for each reason.
-        RecordError, StorageError: a table of trials can't be read.
+        RecordError, StorageError: the seeds of trials can't be read.
     """
     errors = [error for source in sources for error in source.errors]
     found = {run.folder: run for run in find_runs(into, errors)}
     merge = Merge()
+    errors += _links(sources, into)
     for run in _once([run for source in sources for run in source.runs], errors):
         there = found.get(run_folder(into, *run.key))
         if there is None:
@@ -70,8 +74,17 @@ def plan_merge(sources: Sequence[Source], into: Path) -> Merge:
     if errors:
         raise ExchangeError("\n".join(dict.fromkeys(errors)))
     _require_room(added, into)
+    merge.trial_seeds.update(*(source.trial_seeds for source in sources))
     merge.remarks.extend(_remarks(added, present))
     return merge
+
+
+def _links(sources: Sequence[Source], into: Path) -> Iterator[str]:
+    """Sentences on links in the target by which a run would be written elsewhere."""
+    folders = {run_folder(into, *run.key) for source in sources for run in source.runs}
+    for path in sorted({place for folder in folders for place in (folder, folder.parent, folder.parents[1])}):
+        if path.is_symlink():
+            yield f"{path}: expected no link, found one; remove it, or put what it leads to there."
 
 
 def _once(runs: Sequence[SharedRun], errors: list[str]) -> list[SharedRun]:
@@ -120,19 +133,28 @@ def _beside_trials(
     sources: Sequence[Source], into: Path, added: Sequence[SharedRun], present: Sequence[Record]
 ) -> Iterator[str]:
     """Sentences on trials among other runs, and on runs with the seed of a trial."""
-    of_trials = is_file(into / TRIALS)
+    of_trials = holds_trials(into)
     kinds = {True: "trials", False: "runs that are reported"}
     for source in sources:
-        if source.of_trials != of_trials and (present or of_trials):
+        if source.of_trials != of_trials:
             yield f"{source.name}: expected {kinds[of_trials]} as in {into}, found {kinds[source.of_trials]}."
     if of_trials:
+        yield from _reported_above(into, added)
         return
     yield from reported_trials(sources, added)
-    there = {run.seed for run in read_trials(into / TUNING / TRIALS)}
-    yield from reported_trials([Source(str(into), trial_seeds=sorted(there))], added)
+    yield from reported_trials([Source(str(into), trial_seeds=sorted(trial_seeds(into)))], added)
     seeds = {seed for source in sources for seed in source.trial_seeds}
     if names := [f"{one.data}/{one.variant}/seed-{one.seed}" for one in present if one.seed in seeds]:
         yield f"{into}: expected no run with a seed of the trials that are merged, found {named(names)}."
+
+
+def _reported_above(into: Path, trials: Sequence[SharedRun]) -> Iterator[str]:
+    """A sentence on trials with a seed of a run that the results around them report."""
+    if into.name != TUNING:
+        return
+    reported = {folder.name for folder in run_folders(into.parent, [])}
+    if names := [run.name for run in trials if run.folder.name in reported]:
+        yield f"{into}: expected no trial with a seed of a run in {into.parent}, found {named(names)}."
 
 
 def _require_room(runs: Sequence[SharedRun], into: Path) -> None:
@@ -150,6 +172,7 @@ def _remarks(added: Sequence[SharedRun], present: Sequence[Record]) -> Iterator[
     yield from version_remarks(records)
     yield from code_remarks(records)
     everything = [*records, *present] if records else []
+    yield from unmarked_data(everything)
     for name in ("torch", "device", "cpu", "threads"):
         values = sorted({str(record.environment.get(name, "unknown")) for record in everything})
         if len(values) > 1:
@@ -176,6 +199,8 @@ def write_merge(merge: Merge, into: Path) -> None:
         StorageError: the system refuses it.
     """
     runs = [*merge.new, *merge.instead]
+    if merge.trial_seeds - trial_seeds(into):
+        keep_seeds(into, merge.trial_seeds)  # first: if this is killed, no run is there without them
     if not runs:
         return
     try:

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.exchange.contents import wrong_names, wrong_table
+from bench.exchange.contents import wrong_curve, wrong_names, wrong_table
+from bench.records.again import AGAIN, has_ended_again
 from bench.records.claim import CLAIM, has_died, holder_of
-from bench.records.files import StorageError, is_file, storage_error
+from bench.records.files import StorageError, storage_error
 from bench.records.items import ITEMS, read_items
 from bench.records.items import LARGEST as LARGEST_ITEMS
 from bench.records.names import checked_short_name
@@ -19,7 +20,10 @@ from bench.records.plain_text import one_line
 from bench.records.reading import LARGEST, Damaged, read_bytes
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, COSINES, CURVE, POSITIONS, RECORD, RecordError, read_run
-from bench.records.trials import TRIALS, TUNING, read_trials
+from bench.records.tables import read_numbers
+from bench.records.trial_seeds import MERGED_SEEDS, holds_trials, trial_seeds
+from bench.records.trials import TRIALS, TUNING
+from bench.reporting.series import OF_CURVES
 from bench.spec.resolve import RunKey
 
 # What is shared of a run, with the largest size in bytes; the rest is of the machine that trained it.
@@ -30,7 +34,7 @@ LARGEST_FILES: Mapping[str, int] = {
     COSINES: LARGEST_ITEMS,
     ITEMS: LARGEST_ITEMS,
 }
-_TABLES = {CURVE: "epoch", POSITIONS: "step", COSINES: "step"}
+_TABLES = {CURVE: OF_CURVES, POSITIONS: ("step",), COSINES: ("step",)}  # with the columns that reports need
 _SEED = "seed-"
 _NO_DATA = {
     "speed": "measurements of machines; copy its files, each is of one machine",
@@ -99,12 +103,11 @@ def find_shared(results: Path, name: str = "") -> Source:
     name: for messages; by default the path.
 
     Raises:
-        ExchangeError: there is no such folder. RecordError: its table of trials can't be read.
+        ExchangeError: there is no such folder. RecordError: the seeds of its trials can't be read.
     """
     if not results.is_dir():
         raise ExchangeError(f"{results}: expected a folder of results or a file of `bench.runs export`, found none.")
-    seeds = sorted({run.seed for run in read_trials(results / TUNING / TRIALS)})
-    source = Source(name or str(results), trial_seeds=seeds, of_trials=is_file(results / TRIALS))
+    source = Source(name or str(results), trial_seeds=sorted(trial_seeds(results)), of_trials=holds_trials(results))
     extras = Counter[str]()
     for data in _folders(results, source):
         if data.name in _NO_DATA:
@@ -131,7 +134,7 @@ def _folders(parent: Path, source: Source) -> Iterator[Path]:
         if entry.is_dir(follow_symlinks=False):
             if not entry.name.startswith("."):  # what killed commands have left
                 yield parent / entry.name
-        elif not entry.name.startswith("."):
+        elif not entry.name.startswith(".") and entry.name != MERGED_SEEDS:
             own = (
                 "`bench.tune` writes it again from the records" if entry.name == TRIALS else "a file that is of no run"
             )
@@ -176,6 +179,8 @@ def _look_at(folder: Path, source: Source, extras: Counter[str]) -> None:
         elif record is None:
             what = "has a checkpoint and no record" if CHECKPOINT in names else "has no record"
             source.left_out.append(f"{folder}: not finished, it {what}.")
+        elif AGAIN in names and has_ended_again(folder):
+            source.left_out.append(f"{folder}: trained again, its new files are in {AGAIN}; `bench.run` moves them.")
         elif record.status == "failed":
             source.left_out.append(f"{folder}: failed ({one_line(record.reason)}).")
         else:
@@ -190,14 +195,26 @@ def _checked(source: str, folder: Path, record: Record, names: set[str]) -> Shar
     if error := wrong_names(record):
         raise RecordError(f"{folder / RECORD}: {error}; train the run again.")
     read_items(folder, record)
+    if record.status == "done" and CURVE not in names:
+        raise RecordError(f"{folder / CURVE}: expected the curve of a run that is done, found none; train it again.")
     own = [name for name in LARGEST_FILES if name in names and (name != ITEMS or record.items)]
     marks = {}
     for name in own:
         content = read_file(folder, name)
-        if name in _TABLES and (error := wrong_table(content, _TABLES[name], record.epochs if name == CURVE else None)):
+        if name in _TABLES and (error := _wrong_numbers(folder, name, content, record)):
             raise RecordError(f"{folder / name}: {error}; train the run again.")
         marks[name] = FileMark(hashlib.sha256(content).hexdigest(), len(content))
     return SharedRun(source, folder, record, marks)
+
+
+def _wrong_numbers(folder: Path, name: str, content: bytes, record: Record) -> str:
+    """What is wrong with a table of a run, in words; raises RecordError if reports couldn't read it."""
+    if error := wrong_table(content):
+        return error
+    if record.status != "done" and not record.epochs and content.count(b"\n") == 1:
+        return ""  # it diverged in its first epoch
+    table = read_numbers(folder / name, _TABLES[name])
+    return wrong_curve(table, record) if name == CURVE and table is not None else ""
 
 
 def read_file(folder: Path, name: str) -> bytes:

@@ -1,0 +1,59 @@
+"""The seeds of tuning trials, which are never reported: of the trials beside results, and of those of merged runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bench.records.files import atomic_write_text, is_file, storage_error
+from bench.records.reading import Damaged, is_there, read_json
+from bench.records.store import RecordError, run_folders
+from bench.records.trials import TRIALS, TUNING, read_trials
+
+MERGED_SEEDS = "trial-seeds.json"  # of trials whose records lie elsewhere, beside the data sets
+_KEY = "trial_seeds"
+_SEED = "seed-"
+
+
+def holds_trials(results: Path) -> bool:
+    """Whether a folder of results is one of trials: by its name, or by its table."""
+    return results.absolute().name == TUNING or is_file(results / TRIALS)
+
+
+def trial_seeds(results: Path) -> set[int]:
+    """The seeds of all trials that these results know: of their table, of the folders of trials, and of merged runs.
+
+    Raises:
+        RecordError: one of these can't be read.
+    """
+    seeds = {run.seed for run in read_trials(results / TUNING / TRIALS)}
+    errors: list[str] = []
+    names = {folder.name.removeprefix(_SEED) for folder in run_folders(results / TUNING, errors)}
+    if errors:
+        raise RecordError("\n".join(errors))
+    return seeds | {int(name) for name in names if name.isascii() and name.isdigit()} | _merged_seeds(results)
+
+
+def _merged_seeds(results: Path) -> set[int]:
+    path = results / MERGED_SEEDS
+    try:
+        return set(_checked(read_json(path))) if is_there(path) else set()
+    except Damaged as error:
+        raise RecordError(f"{path}: {error}; restore it, or merge the files of runs again without it.") from error
+    except OSError as error:
+        raise RecordError(str(storage_error(path, error))) from error
+
+
+def _checked(content: Any) -> list[int]:
+    seeds = content.get(_KEY) if isinstance(content, dict) else None
+    if not isinstance(seeds, list) or any(type(seed) is not int for seed in seeds):
+        raise Damaged(f"expected a list of integers, {_KEY}, found something else")
+    return seeds
+
+
+def keep_seeds(results: Path, seeds: Iterable[int]) -> None:
+    """Adds seeds of trials that lie elsewhere; raises RecordError, StorageError as of `trial_seeds`, if it can't."""
+    kept = sorted({*seeds, *_merged_seeds(results)})
+    atomic_write_text(results / MERGED_SEEDS, json.dumps({_KEY: kept}) + "\n")
