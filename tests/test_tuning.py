@@ -413,7 +413,7 @@ def test_seeds_of_trials_are_never_reported(tmp_path: Path, capsys: pytest.Captu
     write_trials(tmp_path / TUNING / TRIALS, trial_runs([outcome(target, QMC, tmp_path)]))
     beside = ["--method", "ew", "--data", "digits", "--dry-run", "--results"]
     assert run.main([*beside, str(tmp_path), "--seeds", "0", "1000"]) == 2
-    assert "tuning had, found 1000; choose others, or another --results." in capsys.readouterr().err
+    assert "had, found 1000; choose others, or another --results." in capsys.readouterr().err
     assert run.main([*beside, str(tmp_path / TUNING)]) == 2
     assert "expected a folder of runs, found that of trials" in capsys.readouterr().err
 
