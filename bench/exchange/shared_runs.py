@@ -19,7 +19,7 @@ from bench.records.names import checked_short_name
 from bench.records.plain_text import one_line
 from bench.records.reading import LARGEST, Damaged, read_bytes
 from bench.records.record import Record
-from bench.records.store import CHECKPOINT, COSINES, CURVE, POSITIONS, RECORD, RecordError, read_run
+from bench.records.store import CHECKPOINT, COSINES, CURVE, POSITIONS, RECORD, SEED_PREFIX, RecordError, read_run
 from bench.records.tables import read_numbers
 from bench.records.trial_seeds import MERGED_SEEDS, holds_trials, trial_seeds
 from bench.records.trials import TRIALS, TUNING
@@ -35,7 +35,6 @@ LARGEST_FILES: Mapping[str, int] = {
     ITEMS: LARGEST_ITEMS,
 }
 _TABLES = {CURVE: OF_CURVES, POSITIONS: ("step",), COSINES: ("step",)}  # with the columns that reports need
-_SEED = "seed-"
 _NO_DATA = {
     "speed": "measurements of machines; copy its files, each is of one machine",
     "gpu": "checks of accelerators; copy its folders, each is of one machine",
@@ -71,7 +70,7 @@ class SharedRun:
     @property
     def name(self) -> str:
         """The folder below the results."""
-        return f"{self.record.data}/{self.record.variant}/{_SEED}{self.record.seed}"
+        return f"{self.record.data}/{self.record.variant}/{SEED_PREFIX}{self.record.seed}"
 
     @property
     def size(self) -> int:
@@ -116,7 +115,7 @@ def find_shared(results: Path, name: str = "") -> Source:
         before = len(source.runs) + len(source.left_out) + len(source.errors)
         for variant in _folders(data, source):
             for folder in _folders(variant, source):
-                if folder.name.startswith(_SEED):
+                if folder.name.startswith(SEED_PREFIX):
                     _look_at(folder, source, extras)
         if len(source.runs) + len(source.left_out) + len(source.errors) == before:
             source.left_out.append(f"{data}: no runs of a data set; if it is a folder of results, name it by itself.")

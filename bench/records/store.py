@@ -26,7 +26,7 @@ ERROR_LOG = "error.txt"
 TENSORBOARD = "tensorboard"  # a folder
 
 _WORTH: Mapping[Status, int] = {"failed": 0, "diverged": 1, "done": 2}
-_SEED = "seed-"
+SEED_PREFIX = "seed-"
 _ADVICE = "`bench.run` moves it aside and trains this run again."
 _NO_RUN = "no run has a folder of this name: move it out of the results."
 
@@ -41,21 +41,21 @@ class BadRecord(RecordError):
 
 def run_folder(results: Path, data: str, variant: str, seed: int) -> Path:
     """The folder of one run."""
-    return inside(results, data, variant, f"{_SEED}{seed}")
+    return inside(results, data, variant, f"{SEED_PREFIX}{seed}")
 
 
 def names_a_run(folder: Path) -> bool:
     """Whether a folder has the name of a run, data/variant/seed-<s>, as `run_folder` writes it."""
     try:
         data, variant, seed = folder.parts[-3:]
-        return run_folder(Path(), data, variant, int(seed.removeprefix(_SEED))).parts == (data, variant, seed)
+        return run_folder(Path(), data, variant, int(seed.removeprefix(SEED_PREFIX))).parts == (data, variant, seed)
     except ValueError:
         return False
 
 
 def _advice(path: Path) -> str:
     """What to do about a bad record: no run is trained in a folder that none can have, such as seed-00."""
-    return _NO_RUN if path.parent.name.startswith(_SEED) and not names_a_run(path.parent) else _ADVICE
+    return _NO_RUN if path.parent.name.startswith(SEED_PREFIX) and not names_a_run(path.parent) else _ADVICE
 
 
 class _Better(Exception):
@@ -144,7 +144,7 @@ def read_run(folder: Path) -> Record | None:
         if isinstance(error.__cause__, Absent):
             return None
         raise
-    found = (record.data, record.variant, f"{_SEED}{record.seed}")
+    found = (record.data, record.variant, f"{SEED_PREFIX}{record.seed}")
     if folder.parts[-3:] != found:
         if folder.resolve().parts[-3:] == found:  # nothing of that run may be moved or written by this name
             raise RecordError(f"{folder}: expected a folder, found a link to that of another run; remove the link.")
@@ -193,7 +193,7 @@ def run_folders(results: Path, errors: list[str]) -> list[Path]:
     if not os.path.lexists(results):
         return []
     variants = [folder for data in _folders(results, errors) for folder in _folders(data, errors)]
-    return [folder for variant in variants for folder in _folders(variant, errors, _SEED)]
+    return [folder for variant in variants for folder in _folders(variant, errors, SEED_PREFIX)]
 
 
 def _folders(parent: Path, errors: list[str], prefix: str = "") -> list[Path]:

@@ -9,12 +9,11 @@ from typing import Any
 
 from bench.records.files import atomic_write_text, is_file, storage_error
 from bench.records.reading import Damaged, is_there, read_json
-from bench.records.store import RecordError, run_folders
+from bench.records.store import SEED_PREFIX, RecordError, run_folders
 from bench.records.trials import TRIALS, TUNING, read_trials
 
 MERGED_SEEDS = "trial-seeds.json"  # of trials whose records lie elsewhere, beside the data sets
 _KEY = "trial_seeds"
-_SEED = "seed-"
 
 
 def holds_trials(results: Path) -> bool:
@@ -30,7 +29,7 @@ def trial_seeds(results: Path) -> set[int]:
     """
     seeds = {run.seed for run in read_trials(results / TUNING / TRIALS)}
     errors: list[str] = []
-    names = {folder.name.removeprefix(_SEED) for folder in run_folders(results / TUNING, errors)}
+    names = {folder.name.removeprefix(SEED_PREFIX) for folder in run_folders(results / TUNING, errors)}
     if errors:
         raise RecordError("\n".join(errors))
     return seeds | {int(name) for name in names if name.isascii() and name.isdigit()} | _merged_seeds(results)
