@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
@@ -16,12 +17,14 @@ from data_trees import write_digits
 
 from bench import ROOT
 from bench.engine.signals import Stopped, exit_code, stopped_by
+from bench.launch.local import _stop, _Worker
+from bench.launch.processes import GRACE
 from bench.records.store import CHECKPOINT, RECORD, read_record
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 NAMES = {"ids": lambda number: signal.Signals(number).name}
 # Of a worker that is told to stop, and of the command around it.
-SECONDS = 5 + 3
+SECONDS = GRACE + 3
 
 
 def start(words: Sequence[str], **environment: str) -> subprocess.Popen[str]:
@@ -55,6 +58,12 @@ def state_of(path: Path) -> list[str]:
 
 def living(processes: Sequence[int]) -> list[int]:
     return [process for process in processes if state_of(Path(f"/proc/{process}/stat"))]
+
+
+def is_pending(number: int, process: int) -> bool:
+    """Whether a process, which is stopped, was sent a signal that it will take when it goes on."""
+    pending = re.search(r"^ShdPnd:\s+(\S+)$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    return pending is not None and bool(int(pending.group(1), 16) >> (number - 1) & 1)
 
 
 def wait_until(condition: Callable[[], object], seconds: float) -> None:
@@ -113,15 +122,32 @@ def test_workers_end_with_their_command_and_their_runs_go_on(number: int, data_f
 @pytest.mark.slow
 def test_a_second_signal_ends_the_command_at_once(data_folder: Path, tmp_path: Path) -> None:
     with start(words(data_folder, tmp_path, 5000)) as command:
-        wait_until(lambda: list(tmp_path.rglob(CHECKPOINT)), 60)
+        wait_until(lambda: len(list(tmp_path.rglob(CHECKPOINT))) == 2, 60)
         workers = workers_of(command.pid)
         for worker in workers:
             os.kill(worker, signal.SIGSTOP)
+        wait_until(lambda: all(state_of(Path(f"/proc/{worker}/stat"))[0] == "T" for worker in workers), 60)
         command.send_signal(signal.SIGINT)
-        time.sleep(0.3)
+        wait_until(lambda: all(is_pending(signal.SIGTERM, worker) for worker in workers), GRACE)
         command.send_signal(signal.SIGINT)
-        wait_until(lambda: not living(workers), 1)
+        wait_until(lambda: not living(workers), GRACE - 1.5)
         assert command.wait(timeout=SECONDS) == 130
+
+
+def test_a_second_signal_while_workers_are_told_to_stop_kills_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    workers = []
+    for _ in range(2):
+        ours, _theirs = multiprocessing.Pipe()
+        process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+        process.start()
+        workers.append(_Worker(process, ours, "cpu"))
+    monkeypatch.setattr(workers[0].process, "terminate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _stop(workers)
+    assert [worker.process.exitcode for worker in workers] == [-signal.SIGKILL] * 2
 
 
 @pytest.mark.slow

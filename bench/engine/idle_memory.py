@@ -32,8 +32,9 @@ class BeforeRun:
 def memory_before_run(device: torch.device) -> BeforeRun:
     """The memory in use now. What an earlier run of this process has freed is given back before."""
     gc.collect()
+    code = _code_mib(device)  # first: what reading it takes is given back as well
     release_freed_memory()
-    return BeforeRun(memory_mib(device), _code_mib(device))
+    return BeforeRun(memory_mib(device), code)
 
 
 def idle_memory_mib(before: BeforeRun, device: torch.device) -> float | None:
@@ -57,11 +58,12 @@ def _code_mib(device: torch.device) -> float | None:
     resident: dict[str, int] = {}
     executed: set[str] = set()
     name = ""
-    for line in _MAPPINGS.read_text(errors="replace").splitlines():
-        if found := _MAPPING.match(line):
-            name = found.group(2)
-            if "x" in found.group(1) and name.startswith("/"):
-                executed.add(name)
-        elif found := _RESIDENT.match(line):
-            resident[name] = resident.get(name, 0) + int(found.group(1))
+    with _MAPPINGS.open(errors="replace") as lines:
+        for line in lines:
+            if found := _MAPPING.match(line):
+                name = found.group(2)
+                if "x" in found.group(1) and name.startswith("/"):
+                    executed.add(name)
+            elif found := _RESIDENT.match(line):
+                resident[name] = resident.get(name, 0) + int(found.group(1))
     return sum(resident.get(name, 0) for name in executed) / 2**10

@@ -126,10 +126,13 @@ def _start(config: LaunchConfig, device: str) -> _Worker:
 
 
 def _stop(workers: Sequence[_Worker]) -> None:
-    """Stops all workers: each after its current operation, and in any case after a few seconds."""
-    for worker in workers:
-        worker.process.terminate()
+    """Stops all workers: each after its current operation, and in any case after a few seconds.
+
+    A further signal, which raises an exception here, kills them at once.
+    """
     try:
+        for worker in workers:
+            worker.process.terminate()
         until = time.monotonic() + GRACE
         for worker in workers:
             worker.process.join(max(0.0, until - time.monotonic()))
