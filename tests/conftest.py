@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import hashlib
 import os
 import shutil
@@ -26,6 +27,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     with threadpool_limits(limits=1):
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def collect_only_what_tests_make() -> None:
+    """All that is imported stays anyway; each run looks for garbage, which would take longer than a short training."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
