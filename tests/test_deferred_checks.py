@@ -89,13 +89,13 @@ STEPS = 3  # per epoch, of two epochs
 @pytest.mark.parametrize(
     ("method", "settings", "spoil", "at"),
     [
-        ("famo", {}, infinite_steps, 1),
+        pytest.param("famo", {}, infinite_steps, 1, marks=pytest.mark.slow),
         ("famo", {}, infinite_steps, 2 * STEPS - 1),
         ("ew", {}, nan_bias, 2 * STEPS - 1),
-        ("log_loss", {}, nan_bias, 1),
+        pytest.param("log_loss", {}, nan_bias, 1, marks=pytest.mark.slow),
         ("go4align", {"train.cosines_every": 1}, nan_bias, 4),
         ("mgda", {"weighting.every": 2}, nan_bias, 1),
-        ("ew", {"arch": "normal", "arch.position_form": "constant"}, nan_bias, 1),
+        pytest.param("ew", {"arch": "normal", "arch.position_form": "constant"}, nan_bias, 1, marks=pytest.mark.slow),
         ("ew", {"arch": "normal", "arch.updates": "alternating"}, nan_bias, 1),
     ],
 )

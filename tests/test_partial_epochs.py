@@ -39,7 +39,7 @@ FEW = [
     pytest.param("normal", "rooms", {**AUGMENTED, **COSINES, "arch.updates": "alternating"}, id="positions"),
     pytest.param("nash_mtl", "digits", {"weighting.every": 2}, id="cached weights", marks=pytest.mark.slow),
     pytest.param("rlw", "digits", {"weighting.momentum": 0.9}, id="random weights", marks=pytest.mark.slow),
-    pytest.param("modo", "digits", {**DROPOUT, **AUGMENTED}, id="several batches"),
+    pytest.param("modo", "digits", {**DROPOUT, **AUGMENTED}, id="several batches", marks=pytest.mark.slow),
     pytest.param("stl", "digits", DROPOUT, id="single tasks"),
 ]
 OFTEN_USED = ("ew", "uw", "gradnorm", "mgda", "pcgrad", "nash_mtl", "graddrop", "rlw", "imtl", "cagrad", "normal")

@@ -73,7 +73,7 @@ def without_index(network: dict[str, Tensor], task: int) -> dict[str, Tensor]:
     return {name.replace(f".{task}.", ".0.", 1): values for name, values in own.items()}
 
 
-@pytest.mark.parametrize("data", PROBLEMS)
+@pytest.mark.parametrize("data", [PROBLEMS[0], pytest.param(PROBLEMS[1], marks=pytest.mark.slow)])
 def test_one_run_is_a_run_for_each_task(data: str, tmp_path: Path) -> None:
     """To the bit: weights, losses, and the selected epoch with its scores, as of runs of HPS on one task."""
     spec = spec_of(data)
