@@ -18,11 +18,12 @@ from bench.records.files import atomic_write, storage_error
 from bench.records.names import checked_short_name
 from bench.records.plain_text import one_line
 from bench.records.reading import LARGEST
+from bench.records.store import SEED_PREFIX
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that the format has
 _UNIX = 3
 _MODE = stat.S_IFREG | 0o644
-_PATH = re.compile(r"([^/]+)/([^/]+)/seed-(0|[1-9][0-9]{0,9})/([^/]+)")
+_PATH = re.compile(rf"([^/]+)/([^/]+)/{SEED_PREFIX}(0|[1-9][0-9]{{0,9}})/([^/]+)")
 _ENCRYPTED = 1
 _LOCAL, _CENTRAL = 30, 46  # bytes of the headers of an entry, beside its name in both
 _LOCAL_LENGTHS = struct.Struct("<26xHH")  # of the name and the extra field

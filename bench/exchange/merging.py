@@ -15,7 +15,7 @@ from bench.inventory.states import find_runs
 from bench.records.files import flush, storage_error
 from bench.records.reading import Damaged, read_bytes
 from bench.records.record import Record
-from bench.records.store import read_run, run_folder, run_folders
+from bench.records.store import read_run, run_folder, run_folders, run_name
 from bench.records.system_errors import free_bytes, nearest
 from bench.records.trial_seeds import holds_trials, keep_seeds, trial_seeds
 from bench.records.trials import TUNING
@@ -144,7 +144,7 @@ def _beside_trials(
     yield from reported_trials(sources, added)
     yield from reported_trials([Source(str(into), trial_seeds=sorted(trial_seeds(into)))], added)
     seeds = {seed for source in sources for seed in source.trial_seeds}
-    if names := [f"{one.data}/{one.variant}/seed-{one.seed}" for one in present if one.seed in seeds]:
+    if names := [run_name(*one.key) for one in present if one.seed in seeds]:
         yield f"{into}: expected no run with a seed of the trials that are merged, found {named(names)}."
 
 
@@ -177,10 +177,10 @@ def _remarks(added: Sequence[SharedRun], present: Sequence[Record]) -> Iterator[
         values = sorted({str(record.environment.get(name, "unknown")) for record in everything})
         if len(values) > 1:
             yield f"Together, the runs have {len(values)} values of {name}: {named(values)}."
-    known = {(record.data, record.variant, record.seed) for record in everything}
+    known = {record.key for record in everything}
     for record in records:
         if missing := [name for name, key in _sources(record) if key not in known]:
-            yield f"{record.data}/{record.variant}/seed-{record.seed}: is the twin of {named(missing)}, not there."
+            yield f"{run_name(*record.key)}: is the twin of {named(missing)}, not there."
 
 
 def _sources(record: Record) -> list[tuple[str, RunKey]]:
@@ -188,7 +188,7 @@ def _sources(record: Record) -> list[tuple[str, RunKey]]:
     settings: Mapping[str, Any] = record.settings.get("weighting", {})
     data, _, variant = str(settings.get("source", "")).partition("/")
     seeds = settings.get("source_seeds", []) if record.weighting == "frozen" and variant else []
-    return [(f"{data}/{variant}/seed-{seed}", (data, variant, seed)) for seed in seeds]
+    return [(run_name(data, variant, seed), (data, variant, seed)) for seed in seeds]
 
 
 def write_merge(merge: Merge, into: Path) -> None:

@@ -19,7 +19,17 @@ from bench.records.names import checked_short_name
 from bench.records.plain_text import one_line
 from bench.records.reading import LARGEST, Damaged, read_bytes
 from bench.records.record import Record
-from bench.records.store import CHECKPOINT, COSINES, CURVE, POSITIONS, RECORD, SEED_PREFIX, RecordError, read_run
+from bench.records.store import (
+    CHECKPOINT,
+    COSINES,
+    CURVE,
+    POSITIONS,
+    RECORD,
+    SEED_PREFIX,
+    RecordError,
+    read_run,
+    run_name,
+)
 from bench.records.tables import read_numbers
 from bench.records.trial_seeds import MERGED_SEEDS, holds_trials, trial_seeds
 from bench.records.trials import TRIALS, TUNING
@@ -65,12 +75,12 @@ class SharedRun:
 
     @property
     def key(self) -> RunKey:
-        return self.record.data, self.record.variant, self.record.seed
+        return self.record.key
 
     @property
     def name(self) -> str:
         """The folder below the results."""
-        return f"{self.record.data}/{self.record.variant}/{SEED_PREFIX}{self.record.seed}"
+        return run_name(*self.key)
 
     @property
     def size(self) -> int:

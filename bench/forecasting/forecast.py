@@ -22,7 +22,7 @@ from bench.forecasting.sizes import DatasetSize, dataset_size, prepared_bytes
 from bench.records.environment import describe_environment
 from bench.records.files import StorageError, matching
 from bench.records.record import Record
-from bench.records.store import BadRecord, RecordError, read_run, run_folder
+from bench.records.store import SEED_PREFIX, BadRecord, RecordError, read_run, run_folder
 from bench.spec.data_seen import CurrentData, data_remarks, look_at_data, neighbour_remarks
 from bench.spec.planning import PlanError, Request, all_specs, data_names, kept_record, twin_runs
 from bench.spec.resolve import RunSpec
@@ -233,7 +233,7 @@ def recorded_cost(specs: Sequence[RunSpec], results: Path, machine: Machine) -> 
 def _records_of(variant: Path) -> list[Record]:
     """The records of all seeds, without bad ones; those of the request are in the remarks."""
     found = []
-    for folder in matching(variant, "seed-*"):
+    for folder in matching(variant, f"{SEED_PREFIX}*"):
         with suppress(BadRecord):
             record = read_run(folder)
             found += [record] if record is not None else []
