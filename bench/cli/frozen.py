@@ -10,7 +10,7 @@ from typing import Any
 from bench.records.record import Record
 from bench.records.store import RECORD, SEED_PREFIX, RecordError, read_run
 from bench.spec.lookup import UnknownName, lookup
-from bench.spec.planning import PlanError, Request
+from bench.spec.request import PlanError, Request
 from bench.spec.resolve import RunSpec, resolve
 from bench.spec.settings import SpecError
 from bench.spec.twins import FROZEN, twin_row, version_difference, why_no_twin

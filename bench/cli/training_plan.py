@@ -13,7 +13,8 @@ from rich.console import Console
 from bench.cli.forced import ForcedRuns
 from bench.cli.progress import DecodingProgress, run_title
 from bench.launch.shards import Division, Shard, part_of
-from bench.spec.planning import Again, Plan, Request, Which, make_plan
+from bench.spec.planning import Again, Plan, Which, make_plan
+from bench.spec.request import Request
 from bench.spec.resolve import RunKey
 from datasets.decoding.prepare import Preparation, preparing
 
