@@ -14,7 +14,7 @@ from bench.cli.parser import CommandParser
 from bench.records.files import atomic_write_text
 from bench.records.record import Record
 from bench.records.store import RecordError, read_run, run_folder
-from bench.spec.planning import specs_of
+from bench.spec.run_specs import specs_of
 from bench.spec.study import Study, StudyRow, load_study
 from datasets.embedded.flowtimes import TIMES
 

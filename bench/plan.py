@@ -25,7 +25,7 @@ from bench.forecasting.peak_rates import HARDWARE, Hardware, hardware_named
 from bench.forecasting.report import as_text
 from bench.records.store import RecordError
 from bench.spec.lookup import UnknownName
-from bench.spec.planning import PlanError, Request
+from bench.spec.request import PlanError, Request
 from bench.spec.study import StudyError
 from datasets.contract import DataError
 from datasets.decoding.prepare import Preparation, preparing

@@ -23,7 +23,7 @@ from bench.records.frames import LeftOut
 from bench.records.parquet import ParquetUnavailable, write_parquet
 from bench.records.store import RecordError, read_run, without_collector
 from bench.spec.lookup import UnknownName
-from bench.spec.planning import PlanError
+from bench.spec.request import PlanError
 from bench.spec.study import Study, StudyError, load_study, results_of
 from datasets.contract import DataError
 

@@ -25,7 +25,7 @@ from bench.forecasting.report import as_text
 from bench.records.trials import TRIALS, TUNING, write_trials
 from bench.spec.limits import LARGEST_SEED
 from bench.spec.lookup import lookup
-from bench.spec.planning import PlanError, Request
+from bench.spec.request import PlanError, Request
 from bench.spec.settings import SpecError
 from bench.spec.study import MOST_TRIALS, Study, load_study
 from bench.tuning.sampler import BATCH, SAMPLERS, TunerUnavailable

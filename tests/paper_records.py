@@ -14,7 +14,7 @@ from bench.records.record import Labels, MetricRecord, Order, Record, Scores, Ta
 from bench.report import main
 from bench.reporting.paper.layout import ABLATIONS, AVERAGE, GAIN, TABLE4, PaperColumn, PaperTable
 from bench.reporting.paper.printed import printed_rows
-from bench.spec.planning import specs_of
+from bench.spec.run_specs import specs_of
 from bench.spec.study import load_study
 from datasets import DATASETS
 from methods import METHODS

@@ -19,8 +19,8 @@ from bench.records.store import RecordError
 from bench.reporting.comparison import comparisons
 from bench.reporting.planned import PlannedRow, PlannedTable, arranged
 from bench.spec.lookup import UnknownName
-from bench.spec.planning import specs_of
 from bench.spec.resolve import resolve
+from bench.spec.run_specs import specs_of
 from bench.spec.settings import SpecError
 from bench.spec.study import StudyRow
 from datasets import DATASETS

@@ -20,11 +20,12 @@ from record_factory import make_unfinished, write_runs
 from bench import runs
 from bench.engine.context import RunContext
 from bench.engine.loop import train
-from bench.exchange import merging, shared_runs
+from bench.exchange import copying, shared_runs
 from bench.records.claim import Claim, release, take
 from bench.records.store import CHECKPOINT, CURVE, RECORD, read_records, read_run, run_folder, write_record
 from bench.records.trials import TRIALS, TUNING, TrialRun, write_trials
-from bench.spec.planning import Request, make_plan
+from bench.spec.planning import make_plan
+from bench.spec.request import Request
 from bench.spec.resolve import resolve
 from bench.spec.study import StudyRow
 
@@ -168,13 +169,13 @@ def test_a_run_that_ends_meanwhile_is_kept(
     two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here, there = two
-    original = merging._stage
+    original = copying._stage
 
     def stage(run: shared_runs.SharedRun, folder: Path) -> Path:
         write_record(run_folder(here, *run.key), made(seed=run.key[2], reason="trained here meanwhile"))
         return original(run, folder)
 
-    monkeypatch.setattr(merging, "_stage", stage)
+    monkeypatch.setattr(copying, "_stage", stage)
     assert "another process has finished this run" in refused(capsys, "merge", there, "--into", here)
     record = read_run(run_folder(here, "digits", "ew", 1))
     assert record is not None and record.reason == "trained here meanwhile"
@@ -186,14 +187,14 @@ def test_a_killed_merge_leaves_whole_runs_and_the_same_command_goes_on(tmp_path:
     words = ["merge", str(source), "--into", str(into)]
     child = os.fork()
     if not child:
-        moved, move = iter(range(6)), merging._move
+        moved, move = iter(range(6)), copying._move
 
         def stop_in_between(*arguments: Any) -> None:
             if next(moved) == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
             move(*arguments)
 
-        merging._move = stop_in_between
+        copying._move = stop_in_between
         runs.main(words)
         os._exit(0)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL

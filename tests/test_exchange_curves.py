@@ -10,7 +10,7 @@ import pytest
 from exchange_cases import made, printed, refused
 from record_factory import write_runs
 
-from bench.exchange.shared_runs import find_shared
+from bench.exchange.finding import find_shared
 from bench.records.again import AGAIN
 from bench.records.store import CURVE, RECORD, run_folder, write_record
 

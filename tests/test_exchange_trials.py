@@ -12,7 +12,7 @@ from record_factory import write_runs
 from bench.cli.request import refuse_trials
 from bench.records.trial_seeds import MERGED_SEEDS, trial_seeds
 from bench.records.trials import TRIALS, TUNING, TrialRun, write_trials
-from bench.spec.planning import PlanError, Request
+from bench.spec.request import PlanError, Request
 from bench.spec.study import StudyRow
 
 

@@ -20,7 +20,7 @@ from bench.forecasting.report import as_text, duration, size
 from bench.forecasting.sizes import dataset_size, prepared_bytes
 from bench.records.environment import describe_environment
 from bench.records.store import read_records, run_folder, write_record
-from bench.spec.planning import PlanError, Request
+from bench.spec.request import PlanError, Request
 from bench.spec.resolve import RunSpec, resolve
 from bench.spec.study import StudyRow
 from datasets import DATASETS, obtain

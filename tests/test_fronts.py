@@ -18,7 +18,7 @@ from bench.reporting.front import dominates, front_of, non_dominated, task_score
 from bench.reporting.options import Options
 from bench.reporting.sections import analysed, section_figures, section_tables
 from bench.reporting.tables.fronts import front_table
-from bench.spec.planning import specs_of
+from bench.spec.run_specs import specs_of
 from bench.spec.study import load_study
 
 TASKS_OF_DIGITS = [task.key for task in TASKS["digits"]]

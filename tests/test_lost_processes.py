@@ -29,7 +29,7 @@ from bench.records.claim import CLAIM, Claim, Holder, holder_of, release, take
 from bench.records.items import ITEMS
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, CURVE, RECORD, read_record, write_record
-from bench.spec.planning import PlanError
+from bench.spec.request import PlanError
 from bench.spec.resolve import RunSpec, resolve
 
 OnEvent = Callable[[Event], None]

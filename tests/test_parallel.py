@@ -16,7 +16,7 @@ from bench import run, speed
 from bench.cli.request import jobs_at_a_time
 from bench.engine.hardware import hardware_errors, hardware_remarks
 from bench.engine.parallel import device_of_rank, open_store
-from bench.spec.planning import Request
+from bench.spec.request import Request
 from bench.spec.resolve import resolve
 from bench.spec.settings import SpecError
 from bench.spec.study import StudyRow

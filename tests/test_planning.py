@@ -10,7 +10,8 @@ import pytest
 from bench import ROOT, run
 from bench.records.store import RECORD, read_record, run_folder, write_record
 from bench.spec import versions
-from bench.spec.planning import PlanError, Request, make_plan
+from bench.spec.planning import make_plan
+from bench.spec.request import PlanError, Request
 from bench.spec.resolve import resolve
 from bench.spec.settings import SpecError
 from bench.spec.study import StudyRow, load_study

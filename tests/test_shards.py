@@ -23,8 +23,9 @@ from bench.launch.run_queue import RunQueue
 from bench.launch.shards import cost, divide
 from bench.records.claim import Holder, holder_of, take
 from bench.records.store import read_records
-from bench.spec.planning import Request, every_run
+from bench.spec.request import Request
 from bench.spec.resolve import RunSpec, resolve
+from bench.spec.run_specs import every_run
 from bench.spec.study import StudyRow
 
 STUDY = """

@@ -18,7 +18,7 @@ from data_trees import write_digits
 from bench import ROOT
 from bench.engine.signals import Stopped, exit_code, stopped_by
 from bench.launch.local import _stop, _Worker
-from bench.launch.processes import GRACE
+from bench.processes.ending import GRACE
 from bench.records.store import CHECKPOINT, RECORD, read_record
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -215,7 +215,7 @@ def test_a_fork_server_and_its_processes_leave_ctrl_c_to_the_command() -> None:
     program = """
 import os, signal, time
 from multiprocessing import forkserver
-from bench.launch.processes import process_context
+from bench.processes.fork_server import process_context
 
 if __name__ == "__main__":
     process = process_context(["torch"]).Process(target=time.sleep, args=(0,))

@@ -32,11 +32,12 @@ LAYERS = (
     ("launch", "analyses", "inventory"),
     ("engine", "reporting", "tuning"),
     ("spec",),
-    ("methods", "datasets", "records"),
+    ("methods", "datasets", "records", "processes"),
 )
 WITHOUT_TORCH = (
     "bench.reporting",
     "bench.records",
+    "bench.processes",
     "bench.spec.lookup",
     "bench.analyses.toy.table",
     "bench.analyses.toy.figure",

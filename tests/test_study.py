@@ -16,7 +16,8 @@ from bench.cli.planned_rows import planned_tables
 from bench.records.record import Record, Selected
 from bench.reporting.comparison import comparisons
 from bench.reporting.planned import PlannedRow, PlannedTable, arranged
-from bench.spec.planning import Request, all_specs, specs_of
+from bench.spec.request import Request
+from bench.spec.run_specs import all_specs, specs_of
 from bench.spec.study import Study, StudyError, StudyRow, load_study, read_study
 
 CONSTANT = {"arch.position_form": "constant"}

@@ -26,8 +26,9 @@ from bench.reporting.render import comma_separated
 from bench.reporting.replay import best_of
 from bench.reporting.reports import write_reports
 from bench.reporting.tables.tuning import tuning_table
-from bench.spec.planning import PlanError, specs_of
+from bench.spec.request import PlanError
 from bench.spec.resolve import resolve
+from bench.spec.run_specs import specs_of
 from bench.spec.study import Study, StudyError, StudyRow, StudyTable, load_study
 from bench.tuning.sampler import SEED, propose, quasi_random
 from bench.tuning.space import DIMENSIONS, WEIGHT_DECAYS, space_of

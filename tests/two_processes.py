@@ -18,7 +18,7 @@ from bench.engine.parallel import ALONE, DataParallel, joined, open_store
 from bench.engine.seeds import generator_for
 from bench.engine.step import train_step
 from bench.engine.train_state import make_train_state
-from bench.launch.processes import process_context
+from bench.processes.fork_server import process_context
 from bench.spec.resolve import resolve
 from datasets.contract import Batch, Group
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.records.files import atomic_write_text, storage_error
 from bench.records.reading import Damaged, is_there, read_json
-from bench.spec.planning import Request
+from bench.spec.request import Request
 from bench.spec.resolve import RunKey, RunSpec
 
 

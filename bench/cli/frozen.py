@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.records.record import Record
-from bench.records.store import RECORD, RecordError, read_run
+from bench.records.store import RECORD, SEED_PREFIX, RecordError, read_run
 from bench.spec.lookup import UnknownName, lookup
-from bench.spec.planning import PlanError, Request
+from bench.spec.request import PlanError, Request
 from bench.spec.resolve import RunSpec, resolve
 from bench.spec.settings import SpecError
 from bench.spec.twins import FROZEN, twin_row, version_difference, why_no_twin
@@ -70,7 +70,7 @@ def _finished(folder: Path) -> tuple[dict[Path, Record], list[str]]:
         PlanError: there is none, or one that is not finished. RecordError: of a record that can't be read.
     """
     single = (folder / RECORD).exists()
-    places = [folder] if single else sorted(place for place in folder.glob("seed-*") if place.is_dir())
+    places = [folder] if single else sorted(place for place in folder.glob(f"{SEED_PREFIX}*") if place.is_dir())
     if not places:
         raise PlanError(
             f"--from {folder}: expected the folder of a run, results/<data>/<variant>, or of one of its seeds, found "

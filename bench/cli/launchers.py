@@ -10,7 +10,7 @@ from bench.cli.options import lookup_name, whole_number
 from bench.launch.cluster import RayOptions, SlurmOptions
 from bench.launch.shards import Shard
 from bench.spec.limits import MOST_PROCESSES, MOST_TIMES
-from bench.spec.planning import PlanError
+from bench.spec.request import PlanError
 from bench.spec.shown import shown
 
 LAUNCHERS = ("local", "ray", "slurm")

@@ -10,7 +10,7 @@ import torch
 
 from bench.cli.request import jobs_at_a_time, processes_of_a_run
 from bench.launch.devices import devices_of, spread
-from bench.spec.planning import PlanError, Request
+from bench.spec.request import PlanError, Request
 
 
 def check_per_device(arguments: Namespace, device: torch.device) -> None:

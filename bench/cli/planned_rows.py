@@ -27,7 +27,7 @@ def planned_tables(study: Study, data: str) -> list[PlannedTable]:
 def _planned_row(row: StudyRow, rows: Sequence[StudyRow], data: str) -> PlannedRow:
     # The only import of torch in a report: the overrides of a row are resolved against the registries of methods and
     # data sets. Reports without such a study read records alone and also run where torch is not installed.
-    from bench.spec.planning import specs_of
+    from bench.spec.run_specs import specs_of
 
     sources = row.sources(rows, data) if row.twin_of else [row]
     specs = [spec for source in sources for spec in specs_of(source, data, seed=0)]

@@ -29,14 +29,14 @@ from datasets.decoding.prepare import Progress as Decoded
 LONG_DECODING = 3.0  # seconds, from which on an array's progress is printed if output is piped
 
 
-def run_name(spec: RunSpec) -> str:
-    """The name of a run in messages."""
-    return f"{spec.data} {spec.variant} seed {spec.seed}"
+def run_title(data: str, variant: str, seed: int) -> str:
+    """The run in the lines on its progress."""
+    return f"{data} {variant} seed {seed}"
 
 
 def outcome_line(record: Record) -> str:
     """One line on how a run ended."""
-    name = f"{record.data} {record.variant} seed {record.seed}"
+    name = run_title(*record.key)
     if record.status != "done":
         return f"{name}: {record.status}: {one_line(record.reason)}"
     assert record.selected is not None
@@ -98,7 +98,7 @@ class RunProgress(LiveProgress):
         self.current: dict[str, TaskID] = {}
 
     def __call__(self, event: Event) -> None:
-        name = run_name(event.spec)
+        name = run_title(*event.spec.key)
         if event.kind in ("epoch", "part"):
             planned, done = event.spec.settings.train.epochs, event.epochs + event.share
             self.fractions[name] = done / planned

@@ -24,7 +24,7 @@ from bench.cli.options import (
 )
 from bench.records.trial_seeds import holds_trials, trial_seeds
 from bench.spec.lookup import UnknownName
-from bench.spec.planning import PlanError, Request
+from bench.spec.request import PlanError, Request
 from bench.spec.settings import SpecError, compute_settings
 from bench.spec.shown import shown
 from bench.spec.study import Study, StudyRow, load_study, results_of

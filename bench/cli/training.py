@@ -38,8 +38,10 @@ from bench.launch.shards import divide
 from bench.launch.tensorboard import require_tensorboard
 from bench.records.store import TENSORBOARD, RecordError
 from bench.spec.lookup import UnknownName
-from bench.spec.planning import Again, Plan, PlanError, Request, Which, every_run
+from bench.spec.planning import Again, Plan, Which
+from bench.spec.request import PlanError, Request
 from bench.spec.resolve import RunKey, RunSpec
+from bench.spec.run_specs import every_run
 from bench.spec.shown import shown
 from bench.spec.study import StudyError
 from datasets.contract import DataError

@@ -11,9 +11,10 @@ import torch
 from rich.console import Console
 
 from bench.cli.forced import ForcedRuns
-from bench.cli.progress import DecodingProgress, run_name
+from bench.cli.progress import DecodingProgress, run_title
 from bench.launch.shards import Division, Shard, part_of
-from bench.spec.planning import Again, Plan, Request, Which, make_plan
+from bench.spec.planning import Again, Plan, Which, make_plan
+from bench.spec.request import Request
 from bench.spec.resolve import RunKey
 from datasets.decoding.prepare import Preparation, preparing
 
@@ -42,9 +43,9 @@ def describe(plan: Plan, seconds: Mapping[RunKey, float | None], console: Consol
         settings = "".join(f" {key}={value}" for key, value in spec.overrides.items())
         known = seconds[spec.key]
         about = "" if known is None else f", about {known:.0f} s"
-        console.print(f"would run {run_name(spec)}, {spec.settings.train.epochs} epochs{about}{settings}")
+        console.print(f"would run {run_title(*spec.key)}, {spec.settings.train.epochs} epochs{about}{settings}")
     for spec in plan.waiting:
-        console.print(f"would then run {run_name(spec)}: {spec.label}, once its weights are known")
+        console.print(f"would then run {run_title(*spec.key)}: {spec.label}, once its weights are known")
     waiting = f", {len(plan.waiting)} frozen twins that wait for other runs" if plan.waiting else ""
     again = f" ({len(plan.again)} of them again)" if plan.again else ""
     console.print(f"{len(plan.pending)} runs to train{again}, {len(plan.kept)} already kept{waiting}.")

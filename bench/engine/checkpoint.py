@@ -31,7 +31,7 @@ from bench.engine.train_state import TrainState, on_device_of_weighting
 from bench.records.again import training_folder
 from bench.records.environment import describe_environment
 from bench.records.files import Guard, StorageError
-from bench.records.store import CHECKPOINT, run_folder
+from bench.records.store import CHECKPOINT, run_folder, run_name
 from bench.records.upgrade import upgraded_settings
 from bench.spec.data_seen import CurrentData, DataKey, changed_parts, compared_later, data_key
 from bench.spec.resolve import RunSpec
@@ -165,7 +165,7 @@ def checkpoint_remarks(
             _check_origin(read_content(path), spec, device, seen.fingerprint)
         except UnusableCheckpoint as error:
             kept = f"it will be kept as {path.name}{error.ending}"
-            remarks.append(f"{spec.data}/{spec.variant}/seed-{spec.seed}: {STARTS_AGAIN} {error}; {kept}.")
+            remarks.append(f"{run_name(*spec.key)}: {STARTS_AGAIN} {error}; {kept}.")
         except StorageError as error:
             remarks.append(str(error))
     remarks += [

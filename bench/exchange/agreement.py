@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from bench.exchange.shared_runs import SharedRun
 from bench.records.record import Record
 from bench.records.same_data import WHOLE, data_settings, same_data, split_per_seed
+from bench.records.store import run_name
 from bench.reporting.comparison import SINGLE_TASK, chosen_tasks, unusual_protocol
 from bench.reporting.differences import METHOD_VERSIONS, SHARED_VERSIONS, flat
 from bench.spec.data_seen import changed_parts
@@ -132,7 +133,7 @@ def unmarked_data(records: Sequence[Record]) -> Iterator[str]:
     """Remarks on runs without a fingerprint of their data, beside runs of the data set that have one."""
     marked = {record.data for record in records if record.fingerprint}
     for data in sorted(marked):
-        bare = [f"{r.data}/{r.variant}/seed-{r.seed}" for r in records if r.data == data and not r.fingerprint]
+        bare = [run_name(*r.key) for r in records if r.data == data and not r.fingerprint]
         if bare:
             yield f"{data}: no fingerprint says which images {named(bare)} saw; other runs have one."
 

@@ -11,9 +11,11 @@ from pathlib import Path
 from bench.cli.options import folder, plain_console
 from bench.exchange.agreement import disagreements, unmarked_data
 from bench.exchange.archive import opened_archive, write_archive
+from bench.exchange.copying import write_merge
+from bench.exchange.finding import find_shared
 from bench.exchange.manifest import DataEntry, manifest_of
-from bench.exchange.merging import plan_merge, reported_trials, write_merge
-from bench.exchange.shared_runs import ExchangeError, SharedRun, Source, find_shared
+from bench.exchange.merging import plan_merge, reported_trials
+from bench.exchange.shared_runs import ExchangeError, SharedRun, Source
 from bench.inventory.states import FoundRun
 from bench.spec.study import results_of
 

@@ -1,4 +1,4 @@
-"""Merges runs into a folder of results: everything is checked before anything is written."""
+"""What a merge adds to a folder of results: everything is checked before anything is written."""
 
 from __future__ import annotations
 
@@ -9,22 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from bench.exchange.agreement import disagreements, named, unmarked_data
-from bench.exchange.shared_runs import LARGEST_FILES, ExchangeError, SharedRun, Source, read_file
-from bench.inventory.removal import remove_run
+from bench.exchange.shared_runs import LARGEST_FILES, ExchangeError, SharedRun, Source
 from bench.inventory.states import find_runs
-from bench.records.files import flush, storage_error
+from bench.records.files import storage_error
 from bench.records.reading import Damaged, read_bytes
 from bench.records.record import Record
-from bench.records.store import read_run, run_folder, run_folders
+from bench.records.store import run_folder, run_folders, run_name
 from bench.records.system_errors import free_bytes, nearest
-from bench.records.trial_seeds import holds_trials, keep_seeds, trial_seeds
+from bench.records.trial_seeds import holds_trials, trial_seeds
 from bench.records.trials import TUNING
 from bench.spec.resolve import RunKey
 from bench.spec.versions import code_remarks, version_remarks
-from datasets.embedded.atomic_folder import scratch_folder
 
 _MIB = 2**20
-_SCRATCH = ".merge."
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,7 @@ def _beside_trials(
     yield from reported_trials(sources, added)
     yield from reported_trials([Source(str(into), trial_seeds=sorted(trial_seeds(into)))], added)
     seeds = {seed for source in sources for seed in source.trial_seeds}
-    if names := [f"{one.data}/{one.variant}/seed-{one.seed}" for one in present if one.seed in seeds]:
+    if names := [run_name(*one.key) for one in present if one.seed in seeds]:
         yield f"{into}: expected no run with a seed of the trials that are merged, found {named(names)}."
 
 
@@ -177,10 +174,10 @@ def _remarks(added: Sequence[SharedRun], present: Sequence[Record]) -> Iterator[
         values = sorted({str(record.environment.get(name, "unknown")) for record in everything})
         if len(values) > 1:
             yield f"Together, the runs have {len(values)} values of {name}: {named(values)}."
-    known = {(record.data, record.variant, record.seed) for record in everything}
+    known = {record.key for record in everything}
     for record in records:
         if missing := [name for name, key in _sources(record) if key not in known]:
-            yield f"{record.data}/{record.variant}/seed-{record.seed}: is the twin of {named(missing)}, not there."
+            yield f"{run_name(*record.key)}: is the twin of {named(missing)}, not there."
 
 
 def _sources(record: Record) -> list[tuple[str, RunKey]]:
@@ -188,59 +185,4 @@ def _sources(record: Record) -> list[tuple[str, RunKey]]:
     settings: Mapping[str, Any] = record.settings.get("weighting", {})
     data, _, variant = str(settings.get("source", "")).partition("/")
     seeds = settings.get("source_seeds", []) if record.weighting == "frozen" and variant else []
-    return [(f"{data}/{variant}/seed-{seed}", (data, variant, seed)) for seed in seeds]
-
-
-def write_merge(merge: Merge, into: Path) -> None:
-    """Copies the runs. Each appears when it is complete; if this is killed, the same merge adds the others.
-
-    Raises:
-        ExchangeError: a file has changed since the merge was planned, or a process trains a run meanwhile.
-        StorageError: the system refuses it.
-    """
-    runs = [*merge.new, *merge.instead]
-    if merge.trial_seeds - trial_seeds(into):
-        keep_seeds(into, merge.trial_seeds)  # first: if this is killed, no run is there without them
-    if not runs:
-        return
-    try:
-        into.mkdir(parents=True, exist_ok=True)
-        with scratch_folder(into, _SCRATCH) as scratch:
-            staged = [_stage(run, scratch / str(place)) for place, run in enumerate(runs)]
-            for run, folder in zip(runs, staged, strict=True):
-                _move(folder, run_folder(into, *run.key), into)
-    except OSError as error:
-        raise storage_error(into, error) from error
-
-
-def _finished_meanwhile(folder: Path) -> str:
-    record = read_run(folder)
-    finished = record is not None and record.status != "failed"
-    return f"{folder}: another process has finished this run; give the same command again." if finished else ""
-
-
-def _stage(run: SharedRun, folder: Path) -> Path:
-    """A copy of a run, flushed to the disk."""
-    folder.mkdir()
-    for name, mark in run.files.items():
-        content = read_file(run.folder, name)
-        if hashlib.sha256(content).hexdigest() != mark.sha256:
-            raise ExchangeError(f"{run.folder / name}: changed while it was read; give the same command again.")
-        (folder / name).write_bytes(content)
-        flush(folder / name)
-    flush(folder)
-    return folder
-
-
-def _move(staged: Path, folder: Path, into: Path) -> None:
-    """Moves a run to its place, which is free, or has a failed or unfinished run that nobody trains."""
-    if folder.is_dir() and any(folder.iterdir()) and (reason := remove_run(folder, into, _finished_meanwhile)):
-        raise ExchangeError(reason)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        staged.rename(folder)
-    except OSError as error:
-        if folder.exists():
-            raise ExchangeError(f"{folder}: another process has written there; give the same command again.") from error
-        raise
-    flush(folder.parent)
+    return [(run_name(data, variant, seed), (data, variant, seed)) for seed in seeds]

@@ -15,7 +15,7 @@ from bench.forecasting.peak_rates import Arithmetic, Hardware
 from bench.forecasting.probe import StepCost
 from bench.forecasting.roofline import Efficiency, Rates, reached
 from bench.forecasting.sizes import prepared_bytes
-from bench.spec.planning import Request
+from bench.spec.request import Request
 from bench.spec.resolve import RunSpec
 from datasets import DATASETS, find
 from methods.adapters.bridge import PeerFailed, PeerUnavailable

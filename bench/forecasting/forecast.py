@@ -22,10 +22,12 @@ from bench.forecasting.sizes import DatasetSize, dataset_size, prepared_bytes
 from bench.records.environment import describe_environment
 from bench.records.files import StorageError, matching
 from bench.records.record import Record
-from bench.records.store import BadRecord, RecordError, read_run, run_folder
+from bench.records.store import SEED_PREFIX, BadRecord, RecordError, read_run, run_folder
 from bench.spec.data_seen import CurrentData, data_remarks, look_at_data, neighbour_remarks
-from bench.spec.planning import PlanError, Request, all_specs, data_names, kept_record, twin_runs
+from bench.spec.kept import kept_record
+from bench.spec.request import PlanError, Request, data_names, raise_all
 from bench.spec.resolve import RunSpec
+from bench.spec.run_specs import all_specs, twin_runs
 from datasets import DATASETS, find
 from methods.adapters import is_adapter
 from methods.contract import PostStepHook, batches_of
@@ -180,8 +182,7 @@ def runs_of(request: Request, data_root: Path, results: Path) -> tuple[list[Run]
     twins = twin_runs(request, names, kept, results, errors)
     add([*twins.planned, *twins.waiting])
     remarks += twins.remarks
-    if errors:
-        raise PlanError("\n".join(dict.fromkeys(errors)))
+    raise_all(errors)
     if any(run.spec.settings.compute.processes > 1 for run in runs):
         remarks.append(
             "compute.processes: steps are those of one process on its part of the batch; what processes exchange is "
@@ -233,7 +234,7 @@ def recorded_cost(specs: Sequence[RunSpec], results: Path, machine: Machine) -> 
 def _records_of(variant: Path) -> list[Record]:
     """The records of all seeds, without bad ones; those of the request are in the remarks."""
     found = []
-    for folder in matching(variant, "seed-*"):
+    for folder in matching(variant, f"{SEED_PREFIX}*"):
         with suppress(BadRecord):
             record = read_run(folder)
             found += [record] if record is not None else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from bench.spec.planning import PlanError
+from bench.spec.request import PlanError
 from datasets import DATASETS
 from datasets.contract import DataSettings
 from datasets.embedded import digits

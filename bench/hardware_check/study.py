@@ -21,7 +21,8 @@ from bench.launch.local import run_locally, start_server
 from bench.launch.messages import Event
 from bench.records.hardware import Check
 from bench.records.record import Record
-from bench.spec.planning import Plan, Request, make_plan
+from bench.spec.planning import Plan, make_plan
+from bench.spec.request import Request
 from bench.spec.study import StudyRow, load_study
 from datasets.decoding.prepare import Preparation, preparing
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.inventory.states import FoundRun
-from bench.records.store import run_folders
+from bench.records.store import SEED_PREFIX, run_folders
 from bench.spec.lookup import did_you_mean, lookup, same_name
 from bench.spec.shown import shown
 
-_SEED = "seed-"
 _MOST_NAMED = 5
 
 
@@ -116,8 +115,8 @@ def _matches(parts: Sequence[str], folder: Path, same: Callable[[str, str], bool
 
 
 def _is(name: str, part: str, same: Callable[[str, str], bool]) -> bool:
-    if name.startswith(_SEED):  # a seed is meant as it is: 1 is not 10
-        return part in (name, name.removeprefix(_SEED))
+    if name.startswith(SEED_PREFIX):  # a seed is meant as it is: 1 is not 10
+        return part in (name, name.removeprefix(SEED_PREFIX))
     return same(name, part)
 
 

@@ -13,7 +13,16 @@ from bench.records.again import AGAIN
 from bench.records.claim import CLAIM, Holder, has_died, holder_of
 from bench.records.plain_text import one_line
 from bench.records.record import Record
-from bench.records.store import CHECKPOINT, RECORD, RecordError, read_run, run_folders, without_collector
+from bench.records.store import (
+    CHECKPOINT,
+    RECORD,
+    SEED_PREFIX,
+    RecordError,
+    read_run,
+    run_folders,
+    run_name,
+    without_collector,
+)
 from bench.spec.versions import changed_code, why_stale
 
 State = Literal["done", "stale", "diverged", "failed", "running", "interrupted", "damaged"]
@@ -46,7 +55,7 @@ class FoundRun:
     @property
     def name(self) -> str:
         """The folder below the results."""
-        return f"{self.data}/{self.variant}/seed-{self.seed}"
+        return run_name(self.data, self.variant, self.seed)
 
     @property
     def written(self) -> float | None:
@@ -90,7 +99,7 @@ def look_at(folder: Path) -> FoundRun | None:
     far = next((found for path in partly if (found := reached(path))), None)
     state, note = _state(record, error, holder, far)
     data, variant, seed = folder.parts[-3:]
-    seed = seed.removeprefix("seed-")
+    seed = seed.removeprefix(SEED_PREFIX)
     return FoundRun(folder, data, variant, seed, record, state, one_line(note), error, holder, far)
 
 

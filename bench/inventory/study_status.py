@@ -9,9 +9,11 @@ from pathlib import Path
 from bench.inventory.listing import aligned
 from bench.inventory.states import FoundRun, State, counts, look_at
 from bench.records.record import Record
-from bench.records.store import RECORD, run_folder
-from bench.spec.planning import PlanError, Request, all_specs, data_names, found_names, is_kept, twin_runs
+from bench.records.store import RECORD, run_folder, run_name
+from bench.spec.kept import is_kept
+from bench.spec.request import PlanError, Request, data_names, found_names, raise_all
 from bench.spec.resolve import RunSpec
+from bench.spec.run_specs import all_specs, twin_runs
 from bench.spec.study import Study
 
 # Of these states each run is named, in this order.
@@ -53,23 +55,18 @@ def study_runs(study: Study, data: Sequence[str], data_root: Path, results: Path
         (spec, run.record) for spec, run in own if run is not None and run.record is not None and _ended(run.record)
     ]
     twins = twin_runs(request, names, kept, results, errors)
-    if errors:
-        raise PlanError("\n".join(dict.fromkeys(errors)))
+    raise_all(errors)
     every = [*own, *((spec, _of_spec(spec, results)) for spec in twins.planned)]
     return StudyRuns(
         [run for _, run in every if run is not None],
-        [_name(spec) for spec, run in every if run is None],
-        [f"{_name(spec)} ({spec.label})" for spec in twins.waiting],
+        [run_name(*spec.key) for spec, run in every if run is None],
+        [f"{run_name(*spec.key)} ({spec.label})" for spec in twins.waiting],
         [*remarks, *twins.remarks],
     )
 
 
 def _ended(record: Record) -> bool:
     return record.status != "failed"
-
-
-def _name(spec: RunSpec) -> str:
-    return f"{spec.data}/{spec.variant}/seed-{spec.seed}"
 
 
 def _of_spec(spec: RunSpec, results: Path) -> FoundRun | None:

@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Literal, TypeAlias
@@ -22,7 +21,8 @@ from bench.engine.context import RunContext
 from bench.engine.loop import train_along
 from bench.engine.parallel import ALONE, DataParallel, device_of_rank, joined, open_store
 from bench.engine.signals import STOP_SIGNALS
-from bench.launch.processes import GRACE, process_context
+from bench.processes.ending import GRACE, end_with_parent
+from bench.processes.fork_server import process_context
 from bench.spec.resolve import RunSpec
 from methods.contract import Diverged
 
@@ -177,7 +177,7 @@ def _train_along(connection: Connection, spec: RunSpec, context: RunContext, ran
     """
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_first, daemon=True).start()
+    end_with_parent()  # the first process of the run; this one has nothing to save
     size = spec.settings.compute.processes
     try:
         connection.send(("ready", "", ""))
@@ -206,11 +206,3 @@ def _epochs(connection: Connection) -> Iterator[tuple[int, int]]:
 
 def _failed_exchange(error: RuntimeError) -> Exception:
     return _ExchangeFailed(str(error))
-
-
-def _end_with_first() -> None:
-    """Waits until the first process of the run dies, and then ends this one at once: it has nothing to save."""
-    parent = parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGKILL)

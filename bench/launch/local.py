@@ -18,9 +18,10 @@ from typing import Any
 from bench.engine.recording import failed_record
 from bench.launch.config import LaunchConfig
 from bench.launch.messages import Assignment, Event
-from bench.launch.processes import GRACE, process_context
 from bench.launch.run_queue import POLL, RunQueue
 from bench.launch.worker import work
+from bench.processes.ending import GRACE
+from bench.processes.fork_server import process_context
 from bench.records.claim import Holder, release, take
 from bench.records.files import StorageError
 from bench.records.record import Record

@@ -18,10 +18,10 @@ from bench.launch.cluster import ClusterUnavailable, RayOptions, require_package
 from bench.launch.config import LaunchConfig
 from bench.launch.local import OnEvent, record_lost
 from bench.launch.messages import Event
-from bench.launch.processes import GRACE
 from bench.launch.ray_node import Attempt, Mailbox, Shared, train_on_node
 from bench.launch.ray_session import connected, marked
 from bench.launch.run_queue import POLL
+from bench.processes.ending import GRACE
 from bench.records.claim import holder_of
 from bench.records.files import StorageError
 from bench.spec.resolve import RunSpec

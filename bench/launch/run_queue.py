@@ -17,7 +17,7 @@ from bench.records.claim import CLAIM, Claim, Holder, release, take
 from bench.records.files import StorageError, remove_temporary_files
 from bench.records.record import Record
 from bench.records.store import CHECKPOINT, RECORD, read_run, set_aside
-from bench.spec.planning import is_kept
+from bench.spec.kept import is_kept
 from bench.spec.resolve import RunSpec
 
 POLL = 1.0  # seconds between two looks at the runs that other processes train

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import select
 import signal
 import threading
@@ -11,8 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import parent_process
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 
 import torch
 
@@ -24,8 +22,8 @@ from bench.engine.signals import Stopped, exit_code, stopped_by, uninterrupted
 from bench.launch.config import LaunchConfig
 from bench.launch.data_parallel import data_parallel
 from bench.launch.messages import Assignment, Event
-from bench.launch.processes import GRACE
 from bench.launch.tensorboard import epoch_log
+from bench.processes.ending import GRACE, end_with_parent
 from bench.records.again import replace_old
 from bench.records.claim import Claim, ClaimLost, Progress, beat, release
 from bench.records.files import StorageError, atomic_write_text
@@ -43,7 +41,7 @@ def work(connection: Connection, config: LaunchConfig) -> None:
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent(GRACE)
     gc.freeze()  # all modules, which stay: each run looks for garbage, and would take a quarter of a second for them
     try:
         with stopped_by(signal.SIGTERM):
@@ -167,16 +165,3 @@ def _beating(claim: Claim, expiry: float) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def _end_with_parent() -> None:
-    """Waits until the parent dies, and then ends this process as if it had been told to stop.
-
-    The pipe that is waited for closes with the command itself, also where a fork server stands between the two.
-    """
-    parent = parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE)
-    os.kill(os.getpid(), signal.SIGKILL)

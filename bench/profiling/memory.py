@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from bench.engine.device import peak_memory_mib, reset_peak_memory
-from bench.launch.processes import process_context
+from bench.processes.fork_server import process_context
 from bench.profiling.step import MethodStep, StepBenchmark, StepFactory
 from bench.records.speed import BASELINE, OURS
 from methods.adapters.counterparts import import_errors

@@ -181,6 +181,11 @@ class Record(_Part):
     versions: dict[str, int] = Field(default_factory=dict)
     code: dict[str, MethodCode] = Field(default_factory=dict)
 
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Data set, variant and seed, which the folder of the run is named after."""
+        return self.data, self.variant, self.seed
+
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Record:
         for error in _contradictions(self):

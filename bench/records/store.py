@@ -44,6 +44,11 @@ def run_folder(results: Path, data: str, variant: str, seed: int) -> Path:
     return inside(results, data, variant, f"{SEED_PREFIX}{seed}")
 
 
+def run_name(data: str, variant: str, seed: int | str) -> str:
+    """The run in a message: its folder below the results."""
+    return f"{data}/{variant}/{SEED_PREFIX}{seed}"
+
+
 def names_a_run(folder: Path) -> bool:
     """Whether a folder has the name of a run, data/variant/seed-<s>, as `run_folder` writes it."""
     try:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.records.record import Record, Scores, TaskRecord
-from bench.records.store import RecordError
+from bench.records.store import RecordError, run_name
 from bench.reporting.differences import data_differences, row_differences, seed_differences
 from bench.reporting.disagreements import disagreements
-from bench.reporting.labels import hidden_rows, row_labels, run_name, seed_list, show_value, without
+from bench.reporting.labels import hidden_rows, row_labels, seed_list, show_value, without
 
 BASELINE = "ew"
 SINGLE_TASK = "stl"
@@ -245,7 +245,7 @@ def _comparison(records: Sequence[Record], chosen: tuple[str, ...], single_task:
     for record in records:
         if (record.tasks, record.selection) != (first.tasks, first.selection):
             raise RecordError(
-                f"{run_name(record)}: expected the tasks and metrics of {run_name(first)}, found others; "
+                f"{run_name(*record.key)}: expected the tasks and metrics of {run_name(*first.key)}, found others; "
                 "delete the older of the two and run it again."
             )
     seeds = tuple(sorted({record.seed for record in records}))
@@ -275,7 +275,7 @@ def _by_seed(records: Sequence[Record]) -> dict[int, Record]:
     runs: dict[int, Record] = {}
     for record in sorted(records, key=lambda r: r.seed):
         if record.seed in runs:
-            raise RecordError(f"{run_name(record)}: expected one record, found two; delete the copy.")
+            raise RecordError(f"{run_name(*record.key)}: expected one record, found two; delete the copy.")
         runs[record.seed] = record
     return runs
 

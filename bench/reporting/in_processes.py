@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import active_children, get_context, parent_process
-from multiprocessing.connection import wait
+from multiprocessing import active_children, get_context
 from typing import TypeVar
 
+from bench.processes.ending import end_with_parent
 from bench.records.files import StorageError
 
 T = TypeVar("T")
@@ -51,11 +49,4 @@ def in_processes(work: Callable[[T], R], things: Sequence[T], processes: int) ->
 def _begin() -> None:
     """Ctrl-C is for the command, which stops its processes; if it is killed, they end at once."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGKILL)
+    end_with_parent()

@@ -26,11 +26,6 @@ def seed_list(seeds: Iterable[int]) -> str:
     return f"seed{'s' * (len(texts) != 1)} {', '.join(texts)}"
 
 
-def run_name(record: Record) -> str:
-    """The run in a message: its folder below the results."""
-    return f"{record.data}/{record.variant}/seed-{record.seed}"
-
-
 def hidden_rows(labels: Sequence[str]) -> str:
     """Sentences on rows that are left out on request; empty if there are none."""
     return f"{_left_out(labels)}. Marks, ranks and tests count all rows." if labels else ""

@@ -12,7 +12,7 @@ from typing import Any
 from bench.records.files import matching
 from bench.records.record import Record
 from bench.records.same_data import compared_parts, data_settings, same_fingerprint
-from bench.records.store import RECORD, RecordError, read_run
+from bench.records.store import RECORD, SEED_PREFIX, RecordError, read_run
 from bench.spec.resolve import RunSpec
 from datasets import DATASETS
 from datasets.contract import DataError, DataSettings, NotPrepared
@@ -148,7 +148,7 @@ def neighbour_remarks(
 def _records_in(folder: Path, known: Mapping[Path, Record]) -> list[tuple[Path, Record]]:
     """The records of a data set; invalid ones are left to reports, which say so."""
     found = []
-    for run in matching(folder, "*", "seed-*"):
+    for run in matching(folder, "*", f"{SEED_PREFIX}*"):
         with suppress(RecordError):
             record = known.get(run) or read_run(run)
             found += [(run / RECORD, record)] if record is not None else []

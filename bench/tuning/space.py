@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.spec.planning import specs_of
 from bench.spec.resolve import RunSpec, weighting_info
+from bench.spec.run_specs import specs_of
 from bench.spec.study import StudyError, StudyRow
 from methods import ARCHITECTURES
 from methods.contract import MOST_KNOBS, Knob

@@ -10,7 +10,7 @@ import yaml
 
 from bench.records.files import atomic_write_text
 from bench.spec.lookup import UnknownName, lookup
-from bench.spec.planning import ALL, PlanError
+from bench.spec.request import ALL, PlanError, raise_all
 from bench.spec.settings import SpecError
 from bench.spec.study import Study, StudyError, StudyRow, StudyTable
 from bench.tuning.space import space_of
@@ -133,8 +133,7 @@ def targets(study: Study) -> list[Target]:
                 except (StudyError, UnknownName, SpecError) as error:
                     errors.append(str(error))
     errors += _repeated_labels(found)
-    if errors:
-        raise PlanError("\n".join(dict.fromkeys(errors)))
+    raise_all(errors)
     return found
 
 

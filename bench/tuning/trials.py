@@ -11,8 +11,9 @@ from typing import Any
 from bench.records.record import Record
 from bench.records.store import RECORD, BadRecord, read_run, run_folder
 from bench.records.trials import TrialRun, trial_score
-from bench.spec.planning import is_kept, specs_of
+from bench.spec.kept import is_kept
 from bench.spec.resolve import RunSpec
+from bench.spec.run_specs import specs_of
 from bench.spec.study import StudyRow
 from bench.tuning.sampler import Sampler, propose
 from bench.tuning.space import Space

@@ -15,9 +15,8 @@ from bench.analyses.relations.agreement import Measure, Numbers, Relations, Task
 from bench.records.reading import Damaged, in_one_line, is_there
 from bench.records.record import Record
 from bench.records.same_data import same_data
-from bench.records.store import COSINES, CURVE, RECORD, RecordError, read_records, run_folder
+from bench.records.store import COSINES, CURVE, RECORD, RecordError, read_records, run_folder, run_name
 from bench.reporting.differences import METHOD_SECTIONS, SHARED_VERSIONS, seed_differences
-from bench.reporting.labels import run_name
 from bench.spec.lookup import lookup
 from datasets import DATASETS, obtain
 from datasets.chosen_tasks import with_tasks
@@ -185,7 +184,7 @@ def _label_correlations(record: Record, data_root: Path) -> Numbers | str:
     try:
         settings = TypeAdapter(DataSettings).validate_python(record.settings.get("data", {}))
     except ValidationError as error:
-        raise RecordError(f"{run_name(record)}: settings.data: {in_one_line(error)}; run it again.") from error
+        raise RecordError(f"{run_name(*record.key)}: settings.data: {in_one_line(error)}; run it again.") from error
     info = with_tasks(info, settings.tasks)
     splits = info.read(folder, settings)
     if record.fingerprint and fingerprint(splits) != record.fingerprint:

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from multiprocessing import forkserver, get_all_start_methods, get_context, resource_tracker
 from typing import Any
 
-# Seconds that a process which was told to stop has for its current step, before it is killed.
-GRACE = 5.0
-
 
 def process_context(modules: Sequence[str]) -> Any:
     """Starts the server, without waiting for its imports, and returns the context whose processes it forks.
