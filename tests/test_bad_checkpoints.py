@@ -404,6 +404,7 @@ OTHERS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: edit(path, lambda content: [content.pop("format"), content.update(learned={"logits": 1})]),
         "its format is that of another version of the code",
     ),
+    "another seed": (put("run", value="digits/normal/seed-1"), "it was made by the run digits/normal/seed-1"),
     "other settings": (put("settings", "train", "lr", value=0.5), "it was made with other settings"),
     "other versions": (put("versions", "engine", value=1000), "it was made by another version of the code"),
     "other data": (put("fingerprint", "train", value="0"), "it was made from other data (train changed)"),
@@ -423,12 +424,17 @@ def test_a_checkpoint_of_something_else_is_set_aside_too(other: str, trained: Tr
 
 
 @pytest.mark.parametrize(
-    "form", ["today's", "of format 2", "of format 1", "before formats had numbers", "before fields were added"]
+    "form",
+    ["today's", "of format 3", "of format 2", "of format 1", "before formats had numbers", "before fields were added"],
 )
 def test_a_checkpoint_of_any_known_format_is_resumed(form: str, trained: Trained, tmp_path: Path) -> None:
     path = trained.copied(tmp_path / "run")
 
     def age(content: dict[str, Any]) -> None:
+        del content["run"]
+        if form == "of format 3":
+            content["format"] = 3
+            return
         del content["history"]["partial"]
         if form == "of format 2":
             content["format"] = 2

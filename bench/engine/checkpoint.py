@@ -31,6 +31,7 @@ from bench.engine.train_state import TrainState, on_device_of_weighting
 from bench.records.again import training_folder
 from bench.records.environment import describe_environment
 from bench.records.files import Guard, StorageError
+from bench.records.plain_text import one_line
 from bench.records.store import CHECKPOINT, run_folder, run_name
 from bench.records.upgrade import upgraded_settings
 from bench.spec.data_seen import CurrentData, DataKey, changed_parts, compared_later, data_key
@@ -83,6 +84,7 @@ def save_checkpoint(
         StorageError: the file can't be written.
     """
     content = Content(
+        run=run_name(*origin.spec.key),
         settings=origin.spec.settings.as_dict(),
         fingerprint=dict(origin.fingerprint),
         versions=versions_of(origin.spec),
@@ -117,9 +119,9 @@ def start_or_resume(path: Path, origin: Origin, make: Callable[[], TrainState], 
 
     make: makes a new state. guard: as in `atomic_write`.
 
-    A checkpoint that is damaged, or made from other settings, data or versions of the code, is renamed, and the run
-    starts again. If its settings lack a key that was added later, the value is what the code did when it was written.
-    Without versions, it is from code that gives the numbers of version 1.
+    A checkpoint that is damaged, or made by another run, from other settings, data or versions of the code, is renamed,
+    and the run starts again. If its settings lack a key that was added later, the value is what the code did when it
+    was written. Without versions, it is from code that gives the numbers of version 1.
 
     Raises:
         StorageError: the checkpoint can't be opened or renamed.
@@ -181,7 +183,9 @@ def checkpoint_remarks(
 
 
 def _check_origin(content: Content, spec: RunSpec, device: torch.device, fingerprint: Mapping[str, str]) -> None:
-    """Raises UnusableCheckpoint if it is of other settings, versions or data."""
+    """Raises UnusableCheckpoint if it is of another run, or of other settings, versions or data."""
+    if content.run not in ("", run_name(*spec.key)):
+        raise UnusableCheckpoint(f"it was made by the run {one_line(content.run):.80}")
     today = versions_of(spec)
     made_on = content.device or device.type
     settings = upgraded_settings(content.settings, spec.architecture, spec.weighting, made_on)

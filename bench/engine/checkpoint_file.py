@@ -19,7 +19,7 @@ from bench.engine.history import Best, History, PartialEpoch
 from bench.engine.signals import uninterrupted
 from bench.records.files import Guard, atomic_write, storage_error
 
-FORMAT = 3  # raise it with every change of `Content`, and extend `_upgraded`
+FORMAT = 4  # raise it with every change of `Content`, and extend `_upgraded`
 T = TypeVar("T")
 
 
@@ -42,6 +42,8 @@ class DamagedCheckpoint(UnusableCheckpoint):
 class Content:
     """What a checkpoint holds.
 
+    run: its name, as of `run_name`; "" if the code that wrote it left that out. Runs of other seeds or methods may have
+        the same settings, and networks of the same shapes.
     settings, fingerprint, versions: as in `Record`; no versions if the code that wrote it had none.
     device: the kind of device that it was written on.
     platform: what the last bits of its numbers depend on; see `bench.engine.checkpoint.platform_of`.
@@ -51,6 +53,7 @@ class Content:
     history: progress.
     """
 
+    run: str
     settings: dict[str, dict[str, Any]]
     fingerprint: dict[str, str]
     versions: dict[str, int]
@@ -168,9 +171,9 @@ def _upgraded(raw: Any) -> dict[str, Any]:
     if found == FORMAT:
         return raw
     # 1: before tasks had a best epoch of their own, and epochs without a score were counted. 2: before an epoch could
-    # be saved in its middle.
-    if found in (1, 2):
-        return {**raw, "history": _with_new_fields(raw.get("history"))}
+    # be saved in its middle. 3: before it named its run.
+    if found in (1, 2, 3):
+        return {"run": "", **raw, "history": _with_new_fields(raw.get("history"))}
     # Before formats had numbers. Learned weights once had an optimizer of their own.
     if found != 0 or raw.pop("learned", {}) != {}:
         raise UnusableCheckpoint("its format is that of another version of the code")
@@ -178,7 +181,7 @@ def _upgraded(raw: Any) -> dict[str, Any]:
     if isinstance(optimizers, dict) and all(isinstance(one, dict) for one in optimizers.values()):
         raw["optimizers"] = {name: one.get("state") for name, one in optimizers.items()}
     raw["history"] = _with_new_fields(raw.get("history"))
-    return {"fingerprint": {}, "versions": {}, "device": "", "platform": {}, "kept": {}, **raw}
+    return {"run": "", "fingerprint": {}, "versions": {}, "device": "", "platform": {}, "kept": {}, **raw}
 
 
 def _with_new_fields(history: object) -> object:
