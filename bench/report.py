@@ -13,10 +13,11 @@ from bench.cli.options import cores, folder, guarded, lookup_name, plain_console
 from bench.cli.paper_sources import paper_sources
 from bench.cli.parser import CommandParser
 from bench.cli.planned_rows import planned_tables
+from bench.records.all_records import read_records
 from bench.records.names import inside
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord, read_speeds
-from bench.records.store import RecordError, read_records
+from bench.records.store import RecordError
 from bench.reporting.index import SPEED
 from bench.reporting.options import MEANS, NothingToShow, Options
 from bench.reporting.paper.layout import LABELS

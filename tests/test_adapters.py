@@ -16,7 +16,7 @@ from data_trees import write_digits
 from pretend.device import DEVICE, available
 
 from bench import run
-from bench.records.store import read_records
+from bench.records.all_records import read_records
 from bench.spec.lookup import UnknownName
 from bench.spec.resolve import resolve
 from bench.spec.settings import SpecError

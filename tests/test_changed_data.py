@@ -19,8 +19,9 @@ from bench import plan as plan_command
 from bench import run as run_command
 from bench.engine.context import RunContext
 from bench.engine.loop import train
+from bench.records.all_records import read_records
 from bench.records.record import Record
-from bench.records.store import CHECKPOINT, RECORD, read_record, read_records, run_folder
+from bench.records.store import CHECKPOINT, RECORD, read_record, run_folder
 from bench.spec.resolve import resolve
 from datasets.contract import DataError
 from datasets.fingerprint import PARTS, WHOLE, fingerprint

@@ -21,7 +21,8 @@ import bench.plan
 from bench import ROOT, data, run
 from bench.__main__ import COMMANDS
 from bench.__main__ import main as list_commands
-from bench.records.store import CHECKPOINT, RECORD, read_record, read_records
+from bench.records.all_records import read_records
+from bench.records.store import CHECKPOINT, RECORD, read_record
 from bench.spec.study import STUDIES, load_study
 from methods import METHODS
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bench import report, run
+from bench.records.all_records import read_records
 from bench.records.record import Record
-from bench.records.store import read_records
 from bench.spec.study import load_study
 from methods import METHODS
 

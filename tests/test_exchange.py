@@ -21,8 +21,9 @@ from bench import runs
 from bench.engine.context import RunContext
 from bench.engine.loop import train
 from bench.exchange import copying, shared_runs
+from bench.records.all_records import read_records
 from bench.records.claim import Claim, release, take
-from bench.records.store import CHECKPOINT, CURVE, RECORD, read_records, read_run, run_folder, write_record
+from bench.records.store import CHECKPOINT, CURVE, RECORD, read_run, run_folder, write_record
 from bench.records.trials import TRIALS, TUNING, TrialRun, write_trials
 from bench.spec.planning import make_plan
 from bench.spec.request import Request

@@ -18,8 +18,9 @@ from bench.forecasting.forecast import Forecast, Group, Machine, forecast, recor
 from bench.forecasting.probe import StepCost, Trial, fits, measure
 from bench.forecasting.report import as_text, duration, size
 from bench.forecasting.sizes import dataset_size, prepared_bytes
+from bench.records.all_records import read_records
 from bench.records.environment import describe_environment
-from bench.records.store import read_records, run_folder, write_record
+from bench.records.store import run_folder, write_record
 from bench.spec.request import PlanError, Request
 from bench.spec.resolve import RunSpec, resolve
 from bench.spec.study import StudyRow

@@ -32,8 +32,9 @@ from bench.hardware_check.speed import Case, cases, measure_speed
 from bench.hardware_check.steps import CPU, Steps, take_steps
 from bench.hardware_check.verdict import parity
 from bench.hardware_check.waits import counted_by_cuda
+from bench.records.all_records import read_records
 from bench.records.hardware import Check, HardwareRecord, read_hardware, write_hardware
-from bench.records.store import RecordError, read_records
+from bench.records.store import RecordError
 from bench.reporting.hardware import hardware_page
 from bench.spec.settings import ComputeSettings
 from methods import WEIGHTINGS

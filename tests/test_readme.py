@@ -16,8 +16,8 @@ from record_factory import without_drawing
 
 import methods
 from bench import ROOT, report, run
+from bench.records.all_records import read_records
 from bench.records.record import Record
-from bench.records.store import read_records
 from bench.spec.resolve import resolve
 from bench.spec.study import load_study
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from record_factory import even_scores, make_record, make_unfinished
 
+from bench.records.all_records import read_records
 from bench.records.environment import describe_environment
 from bench.records.files import StorageError, atomic_write
 from bench.records.reading import LARGEST
@@ -22,7 +23,6 @@ from bench.records.store import (
     BadRecord,
     RecordError,
     read_record,
-    read_records,
     read_run,
     run_folder,
     set_aside,

@@ -20,8 +20,9 @@ from synthetic_splits import random_splits
 from bench import ROOT, run
 from bench.engine.context import RunContext
 from bench.engine.loop import train
+from bench.records.all_records import read_records
 from bench.records.record import Record
-from bench.records.store import CHECKPOINT, read_records
+from bench.records.store import CHECKPOINT
 from bench.spec.resolve import resolve
 from datasets import DATASETS
 

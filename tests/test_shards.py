@@ -21,8 +21,8 @@ from bench.launch import cluster
 from bench.launch.config import LaunchConfig
 from bench.launch.run_queue import RunQueue
 from bench.launch.shards import cost, divide
+from bench.records.all_records import read_records
 from bench.records.claim import Holder, holder_of, take
-from bench.records.store import read_records
 from bench.spec.request import Request
 from bench.spec.resolve import RunSpec, resolve
 from bench.spec.run_specs import every_run

@@ -17,9 +17,10 @@ import pytest
 from data_trees import write_digits
 
 from bench import ROOT
+from bench.records.all_records import read_records
 from bench.records.claim import CLAIM, holder_of
 from bench.records.items import ITEMS
-from bench.records.store import CURVE, RECORD, read_records
+from bench.records.store import CURVE, RECORD
 
 METHODS = ("ew", "uw", "gradnorm", "mgda", "pcgrad", "imtl", "cagrad", "nash_mtl", "rlw", "dwa")
 SEEDS = ("0", "1", "2", "3")

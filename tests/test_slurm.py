@@ -18,9 +18,10 @@ from slurm_cluster import ask, slurm_cluster, until, why_unavailable
 
 from bench import ROOT, run
 from bench.launch.slurm import LOGS, ShardedCommand, logs_folder
+from bench.records.all_records import read_records
 from bench.records.claim import CLAIM
 from bench.records.files import StorageError
-from bench.records.store import CHECKPOINT, read_records
+from bench.records.store import CHECKPOINT
 
 needs_slurm = pytest.mark.skipif(bool(why_unavailable()), reason=why_unavailable() or "there is one")
 # Of training, so that a job of two minutes, which gets its signal after 30 to 90 s, can't finish it.

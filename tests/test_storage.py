@@ -18,8 +18,9 @@ import pytest
 
 from bench import ROOT
 from bench.engine.storage import FILES_OF_A_RUN, storage_errors
+from bench.records.all_records import read_records
 from bench.records.files import StorageError, atomic_write, atomic_write_text, is_file, matching, storage_error
-from bench.records.store import CHECKPOINT, RECORD, read_records
+from bench.records.store import CHECKPOINT, RECORD
 from bench.spec.resolve import RunSpec, resolve
 
 DONE = ROOT / "results" / "reference" / "ablation" / "digits" / "ew"
@@ -167,7 +168,8 @@ _HIDING = """
 import sys
 from pathlib import Path
 from bench.records.files import StorageError
-from bench.records.store import RecordError, read_records
+from bench.records.all_records import read_records
+from bench.records.store import RecordError
 for place in (Path(sys.argv[1], name) for name in sys.argv[2:]):
     mode = place.stat().st_mode
     place.chmod(0)

@@ -14,16 +14,17 @@ from data_trees import write_digits
 
 from bench import run
 from bench.cli import training
-from bench.inventory.states import look_at
+from bench.inventory.states import find_runs, look_at
 from bench.launch.config import LaunchConfig
 from bench.launch.local import run_locally
 from bench.launch.messages import Event
 from bench.launch.run_queue import clear_finished
 from bench.records.again import AGAIN, has_ended_again, replace_old
+from bench.records.all_records import read_records
 from bench.records.claim import holder_of
 from bench.records.items import ITEMS, read_items
 from bench.records.record import Record
-from bench.records.store import CHECKPOINT, CURVE, RECORD, read_record, read_run, run_folder, write_record
+from bench.records.store import CHECKPOINT, CURVE, RECORD, RecordError, read_record, read_run, run_folder, write_record
 from bench.spec.resolve import RunSpec, resolve
 
 QUICK = {"train.epochs": 2, "train.batch_size": 8}
@@ -236,8 +237,15 @@ def test_a_process_killed_while_files_replace_old_ones_leaves_the_rest_to_the_ne
     for name in moved:
         (again / name).rename(place / name)
     assert has_ended_again(place) and not has_ended_again(other)
+    with pytest.raises(RecordError) as error:  # some files may be those of the new run: no report reads them
+        read_records(results)
+    assert str(error.value).startswith(f"{place}: expected the files of one run, found some in again")
+    errors: list[str] = []
+    assert [run.state for run in find_runs(results, errors) if run.folder == place] == ["damaged"]
+    assert errors == [str(error.value)]
     clear_finished([spec("ew"), spec("ew", 1)], config(data, results))
     assert read_run(place) == record and read_items(place, record)
+    assert record in read_records(results)
     assert {path.name for path in place.iterdir()} == {RECORD, CURVE, ITEMS}
 
 

@@ -17,8 +17,9 @@ from record_factory import without_drawing
 from bench import report, run
 from bench.cli.request import requested
 from bench.forecasting.forecast import runs_of
+from bench.records.all_records import read_records
 from bench.records.record import Record
-from bench.records.store import CURVE, RECORD, read_records
+from bench.records.store import CURVE, RECORD
 from bench.spec import study as studies
 from bench.spec.resolve import resolve
 from bench.spec.study import Study

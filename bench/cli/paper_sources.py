@@ -9,9 +9,9 @@ from pathlib import Path
 
 from bench import ROOT
 from bench.cli.planned_rows import planned_tables
+from bench.records.all_records import read_records
 from bench.records.names import inside
 from bench.records.record import Record
-from bench.records.store import read_records
 from bench.reporting.paper.layout import TABLE1, TABLE4
 from bench.reporting.paper.printed import printed_rows
 from bench.reporting.paper.sources import PlannedRun, Source

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from bench.engine.checkpoint_file import Reached, reached
-from bench.records.again import AGAIN
+from bench.records.again import AGAIN, read_whole_run
 from bench.records.claim import CLAIM, Holder, has_died, holder_of
 from bench.records.plain_text import one_line
 from bench.records.record import Record
@@ -18,7 +18,6 @@ from bench.records.store import (
     RECORD,
     SEED_PREFIX,
     RecordError,
-    read_run,
     run_folders,
     run_name,
     without_collector,
@@ -84,7 +83,7 @@ def look_at(folder: Path) -> FoundRun | None:
     """The run in a folder; None if nothing of a run is there."""
     record, error = None, ""
     try:
-        record = read_run(folder)
+        record = read_whole_run(folder)
     except RecordError as problem:
         error = str(problem)
     try:

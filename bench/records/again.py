@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.records.files import Guard, storage_error
 from bench.records.items import ITEMS
 from bench.records.record import Record
-from bench.records.store import CHECKPOINT, COSINES, ERROR_LOG, RECORD, TENSORBOARD, RecordError, read_record
+from bench.records.store import CHECKPOINT, COSINES, ERROR_LOG, RECORD, TENSORBOARD, RecordError, read_record, read_run
 
 AGAIN = "again"  # the folder, in that of the run
 
@@ -28,6 +28,21 @@ def training_folder(folder: Path) -> Path:
 def has_ended_again(folder: Path) -> bool:
     """Whether a run has been trained again to its end, and its files are still to replace the old ones."""
     return _new_record(folder) is not None
+
+
+def read_whole_run(folder: Path) -> Record | None:
+    """As `read_run`, for those who use the files beside the record too.
+
+    Raises:
+        RecordError: as of `read_run`, or some of the files may already be those of a new record.
+    """
+    record = read_run(folder)
+    if (folder / AGAIN / RECORD).is_file() and has_ended_again(folder):
+        raise RecordError(
+            f"{folder}: expected the files of one run, found some in {AGAIN} that are to replace the others; "
+            "the `bench.run` command that trained it again moves them."
+        )
+    return record
 
 
 def replace_old(folder: Path, guard: Guard = nullcontext) -> None:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bench import ROOT
+from bench.records.again import read_whole_run
 from bench.records.items import read_items
 from bench.records.plain_text import printable
 from bench.records.reading import Damaged, is_there, read_text
 from bench.records.record import Record
-from bench.records.store import CURVE, POSITIONS, RecordError, read_run, run_folders
+from bench.records.store import CURVE, POSITIONS, RecordError, run_folders
 from bench.records.tables import read_table
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _runs(results: Folder, data: Names, method: Names) -> Iterator[tuple[Path, R
     for folder in (folder for folder in folders if wanted is None or folder.parts[-3] in wanted):
         known.add(folder.parts[-2])
         try:
-            record = read_run(folder)
+            record = read_whole_run(folder)
         except RecordError as error:
             errors.append(str(error))
             continue

@@ -157,27 +157,6 @@ def read_run(folder: Path) -> Record | None:
     return record
 
 
-def read_records(results: Path) -> list[Record]:
-    """All records below a results folder, sorted by data set, method, variant and seed.
-
-    Raises:
-        RecordError: some can't be read, or a folder can't; the message has a line for each.
-    """
-    errors: list[str] = []
-    records = []
-    with without_collector():
-        for folder in run_folders(results, errors):
-            try:
-                record = read_run(folder)
-            except RecordError as error:
-                errors.append(str(error))
-            else:
-                records += [record] if record is not None else []
-    if errors:
-        raise RecordError("\n".join(errors))
-    return sorted(records, key=lambda r: (r.order.data, r.data, r.order.method, r.variant, r.seed))
-
-
 @contextmanager
 def without_collector() -> Iterator[None]:
     """Within, Python doesn't look for cycles of objects: among those of 10,000 records that takes half of the time."""

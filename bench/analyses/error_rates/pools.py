@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.records.all_records import read_records
 from bench.records.record import Record
-from bench.records.store import RecordError, read_records
+from bench.records.store import RecordError
 from bench.records.trials import TRIALS, TUNING, TrialRun, by_row, read_trials, trial_score
 from bench.reporting.inference.describe import Array
 from bench.reporting.overall import test_score

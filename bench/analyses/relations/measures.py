@@ -12,10 +12,11 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from bench.analyses.relations.agreement import Measure, Numbers, Relations, TaskMeasure, relate
+from bench.records.all_records import read_records
 from bench.records.reading import Damaged, in_one_line, is_there
 from bench.records.record import Record
 from bench.records.same_data import same_data
-from bench.records.store import COSINES, CURVE, RECORD, RecordError, read_records, run_folder, run_name
+from bench.records.store import COSINES, CURVE, RECORD, RecordError, run_folder, run_name
 from bench.reporting.differences import METHOD_SECTIONS, SHARED_VERSIONS, seed_differences
 from bench.spec.lookup import lookup
 from datasets import DATASETS, obtain
