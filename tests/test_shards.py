@@ -17,12 +17,14 @@ from bench import run, tune
 from bench.cli.forced import forced_runs
 from bench.cli.launchers import shard, without_launcher
 from bench.cli.options import cores
+from bench.cli.training_plan import _own_part
 from bench.launch import cluster
 from bench.launch.config import LaunchConfig
 from bench.launch.run_queue import RunQueue
-from bench.launch.shards import cost, divide
+from bench.launch.shards import Shard, cost, divide
 from bench.records.all_records import read_records
 from bench.records.claim import Holder, holder_of, take
+from bench.spec.planning import make_plan
 from bench.spec.request import Request
 from bench.spec.resolve import RunSpec, resolve
 from bench.spec.run_specs import every_run
@@ -78,6 +80,18 @@ def test_runs_of_a_data_set_stay_where_they_are_when_others_are_found() -> None:
             some = divide([spec for spec in every if spec.data != name], count)
             others = [spec for spec in every if spec.data != name]
             assert [whole.shard_of(spec) for spec in others] == [some.shard_of(spec) for spec in others]
+
+
+def test_a_data_set_that_is_found_later_is_named_and_left_to_the_next_command(tmp_path: Path) -> None:
+    runs = [*specs("ew", "uw"), *specs("ew", data="rooms")]
+    division = divide([spec for spec in runs if spec.data == "digits"], 2)
+    plan = make_plan(Request([], [], range(1)), tmp_path, tmp_path)
+    parts = [_own_part(replace(plan, pending=runs), division, Shard(index, 2)) for index in (1, 2)]
+    assert {spec.data for part in parts for spec in part.pending} == {"digits"}
+    for index, part in enumerate(parts, 1):
+        first, second = part.remarks[-2:]
+        assert first.startswith(f"Shard {index} of 2: ") and "rooms" not in first
+        assert second == "rooms: found after this command had begun; the same command trains its part afterwards."
 
 
 def test_a_twin_is_in_the_shard_of_all_seeds_of_its_source(tmp_path: Path) -> None:

@@ -70,10 +70,14 @@ def plan_of(command: TrainingCommand, again: Again) -> Plan:
 
 
 def _own_part(plan: Plan, division: Division, shard: Shard) -> Plan:
-    """What a shard has of a plan, with a remark on what is left to the others."""
+    """What a shard has of a plan, with remarks on what is left to the others, and on data sets found later."""
     own = part_of(plan, division, shard)
-    left = len(plan.pending) + len(plan.waiting) - len(own.pending) - len(own.waiting)
+    unfinished = [*plan.pending, *plan.waiting]
+    late = [spec for spec in unfinished if division.shard_of(spec) is None]
+    left = len(unfinished) - len(late) - len(own.pending) - len(own.waiting)
     runs = len(own.pending) + len(own.waiting) + len(own.kept)
     others = f"{left} unfinished runs are left to the other shards" if left else "the other shards have finished theirs"
-    remark = f"Shard {shard.index} of {shard.count}: {runs} of {division.runs} runs; {others}."
-    return replace(own, remarks=[*plan.remarks, remark])
+    remarks = [f"Shard {shard.index} of {shard.count}: {runs} of {division.runs} runs; {others}."]
+    for name in dict.fromkeys(spec.data for spec in late):
+        remarks.append(f"{name}: found after this command had begun; the same command trains its part afterwards.")
+    return replace(own, remarks=[*plan.remarks, *remarks])

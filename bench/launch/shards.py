@@ -44,8 +44,9 @@ class Division:
     shards: Mapping[Unit, int]
     runs: int
 
-    def shard_of(self, spec: RunSpec) -> int:
-        return self.shards[_unit(spec, self.sources)]
+    def shard_of(self, spec: RunSpec) -> int | None:
+        """The index of its shard; None of a data set that was found after the runs were divided."""
+        return self.shards.get(_unit(spec, self.sources))
 
 
 def divide(runs: Sequence[RunSpec], count: int) -> Division:
