@@ -42,9 +42,14 @@ def start(words: Sequence[str], **environment: str) -> subprocess.Popen[str]:
 
 def workers_of(command: int) -> list[int]:
     """The living processes of a command's session that its fork server has started."""
-    states = {int(path.parent.name): state_of(path) for path in Path("/proc").glob("[0-9]*/stat")}
-    found = {process: fields for process, fields in states.items() if fields and int(fields[3]) == command}
+    found = session_of(command)
     return [process for process, fields in found.items() if process != command and int(fields[1]) != command]
+
+
+def session_of(command: int) -> dict[int, list[str]]:
+    """The states of the living processes of a command's session."""
+    states = {int(path.parent.name): state_of(path) for path in Path("/proc").glob("[0-9]*/stat")}
+    return {process: fields for process, fields in states.items() if fields and int(fields[3]) == command}
 
 
 def state_of(path: Path) -> list[str]:
@@ -161,7 +166,7 @@ def test_a_signal_at_any_moment_of_a_start_ends_without_a_traceback(number: int,
             os.killpg(process.pid, number)  # as terminals and batch systems do
             code = process.wait(timeout=SECONDS)
             out, error = process.communicate()
-            wait_until(lambda: not workers_of(process.pid), SECONDS)
+            wait_until(lambda: not session_of(process.pid), SECONDS)  # its fork server too, which may be importing
         assert "Traceback" not in out + error, f"after {tenths / 10} s: {error}"
         # Before the command's own modules are there, the system ends it as it does any process.
         assert code in (CODES[signal.Signals(number)], -number), f"after {tenths / 10} s"

@@ -18,7 +18,8 @@ from rich.console import Console
 from bench import ROOT
 from bench.cli.output import PlainConsole, open_closed_streams, output_code, say
 from bench.cli.parser import BAD_INPUT
-from bench.engine.signals import STOP_SIGNALS, exit_code, stopped_by
+from bench.engine.signals import SIGNALLED, STOP_SIGNALS, exit_code, stopped_by
+from bench.processes.fork_server import end_fork_server
 from bench.records.files import StorageError, storage_error
 from bench.records.system_errors import KNOWN_ERRORS
 from bench.spec import safe_yaml
@@ -155,6 +156,8 @@ def guarded(command: Callable[[], int], *errors: type[Exception]) -> int:
     """
     open_closed_streams()
     code = _exit_code(command, (*errors, StorageError))
+    if code > SIGNALLED:
+        end_fork_server()
     return output_code() or code
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALLED = 128  # to which shells add the number of the signal that ended a command
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 Handler = Callable[[int, FrameType | None], object]
@@ -66,8 +67,8 @@ def uninterrupted() -> Iterator[Sequence[int]]:
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:
-    """That of a command which was stopped: 128 and the number of the signal, as shells count."""
-    return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+    """That of a command which was stopped, as shells count."""
+    return SIGNALLED + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing import forkserver, get_all_start_methods, get_context, resource_tracker
 from typing import Any
 
@@ -25,3 +27,14 @@ def process_context(modules: Sequence[str]) -> Any:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
+
+
+def end_fork_server() -> None:
+    """Kills the server of this process, if there is one: while it imports, it wouldn't notice that this process ends.
+
+    A server that is needed afterwards is started again.
+    """
+    server = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None)
+    if server is not None:
+        with suppress(ProcessLookupError):
+            os.kill(server, signal.SIGKILL)
