@@ -108,6 +108,22 @@ def test_a_study_with_errors_is_refused_in_a_line_for_each(change: str, messages
         assert any(message in line for line in lines), message
 
 
+def test_a_wrong_setting_names_its_row_unless_all_have_it() -> None:
+    rows = [StudyRow(label=label, method=label.lower(), set={"train.lr": [1]}) for label in ("EW", "UW", "MGDA")]
+    wrong = "train.lr: Input should be a valid number, found [1]."
+    cases = (
+        (rows, wrong),
+        (rows[:2], f"Row 'EW' and 1 more: {wrong}"),
+        (rows[1:2], f"Row 'UW': {wrong}"),
+        ([StudyRow(method="ew", set={"train.lr": [1]})], wrong),  # of a command
+    )
+    for own, message in cases:
+        others = [StudyRow(label="PCGrad", method="pcgrad")] if own not in (rows, cases[-1][0]) else []
+        errors: list[str] = []
+        all_specs(Request([*own, *others], ["digits", "rooms"], [0]), ["digits", "rooms"], errors)
+        assert errors == [message]
+
+
 def test_a_study_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     for make, message in (

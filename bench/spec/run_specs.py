@@ -39,13 +39,23 @@ def all_specs(request: Request, data: Sequence[str], errors: list[str]) -> list[
     Seeds form the outer loop, so that an interrupted study has whole seeds.
     """
     firsts: list[RunSpec] = []
+    wrong: dict[str, list[str]] = {}
     for name in data:
         for row in [row for row in request.rows if row.is_for(name) and not row.twin_of]:
             try:
                 firsts += specs_of(row, name, seed=0)
             except (UnknownName, SpecError, StudyError) as error:
-                errors.append(str(error))
+                wrong.setdefault(str(error), []).append(row.label)
+    every = {row.label for row in request.rows if not row.twin_of}
+    errors += [error if every <= {*labels} else _of_rows(error, labels) for error, labels in wrong.items()]
     return list({spec.key: spec for seed in request.seeds for spec in _with_seed(firsts, seed, errors)}.values())
+
+
+def _of_rows(error: str, labels: Sequence[str]) -> str:
+    """An error that not all rows have, with the first that has it; rows without a label are those of a command."""
+    label, *others = dict.fromkeys(labels)
+    more = f" and {len(others)} more" if others else ""
+    return error if not label or repr(label) in error else f"Row {label!r}{more}: {error}"
 
 
 def _with_seed(specs: Sequence[RunSpec], seed: int, errors: list[str]) -> list[RunSpec]:
