@@ -17,7 +17,8 @@ from kills import differences, numbers
 from slurm_cluster import ask, slurm_cluster, until, why_unavailable
 
 from bench import ROOT, run
-from bench.launch.slurm import LOGS, ShardedCommand, logs_folder
+from bench.launch.cluster import ClusterUnavailable, SlurmOptions
+from bench.launch.slurm import LOGS, ShardedCommand, logs_folder, submit
 from bench.records.all_records import read_records
 from bench.records.claim import CLAIM
 from bench.records.files import StorageError
@@ -85,6 +86,68 @@ def test_logs_are_for_their_user_alone(tmp_path: Path) -> None:
         logs_folder(tmp_path)
 
 
+# What sbatch of SLURM 22.05 says; `test_a_refused_submission_leaves_nothing` compares with the real one.
+REFUSAL = (
+    "sbatch: error: invalid partition specified: nowhere\n"
+    "sbatch: error: Batch job submission failed: Invalid partition name specified\n"
+)
+IN_WORDS = (
+    "Expected sbatch to accept the jobs, found: invalid partition specified: nowhere; "
+    "Batch job submission failed: Invalid partition name specified.\n"
+    "Nothing was submitted; correct --partition, --time, --jobs or --slurm, and give the command again."
+)
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """What is below a folder, with the bytes of files."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+@pytest.mark.parametrize("others", [False, True], ids=["first", "beside others"])
+def test_a_refusal_is_told_in_two_lines_and_leaves_nothing(
+    jobs: int, others: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("submitit", reason="submitit is part of the extra cluster")
+    programs, results = tmp_path / "bin", tmp_path / "below" / "results"
+    programs.mkdir()
+    (programs / "said").write_text(REFUSAL)
+    for name in ("sbatch", "srun"):
+        (programs / name).write_text(f'#!/bin/sh\ncp "$1" {programs}/script; cat {programs}/said >&2; exit 1\n')
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    if others:
+        other = results / LOGS / "earlier"
+        other.mkdir(parents=True)
+        (other / "1_submitted.pkl").write_bytes(b"of a job that waits")
+        (results / LOGS / "0123456789abcdef0123456789abcdef.pkl").write_bytes(b"of a submission that goes on")
+    before = contents(tmp_path)
+    with pytest.raises(ClusterUnavailable) as caught:
+        submit(["bench.run", "--method", "ew"], results, SlurmOptions(jobs, 60, "nowhere"))
+    assert str(caught.value) == IN_WORDS and capfd.readouterr() == ("", "")
+    assert "#SBATCH --partition=nowhere" in (programs / "script").read_text()
+    (programs / "script").unlink()
+    assert contents(tmp_path) == before
+
+
+@needs_slurm
+@pytest.mark.slow
+def test_a_refused_submission_leaves_nothing(slurm: Mapping[str, str], data_root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("submitit", reason="submitit is part of the extra cluster")
+    request = request_of(data_root, "--method", "ew", "--seeds", "0", "--epochs", "1")
+    words = [*request, str(tmp_path / "results"), "--launcher", "slurm", "--jobs", "2", "--partition", "nowhere"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.run", *words],
+        cwd=ROOT,
+        env={**os.environ, **slurm},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2 and done.stderr == f"{IN_WORDS}\n", (done.stdout, done.stderr)
+    assert not (tmp_path / "results").exists() and not ask(["squeue", "-h"], slurm).strip()
+
+
 @needs_slurm
 @pytest.mark.slow
 def test_an_array_of_shards_completes_a_request(
@@ -136,7 +199,7 @@ def test_jobs_that_run_out_of_time_are_queued_again_until_all_runs_are_complete(
         text=True,
         timeout=900,
     )
-    logs = {path.name: path.read_text() for path in (tmp_path / "slurm" / LOGS).glob("*_log.*")}
+    logs = {path.name: path.read_text() for path in (tmp_path / "slurm" / LOGS).glob("*/*_log.*")}
     assert done.returncode == 0, (done.stdout, done.stderr, logs)
     assert "2 runs to train, 0 already kept; submitted as 2 jobs of 2 min" in done.stdout
     assert done.stdout.endswith("All jobs have ended. 2 runs are kept, 0 are left.\n")

@@ -18,11 +18,12 @@ def submit(command: TrainingCommand, plan: Plan) -> bool:
     """
     arguments, results, console = command.arguments, command.results, command.console
     options = slurm_options(arguments)
-    jobs = slurm.submit([arguments.command, *without_launcher(arguments.words)], results, options)
+    submission = slurm.submit([arguments.command, *without_launcher(arguments.words)], results, options)
+    jobs = submission.jobs
     array = jobs[0].partition("_")[0]
     console.print(
         f"{len(plan.pending) + len(plan.waiting)} runs to train, {len(plan.kept)} already kept; submitted as "
-        f"{len(jobs)} jobs of {options.minutes} min: {jobs[0]} to {jobs[-1]}. Logs: {results / slurm.LOGS}\n"
+        f"{len(jobs)} jobs of {options.minutes} min: {jobs[0]} to {jobs[-1]}. Logs: {submission.logs}\n"
         f"Follow them: python -m bench.runs status --results {results}; squeue -j {array}. Stop them: scancel {array}"
     )
     if not arguments.wait:

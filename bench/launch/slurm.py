@@ -4,20 +4,23 @@ Each job runs the same command, with `--shard`. Before its time is over, SLURM s
 to stop, so that every run keeps a checkpoint, and is queued again.
 
 submitit pickles what it submits and what comes back; these files and the logs are in a folder that only their user may
-read. A job reads nothing else that is pickled.
+read. A job reads nothing else that is pickled. Each submission has a folder of its own there, which goes if SLURM
+refuses it.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ from typing import Any
 from bench import ROOT
 from bench.launch.cluster import ClusterUnavailable, SlurmOptions, require_package
 from bench.records.files import StorageError, storage_error
+from bench.records.plain_text import one_line
 
 LOGS = ".slurm"  # in the folder of results
 # Seconds between the signal and the end of a job. Workers have GRACE of them, the rest is for a slow file system.
@@ -34,6 +38,7 @@ MOST_REQUEUES = 1000
 _POLL = 0.5
 _QUEUE_POLL = 5.0  # seconds: SLURM asks not to be asked more often
 _MOST_FAILURES = 60  # its controller may be restarted
+_LONGEST_REASON = 300  # characters of what sbatch says
 
 
 class ShardFailed(Exception):
@@ -77,8 +82,16 @@ class ShardedCommand:
         return DelayedSubmission(ShardedCommand(self.words))
 
 
-def submit(command: Sequence[str], results: Path, options: SlurmOptions) -> list[str]:
-    """Submits a command in shards, as one array; the names of its jobs.
+@dataclass(frozen=True)
+class Submission:
+    """The names of the jobs of an array, and the folder of their logs."""
+
+    jobs: list[str]
+    logs: Path
+
+
+def submit(command: Sequence[str], results: Path, options: SlurmOptions) -> Submission:
+    """Submits a command in shards, as one array. Nothing is left of a submission that is refused.
 
     command: its module and words, such as ["bench.run", "--study", "paper"].
 
@@ -88,28 +101,72 @@ def submit(command: Sequence[str], results: Path, options: SlurmOptions) -> list
     require_package("submitit")
     if shutil.which("sbatch") is None:
         raise ClusterUnavailable("Expected SLURM's commands, found no sbatch; run this on a machine that submits jobs.")
-    from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    executor = SlurmExecutor(folder=logs_folder(results), max_num_timeout=MOST_REQUEUES)
-    # Where the environment of the command is not handed on, jobs still find this checkout.
-    setup = [f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}"]
     shards = [_shard_of(command, index, options.jobs) for index in range(1, options.jobs + 1)]
+    absent = [folder for folder in (results / LOGS, results, *results.parents) if not folder.exists()]
+    folder, said = _submission_folder(results), io.StringIO()
     try:
-        executor.update_parameters(
-            job_name="bench",
-            time=options.minutes,
-            **({"partition": options.partition} if options.partition else {}),
-            signal_delay_s=NOTICE,
-            setup=setup,
-            additional_parameters={"requeue": True, **options.further},
-        )
-        with executor.batch():
-            jobs = [executor.submit(shard) for shard in shards]
-    except (FailedJobError, FailedSubmissionError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ClusterUnavailable(f"Expected sbatch to accept the jobs, found: {reason}") from error
+        with redirect_stderr(said):  # submitit prints what sbatch says, which is in the message
+            jobs = _submitted(shards, folder, options)
+    except FailedSubmissionError as error:
+        raise ClusterUnavailable(
+            f"Expected sbatch to name the jobs, found: {_reason(error)}; look for them with squeue, cancel them with "
+            "scancel, and give the same command again."
+        ) from error
+    except (FailedJobError, ValueError) as error:
+        _remove(folder, absent)
+        raise ClusterUnavailable(
+            f"Expected sbatch to accept the jobs, found: {_reason(error)}.\n"
+            "Nothing was submitted; correct --partition, --time, --jobs or --slurm, and give the command again."
+        ) from error
+    print(said.getvalue(), end="", file=sys.stderr)
+    return Submission(jobs, folder)
+
+
+def _submitted(shards: Sequence[ShardedCommand], folder: Path, options: SlurmOptions) -> list[str]:
+    """The names of the jobs; raises what submitit raises."""
+    from submitit import SlurmExecutor
+
+    executor = SlurmExecutor(folder=folder, max_num_timeout=MOST_REQUEUES)
+    executor.update_parameters(
+        job_name="bench",
+        time=options.minutes,
+        **({"partition": options.partition} if options.partition else {}),
+        signal_delay_s=NOTICE,
+        # Where the environment of the command is not handed on, jobs still find this checkout.
+        setup=[f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}"],
+        additional_parameters={"requeue": True, **options.further},
+    )
+    with executor.batch():
+        jobs = [executor.submit(shard) for shard in shards]
     return [str(job.job_id) for job in jobs]
+
+
+def _reason(error: Exception) -> str:
+    """What sbatch says, in one line."""
+    lines = [line.removeprefix("sbatch: ").removeprefix("error: ").strip() for line in str(error).splitlines()]
+    return one_line("; ".join(line for line in lines if line))[:_LONGEST_REASON] or "no reason"
+
+
+def _submission_folder(results: Path) -> Path:
+    """A new folder for the files of one submission, named by the time."""
+    parent = logs_folder(results)
+    try:
+        return Path(tempfile.mkdtemp(prefix=time.strftime("%Y-%m-%d-%H%M%S-"), dir=parent))  # of mode 0700
+    except OSError as error:
+        raise storage_error(parent, error) from error
+
+
+def _remove(folder: Path, absent: Sequence[Path]) -> None:
+    """Removes the folder of a submission, and those around it that were absent before and hold nothing else."""
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise storage_error(folder, error) from error
+    with suppress(OSError):  # another command has written there meanwhile
+        for around in absent:
+            around.rmdir()
 
 
 def logs_folder(results: Path) -> Path:
