@@ -23,8 +23,8 @@ from bench.records.store import CHECKPOINT, RECORD, read_record
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 NAMES = {"ids": lambda number: signal.Signals(number).name}
-# Of a worker that is told to stop, and of the command around it.
-SECONDS = GRACE + 3
+# Of a worker that is told to stop, and of the command around it, on a busy machine.
+SECONDS = GRACE + 15
 
 
 def start(words: Sequence[str], **environment: str) -> subprocess.Popen[str]:
@@ -155,6 +155,11 @@ def test_a_second_signal_while_workers_are_told_to_stop_kills_all(monkeypatch: p
     assert [worker.process.exitcode for worker in workers] == [-signal.SIGKILL] * 2
 
 
+def of_python_itself(error: str) -> bool:
+    """Whether a traceback is of a Python that has not come to the first module of the command yet."""
+    return ("<frozen site>" in error or "<frozen runpy>" in error) and f'File "{ROOT / "bench"}' not in error
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", CODES, **NAMES)
 def test_a_signal_at_any_moment_of_a_start_ends_without_a_traceback(number: int, tmp_path: Path) -> None:
@@ -167,7 +172,8 @@ def test_a_signal_at_any_moment_of_a_start_ends_without_a_traceback(number: int,
             code = process.wait(timeout=SECONDS)
             out, error = process.communicate()
             wait_until(lambda: not session_of(process.pid), SECONDS)  # its fork server too, which may be importing
-        assert "Traceback" not in out + error, f"after {tenths / 10} s: {error}"
+        if not of_python_itself(error):
+            assert "Traceback" not in out + error, f"after {tenths / 10} s: {error}"
         # Before the command's own modules are there, the system ends it as it does any process.
         assert code in (CODES[signal.Signals(number)], -number), f"after {tenths / 10} s"
     assert not [path for path in tmp_path.rglob("*") if re.search(r"\.tmp$", path.name)]
