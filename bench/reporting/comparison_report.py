@@ -36,7 +36,7 @@ class Written:
 class ComparisonWriter:
     """Writes comparisons alike; may be sent to other processes.
 
-    results, out: folders of the records and of the reports.
+    results, out, earlier: folders of the records, of the reports, and of those of before.
     data: the data sets whose tables and figures are written; () for all.
     tasks: keys of those to draw in figures of positions.
     points: the most of a run's curve on the page.
@@ -44,6 +44,7 @@ class ComparisonWriter:
 
     results: Path
     out: Path
+    earlier: Path
     options: Options
     data: Collection[str]
     tasks: Sequence[str]
@@ -59,7 +60,7 @@ class ComparisonWriter:
         with without_collector():  # figures are full of cycles; the next one collects them
             part, figures = self._part(comparison, f"f{number}")
             if self.data and comparison.data not in self.data:
-                return Written(part, _earlier_section(part, self.options, self.out), ())
+                return Written(part, _earlier_section(part, self.options, self.earlier), ())
             return Written(part, *_write_section(part, figures, self.out))
 
     def _part(self, comparison: Comparison, prefix: str) -> tuple[Part, Mapping[str, Figure]]:
@@ -85,13 +86,13 @@ def _write_section(part: Part, figures: Mapping[str, Figure], out: Path) -> tupl
     return Section(comparison, {table.name: markdown(table) for table in part.tables}, titles), files
 
 
-def _earlier_section(part: Part, options: Options, out: Path) -> Section:
+def _earlier_section(part: Part, options: Options, earlier: Path) -> Section:
     """The part of the index that an earlier report wrote, read from its files; no tables if there are none.
 
     It may show other rows than are shown now.
     """
     comparison = replace(part.analysis.comparison, hidden=())
-    folder = inside(out, *comparison.places)
+    folder = inside(earlier, *comparison.places)
     tables = section_tables(replace(part.analysis, comparison=comparison), options)
     paths = {table.name: inside(folder, f"{table.name}.md") for table in tables}
     texts = {name: _earlier_text(path) for name, path in paths.items() if is_file(path)}

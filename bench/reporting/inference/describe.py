@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import trim_mean
 
 Array = npt.NDArray[np.float64]
 
@@ -63,4 +62,5 @@ def interquartile_mean(values: Array) -> float:
     Section 4.3. https://arxiv.org/abs/2108.13264
     """
     require_finite(values, 1, "values")
-    return float(trim_mean(values, 0.25))
+    cut = len(values) // 4
+    return float(np.partition(values, (cut, len(values) - cut - 1))[cut : len(values) - cut].mean())
