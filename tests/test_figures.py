@@ -195,7 +195,7 @@ def test_cost_is_drawn_of_rows_that_measured_it() -> None:
 def test_problems_are_side_by_side_the_best_rank_first(tmp_path: Path) -> None:
     records = [record for data in ("digits", "rooms") for record in make_study(data, seeds=tuple(range(6)))]
     write_runs(tmp_path, records)
-    analyses = [analysed(tmp_path, comparison) for comparison in comparisons(records)]
+    analyses = [analysed(tmp_path, one, read_curves(tmp_path, one)) for one in comparisons(records)]
     (across,) = across_problems(analyses)
     figure = problems_figure(across)
     assert figure is not None and [axes.get_title() for axes in figure.axes] == ["Mean rank", "Digits", "Rooms"]

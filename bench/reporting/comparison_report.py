@@ -21,6 +21,7 @@ from bench.reporting.page.drawing import drawing
 from bench.reporting.page.runs import run_curves
 from bench.reporting.render import markdown, write_table
 from bench.reporting.sections import analysed, section_figures, section_tables, section_titles
+from bench.reporting.series import read_curves
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,13 @@ class ComparisonWriter:
 
     def _part(self, comparison: Comparison, prefix: str) -> tuple[Part, Mapping[str, Figure]]:
         """The tables and drawings of a comparison for the page, and its figures. prefix: of ids in the drawings."""
-        analysis = analysed(self.results, comparison, self.options)
-        figures, titles = section_figures(self.results, analysis, self.tasks), section_titles(analysis.comparison)
+        tables = read_curves(self.results, comparison)
+        analysis = analysed(self.results, comparison, tables, self.options)
+        figures = section_figures(self.results, analysis, tables, self.tasks)
+        titles = section_titles(analysis.comparison)
         places = {name: f"{prefix}-{place}-" for place, name in enumerate(figures)}
         drawings = {name: drawing(figure, titles[name], places[name]) for name, figure in figures.items()}
-        curves = run_curves(self.results, analysis.comparison, analysis.curves, self.points)
-        # They are drawn: only what the page has of them is still needed.
-        analysis = replace(analysis, curves={})
+        curves = run_curves(self.results, analysis.comparison, tables, self.points)
         return Part(analysis, section_tables(analysis, self.options), drawings, curves), figures
 
 
