@@ -20,10 +20,9 @@ from bench.records.speed import SpeedRecord, read_speeds
 from bench.records.store import RecordError
 from bench.reporting.index import SPEED
 from bench.reporting.options import MEANS, NothingToShow, Options
+from bench.reporting.output_folder import alone_in, new_files_in
 from bench.reporting.paper.layout import LABELS
-from bench.reporting.paper.report import write_paper_report
-from bench.reporting.reports import write_reports
-from bench.reporting.written_files import alone_in, read_list, replace_earlier
+from bench.reporting.written_files import put_in_place, read_list
 from bench.spec.lookup import UnknownName, lookup
 from bench.spec.study import StudyError, load_study, results_of
 
@@ -54,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _report(options: Namespace) -> int:
+    from bench.reporting.reports import write_reports  # scipy and matplotlib take a while to import
+
     study = load_study(options.study) if options.study else None
     results = options.results or results_of(study)
     out = options.out or inside(ROOT / "reports", *(study.folders if study else ()))
@@ -61,12 +62,13 @@ def _report(options: Namespace) -> int:
     data = _looked_up("data set", [record.data for record in records], options.data)
     chosen = [record for record in records if record.data in data or not data]
     tasks = _looked_up("task", [task.key for record in chosen for task in record.tasks], options.tasks)
-    with alone_in(out):
+    with alone_in(out) as alone, new_files_in(out, alone) as new:
         earlier = read_list(out)
         files = write_reports(
             results,
             records,
-            out,
+            new,
+            earlier=out,
             options=_shown(options),
             data=data,
             tasks=tasks,
@@ -74,24 +76,26 @@ def _report(options: Namespace) -> int:
             speeds=speeds,
             processes=options.jobs,
         )
-        changes = replace_earlier(out, earlier, [results], files, lambda name: _is_of_others(name, data))
-    _print_files(files, len(chosen), len(speeds))
+        changes = put_in_place(out, new, files, earlier, [results], lambda name: _is_of_others(name, data))
+    _print_files(changes.files, len(chosen), len(speeds))
     _print_lines(changes.sentences)
     return 0
 
 
 def _report_paper(options: Namespace) -> int:
+    from bench.reporting.paper.report import write_paper_report  # as above
+
     methods, ablations = paper_sources(options.study, options.results)
     keys = [task.key for record in methods.records if record.data in LABELS for task in record.tasks]
     tasks = _looked_up("task", keys, options.tasks)
     out = options.out or inside(ROOT / "reports", "paper")
     shown = Options(spread="ci") if options.ci else MEANS  # the paper prints means alone
-    with alone_in(out):
+    with alone_in(out) as alone, new_files_in(out, alone) as new:
         earlier = read_list(out)
-        written = write_paper_report(methods, ablations, out, options=shown, tasks=tasks)
-        changes = replace_earlier(out, earlier, [methods.results, ablations.results], written.files)
+        written = write_paper_report(methods, ablations, new, earlier=out, options=shown, tasks=tasks)
+        changes = put_in_place(out, new, written.files, earlier, [methods.results, ablations.results])
     console = plain_console()
-    console.print(f"Tables 1 to 4 and Figure 2 of the paper: {written.files[0]}", style="bold")
+    console.print(f"Tables 1 to 4 and Figure 2 of the paper: {changes.files[0]}", style="bold")
     for title, sentences in written.missing.items():
         console.print(f"  {title}: {' '.join(sentences)}")
     _print_lines(changes.sentences)

@@ -19,12 +19,14 @@ from bench.reporting.comparison import Comparison, comparisons
 from bench.reporting.figures.cost import cost_figure
 from bench.reporting.figures.gains import gains_figure, task_gains
 from bench.reporting.figures.intervals import Span, spans_figure
+from bench.reporting.figures.lines import MOST_LINES
 from bench.reporting.figures.problems import problems_figure
 from bench.reporting.figures.scores import scores_figure
 from bench.reporting.figures.training import (
     agreement_figure,
     curves_figure,
     legible_rows,
+    positions_figure,
     task_curves_figure,
     weights_figure,
 )
@@ -165,6 +167,35 @@ def test_weights_are_shown_over_their_mean_where_they_change(tmp_path: Path) -> 
     assert weights_figure(comparison, {}) is None
 
 
+def test_a_task_looks_the_same_in_all_figures() -> None:
+    comparison = study("faces", (0,))
+    line, keys = np.array([0.0, 1.0]), [task.key for task in comparison.tasks]
+    rising = {key: Band(line, line * place, line, line) for place, key in enumerate(keys)}
+    falling = {key: Band(line, -line * place % 7, line, line) for place, key in enumerate(keys)}
+    looks: dict[str, set[str]] = {}
+    for figure in (positions_figure(comparison, rising, keys), positions_figure(comparison, falling)):
+        assert figure is not None
+        for drawn in figure.axes[0].lines:
+            look = f"{drawn.get_color()} {drawn._dash_pattern} {drawn.get_marker()}"  # type: ignore[attr-defined]
+            looks.setdefault(str(drawn.get_label()), set()).add(look)
+    weights = weights_figure(comparison, {"uw": falling})
+    assert weights is not None
+    assert len({line.get_color() for line in weights.legends[0].get_lines()}) == MOST_LINES
+    for text, drawn in zip(weights.legends[0].get_texts(), weights.legends[0].get_lines(), strict=True):
+        assert looks[text.get_text()] == {f"{drawn.get_color()} {drawn._dash_pattern} {drawn.get_marker()}"}  # type: ignore[attr-defined]
+    assert len(looks) == len(set().union(*looks.values())) == len(keys)
+
+
+def test_points_of_rows_differ_without_colour() -> None:
+    (comparison,) = comparisons(
+        [make_record(variant=f"ew@{place}", overrides={"train.lr": place / 100}) for place in range(20)]
+    )
+    figure = cost_figure(comparison)
+    assert figure is not None
+    looks = {(line.get_marker(), line.get_fillstyle()) for line in figure.axes[0].lines}
+    assert len(looks) == len(figure.axes[0].lines) == 20
+
+
 def test_the_agreement_of_gradients_is_a_mean_over_pairs(tmp_path: Path) -> None:
     records = [make_record("digits", "EW"), make_record("digits", "UW")]
     write_runs(tmp_path, records)
@@ -195,7 +226,7 @@ def test_cost_is_drawn_of_rows_that_measured_it() -> None:
 def test_problems_are_side_by_side_the_best_rank_first(tmp_path: Path) -> None:
     records = [record for data in ("digits", "rooms") for record in make_study(data, seeds=tuple(range(6)))]
     write_runs(tmp_path, records)
-    analyses = [analysed(tmp_path, comparison) for comparison in comparisons(records)]
+    analyses = [analysed(tmp_path, one, read_curves(tmp_path, one)) for one in comparisons(records)]
     (across,) = across_problems(analyses)
     figure = problems_figure(across)
     assert figure is not None and [axes.get_title() for axes in figure.axes] == ["Mean rank", "Digits", "Rooms"]

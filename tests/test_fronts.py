@@ -17,6 +17,7 @@ from bench.reporting.figures.fronts import front_figure
 from bench.reporting.front import dominates, front_of, non_dominated, task_score
 from bench.reporting.options import Options
 from bench.reporting.sections import analysed, section_figures, section_tables
+from bench.reporting.series import read_curves
 from bench.reporting.tables.fronts import front_table
 from bench.spec.run_specs import specs_of
 from bench.spec.study import load_study
@@ -137,13 +138,14 @@ def test_hidden_rows_stay_in_the_front(tmp_path: Path) -> None:
         with_accuracies("UW", (0.4, 0.4), weighting="uw"),
         with_accuracies("IMTL", (0.5, 0.5), weighting="imtl"),
     )
-    analysis = analysed(tmp_path, comparison, Options(methods=("UW",)))
+    curves = read_curves(tmp_path, comparison)
+    analysis = analysed(tmp_path, comparison, curves, Options(methods=("UW",)))
     table = next(table for table in section_tables(analysis, Options()) if table.name == "front")
     assert [(row.head.text, row.cells[-1].text) for row in table.rows] == [("UW", "1 of 2")]
-    figure = section_figures(tmp_path, analysis, ())["front"]
+    figure = section_figures(tmp_path, analysis, curves, ())["front"]
     first = {line.get_label(): np.asarray(line.get_xydata()).tolist() for line in figure.axes[0].lines}
     assert first.keys() == {"Their front", "UW"}
     assert first["Their front"] == pytest.approx(np.array([[60, 60], [90, 20]]))
-    nothing = analysed(tmp_path, comparison, Options(exclude=("UW", "IMTL")))
+    nothing = analysed(tmp_path, comparison, curves, Options(exclude=("UW", "IMTL")))
     assert "front" not in {table.name for table in section_tables(nothing, Options())}
-    assert "front" not in section_figures(tmp_path, nothing, ())
+    assert "front" not in section_figures(tmp_path, nothing, curves, ())

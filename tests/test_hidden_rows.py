@@ -16,6 +16,7 @@ from bench.reporting.comparison import comparisons
 from bench.reporting.options import NothingToShow, Options, resolved
 from bench.reporting.page.render import PAGE
 from bench.reporting.sections import analysed, section_figures, section_tables
+from bench.reporting.series import read_curves
 from bench.spec.lookup import UnknownName
 
 NAMED = "Left out on request: NORMAL. Marks, ranks and tests count all rows."
@@ -87,8 +88,9 @@ def test_figures_draw_the_rows_that_are_shown(tmp_path: Path) -> None:
     records = make_study("digits", METHODS, (0, 1))
     write_runs(tmp_path, records)
     (comparison,) = comparisons(records)
-    analysis = analysed(tmp_path, comparison, Options(methods=("EW", "UW", "MGDA")))
-    figures = section_figures(tmp_path, analysis, ())
+    curves = read_curves(tmp_path, comparison)
+    analysis = analysed(tmp_path, comparison, curves, Options(methods=("EW", "UW", "MGDA")))
+    figures = section_figures(tmp_path, analysis, curves, ())
     assert {"scores", "differences", "gains", "cost", "curves", "times"} <= figures.keys()
     for name, figure in figures.items():
         legends = [text for legend in figure.legends for text in legend.get_texts()]
@@ -99,8 +101,9 @@ def test_figures_draw_the_rows_that_are_shown(tmp_path: Path) -> None:
 
 def test_columns_of_methods_are_left_out_like_rows(tmp_path: Path) -> None:
     (comparison,) = comparisons(make_study("faces", ("EW", "UW", "NORMAL"), (0, 1)))
+    curves = read_curves(tmp_path, comparison)
     whole, some = (
-        {table.name: table for table in section_tables(analysed(tmp_path, comparison, options), Options())}
+        {table.name: table for table in section_tables(analysed(tmp_path, comparison, curves, options), Options())}
         for options in (Options(), Options(exclude=("UW",)))
     )
     heads = [[column.head.text for column in tables["tasks-accuracy"].columns] for tables in (whole, some)]

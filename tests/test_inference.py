@@ -20,6 +20,8 @@ from bench.reporting.inference.targets import NEVER, Reached, performance_profil
 from bench.reporting.inference.tuning import best_of_repeats, pooled_luck
 from bench.reporting.inference.verdicts import not_separable_from_best, verdicts
 
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # such as overflows
+
 
 def test_mean_deviation_and_interquartile_mean_worked_by_hand() -> None:
     values = np.array([0.1, 0.2, 0.3])

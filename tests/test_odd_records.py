@@ -27,6 +27,8 @@ from bench.run import main as run
 from bench.spec.resolve import resolve
 from bench.spec.settings import SpecError
 
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # such as overflows
+
 ESCAPE = "\x1b]0;x\x07\u202e"
 
 

@@ -181,6 +181,8 @@ def test_nothing_overflows_the_page(tab: Tab, width: int) -> None:
     assert tab.js("document.documentElement.scrollWidth") == width
     tab.js(f"{VERDICTS}.querySelector('.open').click()")
     assert tab.js("dialog.scrollWidth <= dialog.clientWidth && dialog.getBoundingClientRect().right <= innerWidth")
+    if width == DESK:
+        assert tab.js("dialog.querySelector('.scroll').scrollWidth <= dialog.querySelector('.scroll').clientWidth")
 
 
 CUT_OFF = """

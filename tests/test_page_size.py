@@ -14,6 +14,7 @@ from bench.reporting.page.drawing import drawing
 from bench.reporting.page.render import PAGE
 from bench.reporting.reports import write_reports
 from bench.reporting.sections import analysed, section_figures
+from bench.reporting.series import read_curves
 
 PROBLEMS, ROWS, SEEDS = 20, 50, 10
 LARGEST = 10**7  # bytes
@@ -29,7 +30,8 @@ def test_the_page_of_ten_thousand_runs(tmp_path: Path) -> None:
     with without_drawing():
         write_reports(tmp_path, records, tmp_path / "out")
     (first,) = comparisons([record for record in records if record.data == "problem-0"])
-    figures = section_figures(tmp_path, analysed(tmp_path, first), ())
+    curves = read_curves(tmp_path, first)
+    figures = section_figures(tmp_path, analysed(tmp_path, first, curves), curves, ())
     drawn = sum(len(drawing(figure, "", f"f-{name}-").svg.encode()) for name, figure in figures.items())
     assert len(figures) >= 4 and drawn > 100_000
     size = (tmp_path / "out" / PAGE).stat().st_size

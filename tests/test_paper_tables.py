@@ -405,7 +405,7 @@ def test_the_terminal_says_what_is_missing(tmp_path: Path, capsys: pytest.Captur
     assert lines[1].startswith("  Table 1: Not run on Office-31: UW; GradNorm; ") and "Office-Home." in lines[1]
 
 
-@pytest.mark.filterwarnings("ignore:Glyph", "ignore:constrained_layout")
+@pytest.mark.filterwarnings("ignore:Glyph")
 def test_labels_of_tasks_stop_no_figure(tmp_path: Path) -> None:
     labels = (HOSTILE, r"$\bad{", "_x", "a\nb\x1b", "𝒳 ☃", HOSTILE * 5)
     figure = panels_figure([Panel(HOSTILE, tuple((label, line_to(1.0)) for label in labels))])

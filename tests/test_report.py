@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from record_factory import NASTY, example_records, make_record, make_study, make_unfinished, without_drawing, write_runs
 
-from bench import ROOT, report
+from bench import ROOT
 from bench.records.record import Labels
 from bench.records.store import CURVE, run_folder, write_record
 from bench.report import main
+from bench.reporting import reports
 from bench.reporting.comparison import comparisons
 from bench.reporting.escaping import ACCENTED, LATEX, md, tex
 from bench.reporting.figures.lines import MOST_LINES
@@ -122,14 +123,14 @@ def test_a_report_of_some_data_leaves_the_reports_of_the_others(
 def test_options_reach_the_report(example_results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
 
-    def record(*arguments: object, **options: Any) -> tuple[Path, ...]:
+    def record(results: Path, records: object, new: Path, **options: Any) -> tuple[Path, ...]:
         seen.update(options)
-        written = (tmp_path / "README.md", tmp_path / "index.html")
+        written = (new / "README.md", new / "index.html")
         for path in written:
             path.touch()
         return written
 
-    monkeypatch.setattr(report, "write_reports", record)
+    monkeypatch.setattr(reports, "write_reports", record)
     arguments = ["--results", str(example_results), "--out", str(tmp_path), "--data", "faces"]
     assert main([*arguments, "--tasks", "Smiling", "bald"]) == 0
     assert (seen["data"], seen["tasks"], seen["options"]) == (["faces"], ["smiling", "bald"], Options())
@@ -150,6 +151,11 @@ def test_positions_are_drawn_of_the_chosen_tasks_or_of_some_of_many() -> None:
         assert figure is not None
         labels = [text.get_text() for text in figure.legends[0].get_texts()]
         assert len(labels) == count and (not chosen or set(labels) == {"Smiling", "Bald"})
+
+
+def test_the_command_starts_without_what_takes_long_to_import() -> None:
+    script = "import sys, bench.report; sys.exit(bool({'matplotlib', 'pandas', 'scipy', 'torch'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 0
 
 
 def test_no_records_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

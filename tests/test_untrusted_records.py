@@ -29,6 +29,8 @@ from bench.reporting.reports import write_reports
 from bench.reporting.series import Band
 from bench.reporting.speed.report import write_speed_report
 
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # such as overflows
+
 MATHS, MARKUP = r"$\bad{", "<img src=x onerror=alert(1)> [a](javascript:b) `c` **d** &lt; | e"
 FORMULA = '=HYPERLINK("http://x","y")'
 NASTY = (MATHS, MARKUP, FORMULA, "_x", "# head", "\x1b[31m\x00red", "a\nb\r\n# c", r"\input{x}", "𝒳 ☃", "$$", r"\$a$")
@@ -87,7 +89,7 @@ def test_texts_of_records_are_shown_and_have_no_effect(text: str, tmp_path: Path
         assert not [cell for cell in cells if cell.startswith(("=", "+", "@")) or cell.startswith("-h")], path
 
 
-@pytest.mark.filterwarnings("ignore:Glyph", "ignore:constrained_layout")
+@pytest.mark.filterwarnings("ignore:Glyph")
 @pytest.mark.parametrize("selection", ["accuracy", "gain"])
 def test_texts_of_records_stop_no_figure(selection: str, tmp_path: Path) -> None:
     text = f" {MATHS} ".join(NASTY)

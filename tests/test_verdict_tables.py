@@ -126,8 +126,9 @@ def test_rows_that_may_be_the_best_share_the_mark() -> None:
 
 def test_rows_left_out_on_request_change_no_number(tmp_path: Path) -> None:
     part = part_of(records_of("digits"))
-    everything = analysed(tmp_path, part, Options())
-    some = analysed(tmp_path, part, Options(exclude=("mgda", "EW 50% a_b"), order="score"))
+    logged = read_curves(tmp_path, part)
+    everything = analysed(tmp_path, part, logged, Options())
+    some = analysed(tmp_path, part, logged, Options(exclude=("mgda", "EW 50% a_b"), order="score"))
     assert [v.label for v in some.comparison.shown] == ["UW, frozen", "UW", "EW"]
     whole, table = (section_tables(one, Options())[1] for one in (everything, some))
     assert table.name == "verdicts" and [r.head.text for r in table.rows] == ["UW, frozen", "UW", "EW"]
@@ -135,7 +136,7 @@ def test_rows_left_out_on_request_change_no_number(tmp_path: Path) -> None:
         [c.text for c in row(whole, label)] for label in ("UW", "EW")
     ]
     assert "Left out on request: EW 50% a_b; MGDA." in table.note and "Left out" not in whole.note
-    only = analysed(tmp_path, part, Options(methods=("UW",)))
+    only = analysed(tmp_path, part, logged, Options(methods=("UW",)))
     assert [v.label for v in only.comparison.shown] == ["UW"] and only.comparison.baseline is not None
     tables = [section_tables(only, Options())[0], score_tables(part, Options())[0]]
     delta_b = [row(table, "UW")[[c.head.text for c in table.columns].index("Δ_b (%) ↑")].mean for table in tables]
@@ -352,7 +353,7 @@ def test_the_table_over_problems_leaves_out_controls_and_incomplete_rows(tmp_pat
         curves(tmp_path, record, (0.1, 0.9, 0.95))
     tables = [PlannedTable("trust", "Trust", ROWS)]
     parts = [part for one in comparisons(lacking) for part in arranged(one, tables)]
-    (across,) = across_problems([analysed(tmp_path, part, Options()) for part in parts])
+    (across,) = across_problems([analysed(tmp_path, part, read_curves(tmp_path, part), Options()) for part in parts])
     table = problems_table(across)
     assert [(group.text, group.span) for group in table.groups] == [("", 1), ("Digits", 2), ("Rooms", 2)]
     assert [c.head.text for c in table.columns] == ["Rank ↓", "Score (%) ↑", "Verdict", "Log gain ↑", "Verdict"]

@@ -3,17 +3,50 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from paper_records import paper_records, report_on
 from record_factory import make_record, without_drawing, write_runs
 
+from bench import ROOT
 from bench.records.files import StorageError
 from bench.report import main
+from bench.reporting.output_folder import alone_in
 from bench.reporting.paper.layout import TABLE2
-from bench.reporting.written_files import LIST, alone_in, read_list
+from bench.reporting.written_files import LIST, read_list
+
+# A report that is killed when it has moved so many files.
+KILLED = """
+import os, signal, sys
+from record_factory import without_drawing
+from bench.report import main
+from bench.reporting import written_files
+
+left, move = int(sys.argv.pop(1)), written_files._move
+
+def move_or_die(path, place):
+    global left
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    move(path, place)
+
+written_files._move = move_or_die
+with without_drawing():
+    main(sys.argv[1:])
+"""
+
+
+def killed_report(results: Path, out: Path, moved: int) -> None:
+    command = [sys.executable, "-c", KILLED, str(moved), "--results", str(results), "--out", str(out)]
+    found = subprocess.run(command, env={**os.environ, "PYTHONPATH": f"{Path(__file__).parent}:{ROOT}"}, check=False)
+    assert found.returncode == -signal.SIGKILL
 
 
 def names(out: Path) -> set[str]:
@@ -134,3 +167,63 @@ def test_no_report_is_written_through_a_link(
     assert report(both, out) == 2
     assert f"{out / 'digits'}: expected a folder, found a link" in capsys.readouterr().err
     assert not list((out.parent / "elsewhere").iterdir()) and names(out) == set()
+
+
+@pytest.mark.parametrize("moved", [10, *(pytest.param(count, marks=pytest.mark.slow) for count in (0, 1, 30))])
+def test_what_a_killed_report_wrote_is_removed_by_the_next(
+    moved: int, folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    both, rooms, out = folders
+    shutil.rmtree(out)
+    assert report(rooms, out) == 0
+    before = names(out)
+    killed_report(both, out, moved)
+    found = {name for name in names(out) if not name.startswith(".report-")}
+    listed = read_list(out)
+    assert listed is not None and found - {LIST} <= listed.files.keys() and len(found - before) <= moved
+    (out / "digits").mkdir(exist_ok=True)
+    mine = out / "digits" / "verdicts.tex"  # which the killed report was about to write, or wrote
+    mine.write_text("mine")
+    assert report(both, out) == 2 and mine.read_text() == "mine"
+    assert "found digits/verdicts.tex. Nothing was written" in capsys.readouterr().err
+    assert report(rooms, out) == 0 and mine.read_text() == "mine"
+    assert names(out) == {*before, "digits/verdicts.tex"}, "neither files nor folders of the killed report are left"
+
+
+def test_a_file_of_somebody_is_not_replaced(
+    folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    both, rooms, out = folders
+    assert report(rooms, out) == 0
+    before = {name: (out / name).read_bytes() for name in names(out)}
+    for name in ("digits/scores.tex", "problems.md"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("mine")
+    capsys.readouterr()
+    assert report(both, out) == 2
+    error = capsys.readouterr().err
+    assert "digits/scores.tex" in error and "problems.md" in error and error.count("\n") == 1
+    mine = {"digits/scores.tex": b"mine", "problems.md": b"mine"}
+    assert {name: (out / name).read_bytes() for name in names(out)} == before | mine
+    for name in mine:
+        (out / name).unlink()
+    (out / "digits").rmdir()
+    (out / "digits").write_text("mine")
+    assert report(both, out) == 2 and f"{out / 'digits'}: expected a folder, found a file" in capsys.readouterr().err
+    (out / "digits").unlink()
+    assert report(both, out) == 0 and "problems.md" in names(out)
+
+
+def test_a_report_without_a_list_is_known_by_its_index(
+    folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    both, rooms, out = folders
+    before = names(out)
+    (out / LIST).unlink()
+    assert report(both, out, "--data", "rooms") == 0 and report(both, out) == 0 and names(out) == before
+    (out / LIST).unlink()
+    capsys.readouterr()
+    assert report(rooms, out) == 0 and names(out) == before, "nothing says that they are as the report wrote them"
+    assert "digits/scores.md" in capsys.readouterr().out
+    (out / LIST).unlink()
+    assert report(both, out) == 2 and "(and 27 more). Nothing was written" in capsys.readouterr().err

@@ -21,6 +21,7 @@ from bench.reporting.page.drawing import drawing
 from bench.reporting.page.runs import run_curves
 from bench.reporting.render import markdown, write_table
 from bench.reporting.sections import analysed, section_figures, section_tables, section_titles
+from bench.reporting.series import read_curves
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Written:
 class ComparisonWriter:
     """Writes comparisons alike; may be sent to other processes.
 
-    results, out: folders of the records and of the reports.
+    results, out, earlier: folders of the records, of the reports, and of those of before.
     data: the data sets whose tables and figures are written; () for all.
     tasks: keys of those to draw in figures of positions.
     points: the most of a run's curve on the page.
@@ -44,6 +45,7 @@ class ComparisonWriter:
 
     results: Path
     out: Path
+    earlier: Path
     options: Options
     data: Collection[str]
     tasks: Sequence[str]
@@ -59,18 +61,18 @@ class ComparisonWriter:
         with without_collector():  # figures are full of cycles; the next one collects them
             part, figures = self._part(comparison, f"f{number}")
             if self.data and comparison.data not in self.data:
-                return Written(part, _earlier_section(part, self.options, self.out), ())
+                return Written(part, _earlier_section(part, self.options, self.earlier), ())
             return Written(part, *_write_section(part, figures, self.out))
 
     def _part(self, comparison: Comparison, prefix: str) -> tuple[Part, Mapping[str, Figure]]:
         """The tables and drawings of a comparison for the page, and its figures. prefix: of ids in the drawings."""
-        analysis = analysed(self.results, comparison, self.options)
-        figures, titles = section_figures(self.results, analysis, self.tasks), section_titles(analysis.comparison)
+        tables = read_curves(self.results, comparison)
+        analysis = analysed(self.results, comparison, tables, self.options)
+        figures = section_figures(self.results, analysis, tables, self.tasks)
+        titles = section_titles(analysis.comparison)
         places = {name: f"{prefix}-{place}-" for place, name in enumerate(figures)}
         drawings = {name: drawing(figure, titles[name], places[name]) for name, figure in figures.items()}
-        curves = run_curves(self.results, analysis.comparison, analysis.curves, self.points)
-        # They are drawn: only what the page has of them is still needed.
-        analysis = replace(analysis, curves={})
+        curves = run_curves(self.results, analysis.comparison, tables, self.points)
         return Part(analysis, section_tables(analysis, self.options), drawings, curves), figures
 
 
@@ -85,13 +87,13 @@ def _write_section(part: Part, figures: Mapping[str, Figure], out: Path) -> tupl
     return Section(comparison, {table.name: markdown(table) for table in part.tables}, titles), files
 
 
-def _earlier_section(part: Part, options: Options, out: Path) -> Section:
+def _earlier_section(part: Part, options: Options, earlier: Path) -> Section:
     """The part of the index that an earlier report wrote, read from its files; no tables if there are none.
 
     It may show other rows than are shown now.
     """
     comparison = replace(part.analysis.comparison, hidden=())
-    folder = inside(out, *comparison.places)
+    folder = inside(earlier, *comparison.places)
     tables = section_tables(replace(part.analysis, comparison=comparison), options)
     paths = {table.name: inside(folder, f"{table.name}.md") for table in tables}
     texts = {name: _earlier_text(path) for name, path in paths.items() if is_file(path)}

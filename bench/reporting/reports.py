@@ -10,6 +10,7 @@ from bench.records.names import inside
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord
 from bench.reporting.across import across_problems, times_ratios
+from bench.reporting.comparison import Comparison
 from bench.reporting.comparison_report import ComparisonWriter
 from bench.reporting.figures.problems import problems_figure
 from bench.reporting.figures.style import save
@@ -45,6 +46,7 @@ def write_reports(
     records: Sequence[Record],
     out: Path,
     *,
+    earlier: Path | None = None,
     options: Options = USUAL,
     data: Collection[str] = (),
     tasks: Sequence[str] = (),
@@ -54,10 +56,11 @@ def write_reports(
 ) -> tuple[Path, ...]:
     """Tables, figures, files of runs, the page and the index; returns the files written, the index and the page first.
 
+    earlier: the folder of an earlier report, which this one is to replace; None for `out`.
     options: what is shown, and how.
     data: the data sets whose tables and figures are written; () for all. The index, the page and the files of runs are
-        about all records. In the index, the other data sets keep the tables and figures that an earlier report wrote to
-        `out`; the page is made from all records again.
+        about all records. In the index, the other data sets keep the tables and figures of the earlier report; the page
+        is made from all records again.
     tasks: keys of those to draw in figures of positions; () for as many as are legible.
     tables_of(data set) -> the tables that a study asks for; None puts all rows of a data set in one table.
     speeds: measurements of steps, each with a report of its own that the index links to.
@@ -68,15 +71,12 @@ def write_reports(
         UnknownName, NothingToShow: as of `resolved`, before anything is written.
         StorageError: a file can't be written, or the index would replace a file that isn't an index of reports.
     """
-    check_index(out / INDEX, MARK)
-    check_index(out / PAGE, MARK)
+    earlier = earlier or out
     found = compared(results, records, tables_of)
     options = resolved(options, [one for one in found if not data or one.data in data])
-    refuse_links(out, [one.places for one in found])
-    for places in ((), *(one.places for one in found), *((SPEED, speed.machine) for speed in speeds)):
-        remove_temporary_files(inside(out, *places), ABANDONED)
+    _check(earlier, found, speeds)
     points = points_of(runs_of([shown(one, options) for one in found]))
-    writer = ComparisonWriter(results, out, options, data, tasks, points)
+    writer = ComparisonWriter(results, out, earlier, options, data, tasks, points)
     one_by_one = sum(len(one.variants) for one in found) < MANY_ROWS
     written = list(in_processes(writer, list(enumerate(found)), 1 if one_by_one else processes))
     parts, sections = [one.part for one in written], [one.section for one in written]
@@ -90,6 +90,15 @@ def write_reports(
         files += write_speed_report(speed, inside(out, SPEED, speed.machine))
     page = write_page(out, page_of(records, parts, shown_over, tunings, speeds))
     return (_write_index(out, records, sections, speeds, overviews, tunings), page, *files)
+
+
+def _check(out: Path, found: Sequence[Comparison], speeds: Sequence[SpeedRecord]) -> None:
+    """Raises StorageError if `out` has what a report must not replace; removes temporary files of killed reports."""
+    for name in (INDEX, PAGE):
+        check_index(out / name, MARK)
+    refuse_links(out, [one.places for one in found])
+    for places in ((), *(one.places for one in found), *((SPEED, speed.machine) for speed in speeds)):
+        remove_temporary_files(inside(out, *places), ABANDONED)
 
 
 def _write_overviews(

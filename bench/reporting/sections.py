@@ -29,7 +29,7 @@ from bench.reporting.front import front_of
 from bench.reporting.labels import with_hidden_rows
 from bench.reporting.logged import agreement_bands, position_bands, score_bands, task_bands, weight_bands
 from bench.reporting.options import USUAL, Options, shown
-from bench.reporting.series import Tables, read_curves
+from bench.reporting.series import Tables
 from bench.reporting.tables.budget import budget_table
 from bench.reporting.tables.cost import cost_table
 from bench.reporting.tables.fronts import front_table
@@ -47,7 +47,6 @@ class Analysis:
     """A comparison with the statistics of its rows.
 
     comparison: of all rows, and which of them are shown. All else is computed from all rows.
-    curves: the learning curves of its runs.
     times: None if there is no target.
     spread: None without outcomes per test item.
     budget: None without learning curves.
@@ -55,20 +54,20 @@ class Analysis:
 
     comparison: Comparison
     contrasts: Contrasts
-    curves: Tables
     times: Times | None
     spread: Table | None
     budget: Table | None
 
 
-def analysed(results: Path, comparison: Comparison, options: Options = USUAL) -> Analysis:
-    """The statistics of a comparison, from its records and what lies beside them; `options` say what is shown."""
+def analysed(results: Path, comparison: Comparison, curves: Tables, options: Options = USUAL) -> Analysis:
+    """The statistics of a comparison, from its records and what lies beside them.
+
+    curves: its learning curves, as of `read_curves`. options: what is shown.
+    """
     part = shown(comparison, options)
-    curves = read_curves(results, comparison)
     return Analysis(
         part,
         contrasts_of(results, comparison),
-        curves,
         times_to_target(comparison, curves),
         spread_table(results, part),
         budget_table(part, curves),
@@ -124,8 +123,12 @@ def section_titles(comparison: Comparison) -> dict[str, str]:
     return titles
 
 
-def section_figures(results: Path, analysis: Analysis, tasks: Sequence[str]) -> dict[str, Figure]:
-    """Figures by file name, without those that have nothing to show; none if no row is shown."""
+def section_figures(results: Path, analysis: Analysis, curves: Tables, tasks: Sequence[str]) -> dict[str, Figure]:
+    """Figures by file name, without those that have nothing to show; none if no row is shown.
+
+    curves: those that were analysed. tasks: keys of those to draw in figures of positions; () for as many as are
+        legible.
+    """
     comparison, contrasts, times = analysis.comparison, analysis.contrasts, analysis.times
     if not comparison.shown:
         return {}
@@ -136,9 +139,9 @@ def section_figures(results: Path, analysis: Analysis, tasks: Sequence[str]) -> 
         "twins": twins_figure(comparison, contrasts),
         "gains": gains_figure(comparison),
         "cost": cost_figure(comparison),
-        "curves": curves_figure(comparison, score_bands(comparison, analysis.curves)),
-        "curves-tasks": task_curves_figure(comparison, task_bands(comparison, analysis.curves)),
-        "weights": weights_figure(comparison, weight_bands(comparison, analysis.curves)),
+        "curves": curves_figure(comparison, score_bands(comparison, curves)),
+        "curves-tasks": task_curves_figure(comparison, task_bands(comparison, curves)),
+        "weights": weights_figure(comparison, weight_bands(comparison, curves)),
         "agreement": agreement_figure(comparison, *agreement_bands(results, comparison)),
         "front": front_figure(comparison, front) if front else None,
         "times": times_figure(comparison, times) if times else None,

@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.records.record import PERCENT
 from bench.reporting.comparison import Comparison
-from bench.reporting.inference.describe import LEVEL
+from bench.reporting.inference.describe import LEVEL, sd
 from bench.reporting.inference.power import detectable_difference
 from bench.reporting.inference.verdicts import not_separable_from_best
 from bench.reporting.overall import overall_unit, score_matrix
@@ -42,11 +42,12 @@ def power_sentence(comparison: Comparison) -> str:
     paired = [row[np.isfinite(row)] for row in found if np.isfinite(row).sum() > 1]
     if not paired:
         return ""
-    sd, n = float(np.median([row.std(ddof=1) for row in paired])), min(len(row) for row in paired)
+    spread, n = float(np.median([sd(row) for row in paired])), min(len(row) for row in paired)
     # A difference of log gains of 0.01 is a ratio of about 1 %.
     unit = "points" if overall_unit(comparison) == PERCENT else "%"
+    detected = 100 * detectable_difference(spread, n)
     return (
-        f"With 80 % power, {n} seeds detect a difference from EW of {100 * detectable_difference(sd, n):.2g} {unit} in "
+        f"With 80 % power, {n} seeds detect a difference from EW of {detected:.2g} {unit} in "
         f"the overall score at the 5 % level, not adjusted for several rows (standard deviation of paired differences: "
-        f"{100 * sd:.2g}, median over rows)."
+        f"{100 * spread:.2g}, median over rows)."
     )

@@ -1,25 +1,30 @@
-"""The list of the files that a report wrote, by which the next one removes those, and only those, that it lacks."""
+"""The list of the files that a report wrote, by which the next one replaces and removes those, and only those."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
+import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from bench.records.files import StorageError, atomic_write_text, storage_error
+from bench.records.files import StorageError, atomic_write_text, flush, storage_error
 from bench.records.names import checked_name
-from bench.records.reading import Damaged, in_one_line, is_there, read_json
+from bench.records.reading import Damaged, in_one_line, is_there, read_json, read_text
+from bench.reporting.output_folder import is_index, refuse_links
 
-LIST = "files.json"
+LIST, INDEX = "files.json", "README.md"
+MEASURED = "speed.md"  # a page that an index links to, with links of its own
 _DIGITS = 16  # of a digest
+_UNKNOWN = ""  # digest of a file that only the index of an earlier report names
+_LINK = re.compile(r"\]\(([A-Za-z0-9_.@+-][A-Za-z0-9_.@+/-]*)\)")
+_MOST_NAMED = 3  # files in a message
 
 
 def _checked_path(text: str) -> str:
@@ -28,26 +33,39 @@ def _checked_path(text: str) -> str:
     return text
 
 
+_ListedPath = Annotated[str, AfterValidator(_checked_path)]
+
+
 class FileList(BaseModel):
     """What a report wrote to a folder.
 
     results: the folders of its records, from this one.
     files: a digest of each file by its path below the folder, with slashes.
+    before: digests that files may still have since a report is being put in place, or was interrupted at that; else
+        None.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     results: list[str]
-    files: dict[Annotated[str, AfterValidator(_checked_path)], str]
+    files: dict[_ListedPath, str]
+    before: dict[_ListedPath, str] | None = None
+
+    def has(self, name: str, digest: str) -> bool:
+        """Whether a report wrote a file of this name and content."""
+        return digest in (self.files.get(name), (self.before or {}).get(name))
 
 
 @dataclass(frozen=True)
 class Changes:
     """What became of an earlier report in the same folder.
 
-    removed: files that it wrote and the new one did not. edited: such files that somebody changed, which stay.
+    files: those of the new report, in their places.
+    removed: files that the earlier one wrote and the new one did not. edited: such files that somebody changed, which
+        stay.
     results: the folders of its records; () if they are those of the new one.
     """
 
+    files: tuple[Path, ...]
     removed: tuple[str, ...] = ()
     edited: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
@@ -58,51 +76,23 @@ class Changes:
         other = f"An earlier report in this folder was made from {', '.join(self.results)}." if self.results else ""
         removed = f"Removed what only an earlier report had: {', '.join(self.removed)}." if self.removed else ""
         edited = (
-            "Only of an earlier report, but changed since, by somebody or by a report that was interrupted, so they "
-            f"stay until you delete them: {', '.join(self.edited)}."
+            "Only of an earlier report, but changed since, or not known to be as it wrote them, so they stay until you "
+            f"delete them: {', '.join(self.edited)}."
         )
         return tuple(filter(None, (other, removed, edited if self.edited else "")))
 
 
-@contextmanager
-def alone_in(out: Path) -> Iterator[None]:
-    """Within, no other report is written to this folder, as far as its file system has locks.
-
-    Raises:
-        StorageError: one is being written, or there can't be such a folder.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        folder = os.open(out, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise storage_error(out, error) from error
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(folder)
-        raise StorageError(
-            f"{out}: expected a folder that no other report is written to, found one that another command writes to; "
-            "wait for it, or name another folder with --out."
-        ) from error
-    except OSError:  # no locks
-        pass
-    try:
-        yield
-    finally:
-        os.close(folder)
-        with suppress(OSError):  # nothing was written
-            out.rmdir()
-
-
 def read_list(out: Path) -> FileList | None:
     """The list of an earlier report in a folder; None without one.
+
+    Reports made before there were lists, and copies without theirs, are known by what their index links to.
 
     Raises:
         StorageError: there is another file in its place, or it can't be read.
     """
     path = out / LIST
     try:
-        return FileList.model_validate(read_json(path)) if is_there(path) else None
+        return FileList.model_validate(read_json(path)) if is_there(path) else _linked(out)
     except (Damaged, ValidationError) as error:
         reason = in_one_line(error) if isinstance(error, ValidationError) else error
         raise StorageError(
@@ -113,37 +103,106 @@ def read_list(out: Path) -> FileList | None:
         raise storage_error(path, error) from error
 
 
-def replace_earlier(
+def put_in_place(
     out: Path,
+    new: Path,
+    files: Sequence[Path],
     earlier: FileList | None,
     results: Sequence[Path],
-    files: Iterable[Path],
     is_kept: Callable[[str], bool] = lambda name: False,
 ) -> Changes:
-    """Removes what an earlier report wrote and the new one didn't, and writes the new list.
+    """Moves the files of a report from a folder `new` to `out`, and removes those that only an earlier report wrote.
 
-    A file is removed only if it still is what was written. Folders that are then empty are removed, too.
+    A file is removed only if it still is what was written. Folders that are then empty are removed, too. If this is
+    interrupted at any time, the list in `out` has the files of both reports.
 
-    files: what the new report wrote. is_kept(path below out) -> whether a file of the earlier report still counts.
+    files: those of the new report, moved from the last to the first.
+    is_kept(path below out) -> whether a file of the earlier report still counts.
 
     Raises:
-        StorageError: a file can't be read or removed, or the list can't be written.
+        StorageError: a file that no report wrote has the name of a new one, so that none is moved; or a file can't be
+            read, moved or removed, or the list can't be written.
     """
-    written = {path.relative_to(out).as_posix(): _digest(path) for path in files}
+    known = earlier or FileList(results=[], files={})
+    written = {path.relative_to(new).as_posix(): _digest(path) for path in files}
+    refuse_links(out, [Path(name).parent.parts for name in written])
+    present = {name: _digest(out / name) for name in written if _is_own_file(out, name)}
+    _refuse_others(out, written, present, known)
+    sources = [_name_of(one, out) for one in dict.fromkeys(results)]
+    before = {name: digest for name, digest in present.items() if digest != written[name] and known.has(name, digest)}
+    both = dict.fromkeys((*sources, *known.results))
+    _write_list(out, FileList(results=list(both), files={**known.files, **written}, before=before))
+    for name in reversed(written):
+        _move(new / name, out / name)
+    for folder in {(out / name).parent for name in written}:
+        with suppress(OSError):  # not every file system can do this for folders
+            flush(folder)
     # Where upper and lower case are the same, a name of before may be that of a new file.
     names = {name.casefold() for name in written}
-    others = {name: d for name, d in (earlier.files if earlier else {}).items() if name.casefold() not in names}
+    others = {name: digest for name, digest in known.files.items() if name.casefold() not in names}
     kept = {name: digest for name, digest in others.items() if is_kept(name)}
     stale = {name: digest for name, digest in others.items() if name not in kept and _is_own_file(out, name)}
-    same = tuple(name for name, digest in stale.items() if _digest(out / name) == digest)
+    same = tuple(name for name in stale if known.has(name, _digest(out / name)))
     for name in same:
         _remove(out, name)
     edited = {name: digest for name, digest in stale.items() if name not in same}  # named again by the next report
-    sources = [_name_of(one, out) for one in dict.fromkeys(results)]
-    content = FileList(results=sources, files=dict(sorted({**kept, **edited, **written}.items())))
-    atomic_write_text(out / LIST, content.model_dump_json(indent=1) + "\n")
-    other = tuple(earlier.results) if earlier and earlier.results != sources else ()
-    return Changes(same, tuple(edited), other)
+    _write_list(out, FileList(results=sources, files={**kept, **edited, **written}))
+    other = tuple(known.results) if known.results != sources else ()
+    return Changes(tuple(out / name for name in written), same, tuple(edited), other)
+
+
+def _linked(out: Path) -> FileList | None:
+    """What the index of a report and its pages on measurements link to; None without an index of reports."""
+    if not is_index(out / INDEX):
+        return None
+    names = [INDEX, *_links(out / INDEX)]
+    for page in [name for name in names if name.endswith(f"/{MEASURED}") and _is_own_file(out, name)]:
+        names += [f"{page.removesuffix(MEASURED)}{name}" for name in _links(out / page)]
+    return FileList(results=[], files={Path(name).as_posix(): _UNKNOWN for name in names if _is_own_file(out, name)})
+
+
+def _links(page: Path) -> list[str]:
+    """The files that a page links to; none if it is no text."""
+    try:
+        return _LINK.findall(read_text(page))
+    except Damaged:
+        return []
+
+
+def _refuse_others(out: Path, written: Mapping[str, str], present: Mapping[str, str], known: FileList) -> None:
+    """Raises StorageError if a file that no report wrote has the name of a new one.
+
+    What a finished report wrote may have been edited. What an interrupted one lists must be what it wrote, since it may
+    not have come to that file.
+    """
+    listed = {name.casefold() for name in known.files}
+    others = []
+    for name in written:
+        own = name.casefold() in listed
+        if known.before is not None and name in present:
+            own = known.has(name, present[name])
+        if not own and os.path.lexists(out / name) and not (name in present and is_index(out / name)):
+            others.append(name)
+    if others:
+        more = f" (and {len(others) - _MOST_NAMED} more)" if len(others) > _MOST_NAMED else ""
+        raise StorageError(
+            f"{out}: expected no files but those of an earlier report where this one writes, "
+            f"found {', '.join(others[:_MOST_NAMED])}{more}. Nothing was written; move what is yours away, delete the "
+            "rest, or name another folder with --out."
+        )
+
+
+def _write_list(out: Path, content: FileList) -> None:
+    ordered = content.model_copy(update={"files": dict(sorted(content.files.items()))})
+    atomic_write_text(out / LIST, ordered.model_dump_json(indent=1, exclude_none=True) + "\n")
+
+
+def _move(path: Path, place: Path) -> None:
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, place)
+    except OSError as error:
+        raise storage_error(place, error) from error
 
 
 def _is_own_file(out: Path, name: str) -> bool:

@@ -12,7 +12,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.records.record import PERCENT
 from bench.reporting.comparison import Comparison, Variant
-from bench.reporting.figures.lines import LEGEND_LINE, legend_columns, legend_depth, marked
+from bench.reporting.figures.lines import LEGEND_LINE, legend_columns, legend_depth
+from bench.reporting.figures.points import draw_point
 from bench.reporting.figures.style import GRID, WIDTH, colour_of, folded, paper_style
 from bench.reporting.overall import overall_unit, score_matrix
 from bench.reporting.statistics import mean
@@ -68,10 +69,7 @@ def _points(comparison: Comparison, cost: Cost, factor: float) -> list[tuple[Var
 
 def _draw(axes: Axes, points: Sequence[tuple[Variant, float, float]], order: Sequence[str], factor: float) -> None:
     for row, cost, score in points:
-        axes.plot(
-            [cost], [factor * score], marked(order.index(row.label)), color=colour_of(row.colour), label=row.label,
-            markersize=5, markeredgewidth=0.4, markeredgecolor="white",
-        )  # fmt: skip
+        draw_point(axes, cost, factor * score, order.index(row.label), colour_of(row.colour), row.label)
     costs = [cost for _, cost, _ in points]
     if max(costs) >= LOG_FROM * min(costs):
         axes.set_xscale("log")

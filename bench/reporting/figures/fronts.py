@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from bench.records.plain_text import one_line
 from bench.records.record import PERCENT
 from bench.reporting.comparison import Comparison
-from bench.reporting.figures.lines import marked
+from bench.reporting.figures.points import draw_point
 from bench.reporting.figures.style import GREY, WIDTH, colour_of, metric_name, paper_style
 from bench.reporting.front import Front, non_dominated
 
@@ -54,10 +54,7 @@ def _draw(axes: Axes, comparison: Comparison, front: Front, pair: tuple[int, int
         if point.row.label in comparison.hidden:
             continue
         x, y = (scale * point.scores[task] for task in pair)
-        axes.plot(
-            [x], [y], marked(place), color=colour_of(place), label=one_line(point.row.label), zorder=2,
-            markersize=5, markeredgewidth=0.4, markeredgecolor="white",
-        )  # fmt: skip
+        draw_point(axes, x, y, place, colour_of(point.row.colour), one_line(point.row.label))
     what = metric_name(front.tasks[0].metrics[0]) if comparison.selection == "accuracy" else "log gain"
     axes.set_xlabel(f"{one_line(front.tasks[pair[0]].label)}, {what}")
     axes.set_ylabel(f"{one_line(front.tasks[pair[1]].label)}, {what}")

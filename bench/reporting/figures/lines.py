@@ -24,6 +24,7 @@ COLUMNS = 4  # of panels
 MOST_PANELS = 24  # as many as fit on a page
 # Inches: a panel's height, what is below all, a line of the legend, and a further line of a title.
 PANEL, AXIS, LEGEND_LINE, TITLE_LINE = 1.25, 0.35, 0.175, 0.18
+FOLDED = 0.25  # of a line of the legend, that a label of several lines takes beyond them
 POINTS = 24  # of a line in a small panel: more can't be seen there, and make pages of many panels large
 ROOM = 0.1  # beyond what an axis spans, as a share of it
 MARKS = 7  # on a line, so that it is told from others in grey
@@ -180,10 +181,10 @@ def in_grey(band: Band, label: str) -> Line:
     return Line(label, GREY, Band(band.x, band.mean, band.mean, band.mean), DASHES[1])
 
 
-def legend_depth(labels: Sequence[str], columns: int) -> int:
-    """Lines of text in the deepest column of the legend."""
+def legend_depth(labels: Sequence[str], columns: int) -> float:
+    """Height of the deepest column of the legend, in lines of text."""
     rows = -(-len(labels) // columns)
-    depths = [1 + label.count("\n") for label in labels]
+    depths = [1 + label.count("\n") + FOLDED * ("\n" in label) for label in labels]
     return max(sum(depths[first : first + rows]) for first in range(0, len(depths), rows))
 
 

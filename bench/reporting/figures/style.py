@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import wrap
 from typing import IO, Any
 
 import matplotlib
@@ -21,6 +22,7 @@ WIDTH = 3.4
 COLOURS = (
     "#222222", "#88ccee", "#117733", "#cc6677", "#999933", "#44aa99", "#882255", "#332288", "#e08214", "#aa4499",
 )  # fmt: skip
+LONGEST_LINE = 36  # characters of a label; most of a figure of WIDTH is then left for its axes
 # Beside colours, so that rows can be told apart in grey.
 MARKERS = "osD^v<>Pp*hX"
 DASHES: tuple[Any, ...] = (
@@ -112,7 +114,8 @@ def metric_name(metric: MetricRecord) -> str:
 
 
 def folded(label: str) -> str:
-    """A label with each setting on its own line, if settings in parentheses end it."""
+    """A label in lines that leave room for axes, with each setting on its own, if settings in parentheses end it."""
     name, bracket, settings = one_line(label).partition(" (")
-    shown = name + (f"\n({settings}".replace(", ", ",\n ") if bracket else "")
+    lines = [name, *(f"({settings}".replace(", ", ",\n ").split("\n") if bracket else ())]
+    shown = "\n".join(part for line in lines for part in wrap(line, LONGEST_LINE) or [line])
     return f" {shown}" if shown.startswith("_") else shown  # a legend leaves out labels that start with _

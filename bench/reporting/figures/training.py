@@ -22,7 +22,7 @@ from bench.reporting.figures.lines import (
 from bench.reporting.figures.style import COLOURS, DASHES, colour_of, folded, metric_name
 from bench.reporting.overall import by_score
 from bench.reporting.series import Band
-from bench.reporting.spacing import evenly_spaced
+from bench.reporting.spacing import evenly_spaced, evenly_spaced_places
 
 MOST_TASKS = 12  # each with a panel
 OWN_COLOUR = COLOURS[7]  # of the row that a panel is about
@@ -87,8 +87,8 @@ def task_curves_figure(comparison: Comparison, bands: Mapping[str, Bands]) -> Fi
 def weights_figure(comparison: Comparison, bands: Mapping[str, Bands]) -> Figure | None:
     """The weights of each row whose weights differ or change, over their mean: a panel per row; None without any.
 
-    Of very many rows, those with the best test scores. Of many tasks, some, evenly spaced by their last weight in the
-    first of these rows.
+    Of very many rows, those with the best test scores. Of many tasks, some, about evenly spaced by their last weight in
+    the first of these rows.
 
     bands: by variant, then by task.
     """
@@ -96,7 +96,7 @@ def weights_figure(comparison: Comparison, bands: Mapping[str, Bands]) -> Figure
     if not rows:
         return None
     last = {task: float(found.mean[-1]) for task, found in bands[rows[0].key].items()}
-    keys = evenly_spaced(last, MOST_LINES)
+    keys = _told_apart(comparison, last)
     panels = [Panel(folded(row.label), _of_tasks(comparison, bands[row.key], keys)) for row in rows]
     return lines_figure(panels, Scale("Epoch", "Weight over the mean of all weights"))
 
@@ -104,13 +104,13 @@ def weights_figure(comparison: Comparison, bands: Mapping[str, Bands]) -> Figure
 def positions_figure(comparison: Comparison, bands: Bands, chosen: Sequence[str] = ()) -> Figure | None:
     """Task positions over steps: of the chosen tasks, or of all; None without any.
 
-    Of many tasks, some are drawn, evenly spaced in the order of their final positions.
+    Of many tasks, some are drawn, about evenly spaced in the order of their final positions.
 
     bands: by task.
     """
     wanted = {key: bands[key] for key in bands if key in chosen}
     last = {key: float(found.mean[-1]) for key, found in (wanted or bands).items()}
-    keys = evenly_spaced(last, len(wanted) or MOST_LINES)
+    keys = sorted(wanted, key=lambda key: -last[key]) or _told_apart(comparison, last)
     return lines_figure([Panel("", _of_tasks(comparison, bands, keys))], Scale("Training step", "Task position"))
 
 
@@ -152,13 +152,28 @@ def _line(place: int, row: Variant, band: Band) -> Line:
     return Line(row.label, colour_of(row.colour), band, DASHES[place % len(DASHES)], marked(place))
 
 
+def _told_apart(comparison: Comparison, values: Mapping[str, float]) -> list[str]:
+    """At most MOST_LINES tasks, the highest value first: about evenly spaced, and no two of the same colour."""
+    colours = {task.key: colour_of(place) for place, task in enumerate(comparison.tasks)}
+    ordered = sorted(values, key=lambda key: values[key], reverse=True)
+    first, *middle = evenly_spaced_places(len(ordered), MOST_LINES) or [0]
+    shown: list[str] = []
+    for place in (first, *middle[-1:], *middle[:-1]):
+        free = [key for key in ordered if colours[key] not in {colours[other] for other in shown}]
+        shown += sorted(free, key=lambda key: abs(ordered.index(key) - place))[:1]
+    return [key for key in ordered if key in shown]
+
+
 def _of_tasks(comparison: Comparison, bands: Bands, keys: Sequence[str]) -> list[Line]:
-    labels = {task.key: task.label for task in comparison.tasks}
-    return [
-        Line(labels[key], colour_of(place), bands[key], DASHES[place % 2], marked(place))
-        for place, key in enumerate(keys)
-        if key in bands
-    ]
+    """A task looks the same in all figures of a problem, whichever others are drawn; no two tasks look alike."""
+    places = {task.key: place for place, task in enumerate(comparison.tasks)}
+    return [_task_line(places[key], comparison.tasks[places[key]].label, bands[key]) for key in keys if key in bands]
+
+
+def _task_line(place: int, label: str, band: Band) -> Line:
+    """place: of the task in its problem. Tasks of the same colour have other dashes."""
+    dashes = DASHES[(place % 2 + 2 * (place // len(COLOURS))) % len(DASHES)]
+    return Line(label, colour_of(place), band, dashes, marked(place))
 
 
 def _factor(metric: MetricRecord) -> float:

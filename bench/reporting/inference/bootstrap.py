@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, t
 
-from bench.reporting.inference.describe import LEVEL, Array, Estimate, require_finite
+from bench.reporting.inference.describe import LEVEL, Array, Estimate, require_finite, sd
 
 RESAMPLES = 4_000
 ITEM_RESAMPLES = 500  # of each seed, from which the resamples draw
@@ -30,7 +31,7 @@ def seed_interval(differences: Array, level: float = LEVEL) -> Estimate:
     n, value = len(differences), float(differences.mean())
     if n < 2:
         return Estimate(value, np.nan, np.nan)
-    half = float(t.ppf(1 - level / 2, n - 1) * differences.std(ddof=1) / np.sqrt(n))
+    half = float(t.ppf(1 - level / 2, n - 1)) * sd(differences) / math.sqrt(n)
     return Estimate(value, value - half, value + half)
 
 

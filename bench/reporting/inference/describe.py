@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import trim_mean
 
 Array = npt.NDArray[np.float64]
 
@@ -45,13 +44,17 @@ def mean(values: Array) -> float:
 
 
 def sd(values: Array) -> float:
-    """Standard deviation of values (n,), with n - 1; NaN for one value.
+    """Standard deviation of values (n,), with n - 1; NaN for one value, infinite beyond the largest number.
 
     Raises:
         ValueError: as of `mean`.
     """
     require_finite(values, 1, "values")
-    return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+    if len(values) < 2:
+        return float("nan")
+    _, power = np.frexp(np.abs(values).max())  # a power of two changes no digit, and squares of shares don't overflow
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(np.ldexp(values, -power).std(ddof=1), power))
 
 
 def interquartile_mean(values: Array) -> float:
@@ -63,4 +66,5 @@ def interquartile_mean(values: Array) -> float:
     Section 4.3. https://arxiv.org/abs/2108.13264
     """
     require_finite(values, 1, "values")
-    return float(trim_mean(values, 0.25))
+    cut = len(values) // 4
+    return float(np.partition(values, (cut, len(values) - cut - 1))[cut : len(values) - cut].mean())

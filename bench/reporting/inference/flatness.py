@@ -17,7 +17,7 @@ FLAT: Mapping[str, float] = {"accuracy": 0.005, "gain": 0.015}
 def late_gains(scores: Array) -> Array:
     """(n,) what the best validation score so far gained in the last third of the epochs, rounded down to whole ones.
 
-    scores: (n, epochs) of n seeds. NaN never is the best score. A seed without a score before that gives NaN.
+    scores: (n, epochs) of n seeds. NaN never is the best score. A seed without a finite score before that gives NaN.
 
     Raises:
         ValueError: fewer epochs than thirds.
@@ -26,8 +26,8 @@ def late_gains(scores: Array) -> Array:
         raise ValueError(f"scores: expected (seeds, epochs) with at least {SHARE} epochs, found shape {scores.shape}")
     best = np.fmax.accumulate(scores, axis=1)
     late = scores.shape[1] // SHARE
-    gains: Array = best[:, -1] - best[:, -1 - late]
-    return gains
+    before = best[:, -1 - late]
+    return np.subtract(best[:, -1], before, out=np.full(len(best), np.nan), where=np.isfinite(before))
 
 
 def is_flat(gains: Array, selection: str) -> bool:

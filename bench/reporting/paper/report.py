@@ -60,11 +60,18 @@ class Section:
 
 
 def write_paper_report(
-    methods: Source, ablations: Source, out: Path, *, options: Options = MEANS, tasks: Sequence[str] = ()
+    methods: Source,
+    ablations: Source,
+    out: Path,
+    *,
+    earlier: Path | None = None,
+    options: Options = MEANS,
+    tasks: Sequence[str] = (),
 ) -> PaperReport:
     """Writes all tables, the figure, the document and the index.
 
     methods: of Tables 1 to 3 and of the figure. ablations: of Table 4.
+    earlier: the folder of an earlier report, which this one is to replace; None for `out`.
     options: how numbers are printed. tasks: keys of those to draw; () for as many as are legible.
 
     Raises:
@@ -73,13 +80,14 @@ def write_paper_report(
     """
     if not any(record.data in LABELS for source in (methods, ablations) for record in source.records):
         raise RecordError(_nothing(methods, ablations))
-    check_index(out / INDEX, MARK)
+    earlier = earlier or out
+    check_index(earlier / INDEX, MARK)
     table4 = _filled(ablations, TABLE4)
     others = without_ablations(methods, table4)
     filled = [*(one for table in TABLES if table is not TABLE4 for one in _filled(others, table)), *table4]
     sections = [Section(one, paper_table(one, options), differences_table(one)) for one in filled]
     figure, caption = figure2(methods.results, [one for one in filled if one.layout is not TABLE4], tasks)
-    remove_temporary_files(out, ABANDONED)
+    remove_temporary_files(earlier, ABANDONED)
     files = [path for section in sections for path in _write_section(section, out)]
     checks = checks_table()
     files += _write(out, checks, checks_csv())

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bench.records.speed import OURS, Passes, SpeedRecord, WorkloadRecord
-from bench.reporting.figures.style import COLOURS, DASHES, GREY, GRID, WIDTH, paper_style
+from bench.reporting.figures.style import COLOURS, DASHES, GREY, GRID, LONGEST_LINE, WIDTH, paper_style
 from bench.reporting.speed.numbers import Entry, baselines, entries, peers, spread, workloads_of
 from bench.reporting.speed.text import three_digits
 
@@ -106,7 +106,8 @@ def steps_figure(record: SpeedRecord) -> Figure | None:
             _draw_bars(axes, rows, {entry.method: entry for entry in found[workload.key]}, who)
             _draw_baselines(axes, record, workload)
             axes.set_ylim(bottom + GAP, -GAP)
-            axes.set_yticks([row.middle for row in rows], [row.label if place == 0 else "" for row in rows])
+            names = [fill(row.label, LONGEST_LINE) if place == 0 else "" for row in rows]
+            axes.set_yticks([row.middle for row in rows], names)
             axes.set_title(f"{workload.key}:\n{fill(workload.label, TITLE_LETTERS)}", fontsize=7.5)
             axes.set_xlabel("Step (ms)")
         figure.legend(handles=handles, loc="outside lower center", ncols=across, handlelength=1.8)

@@ -192,15 +192,15 @@ function lineOf(problem, run, withReason) {
     "tr", {},
     make("th", { scope: "row" }, String(run.seed)),
     cellOf(status, true),
-    ...[epoch, run.overall, ...scores, run.seconds ?? MISSING].map((text) => cellOf(String(text))),
     cellOf(commit, true),
+    ...[epoch, run.overall, ...scores, run.seconds ?? MISSING].map((text) => cellOf(String(text))),
     withReason ? cellOf(reason, true) : null,
   );
 }
 
 function runsTable(problem, runs, lines) {
   const withReason = runs.some((run) => run.reason || run.remark);
-  const names = ["Seed", "Status", "Epoch", problem.overall, ...problem.metrics, "Seconds", "Commit", ...(withReason ? ["Reason"] : [])];
+  const names = ["Seed", "Status", "Commit", "Epoch", problem.overall, ...problem.metrics, "Seconds", ...(withReason ? ["Reason"] : [])];
   const heads = names.map((name) => {
     const side = ["Seed", "Status", "Commit", "Reason"].includes(name) ? "l" : "";
     return make("th", { scope: "col", "aria-sort": "none", class: side }, make("button", { type: "button", class: "sort" }, name));
