@@ -264,6 +264,8 @@ def test_drawings_are_small_and_leave_the_figure_as_it_is(tmp_path: Path) -> Non
     assert ids and all(one.startswith("f1-") for one in ids)
     assert set(re.findall(r"#([\w-]+)", re.sub(r'"#[0-9a-f]{6}"', "", first.svg))) == ids
     assert not ids & set(re.findall(r'id="([^"]+)"', drawing(figure, "title", "f2-").svg))
+    markers = re.findall(r'<path id="[^"]+" d="([^"]+)"', first.svg)
+    assert len(markers) == len(set(markers)) and "<defs/>" not in first.svg
     assert "style=" not in first.svg and "a long name" in first.svg and len(first.svg) < 8_000
 
 

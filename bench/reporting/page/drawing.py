@@ -56,6 +56,7 @@ def drawing(figure: Figure, title: str, prefix: str) -> Drawing:
     width, height = (round(SCALE * float(number)) for number in root.get("viewBox", "0 0 1 1").split()[2:])
     new = Element("svg", viewBox=root.get("viewBox", ""), width=str(width), height=str(height))
     new.extend([_kept(child, ids) for group in root for child in _flat(group)])
+    _define_once(new)
     for element in new.iter():
         _hoist(element)
     return Drawing(title, ElementTree.tostring(new, encoding="unicode").replace(" />", "/>"))
@@ -102,6 +103,23 @@ def _kept(element: Element, ids: dict[str, str]) -> Element:
         for marker in new.findall("path"):  # where it is used, it is styled again
             marker.attrib = {name: value for name, value in marker.attrib.items() if name not in STYLES}
     return new
+
+
+def _define_once(root: Element) -> None:
+    """Leaves the first of equal markers: matplotlib defines them again for every colour."""
+    firsts: dict[str, str] = {}
+    same: dict[str, str] = {}
+    for definitions in root.iter("defs"):
+        for marker in definitions.findall("path"):
+            name, form = marker.get("id", ""), marker.get("d", "")
+            if firsts.setdefault(form, name) != name:
+                same[f"#{name}"] = f"#{firsts[form]}"
+                definitions.remove(marker)
+    for element in root.iter():
+        if (place := element.get("href", "")) in same:
+            element.set("href", same[place])
+        for empty in [child for child in element if child.tag == "defs" and not len(child)]:
+            element.remove(empty)
 
 
 def _attributes(element: Element, ids: dict[str, str]) -> dict[str, str]:
