@@ -16,7 +16,8 @@ from bench.cli.planned_rows import planned_tables
 from bench.records.names import inside
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord, read_speeds
-from bench.records.store import RecordError, read_records
+from bench.records.store import RecordError
+from bench.records.trial_seeds import are_trials, read_unmixed
 from bench.reporting.index import SPEED
 from bench.reporting.options import MEANS, NothingToShow, Options
 from bench.reporting.paper.layout import LABELS
@@ -75,6 +76,8 @@ def _report(options: Namespace) -> int:
         )
         changes = replace_earlier(out, earlier, [results], files, lambda name: _is_of_others(name, data))
     _print_files(files, len(chosen), len(speeds))
+    if are_trials(records):
+        _print_lines(["All runs are trials of `bench.tune`, which settings were chosen by: report others."])
     _print_lines(changes.sentences)
     return 0
 
@@ -160,7 +163,7 @@ def _shown(options: Namespace) -> Options:
 
 def _read(results: Path) -> tuple[list[Record], list[SpeedRecord]]:
     """Records of runs and measurements of steps; either may be missing, but not both."""
-    records, errors = _or_error(read_records, results)
+    records, errors = _or_error(read_unmixed, results)
     speeds, others = _or_error(read_speeds, results / SPEED)
     if errors or others:
         raise RecordError("\n".join((*errors, *others)))

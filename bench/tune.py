@@ -174,7 +174,7 @@ def _request(study: Study, search: Search, trials: Sequence[Trial]) -> Request:
     """Trials as rows, the first of all methods before the second of any."""
     rows = [trial.row for trial in sorted(trials, key=lambda trial: trial.number)]
     data = [name for name in study.data if any(name in row.data for row in rows)]
-    return Request(rows, data, search.seeds, study.only_found)
+    return Request(rows, data, search.seeds, study.only_found, trials=True)
 
 
 def _forecast(arguments: Namespace, study: Study, search: Search, chosen: Sequence[Target], folder: Path) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bench.exchange.shared_runs import SharedRun
+from bench.records.plain_text import named
 from bench.records.record import Record
 from bench.records.same_data import WHOLE, data_settings, same_data, split_per_seed
 from bench.records.store import run_name
@@ -16,7 +17,6 @@ from bench.reporting.differences import METHOD_VERSIONS, SHARED_VERSIONS, flat
 from bench.spec.data_seen import changed_parts
 from bench.spec.shown import shown
 
-_MOST_NAMED = 5
 _OWNERS = {"arch": "architecture", "weighting": "weighting"}  # whose settings a section has
 
 
@@ -90,12 +90,6 @@ def _text(value: Any) -> str:
 
 def _short(text: str) -> str:
     return "none" if text == "null" else shown(json.loads(text))
-
-
-def named(names: Sequence[str]) -> str:
-    """Some names, and how many more there are."""
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return f"{', '.join(names[:_MOST_NAMED])}{more}"
 
 
 def _data_group(record: Record) -> tuple[str, str]:

@@ -126,5 +126,7 @@ def _contradictions(manifest: Manifest, source: Source) -> Iterator[str]:
     if source.errors or source.left_out:
         yield from source.left_out  # nothing of a file is left out
         return
+    if source.of_trials:
+        yield f"{source.name}: expected runs that are reported, found trials of `bench.tune`; don't use this file."
     if manifest != manifest_of(source.runs, manifest.trial_seeds):
         yield f"{source.name}, {MANIFEST}: expected what the records say, found something else; don't use this file."

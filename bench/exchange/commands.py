@@ -52,9 +52,9 @@ def merge(arguments: Namespace) -> int:
     Raises:
         ExchangeError: one of them may not be merged; then nothing is written.
     """
-    into, console = arguments.into or results_of(None), plain_console()
+    into, console = (arguments.into or results_of(None)).resolve(), plain_console()
     for path in arguments.source:
-        if path.resolve() == into.resolve():
+        if path.resolve() == into:
             raise ExchangeError(f"{path}: expected another folder than {into}, found the same one.")
     with _opened(arguments.source) as sources:
         _print_sources(sources)

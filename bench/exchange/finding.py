@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from bench.exchange.contents import wrong_curve, wrong_names, wrong_table
@@ -28,7 +29,7 @@ from bench.records.store import (
     read_run,
 )
 from bench.records.tables import read_numbers
-from bench.records.trial_seeds import MERGED_SEEDS, holds_trials, trial_seeds
+from bench.records.trial_seeds import MERGED_SEEDS, are_trials, holds_trials, trial_seeds, trials_among
 from bench.records.trials import TRIALS, TUNING
 from bench.reporting.series import OF_CURVES
 
@@ -50,7 +51,7 @@ def find_shared(results: Path, name: str = "") -> Source:
     """
     if not results.is_dir():
         raise ExchangeError(f"{results}: expected a folder of results or a file of `bench.runs export`, found none.")
-    source = Source(name or str(results), trial_seeds=sorted(trial_seeds(results)), of_trials=holds_trials(results))
+    source = Source(name or str(results), trial_seeds=sorted(trial_seeds(results)))
     extras = Counter[str]()
     for data in _folders(results, source):
         if data.name in _NO_DATA:
@@ -64,7 +65,11 @@ def find_shared(results: Path, name: str = "") -> Source:
         if len(source.runs) + len(source.left_out) + len(source.errors) == before:
             source.left_out.append(f"{data}: no runs of a data set; if it is a folder of results, name it by itself.")
     source.left_out.extend(f"{_of(count, 'run')}: {name}, which is not shared." for name, count in extras.items())
-    return source
+    records = [run.record for run in source.runs]
+    of_trials = holds_trials(results) or are_trials(records)
+    if not of_trials and (error := trials_among(records)):
+        source.errors.append(f"{source.name}: {error}.")
+    return replace(source, of_trials=of_trials)
 
 
 def _of(count: int, noun: str) -> str:

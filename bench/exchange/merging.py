@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.exchange.agreement import disagreements, named, unmarked_data
+from bench.exchange.agreement import disagreements, unmarked_data
 from bench.exchange.shared_runs import LARGEST_FILES, ExchangeError, SharedRun, Source
 from bench.inventory.states import find_runs
 from bench.records.files import storage_error
+from bench.records.plain_text import named
 from bench.records.reading import Damaged, read_bytes
 from bench.records.record import Record
 from bench.records.store import run_folder, run_folders, run_name
 from bench.records.system_errors import free_bytes, nearest
-from bench.records.trial_seeds import holds_trials, trial_seeds
+from bench.records.trial_seeds import are_trials, holds_trials, trial_seeds, trials_among
 from bench.records.trials import TUNING
 from bench.spec.resolve import RunKey
 from bench.spec.versions import code_remarks, version_remarks
@@ -130,7 +131,9 @@ def _beside_trials(
     sources: Sequence[Source], into: Path, added: Sequence[SharedRun], present: Sequence[Record]
 ) -> Iterator[str]:
     """Sentences on trials among other runs, and on runs with the seed of a trial."""
-    of_trials = holds_trials(into)
+    of_trials = holds_trials(into) or are_trials(present)
+    if not of_trials and (error := trials_among(present)):
+        yield f"{into}: {error}."
     kinds = {True: "trials", False: "runs that are reported"}
     for source in sources:
         if source.of_trials != of_trials:

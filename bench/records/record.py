@@ -109,6 +109,8 @@ class Record(_Part):
     kind: whether each task has its own images ("multi-input") or all tasks share them ("single-input").
     control: whether the problem is built so that the answer is known; reports leave it out of ranks over problems.
     selection: what selects the epoch and compares methods: "accuracy", or "gain" over a baseline (dense problems).
+    trial: whether `bench.tune` made it to choose settings; then it is never reported. False in records made before this
+        was kept.
     settings: all settings, by section.
     overrides: dotted settings that differ from the defaults of the method and the data set.
     reference: test scores of the dummy baseline, the best constant prediction (training mean, majority class).
@@ -149,6 +151,7 @@ class Record(_Part):
     order: Order
     kind: Literal["multi-input", "single-input"]
     control: bool = False
+    trial: bool = False
     selection: Literal["accuracy", "gain"]
     settings: dict[str, dict[str, Any]]
     overrides: dict[str, Any] = Field(default_factory=dict)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import stat
@@ -15,6 +14,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from bench.records.files import StorageError, atomic_write_text, storage_error
+from bench.records.folder_lock import only_writer
 from bench.records.names import checked_name
 from bench.records.reading import Damaged, in_one_line, is_there, read_json
 
@@ -71,27 +71,12 @@ def alone_in(out: Path) -> Iterator[None]:
     Raises:
         StorageError: one is being written, or there can't be such a folder.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        folder = os.open(out, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise storage_error(out, error) from error
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(folder)
-        raise StorageError(
-            f"{out}: expected a folder that no other report is written to, found one that another command writes to; "
-            "wait for it, or name another folder with --out."
-        ) from error
-    except OSError:  # no locks
-        pass
-    try:
+    refusal = (
+        "expected a folder that no other report is written to, found one that another command writes to; wait for it, "
+        "or name another folder with --out."
+    )
+    with only_writer(out, refusal):
         yield
-    finally:
-        os.close(folder)
-        with suppress(OSError):  # nothing was written
-            out.rmdir()
 
 
 def read_list(out: Path) -> FileList | None:
