@@ -22,8 +22,8 @@ from bench.cli.training import TRAINING_ERRORS, add_training, train_request
 from bench.engine.device import choose_device
 from bench.forecasting.forecast import Machine, forecast
 from bench.forecasting.report import as_text
+from bench.records.record import LARGEST_SEED
 from bench.records.trials import TRIALS, TUNING, write_trials
-from bench.spec.limits import LARGEST_SEED
 from bench.spec.lookup import lookup
 from bench.spec.request import PlanError, Request
 from bench.spec.settings import SpecError

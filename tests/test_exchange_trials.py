@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from data_trees import write_digits
-from exchange_cases import made, printed, refused
-from record_factory import without_drawing, write_runs
+from exchange_cases import made, printed, refused, write_runs
+from record_factory import without_drawing
 
 from bench import report
 from bench.cli.request import refuse_trials

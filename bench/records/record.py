@@ -16,7 +16,10 @@ SCHEMA_VERSION: Literal[1] = 1
 Status = Literal["done", "diverged", "failed"]
 Direction = Literal["higher", "lower"]
 Scores = dict[str, dict[str, float]]  # task key -> metric key -> value, as computed (accuracy 0.93, not 93)
-Count = Annotated[int, Field(ge=0)]
+LARGEST_SEED = 2**32 - 1  # the largest that every library takes
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED, strict=True)]
+Version = Annotated[int, Field(strict=True)]
+Count = Annotated[int, Field(ge=0, strict=True)]
 Seconds = Annotated[float, Field(ge=0)]  # infinite if a clock failed, never NaN
 
 PERCENT = "%"  # the unit of shares, which reports print as 100 times the value
@@ -65,7 +68,7 @@ class Order(_Part):
 class Selected(_Part):
     """The reported epoch (counted from 1), the rule that selected it, and its score."""
 
-    epoch: int = Field(ge=1)
+    epoch: int = Field(ge=1, strict=True)
     rule: str
     score: float
 
@@ -146,7 +149,7 @@ class Record(_Part):
     architecture: str
     weighting: str
     variant: ShortName
-    seed: int
+    seed: Seed
     labels: Labels
     order: Order
     kind: Literal["multi-input", "single-input"]
@@ -167,7 +170,7 @@ class Record(_Part):
     epochs: Count = 0
     unscored_epochs: Count = 0
     steps: Count = 0
-    batches: int = Field(default=1, ge=1)
+    batches: int = Field(default=1, ge=1, strict=True)
     step_seconds: Timing | None = None
     seconds: Seconds = 0.0
     peak_memory_mib: Annotated[float, Field(ge=0)] | None = None
@@ -181,7 +184,7 @@ class Record(_Part):
     environment: dict[str, Any] = Field(default_factory=dict)
     resumed: list[str] = Field(default_factory=list)
     lost: list[str] = Field(default_factory=list)
-    versions: dict[str, int] = Field(default_factory=dict)
+    versions: dict[str, Version] = Field(default_factory=dict)
     code: dict[str, MethodCode] = Field(default_factory=dict)
 
     @property

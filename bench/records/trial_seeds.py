@@ -10,7 +10,7 @@ from typing import Any
 from bench.records.files import atomic_write_text, is_file, storage_error
 from bench.records.plain_text import named
 from bench.records.reading import Damaged, is_there, read_json
-from bench.records.record import Record
+from bench.records.record import LARGEST_SEED, Record
 from bench.records.store import SEED_PREFIX, RecordError, read_records, run_folders, run_name
 from bench.records.trials import TRIALS, TUNING, read_trials
 
@@ -70,12 +70,16 @@ def _merged_seeds(results: Path) -> set[int]:
 
 def _checked(content: Any) -> list[int]:
     seeds = content.get(_KEY) if isinstance(content, dict) else None
-    if not isinstance(seeds, list) or any(type(seed) is not int for seed in seeds):
+    if not isinstance(seeds, list) or any(type(seed) is not int or not 0 <= seed <= LARGEST_SEED for seed in seeds):
         raise Damaged(f"expected a list of integers, {_KEY}, found something else")
     return seeds
 
 
 def keep_seeds(results: Path, seeds: Iterable[int]) -> None:
-    """Adds seeds of trials that lie elsewhere; raises RecordError, StorageError as of `trial_seeds`, if it can't."""
+    """Adds seeds of trials that lie elsewhere. The caller is the only writer of the results (`only_writer`).
+
+    Raises:
+        RecordError, StorageError: the seeds that are there can't be read, or the new ones written.
+    """
     kept = sorted({*seeds, *_merged_seeds(results)})
     atomic_write_text(results / MERGED_SEEDS, json.dumps({_KEY: kept}) + "\n")
