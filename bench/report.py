@@ -13,11 +13,11 @@ from bench.cli.options import cores, folder, guarded, lookup_name, plain_console
 from bench.cli.paper_sources import paper_sources
 from bench.cli.parser import CommandParser
 from bench.cli.planned_rows import planned_tables
-from bench.records.all_records import read_records
 from bench.records.names import inside
 from bench.records.record import Record
 from bench.records.speed import SpeedRecord, read_speeds
 from bench.records.store import RecordError
+from bench.records.trial_seeds import are_trials, read_unmixed
 from bench.reporting.index import SPEED
 from bench.reporting.options import MEANS, NothingToShow, Options
 from bench.reporting.output_folder import alone_in, new_files_in
@@ -78,6 +78,8 @@ def _report(options: Namespace) -> int:
         )
         changes = put_in_place(out, new, files, earlier, [results], lambda name: _is_of_others(name, data))
     _print_files(changes.files, len(chosen), len(speeds))
+    if are_trials(records):
+        _print_lines(["All runs are trials of `bench.tune`, which settings were chosen by: report others."])
     _print_lines(changes.sentences)
     return 0
 
@@ -165,7 +167,7 @@ def _shown(options: Namespace) -> Options:
 
 def _read(results: Path) -> tuple[list[Record], list[SpeedRecord]]:
     """Records of runs and measurements of steps; either may be missing, but not both."""
-    records, errors = _or_error(read_records, results)
+    records, errors = _or_error(read_unmixed, results)
     speeds, others = _or_error(read_speeds, results / SPEED)
     if errors or others:
         raise RecordError("\n".join((*errors, *others)))

@@ -22,8 +22,8 @@ from bench.cli.training import TRAINING_ERRORS, add_training, train_request
 from bench.engine.device import choose_device
 from bench.forecasting.forecast import Machine, forecast
 from bench.forecasting.report import as_text
+from bench.records.record import LARGEST_SEED
 from bench.records.trials import TRIALS, TUNING, write_trials
-from bench.spec.limits import LARGEST_SEED
 from bench.spec.lookup import lookup
 from bench.spec.request import PlanError, Request
 from bench.spec.settings import SpecError
@@ -174,7 +174,7 @@ def _request(study: Study, search: Search, trials: Sequence[Trial]) -> Request:
     """Trials as rows, the first of all methods before the second of any."""
     rows = [trial.row for trial in sorted(trials, key=lambda trial: trial.number)]
     data = [name for name in study.data if any(name in row.data for row in rows)]
-    return Request(rows, data, search.seeds, study.only_found)
+    return Request(rows, data, search.seeds, study.only_found, trials=True)
 
 
 def _forecast(arguments: Namespace, study: Study, search: Search, chosen: Sequence[Target], folder: Path) -> int:

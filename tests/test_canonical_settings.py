@@ -15,11 +15,10 @@ from cases import for_every
 from record_factory import make_record
 
 from bench.records.canonical import canonical
-from bench.records.record import Record
+from bench.records.record import LARGEST_SEED, Record
 from bench.records.store import RECORD, read_record
 from bench.records.upgrade import upgraded_settings
 from bench.spec.kept import is_kept
-from bench.spec.limits import LARGEST_SEED
 from bench.spec.resolve import RunSpec, resolve
 from bench.spec.settings import SpecError
 from bench.spec.versions import versions_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import stat
@@ -14,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 from data_trees import write_digits
-from exchange_cases import MARKS, VERSIONS, contents, made, printed, refused
-from record_factory import make_unfinished, write_runs
+from exchange_cases import MARKS, VERSIONS, contents, made, printed, refused, write_runs
+from record_factory import make_unfinished
 
 from bench import runs
 from bench.engine.context import RunContext
@@ -434,23 +435,47 @@ def test_files_with_further_bytes_are_refused(part: str, file: Path, capsys: pyt
                 assert new.fp is not None
                 new.fp.write(b"x")
                 new.start_dir += 1
-    assert "expected nothing but these files, found more bytes" in refused(capsys, "check", file)
+    assert "found other or more bytes; don't use this file" in refused(capsys, "check", file)
 
 
-def test_no_byte_of_a_file_can_change_unseen(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever byte is another, the file is refused, or has the same runs."""
-    good, results = bytearray(file.read_bytes()), file.parent / "there"
-    expected = contents(results)
-    for place in range(0, len(good), 997):
+def test_no_bit_of_a_file_can_change_unseen(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever bit is another: bits of all heads, which have no checksum, and of some contents."""
+    good = bytearray(file.read_bytes())
+    heads = [place for mark in (b"PK\3\4", b"PK\1\2", b"PK\5\6") for place in places_of(mark, bytes(good))]
+    places = {min(head + offset, len(good) - 1) for head in heads for offset in range(4, 46, 3)}
+    for number, place in enumerate(sorted({*places, *range(0, len(good), 4999)})):
         changed = bytearray(good)
-        changed[place] ^= 0x41
+        changed[place] ^= 1 << number % 8
         file.write_bytes(changed)
-        into = file.parent / f"into-{place}"
-        if runs.main(["merge", str(file), "--into", str(into)]) == 0:
-            assert contents(into) == expected
-        else:
-            assert not into.exists()
-    assert "Traceback" not in capsys.readouterr().err
+        refused(capsys, "check", file)
+        assert "Traceback" not in capsys.readouterr().err
+    file.write_bytes(good)
+    printed(capsys, "check", file)
+
+
+def places_of(mark: bytes, content: bytes) -> list[int]:
+    return [found.start() for found in re.finditer(re.escape(mark), content)]
+
+
+SEEDS = ["[5, 5]", '["5"]', "[5.0]", "[-5]", "[true]", f"[{2**32}]", "[6, 5]"]
+
+
+@pytest.mark.parametrize("seeds", SEEDS)
+def test_lists_of_seeds_in_another_form_are_refused(seeds: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def change(entries: list[tuple[zipfile.ZipInfo, bytes]]) -> None:
+        entries[0] = entries[0][0], entries[0][1].replace(b'"trial_seeds": []', f'"trial_seeds": {seeds}'.encode())
+
+    rewritten(file, change)
+    refused(capsys, "check", file)
+
+
+@pytest.mark.parametrize("form", ["true", "1.0", '"1"'])
+def test_a_format_that_is_no_number_is_refused(form: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def change(entries: list[tuple[zipfile.ZipInfo, bytes]]) -> None:
+        entries[0] = entries[0][0], entries[0][1].replace(b'"format": 1', f'"format": {form}'.encode())
+
+    rewritten(file, change)
+    assert "expected format 1" in refused(capsys, "check", file)
 
 
 @pytest.mark.parametrize("place", ["digits", "digits/ew", "digits/ew/seed-1"])

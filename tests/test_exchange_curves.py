@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from exchange_cases import made, printed, refused
-from record_factory import write_runs
+from exchange_cases import made, printed, refused, write_runs
 
 from bench.exchange.finding import find_shared
 from bench.records.again import AGAIN
+from bench.records.record import Selected
 from bench.records.store import CURVE, RECORD, run_folder, write_record
 
 SCORE = "validation/plain/accuracy"
@@ -34,7 +35,10 @@ BAD: dict[str, tuple[Callable[[str], str], str]] = {
     "digits of Python": (of_row("2_0"), "expected a table of numbers in CSV"),
     "an open line": (lambda text: text[:-1], "expected lines that end"),
     "other steps": (lambda text: text.replace("10,100,", "10,99,"), "expected 100 steps at the end, as the record"),
-    "another row": (lambda text: text + "11,110,4.4,1,1,1,1,0.5\n", "each of the 10 epochs of the record, found 11"),
+    "another row": (
+        lambda text: text + text.splitlines()[-1].replace("10,100,", "11,110,") + "\n",
+        "each of the 10 epochs of the record, found 11",
+    ),
 }
 
 
@@ -58,7 +62,7 @@ def test_bad_curves_are_refused(name: str, tmp_path: Path, capsys: pytest.Captur
 def test_a_run_that_is_done_has_its_curve(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_runs(tmp_path, [made()])
     (run_folder(tmp_path, "digits", "ew", 0) / CURVE).unlink()
-    assert "expected the curve of a run that is done, found none" in refused(capsys, "check", tmp_path)
+    assert "expected this table of a run that is done, found none" in refused(capsys, "check", tmp_path)
 
 
 def test_the_selected_epoch_of_the_curve_has_the_scores_of_the_record(
@@ -68,19 +72,46 @@ def test_the_selected_epoch_of_the_curve_has_the_scores_of_the_record(
     write_runs(tmp_path, [record])
     assert record.selected is not None
     path = run_folder(tmp_path, "digits", "ew", 0) / CURVE
-    head, *rows = path.read_text().splitlines()
-    scores = [0.1] * len(rows)
-    scores[record.selected.epoch - 1] = record.validation["plain"]["accuracy"]
+    head, *rows = [line.split(",") for line in path.read_text().splitlines()]
 
-    def write() -> None:
-        lines = [f"{head},{SCORE}", *(f"{row},{score!r}" for row, score in zip(rows, scores, strict=True))]
-        path.write_text("\n".join(lines) + "\n")
+    def write(column: str, cell: str) -> None:
+        changed = [list(row) for row in rows]
+        if column:
+            changed[record.selected.epoch - 1][head.index(column)] = cell  # type: ignore[union-attr]
+        path.write_text("".join(f"{','.join(row)}\n" for row in (head, *changed)))
 
-    write()
+    write("", "")
     printed(capsys, "check", tmp_path)
-    scores[record.selected.epoch - 1] += 1e-9
-    write()
-    assert f"{SCORE}: expected 0.9 at the selected epoch 8" in refused(capsys, "check", tmp_path)
+    for column in (SCORE, "score"):
+        for cell in ("0.900000001", "", "inf"):
+            write(column, cell)
+            assert f"{column}: expected 0.9 at the selected epoch 8" in refused(capsys, "check", tmp_path)
+    place = head.index(SCORE)
+    path.write_text("".join(f"{','.join(row[:place] + row[place + 1 :])}\n" for row in (head, *rows)))
+    assert f"expected a column '{SCORE}'" in refused(capsys, "check", tmp_path)
+
+
+def test_scores_that_a_record_lacks_are_not_in_its_curve(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_runs(tmp_path, [made()])
+    bare = made().model_copy(update={"validation": {}, "selected": Selected(epoch=8, rule="r", score=0.99)})
+    write_record(run_folder(tmp_path, "digits", "ew", 0), bare)
+    assert f"{SCORE}: expected nan at the selected epoch 8" in refused(capsys, "check", tmp_path)
+
+
+def test_a_score_that_is_not_a_number_is_an_empty_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = made()
+    write_runs(tmp_path, [record])
+    validation = {**record.validation, "plain": {"accuracy": math.nan}}
+    nan = Selected(epoch=8, rule="highest mean score on validation", score=math.nan)
+    write_record(
+        run_folder(tmp_path, "digits", "ew", 0), record.model_copy(update={"validation": validation, "selected": nan})
+    )
+    path = run_folder(tmp_path, "digits", "ew", 0) / CURVE
+    head, *rows = [line.split(",") for line in path.read_text().splitlines()]
+    for column in (SCORE, "score"):
+        rows[7][head.index(column)] = ""
+    path.write_text("".join(f"{','.join(row)}\n" for row in (head, *rows)))
+    printed(capsys, "check", tmp_path)
 
 
 def test_a_run_whose_new_files_are_half_moved_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from record_factory import even_scores, make_record, make_unfinished
 
 from bench.records.all_records import read_records
 from bench.records.environment import describe_environment
 from bench.records.files import StorageError, atomic_write
 from bench.records.reading import LARGEST
+from bench.records.record import Record
 from bench.records.store import (
     RECORD,
     BadRecord,
@@ -351,3 +353,15 @@ def test_the_commit_says_whether_the_code_was_changed(tmp_path: Path) -> None:
     assert commit() == clean
     paths[0].write_text("second")
     assert commit() == f"{clean}+changes"
+
+
+WRONG_NUMBERS = [
+    ("seed", False), ("seed", 0.0), ("seed", "0"), ("seed", -1), ("seed", 2**32), ("epochs", "10"), ("steps", 100.0),
+    ("versions", {"engine": True}), ("versions", {"engine": "1"}), ("versions", {"engine": 1.0}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_NUMBERS)
+def test_whole_numbers_are_whole_numbers(name: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=name):
+        Record.model_validate({**make_record().model_dump(), name: value})

@@ -20,7 +20,7 @@ from scipy.stats import kstest, qmc
 
 from bench import ROOT, report, run, tune
 from bench.records.record import Selected
-from bench.records.store import RECORD, RecordError, read_record, run_folder, write_record
+from bench.records.store import RECORD, RecordError, read_record, read_records, run_folder, write_record
 from bench.records.trials import TRIALS, TUNING, TrialRun, read_trials, trial_score, write_trials
 from bench.reporting.render import comma_separated
 from bench.reporting.replay import best_of
@@ -458,6 +458,7 @@ def test_an_interrupted_tuning_goes_on_and_its_study_runs(
     assert tune.main(arguments_for(data_root, tmp_path)) == 0
     everything = records(tmp_path)
     assert len(everything) == 6 and first.items() <= everything.items()
+    assert all(record.trial for record in read_records(tmp_path / TUNING))
     assert tune.main(arguments_for(data_root, tmp_path)) == 0
     assert records(tmp_path) == everything and "nothing to train" in capsys.readouterr().out
 
@@ -468,6 +469,7 @@ def test_an_interrupted_tuning_goes_on_and_its_study_runs(
     assert "UW (tuned)" in text and "Best of k" in text
     tuned = {row.label: specs_of(row, "digits", 0)[0].variant for row in load_study(str(tmp_path / "tuned.yaml")).rows}
     kept = {path.parent.parent.name for path in tmp_path.glob("digits/*/seed-0/record.json")}
+    assert not any(record.trial for record in read_records(tmp_path))
     assert kept == set(tuned.values())
     refused_with_other_trials(tmp_path, [*options, "--out", str(tmp_path / "reports")], capsys)
 

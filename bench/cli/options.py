@@ -21,9 +21,10 @@ from bench.cli.parser import BAD_INPUT
 from bench.engine.signals import SIGNALLED, STOP_SIGNALS, exit_code, stopped_by
 from bench.processes.fork_server import end_fork_server
 from bench.records.files import StorageError, storage_error
+from bench.records.record import LARGEST_SEED
 from bench.records.system_errors import KNOWN_ERRORS
 from bench.spec import safe_yaml
-from bench.spec.limits import LARGEST_SEED, LONGEST_PART, LONGEST_TEXT, MOST_PIXELS, MOST_PROCESSES, MOST_TIMES
+from bench.spec.limits import LONGEST_PART, LONGEST_TEXT, MOST_PIXELS, MOST_PROCESSES, MOST_TIMES
 from bench.spec.shown import is_printable, shown
 
 

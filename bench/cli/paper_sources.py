@@ -9,9 +9,9 @@ from pathlib import Path
 
 from bench import ROOT
 from bench.cli.planned_rows import planned_tables
-from bench.records.all_records import read_records
 from bench.records.names import inside
 from bench.records.record import Record
+from bench.records.trial_seeds import read_unmixed
 from bench.reporting.paper.layout import TABLE1, TABLE4
 from bench.reporting.paper.printed import printed_rows
 from bench.reporting.paper.sources import PlannedRun, Source
@@ -30,7 +30,7 @@ def paper_sources(name: str | None, results: Path | None) -> tuple[Source, Sourc
     results: folder of the records of this study; those of the other study are in its subfolder, or there as well.
 
     Raises:
-        RecordError, UnknownName, StudyError: as of `read_records` and `load_study`.
+        RecordError, UnknownName, StudyError: as of `read_unmixed` and `load_study`.
     """
     given = load_study(name) if name else None
     has_table4 = given is not None and any(table.name == TABLE4.name for table in given.tables)
@@ -59,7 +59,7 @@ def _source_of(study: Study, name: str, results: Path) -> Source:
     """The study's Table 4, or its first table; all rows of a study without tables."""
     names = sorted((table.name for table in study.tables), key=lambda table: table != TABLE4.name)
     planned = partial(_one_table, study, names[0]) if names else None
-    return Source(name, results, read_records(results), planned, tuple(study.seeds))
+    return Source(name, results, read_unmixed(results), planned, tuple(study.seeds))
 
 
 def _one_table(study: Study, name: str, data: str) -> list[PlannedTable]:

@@ -170,6 +170,7 @@ def _round(command: TrainingCommand, plan: Plan) -> int:
         logger=arguments.logger or "",
         checkpoint_every=float(arguments.checkpoint_every),
         devices=tuple(devices),
+        trials=command.request.trials,
     )
     clear_finished(plan.kept, launch)
     if not plan.pending:

@@ -29,6 +29,7 @@ class RunContext:
     guard: the context in which files of the run are moved to their place; it raises if the run is another process's.
     lost: how earlier attempts at this run ended, one sentence each.
     checkpoint_every: seconds from one checkpoint to the next, at the end of a step.
+    trial: whether the run is a trial of tuning.
     """
 
     data: Path
@@ -40,6 +41,7 @@ class RunContext:
     guard: Guard = nullcontext
     lost: tuple[str, ...] = ()
     checkpoint_every: float = CHECKPOINT_EVERY
+    trial: bool = False
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,9 @@ class Outcome:
     items: Items = field(default_factory=dict)
 
 
-def failed_record(spec: RunSpec, reason: str, lost: Sequence[str] = ()) -> Record:
-    """The record of a run that stopped on an error. lost: how earlier attempts ended."""
-    return Record(status="failed", reason=reason, lost=list(lost), **_identity(spec))
+def failed_record(spec: RunSpec, reason: str, lost: Sequence[str] = (), trial: bool = False) -> Record:
+    """The record of a run that stopped on an error. lost: how earlier attempts ended. trial: as in `RunContext`."""
+    return Record(status="failed", reason=reason, lost=list(lost), trial=trial, **_identity(spec))
 
 
 def finished_record(
@@ -86,6 +86,7 @@ def finished_record(
         fingerprint=dict(run.fingerprint),
         resumed=list(history.resumed),
         lost=list(run.context.lost),
+        trial=run.context.trial,
     )
 
 

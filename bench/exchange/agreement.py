@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+from bench.exchange.data_agreement import data_group, other_data, other_references, text_of
+from bench.exchange.registered import misnamed, named_method
 from bench.exchange.shared_runs import SharedRun
+from bench.records.plain_text import named
 from bench.records.record import Record
-from bench.records.same_data import WHOLE, data_settings, same_data, split_per_seed
-from bench.records.store import run_name
+from bench.records.same_data import split_per_seed
 from bench.reporting.comparison import SINGLE_TASK, chosen_tasks, unusual_protocol
 from bench.reporting.differences import METHOD_VERSIONS, SHARED_VERSIONS, flat
-from bench.spec.data_seen import changed_parts
 from bench.spec.shown import shown
 
-_MOST_NAMED = 5
 _OWNERS = {"arch": "architecture", "weighting": "weighting"}  # whose settings a section has
+
+Names: TypeAlias = Mapping[Hashable, Mapping[str, str]]
 
 
 class _Shared(NamedTuple):
@@ -35,128 +36,100 @@ def disagreements(incoming: Sequence[SharedRun], present: Sequence[Record]) -> l
     Where nothing is present, what most incoming runs have counts. Runs that are present and disagree among themselves
     are left to reports, which mark them; an incoming run must then be like one of them.
     """
-    return [*_other_protocol(incoming, present), *_other_data(incoming, present)]
+    return [
+        *misnamed(incoming),
+        *_other_protocol(incoming, present),
+        *other_data(incoming, present),
+        *other_references(incoming, present),
+    ]
 
 
 def _other_protocol(incoming: Sequence[SharedRun], present: Sequence[Record]) -> Iterator[str]:
-    """On other versions of the code, settings, tasks or rules."""
+    """On other versions of the code, settings, tasks, rules or labels."""
     known: dict[Hashable, set[str]] = {}
+    names = _names_of_settings([*present, *(run.record for run in incoming)])
     for record in present:
-        for part in _shared(record):
-            known.setdefault(part.group, set()).add(_text(part.value))
+        for part in _shared(record, names):
+            known.setdefault(part.group, set()).add(text_of(part.value))
     found: dict[Hashable, dict[str, list[str]]] = {}
     about: dict[Hashable, _Shared] = {}
     for run in incoming:
-        for part in _shared(run.record):
-            found.setdefault(part.group, {}).setdefault(_text(part.value), []).append(run.name)
+        for part in _shared(run.record, names):
+            found.setdefault(part.group, {}).setdefault(text_of(part.value), []).append(run.name)
             about.setdefault(part.group, part)
-    for group, names in found.items():
-        expected = known.get(group) or {max(names, key=lambda value: len(names[value]))}
-        for value in names.keys() - expected:
+    for group, runs in found.items():
+        expected = known.get(group) or {max(runs, key=lambda value: len(runs[value]))}
+        for value in runs.keys() - expected:
             part = about[group]
             yield (
                 f"{part.what}: expected {' or '.join(map(_short, sorted(expected)))} as the other runs of {part.whose} "
-                f"have, found {_short(value)} in {named(names[value])}."
+                f"have, found {_short(value)} in {named(runs[value])}."
             )
 
 
-def _shared(record: Record) -> Iterator[_Shared]:
-    """What a run must share with others of its data set, its weighting or its architecture."""
-    data, versions = record.data, record.versions
+def _names_of_settings(records: Iterable[Record]) -> Names:
+    """The dotted settings that occur, by the group of runs that should have them: one that is absent is a value."""
+    names: dict[Hashable, dict[str, str]] = {}
+    for record in records:
+        for dotted in flat(record.settings):
+            owner = _OWNERS.get(dotted.partition(".")[0], "")
+            names.setdefault(_settings_group(record, owner), {})[dotted] = ""
+    return names
+
+
+def _settings_group(record: Record, owner: str) -> Hashable:
+    return record.data, owner, getattr(record, owner) if owner else ""
+
+
+def _shared(record: Record, names: Names) -> Iterator[_Shared]:
+    """What a run must share with others of its data set, its weighting, its architecture or its method."""
+    data, versions, settings = record.data, record.versions, flat(record.settings)
     for part in SHARED_VERSIONS:
         yield _Shared((part, data), f"version of the {part}", data, versions.get(part))
     for part in METHOD_VERSIONS:
         key = getattr(record, part)
         yield _Shared((part, data, key), f"version of the {part} {key}", data, versions.get(part))
-    for dotted, value in flat(record.settings).items():
-        if dotted not in record.overrides:
-            section = dotted.partition(".")[0]
-            key = getattr(record, _OWNERS[section]) if section in _OWNERS else ""
-            yield _Shared((dotted, data, key), dotted, f"{data} with {key}" if key else data, value)
-    tasks, protocol = chosen_tasks(record), unusual_protocol(record)
+    for owner in ("", *_OWNERS.values()):
+        group, key = _settings_group(record, owner), getattr(record, owner) if owner else ""
+        for dotted in names.get(group, ()):
+            if dotted not in record.overrides:
+                whose = f"{data} with {key}" if key else data
+                yield _Shared((dotted, group), dotted, whose, settings.get(dotted))
+    yield from _shared_protocol(record)
+    yield from _shared_names(record)
+
+
+def _shared_protocol(record: Record) -> Iterator[_Shared]:
+    """How a run was selected and scored."""
+    data, tasks, protocol = record.data, chosen_tasks(record), unusual_protocol(record)
     yield _Shared(("tasks", data, tasks), "tasks and metrics", data, [task.model_dump() for task in record.tasks])
     yield _Shared(("kind", data, tasks), "kind and selection", data, (record.kind, record.selection))
     yield _Shared(("heads", data, record.variant), "head_rule", f"{data}/{record.variant}", record.head_rule)
     if record.selected is not None:
-        group = ("rule", data, tasks, protocol, record.method == SINGLE_TASK)
-        yield _Shared(group, "rule that selects the epoch", data, record.selected.rule)
-    if "rule" in record.splits:
-        yield _Shared(("splits", *_data_group(record)), "rule of the splits", data, record.splits["rule"])
+        group = (data, tasks, protocol, record.architecture == SINGLE_TASK)
+        yield _Shared(("rule", *group), "rule that selects the epoch", data, record.selected.rule)
+        yield _Shared(("scores", *group), "scores on validation", data, "some" if record.validation else "none")
+        yield _Shared(("epochs", *group), "an epoch for each task", data, bool(record.selected_by_task))
+    seed = record.seed if split_per_seed(record.settings) else None
+    for name in ("rule", "counts", "seed"):
+        if name in record.splits:
+            own = None if name == "rule" else seed
+            what = f"{name} of the splits"
+            yield _Shared(("splits", name, own, *data_group(record)), what, data, record.splits[name])
 
 
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
+def _shared_names(record: Record) -> Iterator[_Shared]:
+    """What a method is called, and is; a frozen twin is called after its source."""
+    method = named_method(record)
+    yield _Shared(("parts", record.method), "architecture and weighting", record.method, _parts(record))
+    yield _Shared(("label", method), "labels.method", method, record.labels.method)
+    yield _Shared(("method", record.labels.method), "method", f"the label {record.labels.method}", method)
+    yield _Shared(("label of data", record.data), "labels.data", record.data, record.labels.data)
+
+
+def _parts(record: Record) -> list[str]:
+    return [record.architecture, record.weighting]
 
 
 def _short(text: str) -> str:
     return "none" if text == "null" else shown(json.loads(text))
-
-
-def named(names: Sequence[str]) -> str:
-    """Some names, and how many more there are."""
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return f"{', '.join(names[:_MOST_NAMED])}{more}"
-
-
-def _data_group(record: Record) -> tuple[str, str]:
-    """Runs of one group should have seen the same data."""
-    return record.data, _text(data_settings(record.settings))
-
-
-def _mark(record: Record) -> str:
-    """Records with an equal mark saw the same data."""
-    seed = record.seed if split_per_seed(record.settings) else None
-    return _text([record.fingerprint, record.splits.get("digest"), seed])
-
-
-def _other_data(incoming: Sequence[SharedRun], present: Sequence[Record]) -> Iterator[str]:
-    """On runs that saw other images or labels than the other runs with the same data settings."""
-    groups: dict[tuple[str, str], list[SharedRun]] = {}
-    for run in incoming:
-        groups.setdefault(_data_group(run.record), []).append(run)
-    known: dict[tuple[str, str], dict[str, Record]] = {}
-    for record in present:
-        known.setdefault(_data_group(record), {}).setdefault(_mark(record), record)
-    for group, runs in groups.items():
-        references = known.get(group) or _usual(runs)
-        refused: dict[str, list[str]] = {}
-        for run in runs:
-            if _mark(run.record) not in references:
-                other = next((one for one in references.values() if not same_data(run.record, one)), None)
-                if other is not None:
-                    refused.setdefault(_difference(run.record, other), []).append(run.name)
-        for difference, names in refused.items():
-            yield f"{group[0]}: expected the data that its other runs saw, found {difference} in {named(names)}."
-
-
-def unmarked_data(records: Sequence[Record]) -> Iterator[str]:
-    """Remarks on runs without a fingerprint of their data, beside runs of the data set that have one."""
-    marked = {record.data for record in records if record.fingerprint}
-    for data in sorted(marked):
-        bare = [run_name(*r.key) for r in records if r.data == data and not r.fingerprint]
-        if bare:
-            yield f"{data}: no fingerprint says which images {named(bare)} saw; other runs have one."
-
-
-def _usual(runs: Iterable[SharedRun]) -> Mapping[str, Record]:
-    """What most of these runs saw, and all that is the same data."""
-    runs = list(runs)
-    counts = Counter(_mark(run.record) for run in runs)
-    firsts = {_mark(run.record): run.record for run in reversed(runs)}
-    most = max(counts, key=lambda mark: (_agreeing(firsts[mark], firsts, counts), bool(firsts[mark].fingerprint)))
-    usual = firsts[most]
-    return {mark: record for mark, record in firsts.items() if same_data(record, usual)}
-
-
-def _agreeing(record: Record, firsts: Mapping[str, Record], counts: Mapping[str, int]) -> int:
-    return sum(counts[mark] for mark, other in firsts.items() if same_data(record, other))
-
-
-def _difference(record: Record, other: Record) -> str:
-    """How the data of two runs differs."""
-    if not (record.fingerprint and other.fingerprint):
-        return "another split of the files"
-    parts = changed_parts(other.fingerprint, record.fingerprint)
-    whole = record.fingerprint.get(WHOLE) != other.fingerprint.get(WHOLE)
-    where = ", ".join(parts) or "the whole"
-    return f"other images or labels in {where}" if whole else f"another partition of the same images ({where})"

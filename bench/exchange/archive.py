@@ -7,11 +7,14 @@ import stat
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO, cast
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from bench.exchange.archive_entries import ADVICE, refuse_entries, refuse_further_bytes, shown_path
+from bench.exchange.archive_bytes import ComparedFile
+from bench.exchange.archive_entries import ADVICE, refuse_entries, shown_path
 from bench.exchange.finding import find_shared
 from bench.exchange.manifest import MANIFEST, Manifest, digest_of, manifest_of, manifest_text, read_manifest
 from bench.exchange.shared_runs import ExchangeError, SharedRun, Source, read_file
@@ -38,17 +41,18 @@ def write_archive(path: Path, runs: Iterable[SharedRun], trial_seeds: Sequence[i
             f"Expected a manifest of at most {LARGEST:,} bytes, found {len(manifest):,}; name some --data."
         )
 
-    def write(temporary: Path) -> None:
-        with ZipFile(temporary, "w", ZIP_STORED) as file:
-            file.writestr(_entry(MANIFEST), manifest)
-            for run in ordered:
-                for name in sorted(run.files):
-                    content = read_file(run.folder, name)
-                    if digest_of(content) != run.files[name].sha256:
-                        raise ExchangeError(f"{run.folder / name}: changed meanwhile; give the same command again.")
-                    file.writestr(_entry(f"{run.name}/{name}"), content)
+    atomic_write(path, lambda temporary: _write(temporary, manifest, ordered))
 
-    atomic_write(path, write)
+
+def _write(target: Path | IO[bytes], manifest: bytes, ordered: Sequence[SharedRun]) -> None:
+    with ZipFile(target, "w", ZIP_STORED) as file:
+        file.writestr(_entry(MANIFEST), manifest)
+        for run in ordered:
+            for name in sorted(run.files):
+                content = read_file(run.folder, name)
+                if digest_of(content) != run.files[name].sha256:
+                    raise ExchangeError(f"{run.folder / name}: changed meanwhile; give the same command again.")
+                file.writestr(_entry(f"{run.name}/{name}"), content)
 
 
 def _entry(name: str) -> ZipInfo:
@@ -70,11 +74,11 @@ def opened_archive(path: Path) -> Iterator[Source]:
             folder = Path(scratch) / "runs"
             folder.mkdir()
             manifest = _copy(path, folder)
-            source = find_shared(folder, str(path))
-            errors = [*source.errors, *_contradictions(manifest, source)]
+            source = replace(find_shared(folder, str(path)), trial_seeds=manifest.trial_seeds)
+            errors = [*source.errors, *_contradictions(manifest, source)] or list(_other_bytes(path, source))
             # For people, the file instead of the temporary folder.
             errors = [error.replace(f"{folder}/", f"{path}, ") for error in errors]
-            yield Source(str(path), source.runs, [], errors, manifest.trial_seeds)
+            yield Source(source.name, source.runs, [], errors, source.trial_seeds)
     except OSError as error:
         raise storage_error(Path(os.fsdecode(error.filename)) if error.filename else path, error) from error
 
@@ -85,7 +89,6 @@ def _copy(path: Path, folder: Path) -> Manifest:
         with ZipFile(path) as file:
             entries = file.infolist()
             refuse_entries(entries, path)
-            refuse_further_bytes(file, path)
             manifest = read_manifest(_content(file, entries[0], path), str(path))
             found = {entry.filename: entry for entry in entries[1:]}
             for name in sorted(found.keys() ^ manifest.files.keys()):
@@ -126,5 +129,18 @@ def _contradictions(manifest: Manifest, source: Source) -> Iterator[str]:
     if source.errors or source.left_out:
         yield from source.left_out  # nothing of a file is left out
         return
+    if source.of_trials:
+        yield f"{source.name}: expected runs that are reported, found trials of `bench.tune`; don't use this file."
     if manifest != manifest_of(source.runs, manifest.trial_seeds):
         yield f"{source.name}, {MANIFEST}: expected what the records say, found something else; don't use this file."
+
+
+def _other_bytes(path: Path, source: Source) -> Iterator[str]:
+    """A sentence on a file that is not, byte for byte, what these runs are exported as."""
+    ordered = sorted(source.runs, key=lambda run: run.key)
+    with path.open("rb") as found:
+        compared = ComparedFile(found)
+        _write(cast(IO[bytes], compared), manifest_text(manifest_of(ordered, source.trial_seeds)), ordered)
+        if not compared.is_same():
+            expected = "expected the bytes that `bench.runs export` writes for its runs"
+            yield f"{path}: {expected}, found other or more bytes; don't use this file."

@@ -1,12 +1,11 @@
-"""What a file of runs may hold: a manifest and files of runs, and no byte more."""
+"""What a file of runs may hold: a manifest and files of runs."""
 
 from __future__ import annotations
 
 import re
 import stat
-import struct
 from pathlib import Path
-from zipfile import ZIP_STORED, ZipFile, ZipInfo
+from zipfile import ZIP_STORED, ZipInfo
 
 from bench.exchange.manifest import MANIFEST
 from bench.exchange.shared_runs import LARGEST_FILES, ExchangeError
@@ -17,11 +16,6 @@ from bench.records.store import SEED_PREFIX
 _PATH = re.compile(rf"([^/]+)/([^/]+)/{SEED_PREFIX}(0|[1-9][0-9]{{0,9}})/([^/]+)")
 _ENCRYPTED = 1
 _LOCAL, _CENTRAL = 30, 46  # bytes of the headers of an entry, beside its name in both
-_LOCAL_LENGTHS = struct.Struct("<26xHH")  # of the name and the extra field
-_END = 22  # bytes of the end of a ZIP file; of more than 4 GiB or 65,535 files, 76 before it
-_ENDS = (_END, _END + 76)
-_ZIP64_FROM = 0x7FFFFFFF  # the place of an entry from which `zipfile` writes it
-_ZIP64 = b"\x01\x00"  # the only extra field that a large file needs
 ADVICE = "get the file again, or have it exported again."
 
 
@@ -43,26 +37,6 @@ def refuse_entries(entries: list[ZipInfo], path: Path) -> None:
         size -= entry.file_size + _LOCAL + _CENTRAL + 2 * len(entry.filename.encode())
         if size < 0:
             raise ExchangeError(f"{path}: expected files that fit into it, found larger ones; don't use this file.")
-
-
-def refuse_further_bytes(file: ZipFile, path: Path) -> None:
-    """Raises ExchangeError unless the entries, their list and the end directly follow each other, without comments."""
-    place, listed = 0, 0
-    further = ExchangeError(f"{path}: expected nothing but these files, found more bytes; don't use this file.")
-    with path.open("rb") as raw:
-        for entry in file.infolist():
-            raw.seek(entry.header_offset)
-            name, extra = _LOCAL_LENGTHS.unpack(raw.read(_LOCAL))
-            large = entry.extra[:2] == _ZIP64 and entry.header_offset >= _ZIP64_FROM
-            if entry.header_offset != place or extra or entry.comment or (entry.extra and not large):
-                raise further
-            encoded = len(entry.filename.encode())
-            if name != encoded:
-                raise further
-            place += _LOCAL + name + entry.file_size
-            listed += _CENTRAL + encoded + len(entry.extra)
-    if file.start_dir != place or file.comment or path.stat().st_size - place - listed not in _ENDS:
-        raise further
 
 
 def _wrong_entry(entry: ZipInfo, seen: set[str]) -> str:

@@ -5,21 +5,26 @@ from __future__ import annotations
 import hashlib
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from bench.cli.options import folder, plain_console
-from bench.exchange.agreement import disagreements, unmarked_data
+from bench.exchange.agreement import disagreements
 from bench.exchange.archive import opened_archive, write_archive
 from bench.exchange.copying import write_merge
+from bench.exchange.data_agreement import unmarked_data
 from bench.exchange.finding import find_shared
 from bench.exchange.manifest import DataEntry, manifest_of
 from bench.exchange.merging import plan_merge, reported_trials
+from bench.exchange.registered import other_defaults
 from bench.exchange.shared_runs import ExchangeError, SharedRun, Source
+from bench.exchange.target import target_folder
 from bench.inventory.states import FoundRun
+from bench.records.folder_lock import only_writer
 from bench.spec.study import results_of
 
 _MOST_LEFT_OUT = 40
+_BUSY = "expected no other merge into it, found one that is not over; wait for it, then give the same command again."
 
 
 def add_sources(parser: ArgumentParser) -> None:
@@ -52,23 +57,23 @@ def merge(arguments: Namespace) -> int:
     Raises:
         ExchangeError: one of them may not be merged; then nothing is written.
     """
-    into, console = arguments.into or results_of(None), plain_console()
+    into, console = target_folder(arguments.into or results_of(None)), plain_console()
     for path in arguments.source:
-        if path.resolve() == into.resolve():
+        if path.resolve() == into:
             raise ExchangeError(f"{path}: expected another folder than {into}, found the same one.")
     with _opened(arguments.source) as sources:
         _print_sources(sources)
         if not any(source.runs or source.errors for _, source in sources):
             raise ExchangeError("Expected finished runs to merge, found none.")
-        plan = plan_merge([source for _, source in sources], into)
-        for remark in plan.remarks:
-            console.print(remark)
-        added = [*plan.new, *plan.instead]
-        if arguments.dry_run:
-            for run in added:
-                console.print(f"would add {run.name}")
-        else:
-            write_merge(plan, into)
+        with nullcontext() if arguments.dry_run else only_writer(into, _BUSY):
+            plan = plan_merge([source for _, source in sources], into)
+            for remark in plan.remarks:
+                console.print(remark)
+            if not arguments.dry_run:
+                write_merge(plan, into)
+        added = plan.added
+        for run in added if arguments.dry_run else ():
+            console.print(f"would add {run.name}")
         verb = "Would merge" if arguments.dry_run else "Merged"
         console.print(
             f"{verb} {_runs(len(added))} into {into}; {_runs(len(plan.same))} already there with the same content."
@@ -105,7 +110,7 @@ def check(arguments: Namespace) -> int:
                 console.print(f"  {name}: {_described(entry)}")
             if path.is_file():
                 console.print(f"  SHA-256 of the file: {hashlib.sha256(path.read_bytes()).hexdigest()}")
-            for remark in unmarked_data([run.record for run in source.runs]):
+            for remark in _remarks(source.runs):
                 console.print(f"  {remark}")
             own = [*source.errors, *disagreements(source.runs, []), *reported_trials([source], source.runs)]
             if not own and not source.runs:
@@ -116,6 +121,11 @@ def check(arguments: Namespace) -> int:
     if errors:
         raise ExchangeError("\n".join(errors))
     return 0
+
+
+def _remarks(runs: Sequence[SharedRun]) -> list[str]:
+    records = [run.record for run in runs]
+    return [*unmarked_data(records), *other_defaults(records)]
 
 
 def _described(entry: DataEntry) -> str:
@@ -147,7 +157,7 @@ def export_file(path: Path, results: Path, chosen: Sequence[FoundRun]) -> int:
     if not runs:
         raise ExchangeError(f"{results}: expected finished runs to export, found none.")
     write_archive(path, runs, source.trial_seeds)
-    for remark in unmarked_data([run.record for run in runs]):
+    for remark in _remarks(runs):
         console.print(remark)
     written = {run.folder for run in runs}
     for left in (run for run in chosen if run.folder not in written):

@@ -7,15 +7,31 @@ import json
 import re
 
 from bench.records.record import Record
-from bench.records.tables import NumberTable
+from bench.records.same_data import PARTS, WHOLE
 from bench.spec.shown import shown
 
 _CELL = re.compile(r"(-?([0-9]+(\.[0-9]*)?(e[-+]?[0-9]+)?|inf))?")  # NaN is an empty cell
 _COLUMN = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_./|+ -]*)?")  # cosines have pairs of tasks, a|b
 
 
-def wrong_names(record: Record) -> str:
-    """How settings, overrides and variant of a record contradict each other; "" if they don't."""
+def wrong_record(record: Record) -> str:
+    """How parts of a record contradict each other, or what they should be; "" if nothing is wrong."""
+    keys = {task.key for task in record.tasks}
+    if record.fingerprint and record.fingerprint.keys() != {*PARTS, WHOLE}:
+        return f"fingerprint: expected {', '.join(PARTS)} and {WHOLE}, found {shown(sorted(record.fingerprint))}"
+    flow = record.field_evaluations is not None or (record.parameters is not None and record.parameters.positions > 0)
+    if record.status == "done" and (flow or record.positions) and record.positions.keys() != keys:
+        return f"positions: expected one for each task, found {shown(sorted(record.positions))}"
+    weighting = record.settings.get("weighting", {})
+    seeds = weighting.get("source_seeds", [])
+    if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        return f"settings.weighting.source_seeds: expected a list of seeds, found {shown(seeds)}"
+    if not isinstance(source := weighting.get("source", ""), str):
+        return f"settings.weighting.source: expected a text, found {shown(source)}"
+    return _wrong_names(record)
+
+
+def _wrong_names(record: Record) -> str:
     for dotted, value in record.overrides.items():
         section, _, key = dotted.partition(".")
         found = record.settings.get(section, {}).get(key)
@@ -48,26 +64,4 @@ def wrong_table(content: bytes) -> str:
         return "expected each column to have a name of its own, found one twice or none"
     if odd_line := next((line for line in cells if len(line) != len(names)), None):
         return f"expected {len(names)} values in each row, found {len(odd_line)}"
-    return ""
-
-
-def wrong_curve(curve: NumberTable, record: Record) -> str:
-    """How the curve of a run contradicts its record; "" if it doesn't."""
-    if len(curve) != record.epochs:
-        return f"expected a row for each of the {record.epochs} epochs of the record, found {len(curve)} rows"
-    if curve["epoch"].tolist() != list(range(1, record.epochs + 1)):
-        return f"expected the epochs 1 to {record.epochs} in their order, found others"
-    if record.status != "done":
-        return ""
-    if curve["step"][-1] != record.steps:
-        return f"expected {record.steps} steps at the end, as the record says, found {curve['step'][-1]:g}"
-    for task, scores in record.validation.items():
-        selected = record.selected_by_task.get(task, record.selected)
-        for metric, score in scores.items():
-            column = f"validation/{task}/{metric}"
-            if selected is not None and column in curve and curve[column][selected.epoch - 1] != score:
-                return (
-                    f"{column}: expected {score:g} at the selected epoch {selected.epoch}, as the record says, found "
-                    f"{curve[column][selected.epoch - 1]:g}"
-                )
     return ""

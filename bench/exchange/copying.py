@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from bench.exchange.merging import Merge
 from bench.exchange.shared_runs import ExchangeError, SharedRun, read_file
+from bench.exchange.target import of_no_run
 from bench.inventory.removal import remove_run
-from bench.records.files import flush, storage_error
+from bench.records.files import StorageError, flush, storage_error
 from bench.records.store import read_run, run_folder
 from bench.records.trial_seeds import keep_seeds, trial_seeds
 from datasets.embedded.atomic_folder import scratch_folder
@@ -17,13 +19,16 @@ _SCRATCH = ".merge."
 
 
 def write_merge(merge: Merge, into: Path) -> None:
-    """Copies the runs. Each appears when it is complete; if this is killed, the same merge adds the others.
+    """Copies the runs. Each appears when it is complete; if this ends early, the same merge adds the others.
+
+    The caller is the only writer of the folder (`only_writer`) since the merge was planned.
 
     Raises:
-        ExchangeError: a file has changed since the merge was planned, or a process trains a run meanwhile.
-        StorageError: the system refuses it.
+        ExchangeError: it ends early: a file has changed since the merge was planned, a process trains a run meanwhile,
+            or the system refuses it. The message says how many runs were added.
+        StorageError: nothing was added, since the system refuses it.
     """
-    runs = [*merge.new, *merge.instead]
+    runs, moved = merge.added, 0
     if merge.trial_seeds - trial_seeds(into):
         keep_seeds(into, merge.trial_seeds)  # first: if this is killed, no run is there without them
     if not runs:
@@ -34,14 +39,22 @@ def write_merge(merge: Merge, into: Path) -> None:
             staged = [_stage(run, scratch / str(place)) for place, run in enumerate(runs)]
             for run, folder in zip(runs, staged, strict=True):
                 _move(folder, run_folder(into, *run.key), into)
-    except OSError as error:
-        raise storage_error(into, error) from error
+                moved += 1
+    except (OSError, StorageError, ExchangeError) as error:
+        place = Path(os.fsdecode(error.filename)) if isinstance(error, OSError) and error.filename else into
+        reason = storage_error(place, error) if isinstance(error, OSError) else error
+        if not moved:
+            raise reason from error
+        raise ExchangeError(
+            f"{reason}\n{moved:,} of {len(runs):,} runs were added before; the same merge adds the others."
+        ) from error
 
 
-def _finished_meanwhile(folder: Path) -> str:
+def _why_kept(folder: Path) -> str:
     record = read_run(folder)
-    finished = record is not None and record.status != "failed"
-    return f"{folder}: another process has finished this run; give the same command again." if finished else ""
+    if record is not None and record.status != "failed":
+        return f"{folder}: another process has finished this run; give the same command again."
+    return of_no_run(folder)
 
 
 def _stage(run: SharedRun, folder: Path) -> Path:
@@ -59,7 +72,7 @@ def _stage(run: SharedRun, folder: Path) -> Path:
 
 def _move(staged: Path, folder: Path, into: Path) -> None:
     """Moves a run to its place, which is free, or has a failed or unfinished run that nobody trains."""
-    if folder.is_dir() and any(folder.iterdir()) and (reason := remove_run(folder, into, _finished_meanwhile)):
+    if folder.is_dir() and any(folder.iterdir()) and (reason := remove_run(folder, into, _why_kept)):
         raise ExchangeError(reason)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -6,33 +6,31 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from bench.exchange.contents import wrong_curve, wrong_names, wrong_table
+from bench.exchange.contents import wrong_record
 from bench.exchange.shared_runs import LARGEST_FILES, ExchangeError, FileMark, SharedRun, Source, read_file
+from bench.exchange.tables import COLUMNS, wrong_files, wrong_numbers
 from bench.records.again import AGAIN, has_ended_again
 from bench.records.claim import CLAIM, has_died, holder_of
-from bench.records.files import StorageError, storage_error
-from bench.records.items import ITEMS, read_items
+from bench.records.files import StorageError, matching, storage_error
+from bench.records.items import read_items
 from bench.records.names import checked_short_name
 from bench.records.plain_text import one_line
 from bench.records.record import Record
 from bench.records.store import (
     CHECKPOINT,
-    COSINES,
-    CURVE,
-    POSITIONS,
     RECORD,
     SEED_PREFIX,
     RecordError,
     read_run,
 )
-from bench.records.tables import read_numbers
-from bench.records.trial_seeds import MERGED_SEEDS, holds_trials, trial_seeds
+from bench.records.trial_seeds import MERGED_SEEDS, are_trials, holds_trials, trial_seeds, trials_among
 from bench.records.trials import TRIALS, TUNING
-from bench.reporting.series import OF_CURVES
 
-_TABLES = {CURVE: OF_CURVES, POSITIONS: ("step",), COSINES: ("step",)}  # with the columns that reports need
+_NO_RUN = f"expected data/variant/{SEED_PREFIX}<s> of a run, found a folder of another name; rename it if it has runs"
+_LEFT_BY_COMMANDS = (".merge.", ".removed-")  # when they were killed
 _NO_DATA = {
     "speed": "measurements of machines; copy its files, each is of one machine",
     "gpu": "checks of accelerators; copy its folders, each is of one machine",
@@ -50,7 +48,7 @@ def find_shared(results: Path, name: str = "") -> Source:
     """
     if not results.is_dir():
         raise ExchangeError(f"{results}: expected a folder of results or a file of `bench.runs export`, found none.")
-    source = Source(name or str(results), trial_seeds=sorted(trial_seeds(results)), of_trials=holds_trials(results))
+    source = Source(name or str(results), trial_seeds=sorted(trial_seeds(results)))
     extras = Counter[str]()
     for data in _folders(results, source):
         if data.name in _NO_DATA:
@@ -61,10 +59,16 @@ def find_shared(results: Path, name: str = "") -> Source:
             for folder in _folders(variant, source):
                 if folder.name.startswith(SEED_PREFIX):
                     _look_at(folder, source, extras)
+                else:
+                    source.left_out.append(f"{folder}: {_NO_RUN}.")
         if len(source.runs) + len(source.left_out) + len(source.errors) == before:
             source.left_out.append(f"{data}: no runs of a data set; if it is a folder of results, name it by itself.")
     source.left_out.extend(f"{_of(count, 'run')}: {name}, which is not shared." for name, count in extras.items())
-    return source
+    records = [run.record for run in source.runs]
+    of_trials = holds_trials(results) or are_trials(records)
+    if not of_trials and (error := trials_among(records)):
+        source.errors.append(f"{source.name}: {error}.")
+    return replace(source, of_trials=of_trials)
 
 
 def _of(count: int, noun: str) -> str:
@@ -75,13 +79,20 @@ def _folders(parent: Path, source: Source) -> Iterator[Path]:
     """The folders in a folder, sorted; links and hostile names are errors, files of no run are left out."""
     for entry in _entries(parent, source):
         if entry.is_dir(follow_symlinks=False):
-            if not entry.name.startswith("."):  # what killed commands have left
+            if not entry.name.startswith("."):
                 yield parent / entry.name
+            elif not entry.name.startswith(_LEFT_BY_COMMANDS) and _has_records(parent / entry.name):
+                source.left_out.append(f"{parent / entry.name}: {_NO_RUN}.")
         elif not entry.name.startswith(".") and entry.name != MERGED_SEEDS:
             own = (
                 "`bench.tune` writes it again from the records" if entry.name == TRIALS else "a file that is of no run"
             )
             source.left_out.append(f"{parent / entry.name}: {own}.")
+
+
+def _has_records(folder: Path) -> bool:
+    """Whether records lie in a folder or below it, as deep as one with data sets is."""
+    return any(matching(folder, *["*"] * depth, RECORD) for depth in range(4))
 
 
 def _entries(parent: Path, source: Source) -> list[os.DirEntry[str]]:
@@ -135,26 +146,16 @@ def _look_at(folder: Path, source: Source, extras: Counter[str]) -> None:
 
 def _checked(source: str, folder: Path, record: Record, names: set[str]) -> SharedRun:
     """The run; raises RecordError if one of its files is bad, or contradicts the record."""
-    if error := wrong_names(record):
+    if error := wrong_record(record):
         raise RecordError(f"{folder / RECORD}: {error}; train the run again.")
+    name, error = wrong_files(record, names)
+    if error:
+        raise RecordError(f"{folder / name}: {error}; train the run again.")
     read_items(folder, record)
-    if record.status == "done" and CURVE not in names:
-        raise RecordError(f"{folder / CURVE}: expected the curve of a run that is done, found none; train it again.")
-    own = [name for name in LARGEST_FILES if name in names and (name != ITEMS or record.items)]
     marks = {}
-    for name in own:
+    for name in (name for name in LARGEST_FILES if name in names):
         content = read_file(folder, name)
-        if name in _TABLES and (error := _wrong_numbers(folder, name, content, record)):
+        if name in COLUMNS and (error := wrong_numbers(folder, name, content, record)):
             raise RecordError(f"{folder / name}: {error}; train the run again.")
         marks[name] = FileMark(hashlib.sha256(content).hexdigest(), len(content))
     return SharedRun(source, folder, record, marks)
-
-
-def _wrong_numbers(folder: Path, name: str, content: bytes, record: Record) -> str:
-    """What is wrong with a table of a run, in words; raises RecordError if reports couldn't read it."""
-    if error := wrong_table(content):
-        return error
-    if record.status != "done" and not record.epochs and content.count(b"\n") == 1:
-        return ""  # it diverged in its first epoch
-    table = read_numbers(folder / name, _TABLES[name])
-    return wrong_curve(table, record) if name == CURVE and table is not None else ""

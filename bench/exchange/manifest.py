@@ -10,14 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.exchange.shared_runs import ExchangeError, SharedRun
 from bench.records.reading import Damaged, in_one_line, parsed_json
-from bench.records.record import SCHEMA_VERSION
+from bench.records.record import SCHEMA_VERSION, Seed
 
 FORMAT: Literal[1] = 1
 MANIFEST = "manifest.json"
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class FileEntry(_Part):
@@ -51,7 +51,7 @@ class Manifest(_Part):
 
     format: Literal[1] = FORMAT
     record_schema: int = SCHEMA_VERSION
-    trial_seeds: list[int] = Field(default_factory=list)
+    trial_seeds: list[Seed] = Field(default_factory=list)
     data: dict[str, DataEntry]
     files: dict[str, FileEntry]
 
@@ -66,7 +66,7 @@ def manifest_of(runs: Iterable[SharedRun], trial_seeds: Sequence[int]) -> Manife
     }
     names = sorted({run.record.data for run in ordered})
     data = {name: _entry([run for run in ordered if run.record.data == name]) for name in names}
-    return Manifest(trial_seeds=sorted(trial_seeds), data=data, files=files)
+    return Manifest(trial_seeds=sorted(set(trial_seeds)), data=data, files=files)
 
 
 def _entry(runs: Sequence[SharedRun]) -> DataEntry:
@@ -93,7 +93,7 @@ def read_manifest(content: bytes, name: str) -> Manifest:
     try:
         raw = parsed_json(content.decode("utf-8"))
         found = raw.get("format") if isinstance(raw, dict) else None
-        if found != FORMAT:
+        if type(found) is not int or found != FORMAT:
             raise Damaged(f"expected format {FORMAT}, found {found!r:.80}; a newer version of this project may read it")
         return Manifest.model_validate(raw)
     except UnicodeDecodeError as error:

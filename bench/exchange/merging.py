@@ -8,20 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.exchange.agreement import disagreements, named, unmarked_data
+from bench.exchange.agreement import disagreements
+from bench.exchange.data_agreement import unmarked_data
+from bench.exchange.registered import other_defaults
 from bench.exchange.shared_runs import LARGEST_FILES, ExchangeError, SharedRun, Source
+from bench.exchange.target import of_no_run, require_room, unwritable
 from bench.inventory.states import find_runs
 from bench.records.files import storage_error
+from bench.records.plain_text import named
 from bench.records.reading import Damaged, read_bytes
 from bench.records.record import Record
 from bench.records.store import run_folder, run_folders, run_name
-from bench.records.system_errors import free_bytes, nearest
-from bench.records.trial_seeds import holds_trials, trial_seeds
+from bench.records.trial_seeds import are_trials, holds_trials, trial_seeds, trials_among
 from bench.records.trials import TUNING
 from bench.spec.resolve import RunKey
 from bench.spec.versions import code_remarks, version_remarks
-
-_MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Merge:
     trial_seeds: set[int] = field(default_factory=set)
     remarks: list[str] = field(default_factory=list)
 
+    @property
+    def added(self) -> list[SharedRun]:
+        """All that are copied."""
+        return [*self.new, *self.instead]
+
 
 def plan_merge(sources: Sequence[Source], into: Path) -> Merge:
     """What the runs of these sources add to a folder of results.
@@ -52,7 +58,7 @@ def plan_merge(sources: Sequence[Source], into: Path) -> Merge:
     errors = [error for source in sources for error in source.errors]
     found = {run.folder: run for run in find_runs(into, errors)}
     merge = Merge()
-    errors += _links(sources, into)
+    errors += unwritable([run for source in sources for run in source.runs], into)
     for run in _once([run for source in sources for run in source.runs], errors):
         there = found.get(run_folder(into, *run.key))
         if there is None:
@@ -60,28 +66,22 @@ def plan_merge(sources: Sequence[Source], into: Path) -> Merge:
         elif there.record is None or there.record.status == "failed":
             merge.instead.append(run)
             merge.remarks.append(f"{run.name}: takes the place of a run that is {there.state}.")
-            errors += [f"{there.folder}: {there.holder.name} trains it; stop that first."] if there.holder else []
+            stays = of_no_run(there.folder)
+            stays = f"{there.folder}: {there.holder.name} trains it; stop that first." if there.holder else stays
+            errors += [stays] if stays else []
         elif difference := _difference(run, there.record, there.folder):
             errors.append(_in_both(run, into, difference))
         else:
             merge.same.append(run)
     present = [run.record for run in found.values() if run.record and run.record.status != "failed"]
-    added = [*merge.new, *merge.instead]
+    added = merge.added
     errors += [*disagreements(added, present), *_beside_trials(sources, into, added, present)]
     if errors:
         raise ExchangeError("\n".join(dict.fromkeys(errors)))
-    _require_room(added, into)
+    require_room(added, into)
     merge.trial_seeds.update(*(source.trial_seeds for source in sources))
     merge.remarks.extend(_remarks(added, present))
     return merge
-
-
-def _links(sources: Sequence[Source], into: Path) -> Iterator[str]:
-    """Sentences on links in the target by which a run would be written elsewhere."""
-    folders = {run_folder(into, *run.key) for source in sources for run in source.runs}
-    for path in sorted({place for folder in folders for place in (folder, folder.parent, folder.parents[1])}):
-        if path.is_symlink():
-            yield f"{path}: expected no link, found one; remove it, or put what it leads to there."
 
 
 def _once(runs: Sequence[SharedRun], errors: list[str]) -> list[SharedRun]:
@@ -130,7 +130,9 @@ def _beside_trials(
     sources: Sequence[Source], into: Path, added: Sequence[SharedRun], present: Sequence[Record]
 ) -> Iterator[str]:
     """Sentences on trials among other runs, and on runs with the seed of a trial."""
-    of_trials = holds_trials(into)
+    of_trials = holds_trials(into) or are_trials(present)
+    if not of_trials and (error := trials_among(present)):
+        yield f"{into}: {error}."
     kinds = {True: "trials", False: "runs that are reported"}
     for source in sources:
         if source.of_trials != of_trials:
@@ -154,20 +156,12 @@ def _reported_above(into: Path, trials: Sequence[SharedRun]) -> Iterator[str]:
         yield f"{into}: expected no trial with a seed of a run in {into.parent}, found {named(names)}."
 
 
-def _require_room(runs: Sequence[SharedRun], into: Path) -> None:
-    needed, free = sum(run.size for run in runs), free_bytes(nearest(into))
-    if free < needed:
-        raise ExchangeError(
-            f"{into}: expected {needed / _MIB:,.1f} MiB free for the runs, found {free / _MIB:,.1f} MiB; "
-            "make room there."
-        )
-
-
 def _remarks(added: Sequence[SharedRun], present: Sequence[Record]) -> Iterator[str]:
     """On other versions of the code, other machines, and twins without their sources."""
     records = [run.record for run in added]
     yield from version_remarks(records)
     yield from code_remarks(records)
+    yield from other_defaults(records)
     everything = [*records, *present] if records else []
     yield from unmarked_data(everything)
     for name in ("torch", "device", "cpu", "threads"):

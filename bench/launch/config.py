@@ -31,6 +31,7 @@ class LaunchConfig:
     again: the runs that are trained though they have a record.
     logger: "tensorboard", or "" for none.
     checkpoint_every: seconds from one checkpoint of a run to the next.
+    trials: whether the runs are trials of tuning, as their records then say.
     """
 
     data: Mapping[str, Path]
@@ -45,6 +46,7 @@ class LaunchConfig:
     logger: str = ""
     checkpoint_every: float = CHECKPOINT_EVERY
     devices: tuple[str, ...] = ()
+    trials: bool = False
 
     def folder(self, spec: RunSpec) -> Path:
         """The folder of a run."""

@@ -212,7 +212,7 @@ def record_lost(
     assignment = Assignment(spec, claim, lost, spec.key in config.again)
     reason = f"its process was lost {len(lost)} times, the last time {lost[-1]}"
     try:
-        return write_record(assignment.folder, failed_record(spec, reason, lost), claim.guard)
+        return write_record(assignment.folder, failed_record(spec, reason, lost, config.trials), claim.guard)
     finally:
         release(claim)
 

@@ -70,6 +70,7 @@ def attempt(assignment: Assignment, config: LaunchConfig, device: torch.device, 
         guard=claim.guard,
         lost=assignment.lost,
         checkpoint_every=config.checkpoint_every,
+        trial=config.trials,
     )
     try:
         with _beating(claim, config.expiry):
@@ -106,7 +107,7 @@ def _record_of(assignment: Assignment, context: RunContext, connection: Connecti
     except Exception as error:  # an error of one run must not stop the others
         reason = f"{type(error).__name__}: {error}"
         atomic_write_text(log, traceback.format_exc(), context.guard)
-        return write_record(context.folder, failed_record(spec, reason, assignment.lost), context.guard)
+        return write_record(context.folder, failed_record(spec, reason, assignment.lost, context.trial), context.guard)
     with context.guard():
         log.unlink(missing_ok=True)
     if assignment.again:

@@ -117,6 +117,11 @@ def remove_temporary_files(folder: Path, idle: float = 0.0) -> None:
                 path.unlink()
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is one that a process was writing when it was killed."""
+    return fnmatchcase(name, _TEMPORARY_PATTERN)
+
+
 def flush(path: Path) -> None:
     """Waits until a file, or the names in a folder, are on the disk and would survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)

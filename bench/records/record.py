@@ -16,7 +16,10 @@ SCHEMA_VERSION: Literal[1] = 1
 Status = Literal["done", "diverged", "failed"]
 Direction = Literal["higher", "lower"]
 Scores = dict[str, dict[str, float]]  # task key -> metric key -> value, as computed (accuracy 0.93, not 93)
-Count = Annotated[int, Field(ge=0)]
+LARGEST_SEED = 2**32 - 1  # the largest that every library takes
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED, strict=True)]
+Version = Annotated[int, Field(strict=True)]
+Count = Annotated[int, Field(ge=0, strict=True)]
 Seconds = Annotated[float, Field(ge=0)]  # infinite if a clock failed, never NaN
 
 PERCENT = "%"  # the unit of shares, which reports print as 100 times the value
@@ -65,7 +68,7 @@ class Order(_Part):
 class Selected(_Part):
     """The reported epoch (counted from 1), the rule that selected it, and its score."""
 
-    epoch: int = Field(ge=1)
+    epoch: int = Field(ge=1, strict=True)
     rule: str
     score: float
 
@@ -109,6 +112,8 @@ class Record(_Part):
     kind: whether each task has its own images ("multi-input") or all tasks share them ("single-input").
     control: whether the problem is built so that the answer is known; reports leave it out of ranks over problems.
     selection: what selects the epoch and compares methods: "accuracy", or "gain" over a baseline (dense problems).
+    trial: whether `bench.tune` made it to choose settings; then it is never reported. False in records made before this
+        was kept.
     settings: all settings, by section.
     overrides: dotted settings that differ from the defaults of the method and the data set.
     reference: test scores of the dummy baseline, the best constant prediction (training mean, majority class).
@@ -144,11 +149,12 @@ class Record(_Part):
     architecture: str
     weighting: str
     variant: ShortName
-    seed: int
+    seed: Seed
     labels: Labels
     order: Order
     kind: Literal["multi-input", "single-input"]
     control: bool = False
+    trial: bool = False
     selection: Literal["accuracy", "gain"]
     settings: dict[str, dict[str, Any]]
     overrides: dict[str, Any] = Field(default_factory=dict)
@@ -164,7 +170,7 @@ class Record(_Part):
     epochs: Count = 0
     unscored_epochs: Count = 0
     steps: Count = 0
-    batches: int = Field(default=1, ge=1)
+    batches: int = Field(default=1, ge=1, strict=True)
     step_seconds: Timing | None = None
     seconds: Seconds = 0.0
     peak_memory_mib: Annotated[float, Field(ge=0)] | None = None
@@ -178,7 +184,7 @@ class Record(_Part):
     environment: dict[str, Any] = Field(default_factory=dict)
     resumed: list[str] = Field(default_factory=list)
     lost: list[str] = Field(default_factory=list)
-    versions: dict[str, int] = Field(default_factory=dict)
+    versions: dict[str, Version] = Field(default_factory=dict)
     code: dict[str, MethodCode] = Field(default_factory=dict)
 
     @property

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from bench.records.files import StorageError, storage_error
+from bench.records.folder_lock import only_writer
 from bench.records.names import inside
 from bench.records.reading import Damaged, is_there
 
@@ -23,35 +23,13 @@ MADE = "Generated from the records by `python -m bench.report"
 _NEW, _ENDING = ".report-", ".tmp"  # start and end of the name of a folder of new files
 
 
-@contextmanager
-def alone_in(out: Path) -> Iterator[bool]:
-    """Within, no other report is written to this folder; False where its file system has no locks to make sure of it.
-
-    Raises:
-        StorageError: one is being written, or there can't be such a folder.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        folder = os.open(out, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise storage_error(out, error) from error
-    alone = True
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(folder)
-        raise StorageError(
-            f"{out}: expected a folder that no other report is written to, found one that another command writes to; "
-            "wait for it, or name another folder with --out."
-        ) from error
-    except OSError:  # no locks
-        alone = False
-    try:
-        yield alone
-    finally:
-        os.close(folder)
-        with suppress(OSError):  # nothing was written
-            out.rmdir()
+def alone_in(out: Path) -> AbstractContextManager[bool]:
+    """Within, no other report is written to this folder; as `only_writer`."""
+    return only_writer(
+        out,
+        "expected a folder that no other report is written to, found one that another command writes to; wait for it, "
+        "or name another folder with --out.",
+    )
 
 
 @contextmanager

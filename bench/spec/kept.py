@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from bench.records.record import Record
 from bench.records.store import RECORD, read_run, run_folder
 from bench.spec.data_seen import SeenData, data_difference
 from bench.spec.request import PlanError
 from bench.spec.resolve import RunSpec, weighting_info
+
+Sections: TypeAlias = dict[str, dict[str, Any]]
 
 
 def kept_record(spec: RunSpec, results: Path, seen: SeenData | None) -> Record | None:
@@ -36,11 +39,7 @@ def is_kept(spec: RunSpec, record: Record, path: Path, seen: SeenData | None) ->
     """
     if record.status == "failed":
         return False
-    then, now = dict(record.settings), spec.settings.as_dict()
-    if record.overrides == spec.overrides:
-        for part in _of_older_versions(spec, record):
-            then.pop(part, None)
-            now.pop(part, None)
+    then, now = compared_settings(spec, record)
     if then != now:
         raise PlanError(
             f"{path}: made with other settings than today's defaults of {spec.variant}; move it away, or keep both "
@@ -53,6 +52,16 @@ def is_kept(spec: RunSpec, record: Record, path: Path, seen: SeenData | None) ->
             "run's folder away to train it again, or use another --results."
         )
     return True
+
+
+def compared_settings(spec: RunSpec, record: Record) -> tuple[Sections, Sections]:
+    """The settings of a record, and those that the run would have now, without what other versions may have changed."""
+    then, now = dict(record.settings), spec.settings.as_dict()
+    if record.overrides == spec.overrides:
+        for part in _of_older_versions(spec, record):
+            then.pop(part, None)
+            now.pop(part, None)
+    return then, now
 
 
 def _of_older_versions(spec: RunSpec, record: Record) -> list[str]:

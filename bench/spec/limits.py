@@ -1,6 +1,5 @@
 """The largest numbers and the longest texts that a command accepts: more is a slip of the keyboard."""
 
-LARGEST_SEED = 2**32 - 1  # the largest that every library takes
 LARGEST_INTEGER = 2**63 - 1  # of a setting; torch counts with 64 bits
 MOST_PROCESSES = 1024  # processes, or threads of one
 MOST_TIMES = 1_000_000  # whatever is repeated: epochs, steps, samples

@@ -95,9 +95,9 @@ def _plan(request: Request, data_root: Path, results: Path, make_data: bool, aga
     raise_all(errors)  # before anything is decoded
     current = look_at_data(specs, folders, errors)
     errors += _other_data(request, specs, current)
-    own = _look_at_records(specs, results, current, errors, again)
+    own = _look_at_records(request, specs, results, current, errors, again)
     twins = twin_runs(request, names, own.kept, results, errors)
-    of_twins = _look_at_records(twins.planned, results, current, errors, again)
+    of_twins = _look_at_records(request, twins.planned, results, current, errors, again)
     raise_all(errors)
     pending, kept = [*own.pending, *of_twins.pending], [*own.kept, *of_twins.kept]
     bad = {**own.bad, **of_twins.bad}
@@ -136,13 +136,23 @@ class _Found:
 
 
 def _look_at_records(
-    specs: Sequence[RunSpec], results: Path, current: CurrentData, errors: list[str], again: Again
+    request: Request,
+    specs: Sequence[RunSpec],
+    results: Path,
+    current: CurrentData,
+    errors: list[str],
+    again: Again,
 ) -> _Found:
     found = _Found()
     for spec in specs:
         folder, record = run_folder(results, *spec.key), None
         try:
             record = read_run(folder)
+            if record is not None and record.trial and not request.trials:
+                raise PlanError(
+                    f"{folder / RECORD}: expected a run that is reported, found a trial of `bench.tune`; use another "
+                    "--results, or other seeds."
+                )
             if record is not None and record.status != "failed" and again.includes(spec, record):
                 found.again.append(spec)
                 record = None

@@ -26,6 +26,7 @@ class Request:
     otherwise: the data sets to use if none is found.
     sources: the runs whose frozen twins the rows are, if a user named them.
     remarks: for the user, on what was asked for.
+    trials: whether the runs are trials of tuning, which are never reported.
     """
 
     rows: Sequence[StudyRow]
@@ -35,6 +36,7 @@ class Request:
     otherwise: Sequence[str] = ()
     sources: Sequence[Record] = ()
     remarks: Sequence[str] = ()
+    trials: bool = False
 
     @property
     def all_data(self) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from bench.records.names import checked_short_name
-from bench.spec.limits import LARGEST_SEED
+from bench.records.record import LARGEST_SEED
 from bench.spec.lookup import lookup
 from bench.spec.settings import BackboneSettings, GramianSettings, HeadSettings, Settings, SpecError, plain
 from bench.spec.shown import shown
