@@ -224,8 +224,8 @@ HOSTILE: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "a name": (lambda run, out: (run / "a b\n\x1b[31m").write_text("x"), r"found 'a b\n\x1b[31m'; rename or remove it"),
     "a pipe": (lambda run, out: os.mkfifo(run / "cosines.csv"), "found a pipe or a device"),
     "a large file": (
-        lambda run, out: (run / "cosines.csv").write_bytes(b"1" * 2000),
-        "at most 1,000 bytes, found more",
+        lambda run, out: (run / CURVE).write_bytes(b"1" * 200_000),
+        "at most 100,000 bytes, found more",
     ),
     "a curve": (lambda run, out: (run / CURVE).write_text("epoch,step\n1,x\n"), "expected a table of numbers in CSV"),
     "a short curve": (
@@ -247,7 +247,7 @@ def test_hostile_folders_are_refused(
 ) -> None:
     here, there = two
     change, message = HOSTILE[name]
-    monkeypatch.setitem(shared_runs.LARGEST_FILES, "cosines.csv", 1000)  # type: ignore[arg-type]
+    monkeypatch.setitem(shared_runs.LARGEST_FILES, CURVE, 100_000)  # type: ignore[arg-type]
     change(run_folder(there, "digits", "ew", 1), here.parent / "outside")
     before = contents(here)
     error = refused(capsys, "merge", there, "--into", here)

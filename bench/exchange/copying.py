@@ -11,7 +11,7 @@ from bench.exchange.shared_runs import ExchangeError, SharedRun, read_file
 from bench.exchange.target import of_no_run
 from bench.inventory.removal import remove_run
 from bench.records.files import StorageError, flush, storage_error
-from bench.records.store import read_run, run_folder
+from bench.records.store import RecordError, read_run, run_folder
 from bench.records.trial_seeds import keep_seeds, trial_seeds
 from datasets.embedded.atomic_folder import scratch_folder
 
@@ -40,14 +40,21 @@ def write_merge(merge: Merge, into: Path) -> None:
             for run, folder in zip(runs, staged, strict=True):
                 _move(folder, run_folder(into, *run.key), into)
                 moved += 1
-    except (OSError, StorageError, ExchangeError) as error:
-        place = Path(os.fsdecode(error.filename)) if isinstance(error, OSError) and error.filename else into
-        reason = storage_error(place, error) if isinstance(error, OSError) else error
-        if not moved:
-            raise reason from error
-        raise ExchangeError(
-            f"{reason}\n{moved:,} of {len(runs):,} runs were added before; the same merge adds the others."
-        ) from error
+    except (OSError, StorageError, RecordError, ExchangeError) as error:
+        reason = _in_words(error, into)
+        if moved:
+            added = f"{moved:,} of {len(runs):,} runs were added before; the same merge adds the others."
+            raise ExchangeError(f"{reason}\n{added}") from error
+        if reason is error:
+            raise
+        raise reason from error
+
+
+def _in_words(error: Exception, into: Path) -> Exception:
+    """An error of the system as one that names the place; others as they are."""
+    if not isinstance(error, OSError):
+        return error
+    return storage_error(Path(os.fsdecode(error.filename)) if error.filename else into, error)
 
 
 def _why_kept(folder: Path) -> str:
