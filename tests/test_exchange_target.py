@@ -12,8 +12,9 @@ from exchange_cases import contents, made, printed, refused, write_runs
 from record_factory import make_unfinished
 
 from bench.exchange import copying
+from bench.records.all_records import read_records
 from bench.records.folder_lock import only_writer
-from bench.records.store import CHECKPOINT, ERROR_LOG, read_records, run_folder, write_record
+from bench.records.store import CHECKPOINT, ERROR_LOG, run_folder, write_record
 from bench.records.trial_seeds import MERGED_SEEDS
 
 

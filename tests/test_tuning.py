@@ -19,8 +19,9 @@ from record_factory import make_record, make_unfinished, without_drawing
 from scipy.stats import kstest, qmc
 
 from bench import ROOT, report, run, tune
+from bench.records.all_records import read_records
 from bench.records.record import Selected
-from bench.records.store import RECORD, RecordError, read_record, read_records, run_folder, write_record
+from bench.records.store import RECORD, RecordError, read_record, run_folder, write_record
 from bench.records.trials import TRIALS, TUNING, TrialRun, read_trials, trial_score, write_trials
 from bench.reporting.render import comma_separated
 from bench.reporting.replay import best_of
