@@ -24,6 +24,7 @@ from record_factory import METHODS, make_record
 
 from bench import ROOT
 from bench.records.record import Labels, Order, Record
+from bench.records.selected_scores import selected_scores
 from bench.records.store import CURVE, RECORD, run_folder
 from bench.reporting.page.render import PAGE
 
@@ -57,8 +58,9 @@ def write_curve(results: Path, record: Record) -> None:
     lines = [",".join(head)]
     for epoch in range(1, EPOCHS + 1):
         scores = [0.85 * (1 - math.exp(-0.2 * epoch)) + draw.gauss(0, 0.01) for _ in keys]
-        numbers = [epoch, 10 * epoch, 0.4 * epoch, *scores, sum(scores) / len(scores)]
-        lines.append(",".join(map(repr, numbers)))
+        numbers = dict(zip(head, [epoch, 10 * epoch, 0.4 * epoch, *scores, sum(scores) / len(scores)], strict=True))
+        numbers |= {column: score for column, (at, score) in selected_scores(record).items() if at == epoch}
+        lines.append(",".join(map(repr, numbers.values())))
     (folder / CURVE).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -24,6 +24,7 @@ from bench.records.record import (
     TaskRecord,
     Timing,
 )
+from bench.records.selected_scores import selected_scores
 from bench.records.store import CURVE, POSITIONS, run_folder, write_csv, write_record
 from bench.records.upgrade import upgraded_settings
 
@@ -204,6 +205,9 @@ def write_runs(results: Path, records: Sequence[Record]) -> None:
             (epoch, 10 * epoch, 0.4 * epoch, 0.9 * (1 - math.exp(-rise * epoch)) + draw.gauss(0, 0.01))
             for epoch in range(1, record.epochs + 1)
         ]
+        if "score" in (repeated := selected_scores(record)):
+            epoch, score = repeated["score"]
+            curve[epoch - 1] = (*curve[epoch - 1][:3], score)
         keys = [task.key for task in record.tasks]
         losses = [[math.exp(-rise * row[0]) * (1 + 0.1 * place) for place in range(len(keys))] for row in curve]
         columns = ("epoch", "step", "seconds", *(f"train/{key}" for key in keys), "score")

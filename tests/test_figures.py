@@ -154,7 +154,9 @@ def test_weights_are_shown_over_their_mean_where_they_change(tmp_path: Path) -> 
     (comparison,) = comparisons(records)
     keys = [task.key for task in comparison.tasks]
     for record, later in zip(records, (1.0, 3.0, 1.0), strict=True):
-        table = {"epoch": [1.0, 2.0], "step": [1.0, 2.0], "seconds": [1.0, 2.0], "score": [0.1, 0.2]}
+        table = {"epoch": [1.0, 2.0], "step": [1.0, 2.0], "seconds": [1.0, 2.0], "score": [0.1, 0.9]}
+        assert record.selected is not None
+        table["score"][record.selected.epoch - 1] = record.selected.score
         table |= {f"weight/{key}": [2.0 + place, 2.0 + place] for place, key in enumerate(keys)}
         table[f"weight/{keys[0]}"] = [2.0, 2.0 * later]
         write_table(run_folder(tmp_path, "digits", record.variant, 0), CURVE, table)

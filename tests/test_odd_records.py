@@ -101,6 +101,18 @@ def test_a_curve_with_more_cells_than_heads_is_refused(tmp_path: Path, capsys: p
     assert "expected a table in CSV, found Length of header" in capsys.readouterr().err
 
 
+def test_the_curve_of_another_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It has the same epochs and other scores."""
+    write_runs(tmp_path, [make_record("digits", method, seed) for method in ("EW", "UW") for seed in (0, 1)])
+    place, other = (run_folder(tmp_path, "digits", method, 1) / CURVE for method in ("ew", "uw"))
+    place.write_bytes(other.read_bytes())
+    capsys.readouterr()
+    assert report_on(tmp_path, tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"{place}: score: expected 0.") and "at the selected epoch" in error
+    assert not (tmp_path / "out").exists()
+
+
 def test_tables_of_an_earlier_report_may_be_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results, out = tmp_path / "results", tmp_path / "out"
     write_runs(results, [make_record(), make_record("rooms")])

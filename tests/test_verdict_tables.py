@@ -15,6 +15,7 @@ from scipy.stats import binomtest, permutation_test, ttest_1samp, ttest_rel
 
 from bench.records.items import read_items, write_items
 from bench.records.record import Record, Scores, Selected
+from bench.records.selected_scores import selected_scores
 from bench.records.store import CURVE, run_folder, write_csv, write_record
 from bench.reporting import overall
 from bench.reporting.across import across_problems, times_ratios
@@ -304,7 +305,9 @@ def test_mean_ranks_of_metrics() -> None:
 def curves(folder: Path, record: Record, scores: Sequence[float]) -> None:
     where = run_folder(folder, record.data, record.variant, record.seed)
     write_record(where, record)
-    weights = [f"weight/{task.key}" for task in record.tasks]
+    weights, scores = [f"weight/{task.key}" for task in record.tasks], list(scores)
+    for epoch, score in selected_scores(record).values():
+        scores[epoch - 1] = score  # all columns that the curve has
     rows = [(n + 1, 10 * (n + 1), 2.0 * (n + 1), *(1.0 for _ in weights), score) for n, score in enumerate(scores)]
     write_csv(where / CURVE, ("epoch", "step", "seconds", *weights, "score"), rows)
 
@@ -317,8 +320,7 @@ def timed(folder: Path) -> Comparison:
     }  # fmt: skip
     records = []
     for (method, seed), scores in paths.items():
-        score = 0.7 + 0.1 * seed if method == "EW" else 0.9
-        selected = Selected(epoch=3, rule="highest", score=score)
+        selected = Selected(epoch=3, rule="highest", score=scores[2])
         records.append(make_record("digits", method, seed, selected=selected, epochs=4))
         curves(folder, records[-1], scores)
     records.append(make_unfinished("diverged", "loss is nan", method="CAGrad", seed=0))

@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.exchange.contents import wrong_table
 from bench.records.items import ITEMS
 from bench.records.record import Record
+from bench.records.selected_scores import selected_scores, wrong_scores
 from bench.records.store import COSINES, CURVE, POSITIONS
 from bench.records.tables import NumberTable, read_numbers
 from bench.reporting.series import OF_CURVES
@@ -56,29 +57,10 @@ def _wrong_curve(curve: NumberTable, record: Record) -> str:
         return ""
     if curve["step"][-1] != record.steps:
         return f"expected {record.steps} steps at the end, as the record says, found {curve['step'][-1]:g}"
-    return _wrong_scores(curve, record)
-
-
-def _wrong_scores(curve: NumberTable, record: Record) -> str:
-    """Without scores on validation, as without such a set, the curve has empty cells; so it has for a score of NaN."""
-    if record.selected is None:
-        return ""
-    expected = {
-        f"validation/{task.key}/{metric.key}": (
-            record.selected_by_task.get(task.key, record.selected).epoch,
-            record.validation.get(task.key, {}).get(metric.key, math.nan),
-        )
-        for task in record.tasks
-        for metric in task.metrics
-    }
-    if record.validation and not record.selected_by_task:
-        expected["score"] = record.selected.epoch, record.selected.score
-    for column, (epoch, score) in expected.items():
-        if column not in curve:
-            return f"expected a column {column!r:.80}, found none"
-        if not _same(found := float(curve[column][epoch - 1]), score):
-            return f"{column}: expected {score:g} at the selected epoch {epoch}, as the record says, found {found:g}"
-    return ""
+    # Without scores on validation, as without such a set, the curve has empty cells; so it has for a score of NaN.
+    if missing := selected_scores(record).keys() - curve.columns:
+        return f"expected a column {min(missing)!r:.80}, found none"
+    return wrong_scores(curve, record)
 
 
 def _same(one: float, other: float) -> bool:

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from bench.records.record import Record
+from bench.records.selected_scores import wrong_scores
 from bench.records.store import CURVE, RecordError, run_folder
 from bench.records.tables import NumberTable, read_numbers
 from bench.reporting.comparison import Comparison, Variant
@@ -36,7 +38,7 @@ def read_curves(results: Path, comparison: Comparison) -> Tables:
     """The learning curve of every finished run of a comparison, and of the rows that it is compared with.
 
     Raises:
-        RecordError: as of `read_series`, or a curve that ends at another epoch than its record. StorageError: as there.
+        RecordError: as of `read_series`, or a curve that contradicts its record. StorageError: as there.
     """
     references = filter(None, (comparison.baseline, comparison.tuned_baseline))
     rows = {variant.key: variant for variant in (*references, *comparison.variants)}
@@ -44,18 +46,16 @@ def read_curves(results: Path, comparison: Comparison) -> Tables:
     for key, tables in curves.items():
         for seed, table in tables.items():
             path = run_folder(results, comparison.data, key, seed) / CURVE
-            _require_epochs(path, table, rows[key].scored[seed].epochs)
+            if error := _wrong_epochs(table, rows[key].scored[seed]) or wrong_scores(table, rows[key].scored[seed]):
+                raise RecordError(f"{path}: {error}; restore it, or delete the folder of the run and run it again.")
     return curves
 
 
-def _require_epochs(path: Path, curve: NumberTable, expected: int) -> None:
+def _wrong_epochs(curve: NumberTable, record: Record) -> str:
     known = curve["epoch"][~np.isnan(curve["epoch"])]
-    if not len(known) or known.max() != expected:
-        found = f"{known.max():g}" if len(known) else "none"
-        raise RecordError(
-            f"{path}: expected {expected} epochs, as the record says, found {found}; delete the folder of the run and "
-            "run it again."
-        )
+    if len(known) and known.max() == record.epochs:
+        return ""
+    return f"expected {record.epochs} epochs, as the record says, found {f'{known.max():g}' if len(known) else 'none'}"
 
 
 def read_series(
