@@ -114,6 +114,14 @@ def test_a_score_that_is_not_a_number_is_an_empty_cell(tmp_path: Path, capsys: p
     printed(capsys, "check", tmp_path)
 
 
+def test_a_bad_run_is_not_in_the_way_of_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_runs(tmp_path / "a", [made(), made(seed=1)])
+    (run_folder(tmp_path / "a", "digits", "ew", 0) / CURVE).unlink()
+    printed(capsys, "export", tmp_path / "x.zip", "--results", tmp_path / "a", "--seeds", "1")
+    assert "2 runs" not in printed(capsys, "check", tmp_path / "x.zip")
+    refused(capsys, "export", tmp_path / "y.zip", "--results", tmp_path / "a")
+
+
 def test_a_run_whose_new_files_are_half_moved_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_runs(tmp_path / "a", [made(), made("UW")])
     write_record(run_folder(tmp_path / "a", "digits", "ew", 0) / AGAIN, made())

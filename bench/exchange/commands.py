@@ -148,8 +148,8 @@ def export_file(path: Path, results: Path, chosen: Sequence[FoundRun]) -> int:
     if path.exists():
         raise ExchangeError(f"{path}: expected no file of that name, found one; delete it, or choose another name.")
     wanted, console = {run.folder for run in chosen}, plain_console()
-    source = find_shared(results)
-    runs: list[SharedRun] = [run for run in source.runs if run.folder in wanted]
+    source = find_shared(results, only=wanted)
+    runs = source.runs
     errors = [*source.errors, *disagreements(runs, []), *reported_trials([source], runs)]
     errors += [f"{results}: expected a folder of runs, found that of trials."] if source.of_trials else []
     if errors:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,10 +38,10 @@ _NO_DATA = {
 }
 
 
-def find_shared(results: Path, name: str = "") -> Source:
+def find_shared(results: Path, name: str = "", only: Container[Path] | None = None) -> Source:
     """All finished runs under a folder of results. No link is followed below it.
 
-    name: for messages; by default the path.
+    name: for messages; by default the path. only: the folders of the runs to look at; None for all.
 
     Raises:
         ExchangeError: there is no such folder. RecordError: the seeds of its trials can't be read.
@@ -57,6 +57,8 @@ def find_shared(results: Path, name: str = "") -> Source:
         before = len(source.runs) + len(source.left_out) + len(source.errors)
         for variant in _folders(data, source):
             for folder in _folders(variant, source):
+                if only is not None and folder not in only:
+                    continue
                 if folder.name.startswith(SEED_PREFIX):
                     _look_at(folder, source, extras)
                 else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -70,21 +70,23 @@ def _beside_this_code(record: Record) -> str:
     if isinstance(spec, str):
         return f"not compared with the settings of this code ({spec})"
     then, now = compared_settings(spec, record)
-    if then == now and record.control == spec.info.control:
-        return ""
-    settings = [_with(flat(then), record), _with(flat(now), spec.info)]
-    names = [name for name in {**settings[1], **settings[0]} if name not in record.overrides]
+    info = spec.info
+    found = {**flat(then), **_declared(record.kind, record.selection, record.control, record.labels.data)}
+    here = {**flat(now), **_declared(info.kind, info.selection, info.control, info.label)}
+    if own := METHODS.get(record.method):
+        found["labels.method"] = record.labels.method
+        here["labels.method"] = own.label if record.weighting != FROZEN else record.labels.method
     differing = [
-        f"{name}={shown(settings[0].get(name))} (here {shown(settings[1].get(name))})"
-        for name in names
-        if settings[0].get(name) != settings[1].get(name)
+        f"{name}={shown(found.get(name))} (here {shown(here.get(name))})"
+        for name in {**here, **found}
+        if found.get(name) != here.get(name) and name not in record.overrides
     ]
     return f"made with other settings than the defaults of this code: {named(differing)}" if differing else ""
 
 
-def _with(settings: Mapping[str, Any], about: Any) -> dict[str, Any]:
-    """The settings, and what else a problem declares."""
-    return {**settings, "control": about.control}
+def _declared(kind: str, selection: str, control: bool, label: str) -> dict[str, Any]:
+    """What a problem declares."""
+    return {"kind": kind, "selection": selection, "control": control, "labels.data": label}
 
 
 @cache
