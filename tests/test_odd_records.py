@@ -103,13 +103,15 @@ def test_a_curve_with_more_cells_than_heads_is_refused(tmp_path: Path, capsys: p
 
 def test_the_curve_of_another_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It has the same epochs and other scores."""
-    write_runs(tmp_path, [make_record("digits", method, seed) for method in ("EW", "UW") for seed in (0, 1)])
+    for method, score in (("EW", 0.8), ("UW", 0.9)):
+        selected = Selected(epoch=2, rule="highest", score=score)
+        write_runs(tmp_path, [make_record("digits", method, seed, selected=selected) for seed in (0, 1)])
     place, other = (run_folder(tmp_path, "digits", method, 1) / CURVE for method in ("ew", "uw"))
     place.write_bytes(other.read_bytes())
     capsys.readouterr()
     assert report_on(tmp_path, tmp_path / "out") == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"{place}: score: expected 0.") and "at the selected epoch" in error
+    assert error.startswith(f"{place}: score: expected 0.8 at the selected epoch 2, as the record says, found 0.9; ")
     assert not (tmp_path / "out").exists()
 
 
