@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from record_factory import make_record
 
+from bench.records.record import Selected
 from bench.records.store import CURVE, run_folder
 from bench.reporting.comparison import comparisons
 from bench.reporting.inference.flatness import is_flat, late_gains
@@ -51,8 +52,9 @@ def test_rows_that_still_rise_are_named(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder / CURVE).write_text("\n".join(lines) + "\n")
     labels = {"ew": "EW", "uw": "UW", "mgda": "MGDA"}
+    selected = Selected(epoch=1, rule="highest", score=0.5)
     records = [
-        make_record("digits", label, variant=key, seed=seed, epochs=3)
+        make_record("digits", label, variant=key, seed=seed, epochs=3, selected=selected)
         for key, label in labels.items()
         for seed in (0, 1)
     ]

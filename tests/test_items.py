@@ -104,6 +104,7 @@ def test_the_items_of_an_accelerator_are_those_of_the_cpu(data: str, tmp_path: P
         np.testing.assert_allclose(values, expected[task], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_runs_without_a_selected_epoch_have_no_items(tmp_path: Path) -> None:
     """Diverged runs have none, and none of an earlier attempt; nor have those that report the mean of several."""
     write_items(tmp_path / "diverged", {"plain": np.ones(3, dtype=bool)}, {"plain": ["accuracy"]})

@@ -60,6 +60,7 @@ def without_times(folder: Path) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key not in TIMES}
 
 
+@pytest.mark.slow
 def test_every_number_of_the_curve_is_there_once_and_nothing_else_changes(data: Path, tmp_path: Path) -> None:
     plain = trained(data, tmp_path / "plain")
     trained(data, tmp_path / "logged", "tensorboard", stop_after=2)

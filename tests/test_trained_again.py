@@ -118,6 +118,7 @@ def test_stale_trains_exactly_the_runs_of_other_versions(
     assert "nothing to train" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_force_goes_on_where_it_was_and_then_everything_is_kept(
     results: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -280,6 +280,7 @@ def test_a_seed_that_diverged_is_named(
     assert "weighting.source_seeds=[0]" in out
 
 
+@pytest.mark.slow
 def test_twins_of_runs_that_were_replaced_are_marked(
     place: Path, done: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

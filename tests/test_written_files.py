@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -226,4 +227,5 @@ def test_a_report_without_a_list_is_known_by_its_index(
     assert report(rooms, out) == 0 and names(out) == before, "nothing says that they are as the report wrote them"
     assert "digits/scores.md" in capsys.readouterr().out
     (out / LIST).unlink()
-    assert report(both, out) == 2 and "(and 27 more). Nothing was written" in capsys.readouterr().err
+    assert report(both, out) == 2
+    assert re.search(r"found digits/.* \(and \d+ more\)\. Nothing was written", capsys.readouterr().err)
