@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from exchange_cases import made, printed, refused, write_runs
 
+from bench.exchange.agreement import disagreements
+from bench.exchange.shared_runs import SharedRun
 from bench.records.record import Record
 from bench.records.upgrade import upgraded_settings
 from bench.spec.resolve import resolve
@@ -124,3 +126,14 @@ def test_a_hidden_data_set_is_named(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "a" / ".slurm").mkdir()
     out = printed(capsys, "check", tmp_path / "a")
     assert f"left out: {tmp_path / 'a' / '.rooms'}: expected data/variant" in out and ".slurm" not in out
+
+
+def test_runs_without_validation_may_average_other_numbers_of_epochs() -> None:
+    """The rule names the number, which follows from the epochs of the run."""
+    runs = []
+    for epochs in (2, 12):
+        rule = f"none: the mean of the last {min(epochs, 10)} epochs on test is reported"
+        selected = {"epoch": epochs, "rule": rule, "score": 0.9}
+        runs.append(made(**with_value(EW, "train", "epochs", epochs), validation={}, selected=selected, epochs=epochs))
+        runs[-1] = runs[-1].model_copy(update={"overrides": {"train.epochs": epochs}})
+    assert not disagreements([SharedRun("there", Path(), run, {}) for run in runs], [])

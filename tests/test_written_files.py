@@ -18,9 +18,10 @@ from record_factory import make_record, without_drawing, write_runs
 from bench import ROOT
 from bench.records.files import StorageError
 from bench.report import main
+from bench.reporting import written_files
 from bench.reporting.output_folder import alone_in
 from bench.reporting.paper.layout import TABLE2
-from bench.reporting.written_files import LIST, read_list
+from bench.reporting.written_files import LIST, Changes, put_in_place, read_list
 
 # A report that is killed when it has moved so many files.
 KILLED = """
@@ -229,3 +230,48 @@ def test_a_report_without_a_list_is_known_by_its_index(
     (out / LIST).unlink()
     assert report(both, out) == 2
     assert re.search(r"found digits/.* \(and \d+ more\)\. Nothing was written", capsys.readouterr().err)
+
+
+def test_reports_that_are_killed_one_after_the_other_know_all_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one is killed before it has removed what was there before the first."""
+    out = tmp_path / "out"
+    out.mkdir()
+
+    def put(**texts: str) -> Changes:
+        new = tmp_path / "new"
+        for name, text in texts.items():
+            (new / name).mkdir(parents=True, exist_ok=True)
+            (new / name / "table.md").write_text(text)
+        try:
+            return put_in_place(out, new, [new / name / "table.md" for name in texts], read_list(out), [tmp_path])
+        finally:
+            shutil.rmtree(new)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    put(a="1", b="1")
+    for step, texts in (("_move", {"a": "2", "b": "2"}), ("_remove", {"a": "3"})):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(written_files, step, killed)
+            put(**texts)
+    assert (out / "b" / "table.md").read_text() == "1"
+    assert put(a="4", b="4").files == (out / "a" / "table.md", out / "b" / "table.md")
+    assert put(a="5").removed == ("b/table.md",) and not (out / "b").exists()
+
+
+def test_the_list_names_the_records_of_files_that_stay(
+    folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, rooms, out = folders
+    for _ in range(2):
+        capsys.readouterr()
+        assert report(rooms, out, "--data", "rooms") == 0
+        assert "An earlier report in this folder was made from ../both." in capsys.readouterr().out
+        listed = read_list(out)
+        assert listed is not None and listed.results == ["../rooms", "../both"] and "digits/scores.md" in listed.files
+    assert report(rooms, out) == 0
+    listed = read_list(out)
+    assert listed is not None and listed.results == ["../rooms"]

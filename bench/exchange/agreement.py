@@ -107,7 +107,8 @@ def _shared_protocol(record: Record) -> Iterator[_Shared]:
     yield _Shared(("heads", data, record.variant), "head_rule", f"{data}/{record.variant}", record.head_rule)
     if record.selected is not None:
         group = (data, tasks, protocol, record.architecture == SINGLE_TASK)
-        yield _Shared(("rule", *group), "rule that selects the epoch", data, record.selected.rule)
+        if record.validation:  # without, the rule says how many epochs are averaged, of how many there are
+            yield _Shared(("rule", *group), "rule that selects the epoch", data, record.selected.rule)
         yield _Shared(("scores", *group), "scores on validation", data, "some" if record.validation else "none")
         yield _Shared(("epochs", *group), "an epoch for each task", data, bool(record.selected_by_task))
     seed = record.seed if split_per_seed(record.settings) else None

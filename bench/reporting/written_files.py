@@ -62,7 +62,7 @@ class Changes:
     files: those of the new report, in their places.
     removed: files that the earlier one wrote and the new one did not. edited: such files that somebody changed, which
         stay.
-    results: the folders of its records; () if they are those of the new one.
+    results: the folders of its records that the new one is not made from.
     """
 
     files: tuple[Path, ...]
@@ -129,7 +129,8 @@ def put_in_place(
     present = {name: _digest(out / name) for name in written if _is_own_file(out, name)}
     _refuse_others(out, written, present, known)
     sources = [_name_of(one, out) for one in dict.fromkeys(results)]
-    before = {name: digest for name, digest in present.items() if digest != written[name] and known.has(name, digest)}
+    before = {name: digest for name, digest in (known.before or {}).items() if name not in written}
+    before |= {name: digest for name, digest in present.items() if digest != written[name] and known.has(name, digest)}
     both = dict.fromkeys((*sources, *known.results))
     _write_list(out, FileList(results=list(both), files={**known.files, **written}, before=before))
     for name in reversed(written):
@@ -146,8 +147,8 @@ def put_in_place(
     for name in same:
         _remove(out, name)
     edited = {name: digest for name, digest in stale.items() if name not in same}  # named again by the next report
-    _write_list(out, FileList(results=sources, files={**kept, **edited, **written}))
-    other = tuple(known.results) if known.results != sources else ()
+    other = tuple(one for one in known.results if one not in sources)
+    _write_list(out, FileList(results=[*sources, *(other if kept else ())], files={**kept, **edited, **written}))
     return Changes(tuple(out / name for name in written), same, tuple(edited), other)
 
 
