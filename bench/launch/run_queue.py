@@ -111,7 +111,8 @@ class RunQueue:
             if not to_train:
                 release(claim)
         if record is not None:
-            self._on_event(Event("end", run.spec, record=record, found=True))
+            # After a lost attempt, it is most likely that of our own process, which died when it had written it.
+            self._on_event(Event("end", run.spec, record=record, found=not run.lost))
         return to_train
 
     def _wait_for(self, holder: Holder, run: _Waiting) -> None:
