@@ -81,7 +81,7 @@ def test_swapped_labels_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_a_baseline_that_differs_by_rounding_is_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_runs(tmp_path / "a", [made(reference=REFERENCE)])
     write_runs(tmp_path / "b", [made(seed=1, reference={"plain": {"accuracy": 0.3000001}})])
-    printed(capsys, "merge", tmp_path / "b", "--into", tmp_path / "a")
+    assert "Merged 1 run into" in printed(capsys, "merge", tmp_path / "b", "--into", tmp_path / "a")
 
 
 def test_other_defaults_than_those_of_this_code_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

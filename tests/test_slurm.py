@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -130,20 +130,25 @@ def test_a_refusal_is_told_in_two_lines_and_leaves_nothing(
     assert contents(tmp_path) == before
 
 
+def run_under(slurm: Mapping[str, str], words: Sequence[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    """The command bench.run with the variables that name the cluster."""
+    return subprocess.run(
+        [sys.executable, "-m", "bench.run", *words],
+        cwd=ROOT,
+        env={**os.environ, **slurm},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+    )
+
+
 @needs_slurm
 @pytest.mark.slow
 def test_a_refused_submission_leaves_nothing(slurm: Mapping[str, str], data_root: Path, tmp_path: Path) -> None:
     pytest.importorskip("submitit", reason="submitit is part of the extra cluster")
     request = request_of(data_root, "--method", "ew", "--seeds", "0", "--epochs", "1")
     words = [*request, str(tmp_path / "results"), "--launcher", "slurm", "--jobs", "2", "--partition", "nowhere"]
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.run", *words],
-        cwd=ROOT,
-        env={**os.environ, **slurm},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = run_under(slurm, words, 120)
     assert done.returncode == 2 and done.stderr == f"{IN_WORDS}\n", (done.stdout, done.stderr)
     assert not (tmp_path / "results").exists() and not ask(["squeue", "-h"], slurm).strip()
 
@@ -191,14 +196,7 @@ def test_jobs_that_run_out_of_time_are_queued_again_until_all_runs_are_complete(
     request = request_of(data_root, "--study", str(study))
     command = [*request, str(tmp_path / "slurm"), "--launcher", "slurm", "--jobs", "2", "--time", "2", "--wait"]
     start = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.run", *command],
-        cwd=ROOT,
-        env={**os.environ, **slurm},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
+    done = run_under(slurm, command, 900)
     logs = {path.name: path.read_text() for path in (tmp_path / "slurm" / LOGS).glob("*/*_log.*")}
     assert done.returncode == 0, (done.stdout, done.stderr, logs)
     assert "2 runs to train, 0 already kept; submitted as 2 jobs of 2 min" in done.stdout

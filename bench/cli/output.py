@@ -10,10 +10,11 @@ from typing import Any
 
 from rich.console import Console
 
+from bench.engine.signals import SIGNALLED
 from bench.records.plain_text import printable
 
 # That of a program which the signal ends: `command | head` gives it in every shell.
-PIPE_CLOSED = 128 + signal.SIGPIPE
+PIPE_CLOSED = SIGNALLED + signal.SIGPIPE
 BAD_OUTPUT = 2
 
 
